@@ -1,0 +1,134 @@
+"""The algorithms that can learn a policy, and the shape of what they learn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from gfnet_env.policies import LearnedPolicy, ObservationEncoder
+
+
+class ObservationExtractor(BaseFeaturesExtractor):
+    """``ObservationEncoder`` as stable-baselines3's features extractor."""
+
+    def __init__(self, observation_space: spaces.Dict) -> None:
+        shapes = {key: space.shape or () for key, space in observation_space.spaces.items()}
+        depth, height, width = shapes["features"]
+        encoder = ObservationEncoder((depth, height, width), shapes["memory"][0])
+        super().__init__(observation_space, encoder.output_size)
+        self.encoder = encoder
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        return self.encoder(observations)
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm of stable-baselines3 and the settings that work here.
+
+    Attributes:
+        build: Its class.
+        defaults: Arguments of its constructor.
+    """
+
+    build: type[OnPolicyAlgorithm]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ACTOR_CRITIC = {
+    "features_extractor_class": ObservationExtractor,
+    "net_arch": [128],
+    "activation_fn": nn.Tanh,
+    # Wide enough to reach the next object from the first guess, narrow enough to tell its reward.
+    "log_std_init": -1.0,
+}
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm(
+        PPO,
+        {
+            "n_steps": 12,
+            "batch_size": 256,
+            "n_epochs": 4,
+            "learning_rate": 1e-3,
+            # A patch is judged by its own gain: a later patch cannot undo what it showed.
+            "gamma": 0.0,
+            "gae_lambda": 1.0,
+            "ent_coef": 0.0,
+            "policy_kwargs": _ACTOR_CRITIC,
+        },
+    ),
+}
+
+
+def build_agent(
+    name: str,
+    env: VecEnv,
+    *,
+    seed: int,
+    device: str | torch.device = "cpu",
+    parameters: Path | None = None,
+    **overrides: Any,
+) -> OnPolicyAlgorithm:
+    """Build an agent.
+
+    Args:
+        name: Of the algorithm, see ``ALGORITHMS``.
+        env: What it learns in.
+        seed: Of its weights, its actions and the order of images.
+        device: Where it learns.
+        parameters: A saved agent to go on from: its weights and optimiser are read, the pickled
+            part of the file is not.
+        overrides: Arguments of the algorithm's constructor in place of the defaults.
+
+    Raises:
+        ValueError: There is no algorithm of that name, or the parameters do not fit it.
+    """
+    if name not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {name!r}; known: {', '.join(ALGORITHMS)}")
+    algorithm = ALGORITHMS[name]
+    settings = {**algorithm.defaults, **overrides}
+    agent = algorithm.build("MultiInputPolicy", env, seed=seed, device=device, **settings)
+    if parameters is not None:
+        try:
+            agent.set_parameters(str(parameters), device=device)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"the agent in {parameters} does not fit: {error}") from error
+    return agent
+
+
+def learned_policy(agent: OnPolicyAlgorithm) -> LearnedPolicy:
+    """What an agent has learned as a plain torch module, on the CPU and in evaluation mode.
+
+    Raises:
+        TypeError: The agent's networks are not those of ``ALGORITHMS``.
+    """
+    policy = agent.policy
+    extractor = getattr(policy, "pi_features_extractor", None)
+    if not isinstance(policy, ActorCriticPolicy) or not isinstance(extractor, ObservationExtractor):
+        raise TypeError(
+            f"cannot take the learned policy out of {type(policy).__name__}: give the agent the "
+            "features extractor ObservationExtractor, or wrap its policy as a Policy yourself"
+        )
+    linear = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, nn.Linear)]
+    shapes = extractor._observation_space
+    assert isinstance(shapes, spaces.Dict)
+    learned = LearnedPolicy(
+        shapes["features"].shape,  # type: ignore[arg-type]
+        shapes["memory"].shape[0],  # type: ignore[index]
+        tuple(layer.out_features for layer in linear),
+        activation={nn.Tanh: "tanh", nn.ReLU: "relu"}[policy.activation_fn],
+    )
+    learned.encoder.load_state_dict(extractor.encoder.state_dict())
+    actor = nn.Sequential(*policy.mlp_extractor.policy_net, policy.action_net)
+    learned.actor.load_state_dict(actor.state_dict())
+    return learned.eval()

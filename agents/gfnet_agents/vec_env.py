@@ -1,0 +1,120 @@
+"""From a gymnasium vector environment to one of stable-baselines3."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from gfnet_env.env.vector import GlanceFocusVectorEnv, Info
+
+
+class GlanceFocusVecEnv(VecEnv):
+    """The vector environment as stable-baselines3 wants it.
+
+    Episodes that end are reported as it expects: the last observation as ``terminal_observation``,
+    the return and length as ``episode``, and ``is_success`` where the prediction was right.
+
+    Args:
+        env: A vector environment that resets in the same step.
+
+    Raises:
+        ValueError: It resets at another time.
+    """
+
+    def __init__(self, env: GlanceFocusVectorEnv) -> None:
+        if env.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                "stable-baselines3 needs autoreset_mode='SameStep', "
+                f"not {env.autoreset_mode.value!r}"
+            )
+        # The base class already asks for attributes of the environment.
+        self.env = env
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._actions: npt.NDArray[Any] | None = None
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+
+    def reset(self) -> VecEnvObs:
+        seeds = None if all(seed is None for seed in self._seeds) else self._seeds
+        observations, infos = self.env.reset(seed=seeds, options=self._merged_options())
+        self.reset_infos = [self._row(infos, row) for row in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        self._returns[:] = 0
+        self._lengths[:] = 0
+        return observations
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        assert self._actions is not None
+        observations, rewards, terminations, truncations, infos = self.env.step(self._actions)
+        self._returns += rewards
+        self._lengths += 1
+        dones = terminations | truncations
+        # Only episodes that have ended have something to report.
+        reports: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for row in np.flatnonzero(dones):
+            final = self._row(infos["final_info"], row)
+            reports[row] = {
+                **final,
+                "terminal_observation": infos["final_obs"][row],
+                "TimeLimit.truncated": bool(truncations[row]),
+                "episode": {"r": float(self._returns[row]), "l": int(self._lengths[row])},
+                "is_success": final["correct"],
+            }
+        self._returns[dones] = 0
+        self._lengths[dones] = 0
+        return observations, rewards.astype(np.float32), dones, reports
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        value = getattr(self.env, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the one environment that all sub-environments are."""
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise ValueError(f"{attr_name} can only be set for all sub-environments together")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method of the one environment, once."""
+        result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        return self.env.render() or [None] * self.num_envs
+
+    def _get_indices(self, indices: VecEnvIndices) -> Iterable[int]:
+        return super()._get_indices(indices)
+
+    def _merged_options(self) -> dict[str, Any] | None:
+        """The options of all sub-environments as one: each may name an image of its own."""
+        indices = [options["indices"] for options in self._options if "indices" in options]
+        return (
+            {"indices": np.concatenate([np.ravel(rows) for rows in indices])} if indices else None
+        )
+
+    @staticmethod
+    def _row(infos: Info, row: int | np.integer) -> dict[str, Any]:
+        return {key: value[row].item() for key, value in infos.items() if not key.startswith("_")}

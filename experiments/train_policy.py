@@ -1,0 +1,12 @@
+"""Stage 2: learn where to look with PPO, compare policies, assemble the early-exit network.
+
+python experiments/train_policy.py
+python experiments/train_policy.py --network runs/classifier --run runs/policy
+"""
+
+import tyro
+
+from gfnet_agents import PolicyConfig, train_policy
+
+if __name__ == "__main__":
+    train_policy(tyro.cli(PolicyConfig, description=__doc__))

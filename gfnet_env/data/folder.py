@@ -1,0 +1,207 @@
+"""Pictures in a folder tree, one folder per class."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from gfnet_env.data.images import ImageSet
+
+SPLITS = ("train", "val", "test")
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+# Shares of a tree that has no splits of its own.
+SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+DEFAULT_MEMORY_LIMIT = 2**30
+
+
+class FolderImages(ImageSet):
+    """Picture files, decoded when asked for by a pool of threads.
+
+    Pictures of any size, shape and mode become RGB, their shorter side resized to ``image_size``
+    and the centre cropped to a square. Decoded pictures are kept in memory where all of them fit
+    the limit.
+
+    Args:
+        files: The picture files.
+        labels: Their classes, (N,).
+        class_names: One name per class.
+        image_size: Side of the square pictures, in pixels.
+        workers: Threads that decode.
+        memory_limit: Bytes that decoded pictures may take; 0 keeps none.
+
+    Raises:
+        ValueError: When asked for a picture that cannot be decoded; the message names the file.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        class_names: Sequence[str],
+        *,
+        image_size: int = 224,
+        workers: int = 4,
+        memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    ) -> None:
+        if image_size < 1:
+            raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        self.files = tuple(files)
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.class_names = tuple(class_names)
+        self.image_size = image_size
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        fits = len(self.files) * 3 * image_size**2 <= memory_limit
+        shape = (len(self.files) if fits else 0, 3, image_size, image_size)
+        self._kept = torch.empty(shape, dtype=torch.uint8)
+        self._is_kept = np.zeros(len(self.files), dtype=bool)
+
+    def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        if len(self._kept) == 0:
+            return self._decode(indices)
+        missing = np.unique(indices[~self._is_kept[indices]])
+        if len(missing):
+            self._kept[torch.from_numpy(missing)] = self._decode(missing)
+            self._is_kept[missing] = True
+        return self._kept[torch.from_numpy(indices)]
+
+    def _decode(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        pictures = self._pool.map(self._decode_file, (self.files[index] for index in indices))
+        shape = (len(indices), self.image_size, self.image_size, 3)
+        pixels = np.stack(list(pictures)) if len(indices) else np.empty(shape, dtype=np.uint8)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    def _decode_file(self, path: Path) -> npt.NDArray[np.uint8]:
+        return load_picture(path, self.image_size)
+
+
+def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.uint8]:
+    """Decode one picture file to RGB, (H, W, 3) uint8.
+
+    Args:
+        path: The file; greyscale, palette and transparent pictures are converted.
+        image_size: Side of the square it is resized and centre-cropped to; None leaves it whole.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated or no picture.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {path}")
+    try:
+        with Image.open(path) as file:
+            if image_size is not None:
+                # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
+                file.draft("RGB", (image_size, image_size))
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+            if image_size is not None:
+                picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
+            return np.asarray(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"cannot decode {path} ({error}); the file is damaged or no picture: "
+            "replace it, or move it out of the folder"
+        ) from error
+
+
+def open_folder(
+    root: Path,
+    split: str,
+    *,
+    image_size: int = 224,
+    seed: int = 0,
+    workers: int = 4,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
+) -> FolderImages:
+    """One split of a folder tree.
+
+    Args:
+        root: Holds ``{train,val,test}/CLASS/*``, or ``CLASS/*``, which is then split by ``seed``,
+            class by class.
+        split: ``train``, ``val`` or ``test``.
+        image_size: Side the pictures are brought to, in pixels.
+        seed: Decides the splits of a tree that has none.
+        workers: Threads that decode.
+        memory_limit: Bytes that decoded pictures may take.
+
+    Raises:
+        FileNotFoundError: The folder or its split is missing.
+        ValueError: A class is empty, or a split has a class that ``train`` lacks.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {root}; give one with a folder per class in it"
+        )
+    has_splits = any((root / name).is_dir() for name in SPLITS)
+    by_class = _split_on_disk(root, split) if has_splits else _split_by_seed(root, split, seed)
+    files = [file for class_files in by_class.values() for file in class_files]
+    labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
+    return FolderImages(
+        files,
+        labels,
+        tuple(by_class),
+        image_size=image_size,
+        workers=workers,
+        memory_limit=memory_limit,
+    )
+
+
+def _split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
+    for folder in (root / "train", root / split):
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{root} has no {folder.name}/; add it, or put the class folders straight into "
+                f"{root} to have them split"
+            )
+    class_names = _class_names(root / "train")
+    unknown = set(_class_names(root / split)) - set(class_names)
+    if unknown:
+        raise ValueError(
+            f"{root / split} has the class {sorted(unknown)[0]!r}, which {root / 'train'} lacks; "
+            "a network cannot learn it: add it to train/ or remove it"
+        )
+    return {name: _pictures(root / split / name) for name in class_names}
+
+
+def _split_by_seed(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
+    by_class = {}
+    for name in _class_names(root):
+        files = _pictures(root / name)
+        if len(files) < len(SPLITS):
+            raise ValueError(f"{root / name} has {len(files)} pictures; three splits need three")
+        shuffled = [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
+        held_out = {name: max(1, round(SPLIT_SHARES[name] * len(files))) for name in SPLITS[1:]}
+        first_test = len(files) - held_out["test"]
+        first_val = first_test - held_out["val"]
+        parts = {
+            "train": shuffled[:first_val],
+            "val": shuffled[first_val:first_test],
+            "test": shuffled[first_test:],
+        }
+        by_class[name] = parts[split]
+    return by_class
+
+
+def _class_names(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not names:
+        raise ValueError(f"{folder} has no class folders; put each class's pictures into its own")
+    return names
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; every class of train/ needs one")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    if not files:
+        raise ValueError(
+            f"the class folder {folder} has no pictures ({', '.join(sorted(EXTENSIONS))}); "
+            "add some or remove the folder"
+        )
+    return files

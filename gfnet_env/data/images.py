@@ -1,0 +1,157 @@
+"""Image sets: labelled pictures by index."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
+
+
+class ImageSet(ABC):
+    """Labelled pictures of one size, served as uint8 batches by index.
+
+    Attributes:
+        labels: Class of every image, (N,) int64.
+        class_names: One name per class, or None where the classes have none.
+        boxes: Where the object is, (N, 4) float32 as (top, left, bottom, right) in pixels, or None
+            where the set does not know.
+    """
+
+    labels: Tensor
+    class_names: tuple[str, ...] | None = None
+    boxes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are: the names, or else the highest label and those below it."""
+        return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    def __getitem__(self, indices: Indices) -> Tensor:
+        """The pixels of some images.
+
+        Args:
+            indices: Integers in [0, N), or a slice; one integer stands for a batch of one.
+
+        Returns:
+            (B, 3, H, W) uint8.
+
+        Raises:
+            IndexError: An index is outside [0, N).
+            TypeError: An index is not an integer.
+        """
+        return self._read(self._check(indices))
+
+    def _check(self, indices: Indices) -> npt.NDArray[np.int64]:
+        if isinstance(indices, slice):
+            return np.arange(*indices.indices(len(self)))
+        array = np.atleast_1d(np.asarray(indices))
+        if array.size == 0:
+            array = array.astype(np.int64)
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(
+                f"indices must be a one-dimensional sequence of integers, not {array.dtype} "
+                f"of shape {array.shape}"
+            )
+        wrong = array[(array < 0) | (array >= len(self))]
+        if len(wrong):
+            raise IndexError(f"image {wrong[0]} does not exist: this set has {len(self)} images")
+        return array.astype(np.int64)
+
+    @abstractmethod
+    def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        """The pixels of images whose indices have been checked, (B, 3, H, W) uint8."""
+
+
+class ArrayImages(ImageSet):
+    """Images that are already in memory.
+
+    Args:
+        pixels: (N, 3, H, W) uint8, an array or a tensor.
+        labels: (N,) integers, at least 0.
+        class_names: One name per class, if the classes have names.
+        boxes: (N, 4) as (top, left, bottom, right) in pixels, if the objects' places are known.
+
+    Raises:
+        ValueError: A shape, a dtype or a label is wrong.
+    """
+
+    def __init__(
+        self,
+        pixels: npt.ArrayLike | Tensor,
+        labels: npt.ArrayLike | Tensor,
+        class_names: Sequence[str] | None = None,
+        boxes: npt.ArrayLike | Tensor | None = None,
+    ) -> None:
+        self._pixels = torch.as_tensor(pixels)
+        labels = torch.as_tensor(labels)
+        if self._pixels.dtype != torch.uint8:
+            raise ValueError(f"pixels must be uint8 in 0..255, not {self._pixels.dtype}")
+        if self._pixels.ndim != 4 or self._pixels.shape[1] != 3:
+            raise ValueError(f"pixels must be (N, 3, H, W), not {tuple(self._pixels.shape)}")
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"labels must be integers, not {labels.dtype}")
+        if labels.shape != (len(self._pixels),):
+            raise ValueError(
+                f"labels must be ({len(self._pixels)},), one per image, not {tuple(labels.shape)}"
+            )
+        if len(labels) == 0:
+            raise ValueError("an image set needs at least one image")
+        if labels.min() < 0:
+            raise ValueError(f"labels must be at least 0; one is {int(labels.min())}")
+        if class_names is not None and labels.max() >= len(class_names):
+            raise ValueError(f"label {int(labels.max())} has no name: {len(class_names)} are given")
+        self.labels = labels.long()
+        self.class_names = tuple(class_names) if class_names is not None else None
+        if boxes is not None:
+            self.boxes = torch.as_tensor(boxes, dtype=torch.float32)
+            if self.boxes.shape != (len(labels), 4):
+                raise ValueError(f"boxes must be ({len(labels)}, 4), not {tuple(self.boxes.shape)}")
+
+    def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        return self._pixels[torch.from_numpy(indices)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images of a set: their indices (B,), pixels (B, 3, H, W) uint8 and labels (B,)."""
+
+    indices: npt.NDArray[np.int64]
+    pixels: Tensor
+    labels: Tensor
+
+
+def batches(
+    images: ImageSet,
+    batch_size: int,
+    order: npt.NDArray[np.int64] | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[Batch]:
+    """Go through a set once, reading each batch while the one before it is worked on.
+
+    Args:
+        images: The set.
+        batch_size: Images per batch; the last batch may be smaller.
+        order: Indices to go through, or None for all of them in order.
+        device: Where pixels and labels are put.
+    """
+    order = np.arange(len(images)) if order is None else order
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if not chunks:
+        return
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = reader.submit(images.__getitem__, chunks[0])
+        for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+            pixels = upcoming.result()
+            if following is not None:
+                upcoming = reader.submit(images.__getitem__, following)
+            labels = images.labels[torch.from_numpy(chunk)]
+            yield Batch(chunk, pixels.to(device), labels.to(device))

@@ -1,0 +1,1 @@
+"""The Markov decision process: observation, reward, sampling and the environments."""

@@ -1,0 +1,51 @@
+"""What a policy is shown: one function for the environment and for the assembled network."""
+
+import numpy as np
+from gymnasium import spaces
+from torch import Tensor
+
+from gfnet_env.perception import GlanceFocusNetwork, Step
+
+Observation = dict[str, Tensor]
+
+# Features have no bound of their own; spaces need a finite one, which no sane network reaches.
+FEATURE_BOUND = 1e6
+
+
+def observe(step: Step, focus_steps: int) -> Observation:
+    """The observation of a step.
+
+    Args:
+        step: What is known of B images.
+        focus_steps: The network's N, which scales the number of the step to [0, 1].
+
+    Returns:
+        ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C, h, w), that
+        of the glance, kept because no patch shows where else to look; ``memory`` (B, M), the
+        classifier's; ``location`` (B, 2) of the latest patch, zeros at the glance; ``step`` (B, 1)
+        in [0, 1], 0 at the glance and 1 after the last focus step. All float32.
+    """
+    return {
+        "features": step.feature_map.float(),
+        "glance": step.glance_map.float(),
+        "memory": step.memory.float(),
+        "location": step.location,
+        "step": (step.number / focus_steps).float().unsqueeze(1),
+    }
+
+
+def observation_space(network: GlanceFocusNetwork) -> spaces.Dict:
+    """The space of one image's observations."""
+
+    def box(low: float, high: float, shape: tuple[int, ...]) -> spaces.Box:
+        return spaces.Box(low, high, shape, np.float32)
+
+    return spaces.Dict(
+        {
+            "features": box(-FEATURE_BOUND, FEATURE_BOUND, network.feature_shape),
+            "glance": box(-FEATURE_BOUND, FEATURE_BOUND, network.feature_shape),
+            "memory": box(-FEATURE_BOUND, FEATURE_BOUND, (network.memory_size,)),
+            "location": box(-1, 1, (2,)),
+            "step": box(0, 1, (1,)),
+        }
+    )

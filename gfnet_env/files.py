@@ -1,0 +1,145 @@
+"""Files that are either whole or not there: atomic writes, and modules as safetensors + JSON."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``.
+
+    Whatever fails on the way (a full disk, a kill), ``path`` holds what it held before.
+
+    Raises:
+        OSError: The file could not be written; the message names it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {error.strerror or error}; free some disk space "
+            "or choose another folder. Nothing that was there before is lost.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as indented JSON; NaN and infinities, which JSON lacks, are refused."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: _write_durably(temporary, text.encode()))
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It does not hold a JSON object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path.name} in {path.parent}; is it the right folder?"
+        )
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); restore it from a copy") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__} instead of a JSON object")
+    return content
+
+
+def save_module(folder: Path, name: str, module: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write a module as ``NAME.safetensors`` (its weights) and ``NAME.json`` (how to build it).
+
+    The JSON holds a digest of the weights, so that a damaged or mismatched pair is noticed.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    content = safetensors.torch.save(tensors)
+    write_atomically(
+        folder / f"{name}.safetensors", lambda temporary: _write_durably(temporary, content)
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    write_json(folder / f"{name}.json", {**config, "weights_sha256": digest})
+
+
+def load_config(folder: Path, name: str) -> dict[str, Any]:
+    """The configuration that ``save_module`` was given.
+
+    Raises:
+        FileNotFoundError: ``folder`` or the file is missing.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
+    return read_json(folder / f"{name}.json")
+
+
+def load_weights(folder: Path, name: str, module: nn.Module) -> None:
+    """Fill ``module`` with the weights that ``save_module`` wrote.
+
+    Raises:
+        FileNotFoundError: The weights are missing.
+        ValueError: They are damaged, or belong to another configuration.
+    """
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path.name} in {folder}; copy it beside {name}.json")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != load_config(folder, name).get("weights_sha256"):
+        raise ValueError(
+            f"{path} is damaged or does not belong to the {name}.json beside it; "
+            "restore both from the same run"
+        )
+    load_tensors(module, _parse(content, path), path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, with an error that names it where it is damaged."""
+    return _parse(path.read_bytes(), path)
+
+
+def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a valid safetensors file ({error})") from error
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """``load_state_dict``, with an error that names the file and the first keys that differ."""
+    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    if wanted != found:
+        differing = [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]
+        listed = "; ".join(
+            f"{key}: {found.get(key, 'missing')} instead of {wanted.get(key, 'nothing')}"
+            for key in differing[:3]
+        )
+        raise ValueError(
+            f"the weights in {path} do not fit this configuration ({len(differing)} tensors "
+            f"differ: {listed}); load them with the configuration they were saved with"
+        )
+    module.load_state_dict(dict(tensors))

@@ -1,0 +1,24 @@
+"""The assembled early-exit network: exits, thresholds, cost, evaluation."""
+
+from gfnet_env.inference.cost import count_multiply_adds, cumulative_multiply_adds
+from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
+from gfnet_env.inference.evaluation import Record, evaluate_policy
+from gfnet_env.inference.thresholds import (
+    NEVER,
+    exit_steps,
+    geometric_shares,
+    thresholds_for_shares,
+)
+
+__all__ = [
+    "NEVER",
+    "EarlyExitGFNet",
+    "Prediction",
+    "Record",
+    "count_multiply_adds",
+    "cumulative_multiply_adds",
+    "evaluate_policy",
+    "exit_steps",
+    "geometric_shares",
+    "thresholds_for_shares",
+]

@@ -1,0 +1,108 @@
+"""Run a policy over a whole image set, step by step, without exits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gfnet_env.data import ImageSet, batches
+from gfnet_env.env.observation import observe
+from gfnet_env.perception import GlanceFocusNetwork, Step
+from gfnet_env.policies.base import Policy, Scene, State, initial_state
+
+
+def advance(
+    network: GlanceFocusNetwork,
+    policy: Policy,
+    images: Tensor,
+    step: Step,
+    state: State,
+    rows: Tensor | None = None,
+) -> tuple[Step, State]:
+    """One focus step: observe, let the policy pick, look.
+
+    Args:
+        network: What sees.
+        policy: Who picks the patch.
+        images: (B, 3, H, W) uint8.
+        step: What is known so far, R rows.
+        state: The policy's, R rows.
+        rows: Rows of ``images`` that these are, (R,), or None for all.
+    """
+    locations, state = policy(observe(step, network.focus_steps), state)
+    return network.focus(images, locations, step, rows), state
+
+
+def unroll(
+    network: GlanceFocusNetwork, policy: Policy, images: Tensor, state: State = None
+) -> Iterator[Step]:
+    """The glance and then every focus step of a batch, T steps in all."""
+    step = network.glance(images)
+    yield step
+    for _ in range(network.focus_steps):
+        step, state = advance(network, policy, images, step, state)
+        yield step
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came out of every step of N images, T steps each.
+
+    Attributes:
+        indices: Which images, (N,).
+        correct: Whether the most confident class was the true one, (N, T) bool.
+        confidence: Probability of the most confident class, (N, T) float32.
+        label_confidence: Probability of the true class, (N, T) float32.
+        locations: Where it looked, (N, T - 1, 2) float32.
+    """
+
+    indices: npt.NDArray[np.int64]
+    correct: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float32]
+    label_confidence: npt.NDArray[np.float32]
+    locations: npt.NDArray[np.float32]
+
+    @property
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """Share of correct images after each step, (T,)."""
+        return self.correct.mean(axis=0)
+
+
+@torch.no_grad()
+def evaluate_policy(
+    network: GlanceFocusNetwork,
+    policy: Policy,
+    images: ImageSet,
+    *,
+    indices: npt.NDArray[np.int64] | None = None,
+    batch_size: int = 256,
+) -> Record:
+    """Take all T steps of every image under a policy.
+
+    Args:
+        network: In evaluation mode.
+        policy: Who picks the patches; one that needs the scene is told it.
+        images: The set.
+        indices: Which of its images, or None for all.
+        batch_size: Images per batch.
+    """
+    columns: list[list[npt.NDArray[np.generic]]] = [[], [], [], []]
+    seen = np.arange(len(images)) if indices is None else indices
+    for batch in batches(images, batch_size, seen, network.device):
+        boxes = images.boxes
+        if boxes is not None:
+            boxes = boxes[torch.from_numpy(batch.indices)].to(network.device)
+        scene = Scene(network, batch.pixels, batch.indices, batch.labels, boxes)
+        steps = list(unroll(network, policy, batch.pixels, initial_state(policy, scene)))
+        per_step = (
+            [step.classes == batch.labels for step in steps],
+            [step.confidence for step in steps],
+            [step.label_confidence(batch.labels) for step in steps],
+            [step.location for step in steps[1:]],
+        )
+        for column, values in zip(columns, per_step, strict=True):
+            column.append(torch.stack(values, dim=1).cpu().numpy())
+    return Record(seen, *(np.concatenate(column) for column in columns))

@@ -1,0 +1,15 @@
+"""What sees: patch geometry, encoders, classifiers, and the network that joins them."""
+
+from gfnet_env.perception.classifiers import Classifier
+from gfnet_env.perception.encoders import Encoder, Features, build_encoder
+from gfnet_env.perception.network import GlanceFocusNetwork, NetworkConfig, Step
+
+__all__ = [
+    "Classifier",
+    "Encoder",
+    "Features",
+    "GlanceFocusNetwork",
+    "NetworkConfig",
+    "Step",
+    "build_encoder",
+]

@@ -1,0 +1,305 @@
+"""The glance-and-focus network: what sees. Everyone calls its ``glance`` and its ``focus``."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gfnet_env import files
+from gfnet_env.perception.classifiers import build_classifier
+from gfnet_env.perception.encoders import Features, build_encoder
+from gfnet_env.perception.geometry import (
+    CornerRounding,
+    check_locations,
+    check_rounding,
+    crop_patches,
+    patch_corners,
+)
+
+_NAME = "network"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known of a batch of images after a glance or a focus.
+
+    Attributes:
+        feature_map: What the encoder saw last, (B, C, h, w).
+        glance_map: What it saw at the glance, (B, C, h, w): the only view of the whole image.
+        vector: The same after pooling, (B, V).
+        memory: What the classifier remembers, (B, M).
+        logits: (B, K).
+        location: Where the last patch was, (B, 2) in [-1, 1]; zeros at the glance.
+        number: Focus steps taken so far, (B,) int64: a batch may hold images at different steps.
+    """
+
+    feature_map: Tensor
+    glance_map: Tensor
+    vector: Tensor
+    memory: Tensor
+    logits: Tensor
+    location: Tensor
+    number: Tensor
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, (B, K) float32."""
+        return self.logits.float().softmax(dim=1)
+
+    @property
+    def classes(self) -> Tensor:
+        """The most confident class, (B,) int64."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """Probability of the most confident class, (B,): what an exit looks at."""
+        return self.probabilities.amax(dim=1)
+
+    def label_confidence(self, labels: Tensor) -> Tensor:
+        """Probability of the true class, (B,): what a reward looks at."""
+        return self.probabilities.gather(1, labels[:, None]).squeeze(1)
+
+    def select(self, rows: Tensor) -> "Step":
+        """The step of some rows only; ``rows`` holds indices or a mask."""
+        return Step(*(getattr(self, item.name)[rows] for item in dataclasses.fields(self)))
+
+    def with_rows(self, rows: Tensor, other: "Step") -> "Step":
+        """A copy in which ``rows`` (indices) are those of ``other``."""
+        names = [item.name for item in dataclasses.fields(self)]
+        return Step(*(getattr(self, n).index_put((rows,), getattr(other, n)) for n in names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """How to build a network; saved with its weights.
+
+    Attributes:
+        encoder: Name of both encoders, see ``build_encoder``.
+        patch_size: P, side of the glance and of the patches, in pixels.
+        num_classes: K.
+        focus_steps: N, most focus steps after the glance (T = 1 + N).
+        classifier: Name of the classifier, see ``build_classifier``.
+        interpolation: How the glance is resized.
+        antialias: Whether the glance is low-pass filtered before it is made smaller.
+        corner_rounding: From a location to the pixel of the patch's corner.
+        class_names: One name per class, or None.
+        metadata: Where the weights come from: free-form, JSON.
+    """
+
+    encoder: str
+    patch_size: int
+    num_classes: int
+    focus_steps: int = 3
+    classifier: str = "recurrent"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+    corner_rounding: CornerRounding = "nearest"
+    class_names: tuple[str, ...] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "num_classes", "focus_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"unknown interpolation {self.interpolation!r}: bilinear or bicubic")
+        check_rounding(self.corner_rounding)
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{len(self.class_names)} class names were given for {self.num_classes} classes"
+            )
+
+
+class GlanceFocusNetwork(nn.Module):
+    """Two encoders and a classifier: one encoder for glances, one for patches.
+
+    Use ``build`` for a new network and ``load`` for a saved one.
+
+    Args:
+        config: How to build it.
+        weights: Initial weights of both encoders, see ``TimmEncoder``.
+
+    Raises:
+        ValueError: The encoder has no feature map at this patch size, or is unknown.
+    """
+
+    def __init__(self, config: NetworkConfig, weights: str | Path | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.global_encoder = build_encoder(config.encoder, config.num_classes, weights)
+        self.local_encoder = build_encoder(config.encoder, config.num_classes, weights)
+        example = self._example_features()
+        _, depth, height, width = example.map.shape
+        self.feature_shape = (depth, height, width)
+        self.classifier = build_classifier(
+            config.classifier, example.vector.shape[1], config.num_classes, config.focus_steps
+        )
+        self.memory_size = self.classifier.memory_size
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        encoder: str,
+        patch_size: int,
+        num_classes: int,
+        focus_steps: int = 3,
+        classifier: str = "recurrent",
+        weights: str | Path | None = None,
+        **config: Any,
+    ) -> Self:
+        """A new network; see ``NetworkConfig`` for the arguments, ``TimmEncoder`` for weights."""
+        return cls(
+            NetworkConfig(
+                encoder=encoder,
+                patch_size=patch_size,
+                num_classes=num_classes,
+                focus_steps=focus_steps,
+                classifier=classifier,
+                **config,
+            ),
+            weights,
+        )
+
+    @property
+    def patch_size(self) -> int:
+        """P, in pixels."""
+        return self.config.patch_size
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.config.num_classes
+
+    @property
+    def focus_steps(self) -> int:
+        """N, the most focus steps after a glance."""
+        return self.config.focus_steps
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def glance(self, images: Tensor) -> Step:
+        """Look at whole images, scaled down to P×P (GFNet, section 3.1).
+
+        Args:
+            images: (B, 3, H, W) uint8, H and W at least P.
+
+        Raises:
+            ValueError: The images have another type, shape or size.
+        """
+        self._check_images(images)
+        feature_map, vector = self.global_encoder(self.scale_down(images))
+        number = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        memory, logits = self.classifier(vector, self.classifier.empty_memory(vector), number)
+        location = torch.zeros(len(images), 2, device=images.device)
+        return Step(feature_map, feature_map, vector, memory, logits, location, number)
+
+    def focus(
+        self, images: Tensor, locations: Tensor, step: Step, rows: Tensor | None = None
+    ) -> Step:
+        """Look at one P×P patch of each image at full resolution (GFNet, section 3.1).
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            locations: (R, 2) in [-1, 1], (row, column); -1 is flush with the top or left edge.
+            step: What is known of the images so far, R rows.
+            rows: Which images the R rows of ``locations`` and ``step`` belong to, (R,) int64;
+                None for all, R = B. The images themselves are never copied.
+
+        Raises:
+            ValueError: Images or locations have another type, shape or range.
+        """
+        self._check_images(images)
+        check_locations(locations, len(step))
+        if rows is None:
+            rows = torch.arange(len(images), device=images.device)
+        if len(rows) != len(step):
+            raise ValueError(f"{len(rows)} images cannot go on from a step of {len(step)} rows")
+        size = (images.shape[2], images.shape[3])
+        corners = patch_corners(locations, size, self.patch_size, self.config.corner_rounding)
+        patches = crop_patches(images, rows, corners, self.patch_size)
+        feature_map, vector = self.local_encoder(patches)
+        number = step.number + 1
+        memory, logits = self.classifier(vector, step.memory, number)
+        location = locations.float()
+        return Step(feature_map, step.glance_map, vector, memory, logits, location, number)
+
+    def scale_down(self, images: Tensor) -> Tensor:
+        """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""
+        # On a CPU uint8 is resized as it is; other devices only know how to resize floats.
+        pixels = images if images.device.type == "cpu" else images.float()
+        resized = functional.interpolate(
+            pixels,
+            (self.patch_size, self.patch_size),
+            mode=self.config.interpolation,
+            antialias=self.config.antialias,
+        )
+        return resized.round().clamp(0, 255).to(torch.uint8)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``network.safetensors`` and ``network.json`` into a folder."""
+        files.save_module(Path(folder), _NAME, self, dataclasses.asdict(self.config))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a network that ``save`` wrote, onto the CPU and in evaluation mode.
+
+        Raises:
+            FileNotFoundError: The folder or one of its files is missing.
+            ValueError: A file is damaged, or the weights do not fit the configuration.
+        """
+        saved = files.load_config(Path(folder), _NAME)
+        names = {item.name for item in dataclasses.fields(NetworkConfig)}
+        values = {key: value for key, value in saved.items() if key in names}
+        if values.get("class_names") is not None:
+            values["class_names"] = tuple(values["class_names"])
+        try:
+            config = NetworkConfig(**values)
+        except TypeError as error:
+            raise ValueError(f"{Path(folder) / _NAME}.json is incomplete: {error}") from error
+        network = cls(config)
+        files.load_weights(Path(folder), _NAME, network)
+        return network.eval()
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8 in 0..255, not {images.dtype}")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")
+        if min(images.shape[2:]) < self.patch_size:
+            height, width = images.shape[2:]
+            raise ValueError(
+                f"images of {height}×{width} are smaller than the patch of {self.patch_size}×"
+                f"{self.patch_size}; enlarge them or build the network with a smaller patch_size"
+            )
+
+    def _example_features(self) -> Features:
+        """Features of one blank image, which show the sizes of this encoder at this patch size."""
+        size = self.patch_size
+        try:
+            with torch.no_grad():
+                features = self.local_encoder.eval()(torch.zeros(1, 3, size, size).byte())
+        except RuntimeError as error:
+            raise ValueError(
+                f"encoder {self.config.encoder!r} does not take {size}×{size} images ({error}); "
+                "choose another patch_size or encoder"
+            ) from error
+        finally:
+            self.local_encoder.train()
+        if features.map.ndim != 4:
+            raise ValueError(
+                f"encoder {self.config.encoder!r} has no (C, h, w) feature map but one of shape "
+                f"{tuple(features.map.shape[1:])}; choose a convolutional network"
+            )
+        return features

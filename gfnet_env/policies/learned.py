@@ -1,0 +1,142 @@
+"""The learned policy as a plain torch module, free of the library that trained it."""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_env.env.observation import Observation
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+class MapEncoder(nn.Module):
+    """Makes one vector of a feature map without losing where things are.
+
+    The map is squeezed to few channels (as GFNet, appendix A, does) and then read twice: flattened,
+    so that every cell has weights of its own, and as the expected coordinates of some attention
+    maps (the spatial soft-argmax of Levine et al., 2016), from which a location is a linear map
+    away.
+
+    Args:
+        feature_shape: (C, h, w) of the map.
+        channels: Channels it is squeezed to.
+        points: Attention maps.
+        width: Numbers that the flattened map is brought to.
+    """
+
+    cell_coordinates: Tensor
+
+    def __init__(
+        self, feature_shape: tuple[int, int, int], channels: int, points: int, width: int
+    ) -> None:
+        super().__init__()
+        depth, height, width_of_map = feature_shape
+        # Encoders differ in the scale of their features, which a policy should not care about.
+        self.normalise = nn.GroupNorm(1, depth)
+        self.squeeze = nn.Conv2d(depth, channels, 1)
+        self.attention = nn.Conv2d(channels, points, 1)
+        self.flat = nn.Linear(channels * height * width_of_map, width)
+        rows = (torch.arange(height) + 0.5) / height * 2 - 1
+        columns = (torch.arange(width_of_map) + 0.5) / width_of_map * 2 - 1
+        coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
+        self.register_buffer("cell_coordinates", coordinates, persistent=False)
+        self.output_size = width + 2 * points
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, output_size) of (B, C, h, w)."""
+        features = self.squeeze(self.normalise(feature_map)).relu()
+        attention = self.attention(features).flatten(2).softmax(dim=2)
+        points = (attention @ self.cell_coordinates).flatten(1)
+        return torch.cat([self.flat(features.flatten(1)).relu(), points], dim=1)
+
+
+class ObservationEncoder(nn.Module):
+    """Makes one vector of an observation: of both its maps, the memory, the location and the step.
+
+    Args:
+        feature_shape: (C, h, w) of ``features`` and of ``glance``.
+        memory_size: M of ``memory``.
+        channels: Channels each map is squeezed to.
+        points: Attention maps of each.
+        width: Numbers that each flattened map and the memory are brought to.
+    """
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, int, int],
+        memory_size: int,
+        channels: int = 32,
+        points: int = 16,
+        width: int = 128,
+    ) -> None:
+        super().__init__()
+        self.glance = MapEncoder(feature_shape, channels, points, width)
+        self.features = MapEncoder(feature_shape, channels, points, width)
+        self.memory = nn.Sequential(nn.Linear(memory_size, width), nn.ReLU())
+        self.output_size = 2 * self.glance.output_size + width + 3
+
+    def forward(self, observation: Observation) -> Tensor:
+        """(B, output_size) of B observations."""
+        return torch.cat(
+            [
+                self.glance(observation["glance"]),
+                self.features(observation["features"]),
+                self.memory(observation["memory"]),
+                observation["location"],
+                observation["step"],
+            ],
+            dim=1,
+        )
+
+
+class LearnedPolicy(nn.Module):
+    """Maps an observation to a location, deterministically.
+
+    Args:
+        feature_shape: (C, h, w) of ``features``.
+        memory_size: M of ``memory``.
+        hidden_sizes: Widths of the hidden layers between encoder and action.
+        activation: ``tanh`` or ``relu``, after each hidden layer.
+        squash: How the action is brought to [-1, 1]: ``clip`` (Gaussian policies) or ``tanh``.
+
+    Raises:
+        ValueError: An activation or a way to squash is unknown.
+    """
+
+    name = "learned"
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, int, int],
+        memory_size: int,
+        hidden_sizes: tuple[int, ...],
+        activation: str = "tanh",
+        squash: Literal["clip", "tanh"] = "clip",
+    ) -> None:
+        super().__init__()
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}; known: {', '.join(_ACTIVATIONS)}")
+        if squash not in ("clip", "tanh"):
+            raise ValueError(f"unknown squash {squash!r}; known: clip, tanh")
+        self.config = {
+            "feature_shape": list(feature_shape),
+            "memory_size": memory_size,
+            "hidden_sizes": list(hidden_sizes),
+            "activation": activation,
+            "squash": squash,
+        }
+        self.squash = squash
+        depth, height, width = feature_shape
+        self.encoder = ObservationEncoder((depth, height, width), memory_size)
+        sizes = [self.encoder.output_size, *hidden_sizes]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
+        self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], 2))
+
+    def forward(self, observation: Observation, state: None = None) -> tuple[Tensor, None]:
+        """Locations (B, 2) in [-1, 1], and no state."""
+        action = self.actor(self.encoder(observation))
+        return (action.tanh() if self.squash == "tanh" else action.clamp(-1, 1)), state

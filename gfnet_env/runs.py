@@ -1,0 +1,103 @@
+"""Run folders: where a stage writes, and what it notes down so that it can be repeated."""
+
+import dataclasses
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfnet_env.files import write_json
+
+_PACKAGES = ("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy")
+
+
+def create_run(folder: Path, *, overwrite: bool = False) -> Path:
+    """Make a run folder.
+
+    Args:
+        folder: Where; its parents are made too.
+        overwrite: Whether a folder that already holds something may be written into; files of the
+            same names are then replaced, others stay.
+
+    Raises:
+        FileExistsError: The folder holds something, and overwriting was not asked for.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        raise FileExistsError(
+            f"{folder} already exists; give another --run, or --overwrite to replace what it holds"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_config(folder: Path, config: Any) -> None:
+    """Write ``config.json``: a stage's configuration (a dataclass) and where it ran."""
+    write_json(
+        folder / "config.json",
+        {"config": to_json(dataclasses.asdict(config)), "provenance": provenance()},
+    )
+
+
+def to_json(value: Any) -> Any:
+    """``value`` with paths as strings and tuples as lists."""
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def provenance() -> dict[str, Any]:
+    """The command, the git commit of this library's checkout, versions and the machine."""
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this library runs from (``+`` if changed since), None outside one."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def resolve_device(name: str) -> torch.device:
+    """A device by name; ``auto`` is the first of cuda, mps and cpu that this machine has.
+
+    Raises:
+        ValueError: The name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "mps" if name == "cpu" and torch.backends.mps.is_available() else name
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"no device {name!r} here ({error}); give auto, cpu, cuda or mps"
+        ) from error
+    return device

@@ -1,0 +1,107 @@
+import hashlib
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from gfnet_agents import PolicyConfig, train_policy
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.data import load_images
+
+
+@pytest.fixture
+def sets():
+    return {
+        split: load_images("cluttered-digits:scenes=30", split)
+        for split in ("train", "val", "test")
+    }
+
+
+def config(run, **changes):
+    values = {"run": run, "timesteps": 96, "num_envs": 8, "oracle_images": 2, "device": "cpu"}
+    return PolicyConfig(**values | changes)
+
+
+def digest(network):
+    parts = [key.encode() + value.numpy().tobytes() for key, value in network.state_dict().items()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path):
+    before = digest(network)
+    run = tmp_path / "run"
+    gfnet = train_policy(config(run), network=network, image_sets=sets)
+    assert digest(network) == before
+
+    results = json.loads((run / "results.json").read_text())
+    assert results["split"] == "test"
+    assert results["images"] == 30
+    assert results["environment_steps"] >= 96
+    assert len(results["multiply_adds"]) == 4
+    policies = results["policies"]
+    assert list(policies) == ["random", "center", "learned", "target", "oracle"]
+    assert [policy["images"] for policy in policies.values()] == [30, 30, 30, 30, 2]
+    for policy in policies.values():
+        assert len(policy["accuracy"]) == len(policy["label_confidence"]) == 4
+    for point in results["early_exit"]:
+        assert sum(point["exit_share"]) == pytest.approx(1, abs=1e-5)
+        mean = sum(
+            s * m for s, m in zip(point["exit_share"], results["multiply_adds"], strict=True)
+        )
+        assert point["multiply_adds"] == pytest.approx(mean, rel=1e-4)
+
+    for picture in ("accuracy.png", "patches.png"):
+        assert Image.open(run / picture).size[0] > 500
+    assert list((run / "tensorboard").iterdir())
+    loaded = EarlyExitGFNet.load(run)
+    images = sets["test"][:]
+    one, other = gfnet(images), loaded(images)
+    assert torch.equal(one.classes, other.classes)
+    assert torch.equal(one.exit_step, other.exit_step)
+
+
+def test_the_same_seed_gives_the_same_results(sets, network, tmp_path):
+    results = []
+    for name in ("one", "again"):
+        train_policy(config(tmp_path / name), network=network, image_sets=sets)
+        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+        del results[-1]["seconds"]
+    assert results[0] == results[1]
+
+
+def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
+    first = config(tmp_path / "first", exit_confidence=0.9)
+    train_policy(first, network=network, image_sets=sets)
+    second = PolicyConfig(
+        run=tmp_path / "second", continue_from=tmp_path / "first", timesteps=96, oracle_images=0
+    )
+    train_policy(second, image_sets=sets)
+    saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
+    assert saved["exit_confidence"] == 0.9
+    assert saved["num_envs"] == 8
+    assert (
+        "oracle" not in json.loads((tmp_path / "second" / "results.json").read_text())["policies"]
+    )
+
+
+def test_mistakes_are_found_before_anything_is_written(sets, tiny_network, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match="network knows 5 classes, the images have 10"):
+        train_policy(config(run), network=tiny_network, image_sets=sets)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        train_policy(config(run, network=tmp_path / "nowhere"), image_sets=sets)
+    with pytest.raises(ValueError, match="unknown algorithm 'chance'"):
+        train_policy(config(run, algorithm="chance"), image_sets=sets)
+    assert not run.exists()
+    run.mkdir()
+    (run / "results.json").write_text("precious")
+    with pytest.raises(FileExistsError, match="already exists"):
+        train_policy(config(run), image_sets=sets)
+    assert (run / "results.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize("change", [{"timesteps": 0}, {"oracle_images": -1}])
+def test_wrong_settings_are_named(tmp_path, change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        config(tmp_path, **change)

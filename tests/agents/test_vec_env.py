@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from gfnet_agents import GlanceFocusVecEnv
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+
+
+@pytest.fixture
+def env(digits):
+    arguments = {"images": digits, "exit_confidence": 0.9, "autoreset_mode": "SameStep"}
+    return GlanceFocusVecEnv(GlanceFocusVectorEnv(4, **arguments))
+
+
+def test_it_reports_episodes_as_stable_baselines3_expects(env):
+    env.seed(3)
+    env.reset()
+    first = [info["label_confidence"] for info in env.reset_infos]
+    rng = np.random.default_rng(0)
+    lengths, ended = np.zeros(4, dtype=int), 0
+    for _ in range(12):
+        observations, rewards, dones, infos = env.step(rng.uniform(-1, 1, (4, 2)))
+        lengths += 1
+        assert rewards.dtype == np.float32
+        for row in range(4):
+            info = infos[row]
+            if not dones[row]:
+                assert info == {}
+                continue
+            ended += 1
+            assert info["episode"]["l"] == lengths[row]
+            assert info["is_success"] == info["correct"]
+            assert info["TimeLimit.truncated"] is False
+            last = info["terminal_observation"]
+            assert last["step"] == np.float32(lengths[row] / 3)
+            assert observations["step"][row] == 0
+            if first[row] is not None:
+                gain = info["label_confidence"] - first[row]
+                assert info["episode"]["r"] == pytest.approx(gain, abs=1e-5)
+                first[row] = None
+            lengths[row] = 0
+    assert ended > 12
+
+
+def test_seeds_and_options_reach_the_next_reset_only(env):
+    env.seed(3)
+    env.set_options([{"indices": [row]} for row in (9, 8, 7, 6)])
+    env.reset()
+    assert [info["index"] for info in env.reset_infos] == [9, 8, 7, 6]
+    env.reset()
+    order = [info["index"] for info in env.reset_infos]
+    env.seed(3)
+    env.reset()
+    assert [info["index"] for info in env.reset_infos] == order
+
+
+def test_attributes_are_those_of_the_vector_environment(env):
+    assert env.get_attr("num_envs") == [4] * 4
+    assert env.get_attr("num_envs", [0]) == [4]
+    env.set_attr("render_mode", "rgb_array")
+    env.reset()
+    assert len(env.get_images()) == 4
+    assert env.env_method("render", indices=[1])[0][0].dtype == np.uint8
+    with pytest.raises(ValueError, match="all sub-environments together"):
+        env.set_attr("render_mode", None, indices=[1])
+
+
+def test_another_autoreset_mode_is_refused(digits):
+    with pytest.raises(ValueError, match="needs autoreset_mode='SameStep', not 'NextStep'"):
+        GlanceFocusVecEnv(GlanceFocusVectorEnv(4, images=digits))

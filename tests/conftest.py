@@ -1,0 +1,49 @@
+"""Small real parts: scanned digits, a tiny network, and the one that comes with the package."""
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+import gfnet_env
+from gfnet_env.data import ImageSet, load_images
+from gfnet_env.pretrained import packaged_network
+
+# Tests do not depend on how fast the machine is.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("default")
+
+DIGITS = "cluttered-digits:scenes=40"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def digits() -> ImageSet:
+    """Forty test scenes of 128×128."""
+    return load_images(DIGITS, "test")
+
+
+@pytest.fixture
+def network() -> gfnet_env.GlanceFocusNetwork:
+    """The trained network of the package: 32×32 patches, ten classes, three focus steps."""
+    return packaged_network()
+
+
+@pytest.fixture
+def tiny_network() -> gfnet_env.GlanceFocusNetwork:
+    """An untrained network with 16×16 patches, five classes and two focus steps."""
+    torch.manual_seed(0)
+    return gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=5, focus_steps=2
+    ).eval()
+
+
+@pytest.fixture
+def tiny_images() -> gfnet_env.ArrayImages:
+    """Twelve images of noise, 24×32, five classes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 24, 32), dtype=np.uint8)
+    return gfnet_env.ArrayImages(pixels, np.arange(12) % 5)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gfnet_env.data import load_images, load_picture, open_folder
+
+
+def write_picture(path: Path, size=(20, 30), mode="RGB", seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels, mode=None).save(path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                path = tmp_path / split / name / f"{number}.png"
+                write_picture(path, size=(20 + number, 30), seed=number)
+    return tmp_path
+
+
+def test_a_tree_with_splits(tree):
+    images = load_images(f"folder:{tree}", "test", image_size=16)
+    assert len(images) == 6
+    assert images.class_names == ("cat", "dog")
+    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images[range(6)].shape == (6, 3, 16, 16)
+    assert images[range(6)].dtype == torch.uint8
+
+
+def test_kept_and_not_kept_pictures_are_the_same(tree):
+    kept = open_folder(tree, "train", image_size=16)
+    streamed = open_folder(tree, "train", image_size=16, memory_limit=0)
+    for _ in range(2):
+        assert torch.equal(kept[[5, 1, 1]], streamed[[5, 1, 1]])
+    # What was decoded stays when its file goes.
+    for file in streamed.files:
+        file.unlink()
+    assert kept[[5]].shape == (1, 3, 16, 16)
+    with pytest.raises(FileNotFoundError, match="no picture"):
+        streamed[[5]]
+
+
+def test_a_tree_without_splits_is_split_by_seed(tmp_path):
+    for number in range(20):
+        write_picture(tmp_path / "cat" / f"{number}.png")
+        write_picture(tmp_path / "dog" / f"{number}.png")
+
+    def files(seed):
+        return {
+            split: open_folder(tmp_path, split, seed=seed).files
+            for split in ("train", "val", "test")
+        }
+
+    first = files(seed=0)
+    assert [len(part) for part in first.values()] == [28, 6, 6]
+    assert len(set().union(*first.values())) == 40
+    assert first == files(seed=0)
+    assert first != files(seed=1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "1"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    path = tmp_path / "picture.png"
+    Image.new(mode, (20, 30)).save(path)
+    assert load_picture(path, 16).shape == (16, 16, 3)
+    assert load_picture(path).shape == (30, 20, 3)
+
+
+def test_the_middle_of_a_wide_picture_is_kept(tmp_path):
+    pixels = np.zeros((10, 30, 3), dtype=np.uint8)
+    pixels[:, 10:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    assert (load_picture(tmp_path / "wide.png", 10) == 255).all()
+
+
+def test_a_truncated_jpeg_is_named(tree):
+    path = tree / "train" / "cat" / "0.jpg"
+    write_picture(path, size=(64, 64))
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(ValueError, match=r"cannot decode .*0\.jpg .*damaged"):
+        open_folder(tree, "train", image_size=16)[range(9)]
+
+
+def test_a_file_that_is_no_picture_is_named(tree):
+    (tree / "test" / "dog" / "notes.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"cannot decode .*notes\.png"):
+        open_folder(tree, "test", image_size=16)[range(7)]
+
+
+def test_a_missing_folder_is_named(tree):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        open_folder(tree / "nowhere", "train")
+    (tree / "val" / "cat" / "0.png").unlink()
+    (tree / "val" / "cat" / "1.png").unlink()
+    with pytest.raises(ValueError, match=r"class folder .*val/cat has no pictures"):
+        open_folder(tree, "val")
+    (tree / "val" / "cat").rmdir()
+    with pytest.raises(FileNotFoundError, match="every class of train/ needs one"):
+        open_folder(tree, "val")
+
+
+def test_a_class_that_train_lacks_is_named(tree):
+    write_picture(tree / "val" / "emu" / "0.png")
+    with pytest.raises(ValueError, match="'emu', which .*train lacks"):
+        open_folder(tree, "val")
+
+
+def test_a_split_that_is_missing_is_named(tree, tmp_path):
+    (tree / "val").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="has no val/"):
+        open_folder(tree, "val")
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no class folders"):
+        open_folder(tmp_path, "train")
+    (tmp_path / "cat").mkdir()
+    write_picture(tmp_path / "cat" / "0.png")
+    with pytest.raises(ValueError, match="has 1 pictures; three splits need three"):
+        open_folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize("change", [{"image_size": 0}, {"workers": 0}])
+def test_impossible_settings_are_refused(tree, change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        open_folder(tree, "train", **change)

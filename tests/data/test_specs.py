@@ -1,0 +1,79 @@
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from gfnet_env.data import load_images
+
+
+def test_the_default_needs_no_download_and_no_argument():
+    images = load_images()
+    assert len(images) == 20_000
+    assert images[[0]].shape == (1, 3, 128, 128)
+    assert images.class_names == tuple("0123456789")
+    assert len(load_images(split="test")) == 2_000
+
+
+def test_no_scanned_digit_is_in_two_splits():
+    # Bare and unscaled, a scene's box is the scanned digit itself.
+    spec = "cluttered-digits:digit=8,piece=1,pieces=0,canvas=8"
+    scans = []
+    for split in ("train", "val", "test"):
+        images = load_images(f"{spec},scenes=4000", split)
+        scans.append({picture.numpy().tobytes() for picture in images[range(4000)][:, 0]})
+        assert len(scans[-1]) > 300
+    train, val, test = scans
+    assert not train & val
+    assert not train & test
+    assert not val & test
+
+
+def test_options_change_the_scenes():
+    images = load_images("cluttered-digits:canvas=100,scenes=7", "val")
+    assert len(images) == 7
+    assert images[[6]].shape == (1, 3, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "message"),
+    [
+        ("cluttered-digit", "train", "unknown image set 'cluttered-digit'; did you mean"),
+        ("cluttered-digits:colour=1", "train", "unknown image set option 'colour'"),
+        ("cluttered-digits:canvas=big", "train", "canvas needs an integer, not 'big'"),
+        ("cluttered-digits:scenes=0", "train", "at least one scene"),
+        ("cluttered-digits", "holdout", "unknown split 'holdout'"),
+        ("folder:", "train", "folder:PATH"),
+    ],
+)
+def test_a_wrong_spec_says_what_is_wrong(spec, split, message):
+    with pytest.raises(ValueError, match=message):
+        load_images(spec, split)
+
+
+def write_idx(path, array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """A few noise digits in the files of MNIST."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 40), ("t10k", 10)):
+        write_idx(raw / f"{name}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28)))
+        write_idx(raw / f"{name}-labels-idx1-ubyte", np.arange(count) % 10)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "canvas"),
+    [("cluttered-mnist", 128), ("cluttered-mnist-60", 60), ("cluttered-mnist-100", 100)],
+)
+def test_cluttered_mnist_from_local_files(mnist, name, canvas):
+    for split in ("train", "val", "test"):
+        images = load_images(f"{name}:scenes=5", split, data_root=mnist)
+        assert images[range(5)].shape == (5, 3, canvas, canvas)
+        assert torch.equal(images[range(5)], load_images(name, split, data_root=mnist)[range(5)])

@@ -1,0 +1,357 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+import gfnet_env
+from gfnet_env.env.reward import confidence_gain
+from gfnet_env.env.single import GlanceFocusEnv
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+
+INFOS = ("index", "label", "prediction", "confidence", "label_confidence", "correct")
+
+
+def vector(count, digits, **arguments):
+    return GlanceFocusVectorEnv(count, images=digits, **arguments)
+
+
+def random_actions(rng, count):
+    return rng.uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+def test_make_vec_builds_it_with_no_arguments():
+    env = gym.make_vec("gfnet_env/GlanceFocus-v0", num_envs=3)
+    assert isinstance(env.unwrapped, GlanceFocusVectorEnv)
+    observations, infos = env.reset(seed=0)
+    assert env.observation_space.contains(observations)
+    assert set(observations) >= {"features", "memory", "location", "step"}
+    assert all(infos[name].shape == (3,) for name in INFOS)
+    observations, rewards, terminations, truncations, infos = env.step(env.action_space.sample())
+    assert env.observation_space.contains(observations)
+    assert rewards.shape == terminations.shape == truncations.shape == (3,)
+    assert len(env.unwrapped.images) == 20_000
+    env.close()
+
+
+def test_an_episode_is_a_glance_and_the_focus_steps(digits, network):
+    env = vector(4, digits, network=network)
+    observations, infos = env.reset(options={"indices": [5, 6, 7, 8]})
+    assert infos["index"].tolist() == [5, 6, 7, 8]
+    assert infos["label"].tolist() == digits.labels[5:9].tolist()
+    assert (observations["location"] == 0).all()
+    assert (observations["step"] == 0).all()
+    with torch.no_grad():
+        step = network.glance(digits[5:9])
+    for number in (1, 2, 3):
+        actions = random_actions(np.random.default_rng(number), 4)
+        observations, rewards, terminations, truncations, infos = env.step(actions)
+        before = step
+        with torch.no_grad():
+            step = network.focus(digits[5:9], torch.from_numpy(actions), before)
+        labels = digits.labels[5:9]
+        gain = step.label_confidence(labels) - before.label_confidence(labels)
+        np.testing.assert_allclose(rewards, gain, atol=1e-6)
+        np.testing.assert_array_equal(observations["features"], step.feature_map)
+        np.testing.assert_array_equal(observations["glance"], step.glance_map)
+        np.testing.assert_array_equal(observations["memory"], step.memory)
+        np.testing.assert_array_equal(observations["location"], actions)
+        np.testing.assert_allclose(observations["step"], number / 3, rtol=1e-6)
+        np.testing.assert_allclose(infos["confidence"], step.confidence)
+        assert infos["prediction"].tolist() == step.classes.tolist()
+        assert infos["correct"].tolist() == (step.classes == labels).tolist()
+        assert terminations.tolist() == [number == 3] * 4
+        assert not truncations.any()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_a_vector_is_as_many_single_environments(digits, mode):
+    arguments = {"images": digits, "exit_confidence": 0.9}
+    together = GlanceFocusVectorEnv(5, autoreset_mode=mode, **arguments)
+    apart = gym.vector.SyncVectorEnv(
+        [lambda: GlanceFocusEnv(**arguments) for _ in range(5)], autoreset_mode=mode
+    )
+    rng = np.random.default_rng(0)
+    results = [env.reset(seed=11) for env in (together, apart)]
+    compare(results[0], results[1])
+    ends = []
+    for _ in range(25):
+        actions = random_actions(rng, 5)
+        results = [env.step(actions) for env in (together, apart)]
+        compare(results[0], results[1])
+        ends.append(results[0][2])
+    # The episodes did end at different times, and some rows were reset while others were not.
+    assert any(row.any() and not row.all() for row in ends)
+
+
+def compare(one, other):
+    """Equal trees to 1e-5, whatever order the keys are in."""
+    if isinstance(one, dict):
+        assert set(one) == set(other)
+        for key in one:
+            if key.startswith("final") or f"_{key}" not in one:
+                compare(one[key], other[key])
+            else:
+                mask = one[f"_{key}"]
+                np.testing.assert_array_equal(mask, other[f"_{key}"])
+                compare(one[key][mask], other[key][mask])
+    elif isinstance(one, tuple | list) or (isinstance(one, np.ndarray) and one.dtype == object):
+        assert len(one) == len(other)
+        for item, counterpart in zip(one, other, strict=True):
+            compare(item, counterpart)
+    elif one is None:
+        assert other is None
+    else:
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_rewards_add_up_to_the_gain_of_the_episode(digits):
+    env = vector(6, digits)
+    _, infos = env.reset(seed=1)
+    first, total = infos["label_confidence"], 0
+    for number in range(3):
+        _, rewards, _, _, infos = env.step(random_actions(np.random.default_rng(number), 6))
+        total = total + rewards
+    np.testing.assert_allclose(total, infos["label_confidence"] - first, atol=1e-6)
+
+
+def test_each_encoder_is_called_at_most_once_a_step(digits, network):
+    calls = {"global": 0, "local": 0}
+
+    def count(name):
+        def hook(module, inputs, output):
+            calls[name] += 1
+
+        return hook
+
+    network.global_encoder.register_forward_hook(count("global"))
+    network.local_encoder.register_forward_hook(count("local"))
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        env = vector(5, digits, network=network, exit_confidence=0.8, autoreset_mode=mode)
+        env.reset(seed=0)
+        for number in range(12):
+            calls.update({"global": 0, "local": 0})
+            env.step(random_actions(np.random.default_rng(number), 5))
+            assert calls["global"] <= 1
+            assert calls["local"] <= 1
+
+
+def test_the_seed_fixes_the_order_of_images(digits):
+    def order(seed):
+        env = vector(3, digits, autoreset_mode="SameStep")
+        indices = [env.reset(seed=seed)[1]["index"]]
+        for _ in range(9):
+            indices.append(env.step(np.zeros((3, 2)))[4]["index"])
+        return np.stack(indices)
+
+    assert (order(0) == order(0)).all()
+    assert (order(0) != order(5)).any()
+    # Seeds are counted up over the sub-environments, as gymnasium's own do.
+    assert (order(0)[:, 1:] == order(1)[:, :2]).all()
+
+
+def test_asked_for_images_come_first_and_then_the_order_of_the_seed(digits):
+    env = vector(2, digits, autoreset_mode="SameStep")
+    _, infos = env.reset(seed=4)
+    ordered = infos["index"].tolist()
+    _, infos = env.reset(seed=4, options={"indices": [30, 31, 32]})
+    assert infos["index"].tolist() == [30, 31]
+    for _ in range(3):
+        infos = env.step(np.zeros((2, 2)))[4]
+    assert infos["index"].tolist() == [32, ordered[1]]
+
+
+def test_a_whole_epoch_shows_every_image_once(digits):
+    env = vector(1, digits, autoreset_mode="SameStep", focus_steps=1)
+    seen = [env.reset(seed=0)[1]["index"][0]]
+    seen += [env.step(np.zeros((1, 2)))[4]["index"][0] for _ in range(39)]
+    assert sorted(seen) == list(range(40))
+
+
+def test_next_step_ignores_the_action_of_a_reset(digits):
+    env = vector(2, digits, focus_steps=1)
+    env.reset(seed=0)
+    _, _, terminations, _, _ = env.step(np.zeros((2, 2)))
+    assert terminations.all()
+    observations, rewards, terminations, _, _ = env.step(np.full((2, 2), np.nan))
+    assert (observations["step"] == 0).all()
+    assert (rewards == 0).all()
+    assert not terminations.any()
+
+
+def test_disabled_autoreset_resets_any_subset_and_nothing_else(digits):
+    env = vector(3, digits, focus_steps=1, autoreset_mode="Disabled")
+    env.reset(options={"indices": [1, 2, 3]})
+    observations, _, terminations, _, _ = env.step(np.full((3, 2), 0.5))
+    assert terminations.all()
+    with pytest.raises(RuntimeError, match=r"\[0, 1, 2\] have ended; reset them"):
+        env.step(np.zeros((3, 2)))
+    mask = np.array([False, True, False])
+    after, infos = env.reset(options={"reset_mask": mask, "indices": [9]})
+    assert infos["index"].tolist() == [1, 9, 3]
+    assert infos["_index"].tolist() == mask.tolist()
+    np.testing.assert_allclose(after["step"].ravel(), [1 / 3, 0, 1 / 3])
+    for key, value in after.items():
+        np.testing.assert_array_equal(value[[0, 2]], observations[key][[0, 2]])
+    with pytest.raises(RuntimeError, match=r"\[0, 2\] have ended"):
+        env.step(np.zeros((3, 2)))
+
+
+def test_an_observation_is_the_callers_own(digits):
+    env = vector(2, digits)
+    observations, infos = env.reset(seed=0)
+    clean = {key: value.copy() for key, value in observations.items()}
+    for value in (*observations.values(), *infos.values()):
+        value[:] = 0
+    after = env.step(np.zeros((2, 2)))
+    fresh = vector(2, digits)
+    fresh.reset(seed=0)
+    compare(after, fresh.step(np.zeros((2, 2))))
+    assert (clean["glance"] == after[0]["glance"]).all()
+
+
+def test_the_same_actions_give_the_same_numbers(digits):
+    def run():
+        env = vector(3, digits, autoreset_mode="SameStep")
+        results = [env.reset(seed=2)[0]["memory"]]
+        rng = np.random.default_rng(0)
+        for _ in range(5):
+            observations, rewards, *_ = env.step(random_actions(rng, 3))
+            results += [observations["memory"], rewards]
+        return results
+
+    for one, other in zip(run(), run(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_locations_beyond_the_edge_are_taken_as_the_edge(digits):
+    env = vector(2, digits)
+    env.reset(options={"indices": [0, 0]})
+    observations, rewards, *_ = env.step(np.array([[3.0, -7.0], [1.0, -1.0]]))
+    assert observations["location"].tolist() == [[1, -1], [1, -1]]
+    assert rewards[0] == rewards[1]
+
+
+def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network):
+    images = gfnet_env.load_images("cluttered-digits:scenes=200", "test")
+    env = vector(50, images, network=network, sampling="uncertain", autoreset_mode="SameStep")
+    drawn = [env.reset(seed=0)[1]["label_confidence"]]
+    for _ in range(20):
+        drawn.append(env.reset()[1]["label_confidence"])
+    everything = vector(200, images, network=network)
+    plain = everything.reset(options={"indices": range(200)})[1]["label_confidence"]
+    expected = np.average(plain, weights=1 - plain)
+    assert np.mean(drawn) == pytest.approx(expected, abs=0.05)
+    assert np.mean(drawn) < plain.mean() - 0.1
+
+
+def test_a_reward_of_ones_own_sees_the_transition(digits, network):
+    seen = []
+
+    def reward(transition):
+        seen.append(transition)
+        return 2 * confidence_gain(transition)
+
+    own = vector(3, digits, network=network, reward=reward, exit_confidence=0.5)
+    plain = vector(3, digits, network=network, exit_confidence=0.5)
+    for env in (own, plain):
+        env.reset(seed=0)
+    for number in range(4):
+        actions = random_actions(np.random.default_rng(number), 3)
+        doubled, single = own.step(actions)[1], plain.step(actions)[1]
+        np.testing.assert_allclose(doubled, 2 * single, atol=1e-6)
+    assert all(len(t.before) == len(t.rows) == len(t.labels) for t in seen)
+
+
+def test_a_picture_shows_the_patches_taken(digits):
+    env = vector(2, digits, render_mode="rgb_array")
+    with pytest.raises(RuntimeError, match="before the first reset"):
+        env.render()
+    env.reset(seed=0)
+    blank = env.render()
+    env.step(np.array([[-1.0, -1.0], [1.0, 1.0]]))
+    frames = env.render()
+    assert len(frames) == 2
+    for frame, before in zip(frames, blank, strict=True):
+        assert frame.dtype == np.uint8
+        assert frame.ndim == 3
+        assert frame.shape[2] == 3
+        assert (frame != before).any()
+    assert vector(2, digits).render() is None
+
+
+def test_weights_and_buffers_stay_as_they_are(digits, network):
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    env = vector(4, digits, network=network.train(), autoreset_mode="SameStep")
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.zeros((4, 2)))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"reward": "applause"}, "unknown reward 'applause'; known: confidence-gain"),
+        ({"sampling": "some"}, "unknown sampling 'some'; known: all, uncertain"),
+        ({"focus_steps": 4}, r"focus_steps must be in 1..3"),
+        ({"focus_steps": 0}, r"focus_steps must be in 1..3"),
+        ({"exit_confidence": 1.5}, r"exit_confidence must be in \[0, 1\]"),
+        ({"render_mode": "human"}, "unknown render_mode 'human'"),
+        ({"autoreset_mode": "Sometimes"}, "Sometimes"),
+        ({"images": "nothing"}, "unknown image set 'nothing'"),
+    ],
+)
+def test_wrong_arguments_are_named(digits, change, message):
+    with pytest.raises(ValueError, match=message):
+        GlanceFocusVectorEnv(**{"num_envs": 2, "images": digits} | change)
+
+
+def test_a_network_for_other_classes_is_refused(tiny_network, digits):
+    with pytest.raises(ValueError, match="network knows 5 classes, the images have 10"):
+        vector(2, digits, network=tiny_network)
+    pixels = np.zeros((10, 3, 64, 64), dtype=np.uint8)
+    letters = gfnet_env.ArrayImages(pixels, np.arange(10), class_names=tuple("abcdefghij"))
+    with pytest.raises(ValueError, match="10 classes 0, 1, 2, 3, 4, …, the images have the 10"):
+        vector(2, letters)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros((2, 3)), r"actions must be \(2, 2\)"),
+        (np.zeros(2), r"actions must be \(2, 2\)"),
+        (np.array([[0, np.nan], [0, 0]]), "an action is NaN"),
+    ],
+)
+def test_wrong_actions_are_refused_and_change_nothing(digits, actions, message):
+    env = vector(2, digits)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step(np.zeros((2, 2)))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
+    assert (env.step(np.zeros((2, 2)))[0]["step"] == np.float32(1 / 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"options": {"indices": [40]}}, IndexError, "image 40 does not exist"),
+        ({"options": {"reset_mask": np.zeros(2, dtype=bool)}}, ValueError, "no sub-environment"),
+        ({"options": {"reset_mask": np.ones(3, dtype=bool)}}, ValueError, r"must be \(2,\) bool"),
+        ({"options": {"reset_mask": np.ones(2)}}, ValueError, r"must be \(2,\) bool"),
+        ({"seed": [1, 2, 3]}, ValueError, "3 seeds were given for 2"),
+    ],
+)
+def test_wrong_resets_are_refused(digits, arguments, error, message):
+    env = vector(2, digits)
+    with pytest.raises(error, match=message):
+        env.reset(**arguments)
+
+
+def test_a_part_cannot_be_reset_before_the_whole(digits):
+    env = vector(2, digits)
+    with pytest.raises(RuntimeError, match="reset all sub-environments once"):
+        env.reset(options={"reset_mask": np.array([True, False])})

@@ -1,0 +1,90 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfnet_env.perception.geometry import (
+    centred_locations,
+    check_locations,
+    check_rounding,
+    crop_patches,
+    patch_corners,
+)
+
+patches = st.integers(1, 20)
+rooms = st.tuples(st.integers(0, 50), st.integers(0, 50))
+locations = st.tuples(st.floats(-1, 1), st.floats(-1, 1))
+roundings = st.sampled_from(["nearest", "floor"])
+
+
+@given(locations, rooms, patches, roundings)
+def test_every_patch_lies_inside_the_image(location, room, patch, rounding):
+    size = (room[0] + patch, room[1] + patch)
+    corner = patch_corners(torch.tensor([location]), size, patch, rounding)[0]
+    assert 0 <= corner[0] <= room[0]
+    assert 0 <= corner[1] <= room[1]
+
+
+@given(rooms, patches, roundings)
+def test_minus_one_and_one_are_flush_with_the_edges(room, patch, rounding):
+    size = (room[0] + patch, room[1] + patch)
+    ends = patch_corners(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), size, patch, rounding)
+    assert ends.tolist() == [[0, 0], list(room)]
+
+
+@given(locations, locations, rooms, patches, roundings)
+def test_a_larger_location_is_never_further_up_or_left(first, second, room, patch, rounding):
+    low, high = (
+        torch.minimum(*map(torch.tensor, (first, second))),
+        torch.maximum(*map(torch.tensor, (first, second))),
+    )
+    size = (room[0] + patch, room[1] + patch)
+    corners = patch_corners(torch.stack([low, high]), size, patch, rounding)
+    assert (corners[0] <= corners[1]).all()
+
+
+@given(st.data(), rooms, patches)
+def test_a_patch_centred_on_a_point_has_it_in_its_middle(data, room, patch):
+    size = (room[0] + patch, room[1] + patch)
+    corner = torch.tensor([data.draw(st.integers(0, extent)) for extent in room])
+    location = centred_locations((corner + patch / 2)[None], size, patch)
+    assert location.abs().max() <= 1
+    assert patch_corners(location, size, patch, "nearest")[0].tolist() == corner.tolist()
+
+
+def test_points_near_the_edge_get_the_patch_flush_with_it():
+    centres = torch.tensor([[0.0, 0.0], [100.0, 100.0]])
+    assert centred_locations(centres, (100, 100), 20).tolist() == [[-1, -1], [1, 1]]
+
+
+def test_rounding():
+    location = torch.tensor([[0.5, 0.4]])  # 7.5 and 7.0 of 10 pixels
+    assert patch_corners(location, (14, 14), 4, "floor").tolist() == [[7, 7]]
+    assert patch_corners(location, (14, 14), 4, "nearest").tolist() == [[8, 7]]
+    with pytest.raises(ValueError, match="unknown corner rounding 'up'"):
+        check_rounding("up")
+
+
+def test_crops_are_the_pixels_at_their_corners():
+    images = torch.arange(2 * 3 * 10 * 12).view(2, 3, 10, 12)
+    rows = torch.tensor([1, 0, 1])
+    corners = torch.tensor([[0, 0], [6, 8], [3, 5]])
+    crops = crop_patches(images, rows, corners, 4)
+    assert torch.equal(crops[0], images[1, :, 0:4, 0:4])
+    assert torch.equal(crops[1], images[0, :, 6:10, 8:12])
+    assert torch.equal(crops[2], images[1, :, 3:7, 5:9])
+
+
+@pytest.mark.parametrize(
+    ("given_locations", "message"),
+    [
+        (torch.zeros(2, 3), r"must be \(2, 2\)"),
+        (torch.zeros(3, 2), r"must be \(2, 2\)"),
+        (torch.zeros(2, 2, dtype=torch.int64), "floating point"),
+        (torch.tensor([[0.0, float("nan")], [0.0, 0.0]]), r"\[-1, 1\]; one is nan"),
+        (torch.tensor([[0.0, 1.5], [0.0, 0.0]]), r"\[-1, 1\]; one is 1.5"),
+    ],
+)
+def test_wrong_locations_are_refused(given_locations, message):
+    with pytest.raises(ValueError, match=message):
+        check_locations(given_locations, 2)

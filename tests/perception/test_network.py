@@ -1,0 +1,161 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+import gfnet_env
+from gfnet_env.perception import NetworkConfig
+
+
+def test_shapes_of_a_glance_and_a_focus(tiny_network, tiny_images):
+    with torch.no_grad():
+        glance = tiny_network.glance(tiny_images[:])
+        focus = tiny_network.focus(tiny_images[:], torch.zeros(12, 2), glance)
+    for step, number in ((glance, 0), (focus, 1)):
+        assert step.feature_map.shape == (12, *tiny_network.feature_shape)
+        assert step.memory.shape == (12, tiny_network.memory_size)
+        assert step.logits.shape == (12, 5)
+        assert step.number.tolist() == [number] * 12
+        assert torch.allclose(step.probabilities.sum(dim=1), torch.ones(12))
+        assert torch.equal(step.confidence, step.probabilities.max(dim=1).values)
+    assert torch.equal(focus.glance_map, glance.feature_map)
+
+
+def test_a_focus_sees_the_pixels_of_its_patch_and_no_others(tiny_network, tiny_images):
+    images = tiny_images[[0]]
+    with torch.no_grad():
+        glance = tiny_network.glance(images)
+        seen = tiny_network.focus(images, torch.tensor([[-1.0, -1.0]]), glance)
+        outside, inside = images.clone(), images.clone()
+        outside[:, :, 16:], outside[:, :, :, 16:] = 0, 0
+        inside[:, :, 5, 5] = 255 - inside[:, :, 5, 5]
+        again = tiny_network.focus(outside, torch.tensor([[-1.0, -1.0]]), glance)
+        other = tiny_network.focus(inside, torch.tensor([[-1.0, -1.0]]), glance)
+    assert torch.equal(seen.logits, again.logits)
+    assert not torch.equal(seen.logits, other.logits)
+
+
+def test_rows_at_different_steps_share_a_batch(tiny_network, tiny_images):
+    images, locations = tiny_images[:], torch.rand(12, 2) * 2 - 1
+    with torch.no_grad():
+        glance = tiny_network.glance(images)
+        first = tiny_network.focus(images, locations, glance)
+        some, others = torch.arange(0, 12, 2), torch.arange(1, 12, 2)
+        mixed = glance.with_rows(some, first.select(some))
+        after = tiny_network.focus(images, locations, mixed)
+        second = tiny_network.focus(images, locations, first)
+    assert after.number.tolist() == [2, 1] * 6
+    torch.testing.assert_close(after.logits[some], second.logits[some])
+    torch.testing.assert_close(after.logits[others], first.logits[others])
+
+
+def test_rows_name_the_images_of_a_smaller_step(tiny_network, tiny_images):
+    images, rows = tiny_images[:], torch.tensor([7, 2])
+    locations = torch.tensor([[0.3, -0.4], [-1.0, 1.0]])
+    with torch.no_grad():
+        glance = tiny_network.glance(images).select(rows)
+        by_rows = tiny_network.focus(images, locations, glance, rows)
+        copied = tiny_network.focus(images[rows], locations, glance)
+    assert torch.equal(by_rows.logits, copied.logits)
+    with pytest.raises(ValueError, match="12 images cannot go on from a step of 2 rows"):
+        tiny_network.focus(images, locations, glance)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_glance_is_the_resized_image(interpolation):
+    network = gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=2, interpolation=interpolation
+    )
+    flat = torch.full((1, 3, 33, 57), 77, dtype=torch.uint8)
+    assert (network.scale_down(flat) == 77).all()
+    assert network.scale_down(flat).dtype == torch.uint8
+    image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    assert torch.equal(network.scale_down(image), image)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 3, 24, 24), "uint8 in 0..255, not torch.float32"),
+        (torch.zeros(3, 24, 24, dtype=torch.uint8), r"\(B, 3, H, W\), not \(3, 24, 24\)"),
+        (torch.zeros(1, 1, 24, 24, dtype=torch.uint8), r"\(B, 3, H, W\)"),
+        (torch.zeros(1, 3, 15, 24, dtype=torch.uint8), "15×24 are smaller than the patch of 16×16"),
+    ],
+)
+def test_wrong_images_are_refused(tiny_network, images, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_network.glance(images)
+
+
+def test_saved_and_loaded_networks_agree(tiny_images, tmp_path):
+    network = gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact",
+        patch_size=16,
+        num_classes=5,
+        focus_steps=4,
+        interpolation="bicubic",
+        corner_rounding="floor",
+        class_names=tuple("abcde"),
+        metadata={"seed": 3},
+    )
+    network.glance(tiny_images[:])  # Batch statistics are part of what is saved.
+    network.eval().save(tmp_path)
+    loaded = gfnet_env.GlanceFocusNetwork.load(tmp_path)
+    assert loaded.config == network.config
+    assert not loaded.training
+    with torch.no_grad():
+        steps = [net.glance(tiny_images[:]) for net in (network, loaded)]
+        steps = [
+            net.focus(tiny_images[:], torch.full((12, 2), 0.3), step)
+            for net, step in zip((network, loaded), steps, strict=True)
+        ]
+    assert torch.equal(steps[0].logits, steps[1].logits)
+
+
+def test_a_checkpoint_for_other_classes_is_refused(tiny_network, tmp_path):
+    tiny_network.save(tmp_path)
+    path = tmp_path / "network.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_classes": 6}))
+    with pytest.raises(ValueError, match="do not fit this configuration"):
+        gfnet_env.GlanceFocusNetwork.load(tmp_path)
+
+
+def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
+    tiny_network.save(tmp_path)
+    path = tmp_path / "network.json"
+    saved = json.loads(path.read_text())
+    del saved["encoder"]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=r"network\.json is incomplete.*encoder"):
+        gfnet_env.GlanceFocusNetwork.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        gfnet_env.GlanceFocusNetwork.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_size": 0}, "patch_size must be at least 1"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"focus_steps": 0}, "focus_steps must be at least 1"),
+        ({"interpolation": "nearest"}, "unknown interpolation 'nearest'"),
+        ({"corner_rounding": "up"}, "unknown corner rounding 'up'"),
+        ({"class_names": ("one",)}, "1 class names were given for 5 classes"),
+        ({"classifier": "oracle"}, "unknown classifier 'oracle'; known: recurrent"),
+        ({"encoder": "resnet51"}, "unknown encoder 'resnet51'"),
+        ({"encoder": "vit_tiny_patch16_224", "patch_size": 224}, "choose a convolutional network"),
+    ],
+)
+def test_impossible_networks_are_refused(change, message):
+    values = {"encoder": "compact", "patch_size": 16, "num_classes": 5} | change
+    with pytest.raises(ValueError, match=message):
+        gfnet_env.GlanceFocusNetwork.build(**values)
+
+
+def test_building_a_network_leaves_its_batch_statistics_untouched(tiny_network):
+    fresh = gfnet_env.GlanceFocusNetwork(NetworkConfig(**dataclasses.asdict(tiny_network.config)))
+    assert fresh.local_encoder.training
+    for name, buffer in fresh.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            assert buffer == 0

@@ -1,0 +1,30 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_deploying_needs_no_training_library():
+    code = (
+        "import sys, gfnet_env, gymnasium; gymnasium.make('gfnet_env/GlanceFocus-v0').reset(seed=0);"
+        "loaded = [name for name in sys.modules if 'stable_baselines3' in name]; assert not loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem
+)
+def test_scripts_explain_themselves(script):
+    shown = subprocess.run(
+        [sys.executable, script, "--help"], check=True, capture_output=True, text=True
+    )
+    assert f"python experiments/{script.name}" in shown.stdout
+
+
+def test_the_packaged_network_is_small_and_says_how_it_came_about():
+    folder = ROOT / "gfnet_env" / "pretrained" / "cluttered_digits"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 3 * 2**20

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import gfnet_env
+from gfnet_env.data import load_images
+from gfnet_env.training import ClassifierConfig, train_classifier
+
+
+@pytest.fixture
+def sets():
+    return {
+        "train": load_images("cluttered-digits:scenes=96,canvas=64,pieces=2", "train"),
+        "val": load_images("cluttered-digits:scenes=20,canvas=64,pieces=2", "val"),
+        "test": load_images("cluttered-digits:scenes=20,canvas=64,pieces=2", "test"),
+    }
+
+
+def config(run, **changes):
+    values = {"run": run, "epochs": 1, "batch_size": 32, "focus_steps": 2, "object_share": 0.5}
+    return ClassifierConfig(**values | changes)
+
+
+def test_a_run_can_be_loaded_and_says_how_it_came_about(sets, tmp_path):
+    network = train_classifier(config(tmp_path / "run", seed=3), sets)
+    loaded = gfnet_env.GlanceFocusNetwork.load(tmp_path / "run")
+    assert loaded.config == network.config
+    assert loaded.config.class_names == tuple("0123456789")
+    assert loaded.config.metadata["seed"] == 3
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["images"] == 20
+    assert [len(accuracy) for accuracy in results["accuracy"].values()] == [3, 3]
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["config"]["patch_size"] == 32
+    assert saved["provenance"]["versions"]["torch"] == torch.__version__
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_the_same_seed_gives_the_same_weights(sets, tmp_path):
+    runs = [
+        train_classifier(config(tmp_path / name, seed=seed, flip=True), sets).state_dict()
+        for name, seed in (("one", 1), ("again", 1), ("other", 2))
+    ]
+    assert all(torch.equal(value, runs[1][key]) for key, value in runs[0].items())
+    assert any(not torch.equal(value, runs[2][key]) for key, value in runs[0].items())
+
+
+def test_training_lowers_the_loss(tmp_path):
+    # Two flat colours: anything that learns at all tells them apart.
+    pixels = np.zeros((64, 3, 32, 32), dtype=np.uint8)
+    pixels[::2] = 200
+    images = gfnet_env.ArrayImages(pixels, np.arange(64) % 2)
+    sets = dict.fromkeys(("train", "val", "test"), images)
+    network = train_classifier(config(tmp_path / "run", epochs=8, patch_size=16), sets)
+    with torch.no_grad():
+        step = network.glance(images[:])
+        step = network.focus(images[:], torch.zeros(64, 2), step)
+    assert (step.classes == images.labels).all()
+
+
+def test_an_existing_run_is_kept(sets, tmp_path):
+    (tmp_path / "results.json").write_text("precious")
+    with pytest.raises(FileExistsError, match="already exists"):
+        train_classifier(config(tmp_path), sets)
+    assert (tmp_path / "results.json").read_text() == "precious"
+
+
+def test_a_loss_that_diverges_is_noticed(sets, tmp_path):
+    with pytest.raises(ValueError, match="the loss is .*lower the learning_rate"):
+        train_classifier(config(tmp_path / "run", learning_rate=1e30), sets)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": 0}, "learning_rate must be positive"),
+        ({"object_share": 1.5}, r"object_share must be in \[0, 1\]"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **change)
