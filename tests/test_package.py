@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from gfnet_env.data import DEFAULT_SPEC
+from gfnet_env.pretrained import FOLDER, packaged_network
+
 ROOT = Path(__file__).parent.parent
 
 
 def test_deploying_needs_no_training_library():
     code = (
-        "import sys, gfnet_env, gymnasium; gymnasium.make('gfnet_env/GlanceFocus-v0').reset(seed=0);"
+        "import sys, gfnet_env, gymnasium;"
+        "gymnasium.make('gfnet_env/GlanceFocus-v0').reset(seed=0);"
         "loaded = [name for name in sys.modules if 'stable_baselines3' in name]; assert not loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -26,5 +30,9 @@ def test_scripts_explain_themselves(script):
 
 
 def test_the_packaged_network_is_small_and_says_how_it_came_about():
-    folder = ROOT / "gfnet_env" / "pretrained" / "cluttered_digits"
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 3 * 2**20
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 3 * 2**20
+    metadata = packaged_network().config.metadata
+    assert metadata["images"] == DEFAULT_SPEC
+    assert metadata["seed"] == 0
+    assert len(metadata["commit"]) == 40
+    assert len(metadata["test_accuracy"]["target"]) == 4

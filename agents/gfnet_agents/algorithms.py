@@ -1,7 +1,7 @@
 """The algorithms that can learn a policy, and the shape of what they learn."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ class Algorithm:
 
     Attributes:
         build: Its class.
-        defaults: Arguments of its constructor.
+        defaults: Arguments of its constructor, for a number of sub-environments.
     """
 
     build: type[OnPolicyAlgorithm]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Callable[[int], dict[str, Any]]
 
 
 _ACTOR_CRITIC = {
@@ -52,22 +52,21 @@ _ACTOR_CRITIC = {
     "log_std_init": -1.0,
 }
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "ppo": Algorithm(
-        PPO,
-        {
-            "n_steps": 12,
-            "batch_size": 256,
-            "n_epochs": 4,
-            "learning_rate": 1e-3,
-            # A patch is judged by its own gain: a later patch cannot undo what it showed.
-            "gamma": 0.0,
-            "gae_lambda": 1.0,
-            "ent_coef": 0.0,
-            "policy_kwargs": _ACTOR_CRITIC,
-        },
-    ),
-}
+
+def _ppo_defaults(num_envs: int) -> dict[str, Any]:
+    return {
+        "n_steps": 12,
+        "batch_size": 4 * num_envs,
+        "n_epochs": 4,
+        "learning_rate": 1e-3,
+        # A patch is judged by its own gain: a later patch cannot undo what it showed.
+        "gamma": 0.0,
+        "gae_lambda": 1.0,
+        "policy_kwargs": _ACTOR_CRITIC,
+    }
+
+
+ALGORITHMS: dict[str, Algorithm] = {"ppo": Algorithm(PPO, _ppo_defaults)}
 
 
 def build_agent(
@@ -96,7 +95,7 @@ def build_agent(
     if name not in ALGORITHMS:
         raise ValueError(f"unknown algorithm {name!r}; known: {', '.join(ALGORITHMS)}")
     algorithm = ALGORITHMS[name]
-    settings = {**algorithm.defaults, **overrides}
+    settings = algorithm.defaults(env.num_envs) | overrides
     agent = algorithm.build("MultiInputPolicy", env, seed=seed, device=device, **settings)
     if parameters is not None:
         try:

@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from gfnet_agents.algorithms import build_agent, learned_policy
+from gfnet_agents.progress import ProgressBar
 from gfnet_agents.report import draw_sheet, plot_accuracy, print_results
 from gfnet_agents.vec_env import GlanceFocusVecEnv
 from gfnet_env.data import DEFAULT_SPEC, ImageSet, batches, load_images
@@ -86,7 +87,7 @@ class PolicyConfig:
     """Focus steps to learn from."""
     algorithm: str = "ppo"
     """What learns."""
-    sampling: Sampling = "all"
+    sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
     exit_confidence: float | None = None
     """End training episodes at this confidence; by default they go on to the last step."""
@@ -141,12 +142,15 @@ def train_policy(
     sets = image_sets or _open_sets(config, network)
     for images in sets.values():
         check_fit(network, images)
+    agent = _build(config, network, sets["train"])
     run = create_run(
         config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S"),
         overwrite=config.overwrite,
     )
     save_config(run, config)
-    agent = _learn(config, network, sets["train"], run)
+    agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
+    agent.learn(config.timesteps, callback=ProgressBar(config.timesteps))
+    write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
     learned = learned_policy(agent).to(device)
 
     records = _compare(network, learned, sets["test"], config, console)
@@ -174,10 +178,10 @@ def train_policy(
     return gfnet
 
 
-def _learn(
-    config: PolicyConfig, network: GlanceFocusNetwork, images: ImageSet, run: Path
+def _build(
+    config: PolicyConfig, network: GlanceFocusNetwork, images: ImageSet
 ) -> OnPolicyAlgorithm:
-    """Train an agent in the vector environment and save it into the run folder."""
+    """The agent, in its vector environment."""
     env = GlanceFocusVectorEnv(
         config.num_envs,
         network=network,
@@ -186,17 +190,13 @@ def _learn(
         sampling=config.sampling,
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
-    agent = build_agent(
+    return build_agent(
         config.algorithm,
         GlanceFocusVecEnv(env),
         seed=config.seed,
         device=network.device,
         parameters=config.continue_from / _AGENT_FILE if config.continue_from else None,
     )
-    agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-    agent.learn(config.timesteps, progress_bar=True)
-    write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
-    return agent
 
 
 def _as_begun(config: PolicyConfig) -> PolicyConfig:

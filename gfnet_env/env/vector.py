@@ -289,7 +289,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             Transition(self.network, self._pixels, where, labels, before, after, terminated)
         )
         self._step = after if everywhere else self._step.with_rows(where, after)
-        return reward.double().cpu().numpy(), terminated.cpu().numpy()
+        return reward.cpu().double().numpy(), terminated.cpu().numpy()
 
     def _locations(
         self, actions: npt.NDArray[Any], active: npt.NDArray[np.int64]

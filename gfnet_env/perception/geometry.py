@@ -34,7 +34,7 @@ def patch_corners(
         (B, 2) int64, rows in [0, H - patch_size], columns in [0, W - patch_size].
     """
     room = torch.tensor(image_size, device=locations.device) - patch_size
-    corners = (locations.double() + 1) / 2 * room
+    corners = (locations.float() + 1) / 2 * room
     rounded = corners.round() if rounding == "nearest" else corners.floor()
     return torch.minimum(rounded.long().clamp(min=0), room)
 

@@ -25,14 +25,16 @@ class RandomPolicy:
         self.config = {"seed": seed}
 
     def start(self, scene: Scene) -> Tensor:
-        return torch.from_numpy(scene.indices)
+        return torch.from_numpy(scene.indices).to(scene.pixels.device)
 
     def __call__(self, observation: Observation, state: Tensor | None) -> tuple[Tensor, Tensor]:
         progress = observation["step"]
-        images = torch.arange(len(progress)) if state is None else state
+        images = torch.arange(len(progress), device=progress.device) if state is None else state
         # Steps are keyed by their share of the whole, which is what an observation shows of them.
         steps = (progress.squeeze(1).cpu().numpy() * 2**20).round().astype(np.int64)
-        draws = uniform(self.config["seed"], images.numpy()[:, None], steps[:, None], np.arange(2))
+        draws = uniform(
+            self.config["seed"], images.cpu().numpy()[:, None], steps[:, None], np.arange(2)
+        )
         return torch.from_numpy(2 * draws - 1).float().to(progress.device), images
 
 

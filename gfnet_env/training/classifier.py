@@ -109,6 +109,12 @@ def train_classifier(
         classifier=config.classifier,
         weights=config.weights,
         class_names=sets["train"].class_names,
+        metadata={
+            "images": config.images,
+            "image_size": config.image_size,
+            "seed": config.seed,
+            "commit": git_commit(),
+        },
     ).to(device)
     run = create_run(config.run, overwrite=config.overwrite)
     save_config(run, config)
@@ -116,13 +122,7 @@ def train_classifier(
         _optimise(network, sets, config, board, progress)
 
     accuracy = _accuracies(network, sets["test"])
-    network.config.metadata.update(
-        images=config.images,
-        image_size=config.image_size,
-        seed=config.seed,
-        commit=git_commit(),
-        test_accuracy=accuracy,
-    )
+    network.config.metadata["test_accuracy"] = accuracy
     network.save(run)
     write_json(run / "results.json", {"images": len(sets["test"]), "accuracy": accuracy})
     return network

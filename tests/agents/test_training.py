@@ -52,7 +52,8 @@ def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path)
         assert point["multiply_adds"] == pytest.approx(mean, rel=1e-4)
 
     for picture in ("accuracy.png", "patches.png"):
-        assert Image.open(run / picture).size[0] > 500
+        with Image.open(run / picture) as drawn:
+            assert drawn.size[0] > 500
     assert list((run / "tensorboard").iterdir())
     loaded = EarlyExitGFNet.load(run)
     images = sets["test"][:]

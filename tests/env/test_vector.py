@@ -140,8 +140,7 @@ def test_the_seed_fixes_the_order_of_images(digits):
     def order(seed):
         env = vector(3, digits, autoreset_mode="SameStep")
         indices = [env.reset(seed=seed)[1]["index"]]
-        for _ in range(9):
-            indices.append(env.step(np.zeros((3, 2)))[4]["index"])
+        indices += [env.step(np.zeros((3, 2)))[4]["index"] for _ in range(9)]
         return np.stack(indices)
 
     assert (order(0) == order(0)).all()
@@ -236,8 +235,7 @@ def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network):
     images = gfnet_env.load_images("cluttered-digits:scenes=200", "test")
     env = vector(50, images, network=network, sampling="uncertain", autoreset_mode="SameStep")
     drawn = [env.reset(seed=0)[1]["label_confidence"]]
-    for _ in range(20):
-        drawn.append(env.reset()[1]["label_confidence"])
+    drawn += [env.reset()[1]["label_confidence"] for _ in range(20)]
     everything = vector(200, images, network=network)
     plain = everything.reset(options={"indices": range(200)})[1]["label_confidence"]
     expected = np.average(plain, weights=1 - plain)

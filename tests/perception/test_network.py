@@ -62,10 +62,15 @@ def test_rows_name_the_images_of_a_smaller_step(tiny_network, tiny_images):
         tiny_network.focus(images, locations, glance)
 
 
+@pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_the_glance_is_the_resized_image(interpolation):
+def test_the_glance_is_the_resized_image(interpolation, antialias):
     network = gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact", patch_size=16, num_classes=2, interpolation=interpolation
+        encoder="compact",
+        patch_size=16,
+        num_classes=2,
+        interpolation=interpolation,
+        antialias=antialias,
     )
     flat = torch.full((1, 3, 33, 57), 77, dtype=torch.uint8)
     assert (network.scale_down(flat) == 77).all()

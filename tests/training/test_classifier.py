@@ -1,4 +1,5 @@
 import json
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_a_run_can_be_loaded_and_says_how_it_came_about(sets, tmp_path):
     assert [len(accuracy) for accuracy in results["accuracy"].values()] == [3, 3]
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["config"]["patch_size"] == 32
-    assert saved["provenance"]["versions"]["torch"] == torch.__version__
+    assert saved["provenance"]["versions"]["torch"] == metadata.version("torch")
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
