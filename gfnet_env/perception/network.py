@@ -143,6 +143,8 @@ class GlanceFocusNetwork(nn.Module):
             config.classifier, example.vector.shape[1], config.num_classes, config.focus_steps
         )
         self.memory_size = self.classifier.memory_size
+        # Depthwise convolutions train half as fast in any other layout.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def build(

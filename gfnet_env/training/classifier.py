@@ -49,6 +49,8 @@ class ClassifierConfig:
     """Images per step of the optimiser."""
     learning_rate: float = 1e-3
     """Peak rate of AdamW; it warms up over the first twentieth and decays along a cosine."""
+    classifier_learning_rate: float | None = None
+    """Peak rate of the classifier, which is always new; by default that of the encoders."""
     weight_decay: float = 1e-4
     """Decay of AdamW."""
     encoder_loss: float = 1.0
@@ -68,8 +70,10 @@ class ClassifierConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+        for name in ("learning_rate", "classifier_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value}")
         if not 0 <= self.object_share <= 1:
             raise ValueError(f"object_share must be in [0, 1], not {self.object_share}")
 
@@ -137,12 +141,13 @@ def _optimise(
 ) -> None:
     images = sets["train"]
     rng = np.random.default_rng(config.seed)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    encoders = [*network.global_encoder.parameters(), *network.local_encoder.parameters()]
+    groups = [{"params": encoders}, {"params": [*network.classifier.parameters()]}]
+    optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    rates = [config.learning_rate, config.classifier_learning_rate or config.learning_rate]
     total = config.epochs * -(-len(images) // config.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=total, pct_start=0.05, div_factor=10
+        optimiser, rates, total_steps=total, pct_start=0.05, div_factor=10
     )
     bar = progress.add_task("stage 1", total=total)
     for epoch in range(config.epochs):

@@ -79,6 +79,7 @@ def test_a_loss_that_diverges_is_noticed(sets, tmp_path):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"learning_rate": 0}, "learning_rate must be positive"),
+        ({"classifier_learning_rate": -1.0}, "classifier_learning_rate must be positive"),
         ({"object_share": 1.5}, r"object_share must be in \[0, 1\]"),
     ],
 )
