@@ -25,9 +25,11 @@ def observe(step: Step, focus_steps: int) -> Observation:
         classifier's; ``location`` (B, 2) of the latest patch, zeros at the glance; ``step`` (B, 1)
         in [0, 1], 0 at the glance and 1 after the last focus step. All float32.
     """
+    # In the layout of a numpy array, so that a policy computes the same bits here as on what the
+    # environment emits.
     return {
-        "features": step.feature_map.float(),
-        "glance": step.glance_map.float(),
+        "features": step.feature_map.float().contiguous(),
+        "glance": step.glance_map.float().contiguous(),
         "memory": step.memory.float(),
         "location": step.location,
         "step": (step.number / focus_steps).float().unsqueeze(1),

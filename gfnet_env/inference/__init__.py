@@ -1,6 +1,6 @@
 """The assembled early-exit network: exits, thresholds, cost, evaluation."""
 
-from gfnet_env.inference.cost import count_multiply_adds, cumulative_multiply_adds
+from gfnet_env.inference.cost import count_multiply_adds
 from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
 from gfnet_env.inference.evaluation import Record, evaluate_policy
 from gfnet_env.inference.thresholds import (
@@ -16,7 +16,6 @@ __all__ = [
     "Prediction",
     "Record",
     "count_multiply_adds",
-    "cumulative_multiply_adds",
     "evaluate_policy",
     "exit_steps",
     "geometric_shares",

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gfnet_env.env.observation import observe
+from gfnet_env.env.observation import observation_space
 from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies.base import Policy
+from gfnet_env.policies.base import Policy, Scene, initial_state
 
 
 def count_multiply_adds(module: nn.Module | Callable[..., Any], *inputs: Any) -> int:
@@ -33,14 +34,29 @@ def count_multiply_adds(module: nn.Module | Callable[..., Any], *inputs: Any) ->
     return counter.get_total_flops() // 2
 
 
-def cumulative_multiply_adds(network: GlanceFocusNetwork, policy: Policy) -> list[int]:
-    """Multiply-adds of one image up to and including each step, T numbers, the glance first."""
-    size, device = network.patch_size, network.device
-    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
-    centre = torch.zeros(1, 2, device=device)
+def step_multiply_adds(network: GlanceFocusNetwork) -> tuple[int, int]:
+    """Multiply-adds of one image's glance, and of one focus step without its policy."""
+    image = _blank_image(network)
     with torch.no_grad():
-        step = network.eval().glance(image)
-    glance = count_multiply_adds(network.glance, image)
-    focus = count_multiply_adds(network.focus, image, centre, step)
-    focus += count_multiply_adds(policy, observe(step, network.focus_steps), None)
-    return [glance + number * focus for number in range(1 + network.focus_steps)]
+        step = network.glance(image)
+    centre = torch.zeros_like(step.location)
+    return (
+        count_multiply_adds(network.glance, image),
+        count_multiply_adds(network.focus, image, centre, step),
+    )
+
+
+def policy_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:
+    """Multiply-adds of one image's pick of a patch."""
+    observation = {
+        key: torch.zeros(1, *(space.shape or ()), device=network.device)
+        for key, space in observation_space(network).items()
+    }
+    scene = Scene(network, _blank_image(network), np.zeros(1, dtype=np.int64))
+    return count_multiply_adds(policy, observation, initial_state(policy, scene))
+
+
+def _blank_image(network: GlanceFocusNetwork) -> Tensor:
+    """A black image of the size of a patch."""
+    shape = (1, 3, network.patch_size, network.patch_size)
+    return torch.zeros(shape, dtype=torch.uint8, device=network.device)

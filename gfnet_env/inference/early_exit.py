@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env import files
-from gfnet_env.inference.cost import cumulative_multiply_adds
+from gfnet_env.inference.cost import policy_multiply_adds, step_multiply_adds
 from gfnet_env.inference.evaluation import advance
 from gfnet_env.inference.thresholds import NEVER
 from gfnet_env.perception import GlanceFocusNetwork
@@ -61,7 +61,9 @@ class EarlyExitGFNet(nn.Module):
         self.eval()
         steps = 1 + network.focus_steps
         self.set_thresholds([NEVER] * steps if thresholds is None else thresholds)
-        self._cost: list[int] | None = None
+        # Counted before anyone hooks the encoders, since counting calls them.
+        self._step_cost = step_multiply_adds(network)
+        self._policy_cost: int | None = None
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -85,9 +87,11 @@ class EarlyExitGFNet(nn.Module):
     @property
     def multiply_adds(self) -> list[int]:
         """Multiply-adds of one image that exits at each step, T numbers."""
-        if self._cost is None:
-            self._cost = cumulative_multiply_adds(self.network, self.policy)
-        return self._cost
+        if self._policy_cost is None:
+            self._policy_cost = policy_multiply_adds(self.policy, self.network)
+        glance, focus = self._step_cost
+        focus += self._policy_cost
+        return [glance + number * focus for number in range(1 + self.network.focus_steps)]
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Prediction:

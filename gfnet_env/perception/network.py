@@ -144,7 +144,7 @@ class GlanceFocusNetwork(nn.Module):
         )
         self.memory_size = self.classifier.memory_size
         # Depthwise convolutions train half as fast in any other layout.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def build(

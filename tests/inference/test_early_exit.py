@@ -71,7 +71,6 @@ def test_images_that_are_sure_leave_the_batch(gfnet, digits):
     gfnet.network.local_encoder.register_forward_hook(
         lambda module, inputs, output: seen.append(len(inputs[0]))
     )
-    _ = gfnet.multiply_adds  # Counting them calls the encoders too.
     gfnet.set_thresholds([1.01] * 4)
     everything = gfnet(digits[:])
     record = evaluate_policy(gfnet.network, CenterPolicy(), digits)
