@@ -1,5 +1,7 @@
 """Stage 1: both encoders and the classifier, on random patches (GFNet, section 3.3)."""
 
+import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
@@ -51,6 +53,8 @@ class ClassifierConfig:
     """Peak rate of AdamW; it warms up over the first twentieth and decays along a cosine."""
     classifier_learning_rate: float | None = None
     """Peak rate of the classifier, which is always new; by default that of the encoders."""
+    frozen: tuple[str, ...] = ()
+    """Parts of both encoders that keep their weights, by module name: model.conv_stem, …"""
     weight_decay: float = 1e-4
     """Decay of AdamW."""
     encoder_loss: float = 1.0
@@ -140,19 +144,33 @@ def _optimise(
     progress: Progress,
 ) -> None:
     images = sets["train"]
+    frozen = _frozen_parts(network, config.frozen)
     rng = np.random.default_rng(config.seed)
     encoders = [*network.global_encoder.parameters(), *network.local_encoder.parameters()]
-    groups = [{"params": encoders}, {"params": [*network.classifier.parameters()]}]
-    optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    rates = [config.learning_rate, config.classifier_learning_rate or config.learning_rate]
-    total = config.epochs * -(-len(images) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rates, total_steps=total, pct_start=0.05, div_factor=10
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": encoders},
+            {
+                "params": [*network.classifier.parameters()],
+                "lr": config.classifier_learning_rate or config.learning_rate,
+            },
+        ],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    total = config.epochs * math.ceil(len(images) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, functools.partial(_warmup_and_cosine, total=total)
     )
     bar = progress.add_task("stage 1", total=total)
     for epoch in range(config.epochs):
         network.train()
+        for part in frozen:
+            part.eval()
         order = rng.permutation(len(images))
+        if len(order) % config.batch_size == 1:
+            # Batch norm has no statistics of a single image.
+            order = order[:-1]
         for batch in batches(images, config.batch_size, order, network.device):
             pixels, locations = _augment(batch, images, network, config, rng)
             loss = _loss(network, pixels, batch.labels, locations, config.encoder_loss)
@@ -173,6 +191,27 @@ def _optimise(
             board.add_scalar(f"val/accuracy_step_{step}", value, epoch + 1)
         listed = " ".join(f"{value:.3f}" for value in accuracy)
         progress.console.print(f"epoch {epoch + 1}: accuracy per step, random patches: {listed}")
+
+
+def _frozen_parts(network: GlanceFocusNetwork, names: tuple[str, ...]) -> list[nn.Module]:
+    """The named parts of both encoders, their gradients switched off."""
+    parts = []
+    for encoder in (network.global_encoder, network.local_encoder):
+        for name in names:
+            try:
+                parts.append(encoder.get_submodule(name).requires_grad_(requires_grad=False))
+            except AttributeError as error:
+                known = ", ".join(child for child, _ in encoder.named_modules() if child)
+                raise ValueError(f"no part {name!r} to freeze; known: {known}") from error
+    return parts
+
+
+def _warmup_and_cosine(step: int, total: int) -> float:
+    """Share of the peak rate: up over the first twentieth, then down along a cosine."""
+    warmup = max(1, total // 20)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def _augment(
