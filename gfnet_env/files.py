@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import safetensors
 import safetensors.torch
 from torch import Tensor, nn
+
+_DIGEST = "weights_sha256"
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -21,19 +23,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: The file could not be written; the message names it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot write {path}: {error.strerror or error}; free some disk space "
-            "or choose another folder. Nothing that was there before is lost.",
+            f"cannot write {path}: {error.strerror or error}. Nothing that was there is lost; "
+            "make room or choose another folder",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -83,7 +82,7 @@ def save_module(folder: Path, name: str, module: nn.Module, config: Mapping[str,
         folder / f"{name}.safetensors", lambda temporary: _write_durably(temporary, content)
     )
     digest = hashlib.sha256(content).hexdigest()
-    write_json(folder / f"{name}.json", {**config, "weights_sha256": digest})
+    write_json(folder / f"{name}.json", {**config, _DIGEST: digest})
 
 
 def load_config(folder: Path, name: str) -> dict[str, Any]:
@@ -92,6 +91,12 @@ def load_config(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: ``folder`` or the file is missing.
     """
+    config = _read_config(folder, name)
+    config.pop(_DIGEST, None)
+    return config
+
+
+def _read_config(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
     return read_json(folder / f"{name}.json")
@@ -108,17 +113,12 @@ def load_weights(folder: Path, name: str, module: nn.Module) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path.name} in {folder}; copy it beside {name}.json")
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != load_config(folder, name).get("weights_sha256"):
+    if hashlib.sha256(content).hexdigest() != _read_config(folder, name).get(_DIGEST):
         raise ValueError(
             f"{path} is damaged or does not belong to the {name}.json beside it; "
             "restore both from the same run"
         )
     load_tensors(module, _parse(content, path), path)
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, with an error that names it where it is damaged."""
-    return _parse(path.read_bytes(), path)
 
 
 def _parse(content: bytes, path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         temporary.write_text("half of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match=r"cannot write .*results\.json: No space left.*free some"):
+    with pytest.raises(OSError, match=r"cannot write .*results\.json: No space left.*make room"):
         files.write_atomically(path, disk_is_full)
     assert json.loads(path.read_text()) == {"accuracy": 1}
     assert list(tmp_path.iterdir()) == [path]

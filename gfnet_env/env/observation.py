@@ -1,5 +1,7 @@
 """What a policy is shown: one function for the environment and for the assembled network."""
 
+import math
+
 import numpy as np
 from gymnasium import spaces
 from torch import Tensor
@@ -20,16 +22,17 @@ def observe(step: Step, focus_steps: int) -> Observation:
         focus_steps: The network's N, which scales the number of the step to [0, 1].
 
     Returns:
-        ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C, h, w), that
-        of the glance, kept because no patch shows where else to look; ``memory`` (B, M), the
-        classifier's; ``location`` (B, 2) of the latest patch, zeros at the glance; ``step`` (B, 1)
-        in [0, 1], 0 at the glance and 1 after the last focus step. All float32.
+        ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that
+        of the glance, kept because no patch shows where else to look, and flattened because
+        libraries take arrays of three dimensions for pictures; ``memory`` (B, M), the classifier's;
+        ``location`` (B, 2) of the latest patch, zeros at the glance; ``step`` (B, 1), the focus
+        steps taken as a share of the network's. All float32.
     """
     # In the layout of a numpy array, so that a policy computes the same bits here as on what the
     # environment emits.
     return {
         "features": step.feature_map.float().contiguous(),
-        "glance": step.glance_map.float().contiguous(),
+        "glance": step.glance_map.float().flatten(1),
         "memory": step.memory.float(),
         "location": step.location,
         "step": (step.number / focus_steps).float().unsqueeze(1),
@@ -45,7 +48,7 @@ def observation_space(network: GlanceFocusNetwork) -> spaces.Dict:
     return spaces.Dict(
         {
             "features": box(-FEATURE_BOUND, FEATURE_BOUND, network.feature_shape),
-            "glance": box(-FEATURE_BOUND, FEATURE_BOUND, network.feature_shape),
+            "glance": box(-FEATURE_BOUND, FEATURE_BOUND, (math.prod(network.feature_shape),)),
             "memory": box(-FEATURE_BOUND, FEATURE_BOUND, (network.memory_size,)),
             "location": box(-1, 1, (2,)),
             "step": box(0, 1, (1,)),

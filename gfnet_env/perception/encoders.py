@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gfnet_env.files import load_tensors
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,8 +41,8 @@ class Encoder(nn.Module, ABC):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         # In the units of uint8 pixels, so that normalising is one subtraction and one division.
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Features:
         """Normalise and encode.
@@ -102,38 +104,33 @@ class TimmEncoder(Encoder):
 
     Args:
         name: Its timm name.
-        num_classes: Classes of its own head; a head of pretrained weights stays where it fits.
+        num_classes: Classes of its own head; the head of a file is taken where it fits.
         weights: None (random), ``pretrained`` (downloaded), or a file (safetensors, or a ``.pth``
             that is read without running pickled code).
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The weights do not fit the network, or could not be downloaded.
+        ValueError: The weights do not fit the network, or cannot be had.
     """
 
     def __init__(self, name: str, num_classes: int, weights: str | Path | None = None) -> None:
         import timm
         from timm.data.config import resolve_model_data_config
 
-        overlay = None
-        if weights is not None and weights != "pretrained":
-            if not Path(weights).is_file():
-                raise FileNotFoundError(
-                    f"there is no weights file {weights}; give 'pretrained' to download them"
-                )
-            overlay = {"file": str(weights)}
         try:
             model = timm.create_model(
-                name,
-                pretrained=weights is not None,
-                pretrained_cfg_overlay=overlay,
-                num_classes=num_classes,
+                name, pretrained=weights == "pretrained", num_classes=num_classes
             )
-        # timm and the hub client raise errors of a dozen kinds for what goes wrong here.
+        # The hub client raises errors of a dozen kinds for what goes wrong in a download.
         except Exception as error:
-            if weights is None:
+            if weights != "pretrained":
                 raise
-            raise ValueError(f"cannot load weights {weights} into {name}: {error}") from error
+            raise ValueError(
+                f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
+                "give the file"
+            ) from error
+        if weights is not None and weights != "pretrained":
+            _load_file(model, Path(weights))
         data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         super().__init__(data["mean"], data["std"])
         self.model: Any = model
@@ -144,6 +141,31 @@ class TimmEncoder(Encoder):
 
     def head(self, vector: Tensor) -> Tensor:
         return self.model.get_classifier()(vector)
+
+
+def _load_file(model: Any, path: Path) -> None:
+    """Load a file of weights into a timm model; of all it holds only the head may not fit."""
+    from timm.models import load_state_dict
+
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no weights file {path}; give 'pretrained' to download them"
+        )
+    try:
+        tensors = load_state_dict(str(path), device="cpu")
+    # Whatever a damaged file makes safetensors, zipfile or the unpickler say.
+    except Exception as error:
+        raise ValueError(f"cannot read the weights file {path}: {error}") from error
+    wanted = model.state_dict()
+    heads = tuple(f"{head}." for head in _as_tuple(model.pretrained_cfg["classifier"]))
+    for key in [key for key in tensors if key.startswith(heads)]:
+        if key in wanted and tensors[key].shape != wanted[key].shape:
+            tensors[key] = wanted[key]
+    load_tensors(model, tensors, path)
+
+
+def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def build_encoder(name: str, num_classes: int, weights: str | Path | None = None) -> Encoder:

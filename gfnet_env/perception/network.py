@@ -29,8 +29,8 @@ class Step:
 
     Attributes:
         feature_map: What the encoder saw last, (B, C, h, w).
-        glance_map: What it saw at the glance, (B, C, h, w): the only view of the whole image.
         vector: The same after pooling, (B, V).
+        glance_map: What it saw at the glance, (B, C, h, w): the only view of the whole image.
         memory: What the classifier remembers, (B, M).
         logits: (B, K).
         location: Where the last patch was, (B, 2) in [-1, 1]; zeros at the glance.
@@ -38,8 +38,8 @@ class Step:
     """
 
     feature_map: Tensor
-    glance_map: Tensor
     vector: Tensor
+    glance_map: Tensor
     memory: Tensor
     logits: Tensor
     location: Tensor
@@ -200,12 +200,12 @@ class GlanceFocusNetwork(nn.Module):
         Raises:
             ValueError: The images have another type, shape or size.
         """
-        self._check_images(images)
+        self.check_images(images)
         feature_map, vector = self.global_encoder(self.scale_down(images))
         number = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         memory, logits = self.classifier(vector, self.classifier.empty_memory(vector), number)
         location = torch.zeros(len(images), 2, device=images.device)
-        return Step(feature_map, feature_map, vector, memory, logits, location, number)
+        return Step(feature_map, vector, feature_map, memory, logits, location, number)
 
     def focus(
         self, images: Tensor, locations: Tensor, step: Step, rows: Tensor | None = None
@@ -222,7 +222,7 @@ class GlanceFocusNetwork(nn.Module):
         Raises:
             ValueError: Images or locations have another type, shape or range.
         """
-        self._check_images(images)
+        self.check_images(images)
         check_locations(locations, len(step))
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
@@ -235,7 +235,7 @@ class GlanceFocusNetwork(nn.Module):
         number = step.number + 1
         memory, logits = self.classifier(vector, step.memory, number)
         location = locations.float()
-        return Step(feature_map, step.glance_map, vector, memory, logits, location, number)
+        return Step(feature_map, vector, step.glance_map, memory, logits, location, number)
 
     def scale_down(self, images: Tensor) -> Tensor:
         """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""
@@ -262,19 +262,21 @@ class GlanceFocusNetwork(nn.Module):
             ValueError: A file is damaged, or the weights do not fit the configuration.
         """
         saved = files.load_config(Path(folder), _NAME)
-        names = {item.name for item in dataclasses.fields(NetworkConfig)}
-        values = {key: value for key, value in saved.items() if key in names}
-        if values.get("class_names") is not None:
-            values["class_names"] = tuple(values["class_names"])
+        if saved.get("class_names") is not None:
+            saved["class_names"] = tuple(saved["class_names"])
         try:
-            config = NetworkConfig(**values)
+            config = NetworkConfig(**saved)
         except TypeError as error:
-            raise ValueError(f"{Path(folder) / _NAME}.json is incomplete: {error}") from error
+            raise ValueError(
+                f"{Path(folder) / _NAME}.json does not describe a network ({error}); it may come "
+                "from another version of this library"
+            ) from error
         network = cls(config)
         files.load_weights(Path(folder), _NAME, network)
         return network.eval()
 
-    def _check_images(self, images: Tensor) -> None:
+    def check_images(self, images: Tensor) -> None:
+        """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8, neither side below P."""
         if images.dtype != torch.uint8:
             raise ValueError(f"images must be uint8 in 0..255, not {images.dtype}")
         if images.ndim != 4 or images.shape[1] != 3:

@@ -55,7 +55,10 @@ class Scene:
 
     def __getitem__(self, rows: Tensor) -> "Scene":
         """The scene of some rows only, as the state of a batch that shrinks needs it."""
-        kept = rows if self.rows is None else self.rows[rows]
+        seen = self.rows
+        if seen is None:
+            seen = torch.arange(len(self.pixels), device=self.pixels.device)
+        kept = seen[rows]
         return Scene(self.network, self.pixels, self.indices, self.labels, self.boxes, kept)
 
 

@@ -1,7 +1,6 @@
 """The learned policy as a plain torch module, free of the library that trained it."""
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ class ObservationEncoder(nn.Module):
     """Makes one vector of an observation: of both its maps, the memory, the location and the step.
 
     Args:
-        feature_shape: (C, h, w) of ``features`` and of ``glance``.
+        feature_shape: (C, h, w) of ``features``, and of ``glance`` before it was flattened.
         memory_size: M of ``memory``.
         channels: Channels each map is squeezed to.
         points: Attention maps of each.
@@ -81,7 +80,7 @@ class ObservationEncoder(nn.Module):
         """(B, output_size) of B observations."""
         return torch.cat(
             [
-                self.glance(observation["glance"]),
+                self.glance(observation["glance"].view_as(observation["features"])),
                 self.features(observation["features"]),
                 self.memory(observation["memory"]),
                 observation["location"],
@@ -99,10 +98,9 @@ class LearnedPolicy(nn.Module):
         memory_size: M of ``memory``.
         hidden_sizes: Widths of the hidden layers between encoder and action.
         activation: ``tanh`` or ``relu``, after each hidden layer.
-        squash: How the action is brought to [-1, 1]: ``clip`` (Gaussian policies) or ``tanh``.
 
     Raises:
-        ValueError: An activation or a way to squash is unknown.
+        ValueError: The activation is unknown.
     """
 
     name = "learned"
@@ -113,21 +111,16 @@ class LearnedPolicy(nn.Module):
         memory_size: int,
         hidden_sizes: tuple[int, ...],
         activation: str = "tanh",
-        squash: Literal["clip", "tanh"] = "clip",
     ) -> None:
         super().__init__()
         if activation not in _ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; known: {', '.join(_ACTIVATIONS)}")
-        if squash not in ("clip", "tanh"):
-            raise ValueError(f"unknown squash {squash!r}; known: clip, tanh")
         self.config = {
             "feature_shape": list(feature_shape),
             "memory_size": memory_size,
             "hidden_sizes": list(hidden_sizes),
             "activation": activation,
-            "squash": squash,
         }
-        self.squash = squash
         depth, height, width = feature_shape
         self.encoder = ObservationEncoder((depth, height, width), memory_size)
         sizes = [self.encoder.output_size, *hidden_sizes]
@@ -138,5 +131,4 @@ class LearnedPolicy(nn.Module):
 
     def forward(self, observation: Observation, state: None = None) -> tuple[Tensor, None]:
         """Locations (B, 2) in [-1, 1], and no state."""
-        action = self.actor(self.encoder(observation))
-        return (action.tanh() if self.squash == "tanh" else action.clamp(-1, 1)), state
+        return self.actor(self.encoder(observation)).clamp(-1, 1), state

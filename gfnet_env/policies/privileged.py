@@ -71,7 +71,7 @@ class OraclePolicy:
         nothing = memory.new_empty(len(memory), 0)
         step = Step(
             feature_map=observation["features"],
-            glance_map=observation["glance"],
+            glance_map=nothing,
             vector=nothing,
             memory=memory,
             logits=nothing,

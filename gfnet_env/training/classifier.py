@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gfnet_env.data import DEFAULT_SPEC, Batch, ImageSet, batches, load_images
 from gfnet_env.files import write_json
 from gfnet_env.inference.evaluation import evaluate_policy
+from gfnet_env.matching import check_fit
 from gfnet_env.perception import Encoder, GlanceFocusNetwork, Step
 from gfnet_env.perception.geometry import centred_locations
 from gfnet_env.policies.fixed import RandomPolicy
@@ -118,12 +120,14 @@ def train_classifier(
         weights=config.weights,
         class_names=sets["train"].class_names,
         metadata={
-            "images": config.images,
+            "images": None if image_sets else config.images,
             "image_size": config.image_size,
             "seed": config.seed,
             "commit": git_commit(),
         },
     ).to(device)
+    for images in sets.values():
+        check_fit(network, images)
     run = create_run(config.run, overwrite=config.overwrite)
     save_config(run, config)
     with SummaryWriter(run / "tensorboard") as board, Progress() as progress:
@@ -147,17 +151,15 @@ def _optimise(
     frozen = _frozen_parts(network, config.frozen)
     rng = np.random.default_rng(config.seed)
     encoders = [*network.global_encoder.parameters(), *network.local_encoder.parameters()]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": encoders},
-            {
-                "params": [*network.classifier.parameters()],
-                "lr": config.classifier_learning_rate or config.learning_rate,
-            },
-        ],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
+    rate = config.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": encoders, "lr": rate},
+        {
+            "params": [*network.classifier.parameters()],
+            "lr": config.classifier_learning_rate or rate,
+        },
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     total = config.epochs * math.ceil(len(images) / config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, functools.partial(_warmup_and_cosine, total=total)

@@ -53,7 +53,7 @@ def test_an_episode_is_a_glance_and_the_focus_steps(digits, network):
         gain = step.label_confidence(labels) - before.label_confidence(labels)
         np.testing.assert_allclose(rewards, gain, atol=1e-6)
         np.testing.assert_array_equal(observations["features"], step.feature_map)
-        np.testing.assert_array_equal(observations["glance"], step.glance_map)
+        np.testing.assert_array_equal(observations["glance"], step.glance_map.flatten(1))
         np.testing.assert_array_equal(observations["memory"], step.memory)
         np.testing.assert_array_equal(observations["location"], actions)
         np.testing.assert_allclose(observations["step"], number / 3, rtol=1e-6)

@@ -50,7 +50,14 @@ def test_wrong_weights_are_named(tmp_path):
         build_encoder("resnet18", 7, tmp_path / "nowhere.safetensors")
     path = tmp_path / "other.safetensors"
     safetensors.torch.save_file(timm.create_model("mobilenetv3_small_050").state_dict(), path)
-    with pytest.raises(ValueError, match="cannot load weights .* into resnet18"):
+    with pytest.raises(ValueError, match=r"weights in .*other\.safetensors do not fit"):
+        build_encoder("resnet18", 7, path)
+    stem = {"stem.weight": torch.zeros(3)}
+    safetensors.torch.save_file(stem, path)
+    with pytest.raises(ValueError, match=r"weights in .*other\.safetensors do not fit"):
+        build_encoder("resnet18", 7, path)
+    path.write_text("no weights")
+    with pytest.raises(ValueError, match="cannot read the weights file"):
         build_encoder("resnet18", 7, path)
     with pytest.raises(ValueError, match="has no weights to load"):
         build_encoder("compact", 7, path)

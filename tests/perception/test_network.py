@@ -132,7 +132,7 @@ def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
     saved = json.loads(path.read_text())
     del saved["encoder"]
     path.write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match=r"network\.json is incomplete.*encoder"):
+    with pytest.raises(ValueError, match=r"network\.json does not describe a network .*encoder"):
         gfnet_env.GlanceFocusNetwork.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         gfnet_env.GlanceFocusNetwork.load(tmp_path / "nowhere")

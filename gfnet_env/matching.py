@@ -1,0 +1,59 @@
+"""Networks and images that go together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gfnet_env.data import DEFAULT_SPEC, ImageSet, load_images
+from gfnet_env.perception import GlanceFocusNetwork
+
+
+def check_fit(network: GlanceFocusNetwork, images: ImageSet) -> None:
+    """Check that a network can look at some images and knows their classes.
+
+    Raises:
+        ValueError: The classes are others or in another order, or the images are too small.
+    """
+    known, given = network.config.class_names, images.class_names
+    if known is not None and given is not None and known != given:
+        raise ValueError(
+            f"the network knows the {len(known)} classes {_listed(known)}, the images have the "
+            f"{len(given)} classes {_listed(given)}; train a network on these images"
+        )
+    if images.num_classes > network.num_classes or (given and len(given) != network.num_classes):
+        raise ValueError(
+            f"the network knows {network.num_classes} classes, the images have "
+            f"{images.num_classes}; train a network on these images"
+        )
+    network.check_images(images[[0]])
+
+
+def open_images(
+    network: GlanceFocusNetwork,
+    spec: str | None,
+    split: str,
+    *,
+    image_size: int | None = None,
+    data_root: str | Path = "data",
+) -> ImageSet:
+    """One split of an image set; where nothing is said, of what the network was trained on.
+
+    Args:
+        network: Its metadata name the images it was trained on.
+        spec: Of another image set, see ``load_images``.
+        split: ``train``, ``val`` or ``test``.
+        image_size: Side that pictures of a folder are brought to, in pixels.
+        data_root: Folder of downloaded data sets.
+
+    Raises:
+        ValueError: The network was trained on images that have no spec.
+    """
+    trained_on = network.config.metadata
+    spec = spec or trained_on.get("images", DEFAULT_SPEC)
+    if spec is None:
+        raise ValueError("this network was trained on images given in memory; pass the images")
+    size = image_size or trained_on.get("image_size", 224)
+    return load_images(spec, split, image_size=size, data_root=data_root)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
