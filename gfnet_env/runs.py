@@ -84,7 +84,7 @@ def git_commit() -> str | None:
         return None
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """A device by name; ``auto`` is the first of cuda, mps and cpu that this machine has.
 
     Raises:

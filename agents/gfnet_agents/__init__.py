@@ -8,14 +8,14 @@ from gfnet_agents.algorithms import (
     learned_policy,
 )
 from gfnet_agents.training import PolicyConfig, train_policy
-from gfnet_agents.vec_env import GlanceFocusVecEnv
+from gfnet_agents.vec_env import StableBaselinesVecEnv
 
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
-    "GlanceFocusVecEnv",
     "ObservationExtractor",
     "PolicyConfig",
+    "StableBaselinesVecEnv",
     "build_agent",
     "learned_policy",
     "train_policy",

@@ -1,5 +1,6 @@
 """The algorithms that can learn a policy, and the shape of what they learn."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +44,15 @@ class Algorithm:
     """An algorithm of stable-baselines3 and the settings that work here.
 
     Attributes:
-        build: Its class.
+        algorithm_class: Its class.
         defaults: Arguments of its constructor, for a number of sub-environments.
     """
 
-    build: type[OnPolicyAlgorithm]
+    algorithm_class: type[OnPolicyAlgorithm]
     defaults: Callable[[int], dict[str, Any]]
 
+
+_ACTIVATIONS: dict[type[nn.Module], str] = {nn.Tanh: "tanh", nn.ReLU: "relu"}
 
 _ACTOR_CRITIC = {
     "features_extractor_class": ObservationExtractor,
@@ -66,7 +69,7 @@ def _ppo_defaults(num_envs: int) -> dict[str, Any]:
         # Fresh episodes teach more than going over old ones again, and cost less.
         "batch_size": 2 * num_envs,
         "n_epochs": 2,
-        "learning_rate": LinearSchedule(1.5e-3, 0.0, 1.0),
+        "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
         # A patch is judged by its own gain: a later patch cannot undo what it showed.
         "gamma": 0.0,
         "gae_lambda": 1.0,
@@ -104,12 +107,14 @@ def build_agent(
         raise ValueError(f"unknown algorithm {name!r}; known: {', '.join(ALGORITHMS)}")
     algorithm = ALGORITHMS[name]
     settings = algorithm.defaults(env.num_envs) | overrides
-    agent = algorithm.build("MultiInputPolicy", env, seed=seed, device=device, **settings)
+    agent = algorithm.algorithm_class("MultiInputPolicy", env, seed=seed, device=device, **settings)
     if parameters is not None:
         try:
             agent.set_parameters(str(parameters), device=device)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"the agent in {parameters} does not fit: {error}") from error
+        except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"the agent in {parameters} does not fit or is damaged: {error}"
+            ) from error
     return agent
 
 
@@ -126,11 +131,14 @@ def learned_policy(agent: OnPolicyAlgorithm) -> LearnedPolicy:
             f"cannot take the learned policy out of {type(policy).__name__}: give the agent the "
             "features extractor ObservationExtractor, or wrap its policy as a Policy yourself"
         )
+    if policy.activation_fn not in _ACTIVATIONS:
+        known = ", ".join(activation.__name__ for activation in _ACTIVATIONS)
+        raise TypeError(f"unknown activation {policy.activation_fn.__name__}; known: {known}")
     linear = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, nn.Linear)]
     learned = LearnedPolicy(
         *_observation_shapes(agent.observation_space),
         tuple(layer.out_features for layer in linear),
-        activation={nn.Tanh: "tanh", nn.ReLU: "relu"}[policy.activation_fn],
+        activation=_ACTIVATIONS[policy.activation_fn],
     )
     learned.encoder.load_state_dict(extractor.encoder.state_dict())
     actor = nn.Sequential(*policy.mlp_extractor.policy_net, policy.action_net)

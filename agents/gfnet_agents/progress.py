@@ -1,11 +1,15 @@
 """A progress bar for learning, in the style of the other stages."""
 
+from typing import Self
+
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
 
 class ProgressBar(BaseCallback):
     """Shows environment steps, the mean return of recent episodes and the time that remains.
+
+    A context manager around ``learn``, which it is given to as a callback.
 
     Args:
         timesteps: Environment steps that will be taken.
@@ -22,10 +26,17 @@ class ProgressBar(BaseCallback):
             TimeRemainingColumn(),
         )
 
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # However learning ends, the terminal is given back.
+        self._progress.stop()
+
     def _on_training_start(self) -> None:
         self._first = self.num_timesteps
         self._task = self._progress.add_task("", total=self._timesteps, value=0.0)
-        self._progress.start()
 
     def _on_step(self) -> bool:
         episodes = self.model.ep_info_buffer
@@ -33,6 +44,3 @@ class ProgressBar(BaseCallback):
         taken = min(self.num_timesteps - self._first, self._timesteps)
         self._progress.update(self._task, completed=taken, value=value)
         return True
-
-    def _on_training_end(self) -> None:
-        self._progress.stop()

@@ -2,13 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
 from stable_baselines3.common.logger import configure
@@ -16,21 +15,22 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from gfnet_agents.algorithms import build_agent, learned_policy
 from gfnet_agents.progress import ProgressBar
-from gfnet_agents.report import draw_sheet, plot_accuracy, print_results
-from gfnet_agents.vec_env import GlanceFocusVecEnv
-from gfnet_env.data import DEFAULT_SPEC, ImageSet, batches, load_images
+from gfnet_agents.vec_env import StableBaselinesVecEnv
+from gfnet_env.data import ImageSet
 from gfnet_env.env.sampling import Sampling
-from gfnet_env.env.vector import GlanceFocusVectorEnv, check_fit
+from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import read_json, write_atomically, write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
-    Prediction,
+    OperatingPoint,
     Record,
+    choose_operating_point,
     evaluate_policy,
-    exit_steps,
-    geometric_shares,
-    thresholds_for_shares,
+    measure_operating_point,
+    solve_operating_points,
 )
+from gfnet_env.inference.report import draw_sheet, plot_accuracy, print_results
+from gfnet_env.matching import check_fit, open_images
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies import (
     CenterPolicy,
@@ -43,10 +43,6 @@ from gfnet_env.policies import (
 from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import create_run, resolve_device, save_config
 
-# Ratios of the geometric exit shares: from nearly all at the glance to nearly all at the end.
-_RATIOS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0)
-# The saved operating point is the cheapest within this of the best validation accuracy.
-_TOLERANCE = 0.005
 _AGENT_FILE = "agent.zip"
 _SHEET_IMAGES = 24
 # What a run that goes on takes over from the run that it continues.
@@ -58,15 +54,6 @@ _KEPT_WHEN_CONTINUED = (
     "exit_confidence",
     "num_envs",
 )
-
-
-@dataclass(frozen=True)
-class _OperatingPoint:
-    """Thresholds, and the accuracy and mean multiply-adds they give on the validation split."""
-
-    thresholds: list[float]
-    accuracy: float
-    multiply_adds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,15 +136,16 @@ def train_policy(
     )
     save_config(run, config)
     agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-    agent.learn(config.timesteps, callback=ProgressBar(config.timesteps))
+    with ProgressBar(config.timesteps) as progress:
+        agent.learn(config.timesteps, callback=progress)
     write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
     learned = learned_policy(agent).to(device)
 
     records = _compare(network, learned, sets["test"], config, console)
     gfnet = EarlyExitGFNet(network, learned)
-    points = _operating_points(gfnet, sets["val"])
-    early_exit = [_measure(gfnet, point.thresholds, sets["test"]) for point in points]
-    gfnet.set_thresholds(_choose(points))
+    calibrated = solve_operating_points(gfnet, sets["val"])
+    tested = [measure_operating_point(gfnet, p.thresholds, sets["test"]) for p in calibrated]
+    gfnet.set_thresholds(choose_operating_point(calibrated).thresholds)
     gfnet.save(run)
 
     results = {
@@ -167,7 +155,7 @@ def train_policy(
         "seconds": round(time.monotonic() - started, 1),
         "multiply_adds": gfnet.multiply_adds,
         "policies": {name: _summary(record) for name, record in records.items()},
-        "early_exit": early_exit,
+        "early_exit": [_early_exit(point) for point in tested],
     }
     write_json(run / "results.json", results)
     plot_accuracy(results, run / "accuracy.png")
@@ -192,7 +180,7 @@ def _build(
     )
     return build_agent(
         config.algorithm,
-        GlanceFocusVecEnv(env),
+        StableBaselinesVecEnv(env),
         seed=config.seed,
         device=network.device,
         parameters=config.continue_from / _AGENT_FILE if config.continue_from else None,
@@ -201,20 +189,32 @@ def _build(
 
 def _as_begun(config: PolicyConfig) -> PolicyConfig:
     """``config`` with the problem and the algorithm of the run that it continues."""
-    if config.continue_from is None:
+    folder = config.continue_from
+    if folder is None:
         return config
-    begun = read_json(config.continue_from / "config.json")["config"]
+    if not (folder / _AGENT_FILE).is_file():
+        raise FileNotFoundError(
+            f"there is no {_AGENT_FILE} in {folder}; give a run of train_policy"
+        )
+    begun = read_json(folder / "config.json")["config"]
+    default = PolicyConfig()
+    for name in _KEPT_WHEN_CONTINUED:
+        if getattr(config, name) not in (getattr(default, name), begun[name]):
+            raise ValueError(
+                f"{name} is {begun[name]} in {folder}, not {getattr(config, name)}; a run that "
+                "goes on keeps it: leave it out, or begin anew"
+            )
     kept = {name: begun[name] for name in _KEPT_WHEN_CONTINUED}
-    return dataclasses.replace(config, network=config.network or config.continue_from, **kept)
+    return dataclasses.replace(config, network=config.network or folder, **kept)
 
 
 def _open_sets(config: PolicyConfig, network: GlanceFocusNetwork) -> dict[str, ImageSet]:
-    trained_on = network.config.metadata
     return {
-        split: load_images(
-            config.images or trained_on.get("images", DEFAULT_SPEC),
+        split: open_images(
+            network,
+            config.images,
             split,
-            image_size=config.image_size or trained_on.get("image_size", 224),
+            image_size=config.image_size,
             data_root=config.data_root,
         )
         for split in ("train", "val", "test")
@@ -245,49 +245,12 @@ def _compare(
     return records
 
 
-def _operating_points(gfnet: EarlyExitGFNet, images: ImageSet) -> list[_OperatingPoint]:
-    """Thresholds for geometric exit shares, and what each set of them gives on ``images``."""
-    record = evaluate_policy(gfnet.network, gfnet.policy, images)
-    points = []
-    for ratio in _RATIOS:
-        shares = geometric_shares(ratio, len(gfnet.thresholds))
-        thresholds = thresholds_for_shares(record.confidence, shares)
-        exits = exit_steps(record.confidence, thresholds)
-        accuracy = record.correct[np.arange(len(exits)), exits].mean()
-        cost = np.array(gfnet.multiply_adds)[exits].mean()
-        points.append(_OperatingPoint(thresholds, float(accuracy), float(cost)))
-    return points
-
-
-def _choose(points: list[_OperatingPoint]) -> list[float]:
-    """The thresholds of the cheapest point that is nearly as accurate as the best."""
-    enough = max(point.accuracy for point in points) - _TOLERANCE
-    cheapest = min(
-        (point for point in points if point.accuracy >= enough),
-        key=lambda point: point.multiply_adds,
-    )
-    return cheapest.thresholds
-
-
-def _classify(gfnet: EarlyExitGFNet, images: ImageSet) -> Prediction:
-    """Run the assembled network, exits and all, on a whole set."""
-    parts = [gfnet(batch.pixels) for batch in batches(images, 256, device=gfnet.network.device)]
-    names = [item.name for item in dataclasses.fields(Prediction)]
-    return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
-
-
-def _measure(
-    gfnet: EarlyExitGFNet, thresholds: Sequence[float], images: ImageSet
-) -> dict[str, Any]:
-    gfnet.set_thresholds(thresholds)
-    prediction = _classify(gfnet, images)
-    correct = prediction.classes.cpu() == images.labels
-    exits = torch.bincount(prediction.exit_step.cpu(), minlength=len(thresholds))
+def _early_exit(point: OperatingPoint) -> dict[str, Any]:
     return {
-        "accuracy": round(correct.double().mean().item(), 6),
-        "multiply_adds": round(prediction.multiply_adds.double().mean().item(), 1),
-        "exit_share": (exits / len(images)).double().numpy().round(6).tolist(),
-        "thresholds": list(thresholds),
+        "accuracy": round(point.accuracy, 6),
+        "multiply_adds": round(point.multiply_adds, 1),
+        "exit_share": [round(share, 6) for share in point.exit_share],
+        "thresholds": list(point.thresholds),
     }
 
 

@@ -1,6 +1,6 @@
 """From a gymnasium vector environment to one of stable-baselines3."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from gfnet_env.env.vector import GlanceFocusVectorEnv, Info
 
 
-class GlanceFocusVecEnv(VecEnv):
+class StableBaselinesVecEnv(VecEnv):
     """The vector environment as stable-baselines3 wants it.
 
     Episodes that end are reported as it expects: the last observation as ``terminal_observation``,
@@ -105,15 +105,19 @@ class GlanceFocusVecEnv(VecEnv):
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         return self.env.render() or [None] * self.num_envs
 
-    def _get_indices(self, indices: VecEnvIndices) -> Iterable[int]:
-        return super()._get_indices(indices)
-
     def _merged_options(self) -> dict[str, Any] | None:
         """The options of all sub-environments as one: each may name an image of its own."""
-        indices = [options["indices"] for options in self._options if "indices" in options]
-        return (
-            {"indices": np.concatenate([np.ravel(rows) for rows in indices])} if indices else None
-        )
+        if not any(self._options):
+            return None
+        if not all(set(options) == {"indices"} for options in self._options):
+            raise ValueError(
+                "options must give every sub-environment its 'indices' and nothing else, "
+                f"not {self._options}"
+            )
+        indices = [np.ravel(options["indices"]) for options in self._options]
+        if any(len(rows) != 1 for rows in indices):
+            raise ValueError(f"'indices' must name one image per sub-environment, not {indices}")
+        return {"indices": np.concatenate(indices)}
 
     @staticmethod
     def _row(infos: Info, row: int | np.integer) -> dict[str, Any]:

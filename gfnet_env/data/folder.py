@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,8 @@ from gfnet_env.data.images import ImageSet
 
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-# Shares of a tree that has no splits of its own.
-SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+# Share of val and of test in a tree that has no splits of its own.
+HELD_OUT_SHARE = 0.15
 DEFAULT_MEMORY_LIMIT = 2**30
 
 
@@ -56,11 +58,19 @@ class FolderImages(ImageSet):
         self.labels = torch.tensor(labels, dtype=torch.int64)
         self.class_names = tuple(class_names)
         self.image_size = image_size
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._workers = workers
         fits = len(self.files) * 3 * image_size**2 <= memory_limit
         shape = (len(self.files) if fits else 0, 3, image_size, image_size)
         self._kept = torch.empty(shape, dtype=torch.uint8)
         self._is_kept = np.zeros(len(self.files), dtype=bool)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Threads stay behind when a set is copied or sent to another process.
+        return {key: value for key, value in self.__dict__.items() if key != "_pool"}
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         if len(self._kept) == 0:
@@ -99,7 +109,7 @@ def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.ui
             if image_size is not None:
                 # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
                 file.draft("RGB", (image_size, image_size))
-            picture = ImageOps.exif_transpose(file).convert("RGB")
+            picture = _eight_bit(ImageOps.exif_transpose(file)).convert("RGB")
             if image_size is not None:
                 picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
             return np.asarray(picture)
@@ -108,6 +118,13 @@ def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.ui
             f"cannot decode {path} ({error}); the file is damaged or no picture: "
             "replace it, or move it out of the folder"
         ) from error
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """``picture`` with its 16-bit grey levels, if it has such, brought to 8 bits."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) / 257).round().clip(0, 255).astype(np.uint8))
 
 
 def open_folder(
@@ -176,9 +193,9 @@ def _split_by_seed(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
         if len(files) < len(SPLITS):
             raise ValueError(f"{root / name} has {len(files)} pictures; three splits need three")
         shuffled = [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
-        held_out = {name: max(1, round(SPLIT_SHARES[name] * len(files))) for name in SPLITS[1:]}
-        first_test = len(files) - held_out["test"]
-        first_val = first_test - held_out["val"]
+        held_out = max(1, round(HELD_OUT_SHARE * len(files)))
+        first_test = len(files) - held_out
+        first_val = first_test - held_out
         parts = {
             "train": shuffled[:first_val],
             "val": shuffled[first_val:first_test],

@@ -53,6 +53,8 @@ class ImageSet(ABC):
     def _check(self, indices: Indices) -> npt.NDArray[np.int64]:
         if isinstance(indices, slice):
             return np.arange(*indices.indices(len(self)))
+        if isinstance(indices, Tensor):
+            indices = indices.cpu()
         array = np.atleast_1d(np.asarray(indices))
         if array.size == 0:
             array = array.astype(np.int64)

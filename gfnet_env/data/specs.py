@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
-from gfnet_env.data.folder import SPLITS, open_folder
+from gfnet_env.data.folder import DEFAULT_MEMORY_LIMIT, SPLITS, open_folder
 from gfnet_env.data.images import ImageSet
 
 DEFAULT_SPEC = "cluttered-digits"
@@ -29,6 +29,8 @@ class _Source:
     image_size: int
     seed: int
     data_root: Path
+    workers: int
+    memory_limit: int
 
 
 def load_images(
@@ -38,6 +40,8 @@ def load_images(
     image_size: int = 224,
     seed: int = 0,
     data_root: str | Path = "data",
+    workers: int = 4,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
 ) -> ImageSet:
     """Open one split of an image set.
 
@@ -50,6 +54,9 @@ def load_images(
         image_size: Side that pictures of a folder are brought to, in pixels.
         seed: Seed of the scenes, and of the splits of a folder that has none.
         data_root: Folder that holds downloaded data sets, or that they are downloaded to.
+        workers: Threads that decode the pictures of a folder.
+        memory_limit: Bytes that the decoded pictures of this split may take; where they would take
+            more, they are decoded again each time.
 
     Raises:
         ValueError: The spec, one of its options or the split is unknown or wrong.
@@ -62,13 +69,21 @@ def load_images(
         raise ValueError(f"unknown image set {name!r}; {hint}known: {', '.join(IMAGE_SETS)}")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-    return IMAGE_SETS[name](rest, _Source(split, image_size, seed, Path(data_root)))
+    source = _Source(split, image_size, seed, Path(data_root), workers, memory_limit)
+    return IMAGE_SETS[name](rest, source)
 
 
 def _folder(path: str, source: _Source) -> ImageSet:
     if not path:
         raise ValueError("the image set 'folder' needs a path: folder:PATH")
-    return open_folder(Path(path), source.split, image_size=source.image_size, seed=source.seed)
+    return open_folder(
+        Path(path),
+        source.split,
+        image_size=source.image_size,
+        seed=source.seed,
+        workers=source.workers,
+        memory_limit=source.memory_limit,
+    )
 
 
 def _scanned_digits(source: _Source) -> _Digits:

@@ -1,6 +1,5 @@
 """Which image an episode is about."""
 
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,9 +18,7 @@ def check_sampling(sampling: str) -> None:
         raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(get_args(Sampling))}")
 
 
-def image_order(
-    count: int, seed: int, weights: npt.NDArray[np.float64] | None = None
-) -> Iterator[int]:
+class ImageOrder:
     """An endless order of images, fixed by its seed.
 
     Args:
@@ -30,14 +27,26 @@ def image_order(
         weights: None to go through all images in a random order, again and again; or how often to
             draw each, (count,), relative to the others.
     """
-    rng = np.random.default_rng(seed)
-    if weights is None:
-        while True:
-            yield from rng.permutation(count).tolist()
-    cumulative = np.cumsum(weights)
-    while True:
-        draw = rng.random() * cumulative[-1]
-        yield min(int(np.searchsorted(cumulative, draw, side="right")), count - 1)
+
+    def __init__(
+        self, count: int, seed: int, weights: npt.NDArray[np.float64] | None = None
+    ) -> None:
+        self._count = count
+        self._rng = np.random.default_rng(seed)
+        self._cumulative = None if weights is None else np.cumsum(weights)
+        self._epoch = np.empty(0, dtype=np.int64)
+        self._position = 0
+
+    def draw(self) -> int:
+        """The next image."""
+        if self._cumulative is not None:
+            value = self._rng.random() * self._cumulative[-1]
+            index = int(np.searchsorted(self._cumulative, value, side="right"))
+            return min(index, self._count - 1)
+        if self._position == len(self._epoch):
+            self._epoch, self._position = self._rng.permutation(self._count), 0
+        self._position += 1
+        return int(self._epoch[self._position - 1])
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The environment: N images at once, one call of each encoder a step."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from gfnet_env.data import DEFAULT_SPEC, ImageSet, load_images
+from gfnet_env.data import ImageSet
 from gfnet_env.env.observation import observation_space, observe
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.env.reward import Reward, Transition, resolve_reward
-from gfnet_env.env.sampling import Sampling, check_sampling, glance_uncertainty, image_order
+from gfnet_env.env.sampling import ImageOrder, Sampling, check_sampling, glance_uncertainty
+from gfnet_env.matching import check_fit, open_images
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.pretrained import packaged_network
+from gfnet_env.runs import resolve_device
 
 Observations = dict[str, npt.NDArray[np.float32]]
 Info = dict[str, Any]
@@ -46,13 +48,14 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             put into evaluation mode and never trained.
         images: An image set or the spec of one; None is what the network was trained on.
         split: Which split of a spec.
+        data_root: Folder of downloaded data sets, for a spec that names one.
         focus_steps: Focus steps of an episode; None is as many as the network has.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
         exit_confidence: End an episode after the focus step at which the most confident class
             reaches this probability; None never does.
         sampling: ``all`` images alike, or ``uncertain``: each as often as the glance leaves the
             true class in doubt. That costs one glance at every image at the first reset.
-        device: Where the network works; None leaves it where it is.
+        device: Where the network works, ``auto`` included; None leaves it where it is.
         render_mode: None or ``rgb_array``.
         autoreset_mode: When a sub-environment that has ended begins anew.
 
@@ -73,6 +76,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         network: GlanceFocusNetwork | str | Path | None = None,
         images: ImageSet | str | None = None,
         split: str = "train",
+        data_root: str | Path = "data",
         focus_steps: int | None = None,
         reward: str | Reward = "confidence-gain",
         exit_confidence: float | None = None,
@@ -90,8 +94,10 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         check_sampling(sampling)
         self.network = _open_network(network).eval()
         if device is not None:
-            self.network.to(device)
-        self.images = _open_images(images, split, self.network)
+            self.network.to(resolve_device(device))
+        if not isinstance(images, ImageSet):
+            images = open_images(self.network, images, split, data_root=data_root)
+        self.images = images
         check_fit(self.network, self.images)
         self.focus_steps = self.network.focus_steps if focus_steps is None else focus_steps
         if not 1 <= self.focus_steps <= self.network.focus_steps:
@@ -112,7 +118,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._exit_confidence = exit_confidence
         self._sampling = sampling
         self._weights: npt.NDArray[np.float64] | None = None
-        self._orders: list[Iterator[int]] = []
+        self._orders: list[ImageOrder] = []
         self._requested: deque[int] = deque()
         self._ended = np.zeros(num_envs, dtype=bool)
         self._indices = np.zeros(num_envs, dtype=np.int64)
@@ -244,15 +250,15 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 self._orders[row] = self._order(seeds[row])
                 self._requested.clear()
 
-    def _order(self, seed: int) -> Iterator[int]:
-        return image_order(len(self.images), seed, self._weights)
+    def _order(self, seed: int) -> ImageOrder:
+        return ImageOrder(len(self.images), seed, self._weights)
 
     @torch.no_grad()
     def _begin(self, rows: npt.NDArray[np.int64]) -> None:
         """Begin a new episode in each of ``rows``: draw an image and glance at it."""
         for row in rows:
             requested = self._requested
-            self._indices[row] = requested.popleft() if requested else next(self._orders[row])
+            self._indices[row] = requested.popleft() if requested else self._orders[row].draw()
         chosen = torch.from_numpy(self._indices[rows])
         device = self.network.device
         pixels = self.images[chosen].to(device)
@@ -347,36 +353,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         }
 
 
-def check_fit(network: GlanceFocusNetwork, images: ImageSet) -> None:
-    """Raises ``ValueError`` unless the network knows the classes of the images, in their order."""
-    known, given = network.config.class_names, images.class_names
-    if known is not None and given is not None and known != given:
-        raise ValueError(
-            f"the network knows the {len(known)} classes {_listed(known)}, the images have the "
-            f"{len(given)} classes {_listed(given)}; train a network on these images"
-        )
-    if images.num_classes > network.num_classes or (given and len(given) != network.num_classes):
-        raise ValueError(
-            f"the network knows {network.num_classes} classes, the images have "
-            f"{images.num_classes}; train a network on these images"
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
 def _open_network(network: GlanceFocusNetwork | str | Path | None) -> GlanceFocusNetwork:
     if network is None:
         return packaged_network()
     return GlanceFocusNetwork.load(network) if isinstance(network, str | Path) else network
-
-
-def _open_images(
-    images: ImageSet | str | None, split: str, network: GlanceFocusNetwork
-) -> ImageSet:
-    if isinstance(images, ImageSet):
-        return images
-    trained_on = network.config.metadata
-    spec = images or trained_on.get("images", DEFAULT_SPEC)
-    return load_images(spec, split, image_size=trained_on.get("image_size", 224))

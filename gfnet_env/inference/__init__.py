@@ -3,6 +3,13 @@
 from gfnet_env.inference.cost import count_multiply_adds
 from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
 from gfnet_env.inference.evaluation import Record, evaluate_policy
+from gfnet_env.inference.operating_points import (
+    OperatingPoint,
+    choose_operating_point,
+    classify,
+    measure_operating_point,
+    solve_operating_points,
+)
 from gfnet_env.inference.thresholds import (
     NEVER,
     exit_steps,
@@ -13,11 +20,16 @@ from gfnet_env.inference.thresholds import (
 __all__ = [
     "NEVER",
     "EarlyExitGFNet",
+    "OperatingPoint",
     "Prediction",
     "Record",
+    "choose_operating_point",
+    "classify",
     "count_multiply_adds",
     "evaluate_policy",
     "exit_steps",
     "geometric_shares",
+    "measure_operating_point",
+    "solve_operating_points",
     "thresholds_for_shares",
 ]

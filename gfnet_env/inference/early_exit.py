@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from gfnet_env.inference.evaluation import advance
 from gfnet_env.inference.thresholds import NEVER
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies.base import Policy, Scene, initial_state, select_rows
+from gfnet_env.policies.learned import LearnedPolicy
 from gfnet_env.policies.storage import check_saveable, load_policy, save_policy
 
 _NAME = "gfnet"
@@ -58,12 +59,19 @@ class EarlyExitGFNet(nn.Module):
         super().__init__()
         self.network = network
         self.policy = policy
-        self.eval()
         steps = 1 + network.focus_steps
         self.set_thresholds([NEVER] * steps if thresholds is None else thresholds)
         # Counted before anyone hooks the encoders, since counting calls them.
         self._step_cost = step_multiply_adds(network)
-        self._policy_cost: int | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "policy":
+            # A module may give way to a plain callable, which torch alone would refuse.
+            self._modules.pop(name, None)
+            self._policy_cost: int | None = None
+        super().__setattr__(name, value)
+        if name in ("network", "policy") and isinstance(value, nn.Module):
+            value.eval()
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -98,8 +106,9 @@ class EarlyExitGFNet(nn.Module):
         """Classify images; each leaves the batch as soon as it is confident enough.
 
         Args:
-            images: (B, 3, H, W) uint8, on the device of the network.
+            images: (B, 3, H, W) uint8.
         """
+        images = images.to(self.network.device)
         count, device = len(images), images.device
         costs = torch.tensor(self.multiply_adds, device=device)
         classes = torch.zeros(count, dtype=torch.int64, device=device)
@@ -149,5 +158,9 @@ class EarlyExitGFNet(nn.Module):
         """
         folder = Path(folder)
         saved = files.load_config(folder, _NAME)
-        network = GlanceFocusNetwork.load(folder)
-        return cls(network, load_policy(folder), saved.get("thresholds"))
+        network, policy = GlanceFocusNetwork.load(folder), load_policy(folder)
+        if isinstance(policy, LearnedPolicy):
+            policy.check_fit(network)
+        if "thresholds" not in saved:
+            raise ValueError(f"{folder / _NAME}.json has no thresholds; restore it from a copy")
+        return cls(network, policy, saved["thresholds"])

@@ -239,8 +239,10 @@ class GlanceFocusNetwork(nn.Module):
 
     def scale_down(self, images: Tensor) -> Tensor:
         """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""
-        # On a CPU uint8 is resized as it is; other devices only know how to resize floats.
-        pixels = images if images.device.type == "cpu" else images.float()
+        # A CPU resizes uint8 as it is, but agrees with floats only where it antialiases (torch's
+        # bicubic kernels differ); other devices only know how to resize floats.
+        as_it_is = images.device.type == "cpu" and self.config.antialias
+        pixels = images if as_it_is else images.float()
         resized = functional.interpolate(
             pixels,
             (self.patch_size, self.patch_size),

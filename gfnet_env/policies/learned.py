@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env.env.observation import Observation
+from gfnet_env.perception import GlanceFocusNetwork
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -128,6 +129,16 @@ class LearnedPolicy(nn.Module):
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
         self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], 2))
+
+    def check_fit(self, network: GlanceFocusNetwork) -> None:
+        """Raises ``ValueError`` unless this policy was made for such a network."""
+        wanted = (list(network.feature_shape), network.memory_size)
+        made_for = (self.config["feature_shape"], self.config["memory_size"])
+        if wanted != made_for:
+            raise ValueError(
+                f"the policy was made for features and memory of {made_for}, the network has "
+                f"{wanted}; learn a policy for this network"
+            )
 
     def forward(self, observation: Observation, state: None = None) -> tuple[Tensor, None]:
         """Locations (B, 2) in [-1, 1], and no state."""

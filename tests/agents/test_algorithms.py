@@ -1,3 +1,4 @@
+import io
 import pickle
 import zipfile
 
@@ -6,14 +7,14 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
-from gfnet_agents import GlanceFocusVecEnv, build_agent, learned_policy
+from gfnet_agents import StableBaselinesVecEnv, build_agent, learned_policy
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.policies import load_policy, save_policy
 
 
 @pytest.fixture
 def env(digits):
-    return GlanceFocusVecEnv(GlanceFocusVectorEnv(8, images=digits, autoreset_mode="SameStep"))
+    return StableBaselinesVecEnv(GlanceFocusVectorEnv(8, images=digits, autoreset_mode="SameStep"))
 
 
 def small_agent(env, **arguments):
@@ -37,7 +38,7 @@ def test_a_learned_policy_does_what_the_agent_does(env, tmp_path):
 def test_the_same_seed_learns_the_same(digits):
     def weights(seed):
         vector = GlanceFocusVectorEnv(8, images=digits, autoreset_mode="SameStep")
-        return small_agent(GlanceFocusVecEnv(vector), seed=seed).learn(48).policy.state_dict()
+        return small_agent(StableBaselinesVecEnv(vector), seed=seed).learn(48).policy.state_dict()
 
     one, again, other = weights(1), weights(1), weights(2)
     assert all(torch.equal(value, again[key]) for key, value in one.items())
@@ -57,6 +58,15 @@ def test_going_on_reads_the_weights_and_never_the_pickles(env, tmp_path):
     with zipfile.ZipFile(path) as original, zipfile.ZipFile(trapped, "w") as copy:
         for name in original.namelist():
             copy.writestr(name, pickle.dumps(Trap()) if name == "data" else original.read(name))
+    sprung = tmp_path / "sprung.zip"
+    with zipfile.ZipFile(path) as original, zipfile.ZipFile(sprung, "w") as copy:
+        for name in original.namelist():
+            weights = io.BytesIO()
+            torch.save(Trap(), weights)
+            is_weights = name == "policy.pth"
+            copy.writestr(name, weights.getvalue() if is_weights else original.read(name))
+    with pytest.raises(ValueError, match=r"sprung\.zip does not fit"):
+        small_agent(env, parameters=sprung)
     resumed = small_agent(env, seed=9, parameters=trapped)
     for key, value in agent.policy.state_dict().items():
         assert torch.equal(value, resumed.policy.state_dict()[key])

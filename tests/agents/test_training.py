@@ -5,9 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+import gfnet_env
 from gfnet_agents import PolicyConfig, train_policy
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.data import load_images
+from gfnet_env.policies import load_policy
 
 
 @pytest.fixture
@@ -78,6 +80,12 @@ def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
         run=tmp_path / "second", continue_from=tmp_path / "first", timesteps=96, oracle_images=0
     )
     train_policy(second, image_sets=sets)
+    # One update on an agent that had forgotten everything would not stay this close.
+    before, after = (
+        torch.cat([value.flatten() for value in load_policy(tmp_path / name).parameters()])
+        for name in ("first", "second")
+    )
+    assert 0 < (after - before).norm() < 0.2 * before.norm()
     saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
     assert saved["exit_confidence"] == 0.9
     assert saved["num_envs"] == 8
@@ -86,12 +94,25 @@ def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
     )
 
 
-def test_mistakes_are_found_before_anything_is_written(sets, tiny_network, tmp_path):
+def test_a_run_that_goes_on_keeps_its_problem(sets, network, tmp_path):
+    train_policy(config(tmp_path / "first"), network=network, image_sets=sets)
+    other = config(tmp_path / "second", continue_from=tmp_path / "first", exit_confidence=0.5)
+    with pytest.raises(ValueError, match="exit_confidence is None in .*first, not 0.5"):
+        train_policy(other, image_sets=sets)
+    network.save(tmp_path / "stage1")
+    with pytest.raises(FileNotFoundError, match=r"no agent\.zip in .*stage1"):
+        train_policy(config(tmp_path / "x", continue_from=tmp_path / "stage1"), image_sets=sets)
+
+
+def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_network, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(ValueError, match="network knows 5 classes, the images have 10"):
         train_policy(config(run), network=tiny_network, image_sets=sets)
     with pytest.raises(FileNotFoundError, match="no folder"):
         train_policy(config(run, network=tmp_path / "nowhere"), image_sets=sets)
+    small = dict.fromkeys(sets, gfnet_env.ArrayImages(torch.zeros(5, 3, 8, 8).byte(), range(5)))
+    with pytest.raises(ValueError, match="8×8 are smaller than the patch of 32×32"):
+        train_policy(config(run), network=network, image_sets=small)
     with pytest.raises(ValueError, match="unknown algorithm 'chance'"):
         train_policy(config(run, algorithm="chance"), image_sets=sets)
     assert not run.exists()

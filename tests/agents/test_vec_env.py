@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from gfnet_agents import GlanceFocusVecEnv
+from gfnet_agents import StableBaselinesVecEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 
 
 @pytest.fixture
 def env(digits):
     arguments = {"images": digits, "exit_confidence": 0.9, "autoreset_mode": "SameStep"}
-    return GlanceFocusVecEnv(GlanceFocusVectorEnv(4, **arguments))
+    return StableBaselinesVecEnv(GlanceFocusVectorEnv(4, **arguments))
 
 
 def test_it_reports_episodes_as_stable_baselines3_expects(env):
@@ -53,6 +53,15 @@ def test_seeds_and_options_reach_the_next_reset_only(env):
     assert [info["index"] for info in env.reset_infos] == order
 
 
+@pytest.mark.parametrize(
+    "options", [[{}, {}, {}, {"indices": [5]}], [{"indices": [1, 2]}] * 4, [{"luck": 1}] * 4]
+)
+def test_options_that_would_go_astray_are_refused(env, options):
+    env.set_options(options)
+    with pytest.raises(ValueError, match="indices"):
+        env.reset()
+
+
 def test_attributes_are_those_of_the_vector_environment(env):
     assert env.get_attr("num_envs") == [4] * 4
     assert env.get_attr("num_envs", [0]) == [4]
@@ -66,4 +75,4 @@ def test_attributes_are_those_of_the_vector_environment(env):
 
 def test_another_autoreset_mode_is_refused(digits):
     with pytest.raises(ValueError, match="needs autoreset_mode='SameStep', not 'NextStep'"):
-        GlanceFocusVecEnv(GlanceFocusVectorEnv(4, images=digits))
+        StableBaselinesVecEnv(GlanceFocusVectorEnv(4, images=digits))

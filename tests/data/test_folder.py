@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,11 @@ from PIL import Image
 from gfnet_env.data import load_images, load_picture, open_folder
 
 
-def write_picture(path: Path, size=(20, 30), mode="RGB", seed=0):
+def write_picture(path: Path, size=(20, 30), seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
+    shape = (size[1], size[0], 3)
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(pixels, mode=None).save(path)
+    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture
@@ -69,9 +69,23 @@ def test_a_tree_without_splits_is_split_by_seed(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "1"])
 def test_other_modes_become_rgb(tmp_path, mode):
     path = tmp_path / "picture.png"
-    Image.new(mode, (20, 30)).save(path)
+    grey = Image.new("L", (20, 30), 255 if mode == "1" else 100)
+    grey.convert(mode).save(path)
     assert load_picture(path, 16).shape == (16, 16, 3)
-    assert load_picture(path).shape == (30, 20, 3)
+    assert (load_picture(path) == (255 if mode == "1" else 100)).all()
+
+
+def test_sixteen_bit_grey_keeps_its_levels(tmp_path):
+    levels = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    picture = load_picture(tmp_path / "deep.png")
+    assert np.abs(picture[:, :, 0] - levels / 257).max() <= 0.5
+
+
+def test_a_set_can_be_copied(tree):
+    images = open_folder(tree, "train", image_size=16)
+    pixels = images[range(3)]
+    assert torch.equal(copy.deepcopy(images)[range(3)], pixels)
 
 
 def test_the_middle_of_a_wide_picture_is_kept(tmp_path):

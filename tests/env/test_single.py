@@ -1,3 +1,5 @@
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,9 +17,15 @@ def test_gymnasium_finds_nothing_wrong():
     env.close()
 
 
-@pytest.mark.filterwarnings("ignore:.*(image|pixel).*:UserWarning")
-def test_stable_baselines3_only_takes_the_maps_for_pictures():
-    check_env_for_sb3(gym.make("gfnet_env/GlanceFocus-v0").unwrapped)
+def test_stable_baselines3_only_takes_features_for_a_picture():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env_for_sb3(gym.make("gfnet_env/GlanceFocus-v0").unwrapped)
+    messages = [str(warning.message) for warning in caught]
+    assert messages
+    assert all("image" in message for message in messages)
+    for other in ("glance", "memory", "location", "step"):
+        assert not any(f"observation {other}" in message for message in messages)
 
 
 def test_infos_and_rewards_are_scalars(digits):

@@ -1,3 +1,5 @@
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -196,6 +198,28 @@ def test_disabled_autoreset_resets_any_subset_and_nothing_else(digits):
         env.step(np.zeros((3, 2)))
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_part_can_be_reset_while_autoreset_is_on(digits, mode):
+    env = vector(3, digits, focus_steps=2, autoreset_mode=mode)
+    env.reset(seed=0)
+    before = env.step(np.zeros((3, 2)))[0]
+    after, _ = env.reset(options={"reset_mask": np.array([True, False, False]), "indices": [7]})
+    np.testing.assert_allclose(after["step"].ravel(), [0, 1 / 3, 1 / 3])
+    np.testing.assert_array_equal(after["memory"][1:], before["memory"][1:])
+    _, _, terminations, _, infos = env.step(np.zeros((3, 2)))
+    assert terminations.tolist() == [False, True, True]
+    assert infos["index"][0] == 7
+
+
+def test_the_order_of_images_can_be_saved(digits):
+    env = vector(2, digits, autoreset_mode="SameStep")
+    env.reset(seed=0)
+    twin = copy.deepcopy(env)
+    for _ in range(6):
+        one, other = (each.step(np.zeros((2, 2)))[4]["index"] for each in (env, twin))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_observation_is_the_callers_own(digits):
     env = vector(2, digits)
     observations, infos = env.reset(seed=0)
@@ -304,6 +328,24 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
 def test_wrong_arguments_are_named(digits, change, message):
     with pytest.raises(ValueError, match=message):
         GlanceFocusVectorEnv(**{"num_envs": 2, "images": digits} | change)
+
+
+def test_images_smaller_than_the_patch_are_refused_at_once():
+    images = gfnet_env.ArrayImages(np.zeros((2, 3, 20, 40), dtype=np.uint8), [0, 1])
+    with pytest.raises(ValueError, match="20×40 are smaller than the patch of 32×32"):
+        vector(2, images)
+
+
+def test_a_network_of_images_in_memory_asks_for_them(network):
+    network.config.metadata["images"] = None
+    with pytest.raises(ValueError, match="pass the images"):
+        GlanceFocusVectorEnv(2, network=network)
+
+
+def test_the_device_is_one_that_there_is(digits):
+    assert vector(1, digits, device="cpu").network.device.type == "cpu"
+    with pytest.raises(ValueError, match="no device 'abacus'"):
+        vector(1, digits, device="abacus")
 
 
 def test_a_network_for_other_classes_is_refused(tiny_network, digits):

@@ -13,7 +13,7 @@ class CountingPolicy(nn.Module):
     """A user's own recurrent policy: its state tells every image how often it was looked at."""
 
     def forward(self, observation, state):
-        looks = torch.zeros(len(observation["step"])) if state is None else state
+        looks = torch.zeros_like(observation["memory"][:, 0]) if state is None else state
         location = (looks / 4 - observation["memory"][:, 0]).clamp(-1, 1)
         return torch.stack([location, -location], dim=1), looks + 1
 
@@ -146,6 +146,31 @@ def test_a_policy_that_answers_nonsense_is_caught(network, digits):
 
     with pytest.raises(ValueError, match="NaN"):
         EarlyExitGFNet(network, lost)(digits[:4])
+
+
+def test_a_policy_can_be_swapped(network, digits):
+    gfnet = EarlyExitGFNet(network, learned(network))
+    costs = [gfnet.multiply_adds]
+    for policy in (CenterPolicy(), CountingPolicy(), learned(network).train()):
+        gfnet.policy = policy
+        assert gfnet.policy is policy
+        costs.append(gfnet.multiply_adds)
+        expected = EarlyExitGFNet(network, policy)(digits[:5]).locations
+        assert torch.equal(gfnet(digits[:5]).locations, expected)
+    assert costs[1] == costs[2] < costs[0] == costs[3]
+    assert not gfnet.policy.training
+
+
+def test_a_policy_for_another_network_is_refused(network, tiny_network, tmp_path):
+    EarlyExitGFNet(network, learned(network)).save(tmp_path / "one")
+    EarlyExitGFNet(tiny_network, learned(tiny_network)).save(tmp_path / "other")
+    for name in ("policy.json", "policy.safetensors"):
+        (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.raises(ValueError, match="learn a policy for this network"):
+        EarlyExitGFNet.load(tmp_path / "one")
+    (tmp_path / "other" / "gfnet.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no thresholds"):
+        EarlyExitGFNet.load(tmp_path / "other")
 
 
 def test_a_folder_without_a_policy_is_named(network, tmp_path):

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from torch.nn import functional
 
 import gfnet_env
 from gfnet_env.perception import NetworkConfig
@@ -77,6 +78,34 @@ def test_the_glance_is_the_resized_image(interpolation, antialias):
     assert network.scale_down(flat).dtype == torch.uint8
     image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(network.scale_down(image), image)
+    image = torch.randint(0, 256, (1, 3, 61, 47), dtype=torch.uint8)
+    reference = functional.interpolate(
+        image.float(), (16, 16), mode=interpolation, antialias=antialias
+    )
+    assert (network.scale_down(image) - reference.clamp(0, 255)).abs().max() <= 1
+
+
+def test_corner_rounding_reaches_the_patch(tiny_images):
+    torch.manual_seed(0)
+    networks = [
+        gfnet_env.GlanceFocusNetwork.build(
+            encoder="compact", patch_size=16, num_classes=5, corner_rounding=rounding
+        ).eval()
+        for rounding in ("nearest", "floor")
+    ]
+    networks[1].load_state_dict(networks[0].state_dict())
+    images = tiny_images[:]
+
+    def logits(network, location):
+        with torch.no_grad():
+            glance = network.glance(images)
+            return network.focus(images, torch.tensor([location]).expand(12, 2), glance).logits
+
+    # 24 − 16 = 8 rows of room: row 4.8 is 5 to the nearest pixel and 4 rounded down.
+    nearest, floored = (logits(network, [0.2, -1.0]) for network in networks)
+    assert not torch.equal(nearest, floored)
+    assert torch.equal(nearest, logits(networks[0], [0.25, -1.0]))
+    assert torch.equal(floored, logits(networks[0], [0.0, -1.0]))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +185,18 @@ def test_impossible_networks_are_refused(change, message):
     values = {"encoder": "compact", "patch_size": 16, "num_classes": 5} | change
     with pytest.raises(ValueError, match=message):
         gfnet_env.GlanceFocusNetwork.build(**values)
+
+
+def test_a_configuration_of_another_version_is_refused(tiny_network, tmp_path):
+    tiny_network.save(tmp_path)
+    path = tmp_path / "network.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"align_corners": True}))
+    with pytest.raises(ValueError, match="align_corners.*another version"):
+        gfnet_env.GlanceFocusNetwork.load(tmp_path)
+
+
+def test_normalisation_travels_with_the_weights(tiny_network):
+    assert "local_encoder.mean" in tiny_network.state_dict()
 
 
 def test_building_a_network_leaves_its_batch_statistics_untouched(tiny_network):

@@ -1,13 +1,15 @@
 import json
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import gfnet_env
-from gfnet_env.data import load_images
+from gfnet_env.data import Batch, load_images
 from gfnet_env.training import ClassifierConfig, train_classifier
+from gfnet_env.training.classifier import _augment
 
 
 @pytest.fixture
@@ -59,6 +61,60 @@ def test_training_lowers_the_loss(tmp_path):
         step = network.glance(images[:])
         step = network.focus(images[:], torch.zeros(64, 2), step)
     assert (step.classes == images.labels).all()
+
+
+@pytest.fixture
+def augmented(tiny_network):
+    """Pixels that say where they were, and the locations that ``_augment`` gives with them."""
+    columns = torch.arange(64, dtype=torch.uint8).expand(200, 3, 64, 64)
+    boxes = torch.tensor([[2.0, 40.0, 12.0, 50.0]]).expand(200, 4)
+    images = gfnet_env.ArrayImages(columns, torch.zeros(200, dtype=torch.int64), boxes=boxes)
+    batch = Batch(np.arange(200), images[:], images.labels)
+
+    def augment(**changes):
+        rng = np.random.default_rng(0)
+        return _augment(batch, images, tiny_network, config(Path("run"), **changes), rng)
+
+    return augment
+
+
+def test_patches_are_mirrored_with_their_image(augmented):
+    pixels, locations = augmented(flip=True, object_share=1.0)
+    mirrored = pixels[:, 0, 0, 0] == 63
+    assert 50 < mirrored.sum() < 150
+    # The object is right of the middle, and left of it in a mirror.
+    assert (locations[:, ~mirrored, 1] > 0).all()
+    assert (locations[:, mirrored, 1] < 0).all()
+    assert (locations[..., 0] < 0).all()
+
+
+def test_the_wanted_share_of_patches_is_on_the_object(augmented):
+    _, locations = augmented(object_share=0.3)
+    corners = (locations + 1) / 2 * 48
+    centre = torch.tensor([7.0, 45.0])
+    hits = ((corners <= centre) & (centre <= corners + 16)).all(dim=2).float().mean()
+    assert 0.3 < hits < 0.45
+    assert torch.equal(augmented(object_share=0.3)[1], locations)
+
+
+def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
+    network = train_classifier(config(tmp_path / "run", frozen=("blocks.0",), epochs=1), sets)
+    torch.manual_seed(0)
+    fresh = gfnet_env.GlanceFocusNetwork(network.config)
+    for name, value in network.local_encoder.state_dict().items():
+        kept = torch.equal(value, fresh.local_encoder.state_dict()[name])
+        assert kept == name.startswith(("blocks.0", "mean", "std")), name
+    with pytest.raises(ValueError, match=r"no part 'blocks.7' to freeze; known: blocks, blocks.0"):
+        train_classifier(config(tmp_path / "other", frozen=("blocks.7",)), sets)
+
+
+def test_images_that_do_not_fit_are_found_before_anything_is_written(sets, tmp_path):
+    with pytest.raises(ValueError, match="64×64 are smaller than the patch of 65×65"):
+        train_classifier(config(tmp_path / "run", patch_size=65), sets)
+    more = gfnet_env.ArrayImages(np.zeros((12, 3, 64, 64), dtype=np.uint8), np.arange(12))
+    with pytest.raises(ValueError, match="knows 10 classes, the images have 12"):
+        train_classifier(config(tmp_path / "run"), sets | {"val": more})
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_run_is_kept(sets, tmp_path):

@@ -13,7 +13,7 @@ from rich.table import Table
 from gfnet_env.data import ImageSet
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.files import write_atomically
-from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference.early_exit import EarlyExitGFNet
 
 _SHEET_COLUMNS = 6
 
