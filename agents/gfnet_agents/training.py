@@ -70,7 +70,7 @@ class PolicyConfig:
     """Side that pictures of a folder are brought to; by default as in the network's training."""
     data_root: Path = Path("data")
     """Folder of downloaded data sets."""
-    timesteps: int = 60_000
+    timesteps: int = 80_000
     """Focus steps to learn from."""
     algorithm: str = "ppo"
     """What learns."""
