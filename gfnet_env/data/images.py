@@ -77,7 +77,7 @@ class ArrayImages(ImageSet):
     """Images that are already in memory.
 
     Args:
-        pixels: (N, 3, H, W) uint8, an array or a tensor.
+        pixels: (N, 3, H, W) uint8, an array or a tensor; shared, not copied, unless read-only.
         labels: (N,) integers, at least 0.
         class_names: One name per class, if the classes have names.
         boxes: (N, 4) as (top, left, bottom, right) in pixels, if the objects' places are known.
@@ -93,6 +93,9 @@ class ArrayImages(ImageSet):
         class_names: Sequence[str] | None = None,
         boxes: npt.ArrayLike | Tensor | None = None,
     ) -> None:
+        if isinstance(pixels, np.ndarray) and not pixels.flags.writeable:
+            # Torch cannot share memory that it must not write to.
+            pixels = pixels.copy()
         self._pixels = torch.as_tensor(pixels)
         labels = torch.as_tensor(labels)
         if self._pixels.dtype != torch.uint8:

@@ -110,7 +110,7 @@ class TimmEncoder(Encoder):
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The weights do not fit the network, or cannot be had.
+        ValueError: The network is not convolutional, or its weights do not fit or cannot be had.
     """
 
     def __init__(self, name: str, num_classes: int, weights: str | Path | None = None) -> None:
@@ -129,6 +129,11 @@ class TimmEncoder(Encoder):
                 f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
                 "give the file"
             ) from error
+        if getattr(model, "output_fmt", "NCHW") != "NCHW":
+            raise ValueError(
+                f"encoder {name!r} has feature maps in the layout {model.output_fmt}; "
+                "choose a convolutional network"
+            )
         if weights is not None and weights != "pretrained":
             _load_file(model, Path(weights))
         data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]

@@ -19,6 +19,12 @@ def test_images_by_index(tiny_images):
     assert tiny_images[[]].shape == (0, 3, 24, 32)
 
 
+def test_a_read_only_array_will_do():
+    pixels = np.zeros((2, 3, 4, 4), dtype=np.uint8)
+    pixels.flags.writeable = False
+    assert len(gfnet_env.ArrayImages(pixels, [0, 1])) == 2
+
+
 @pytest.mark.parametrize("index", [12, -1])
 def test_an_index_out_of_range_is_named(tiny_images, index):
     with pytest.raises(IndexError, match=f"image {index} does not exist: this set has 12"):

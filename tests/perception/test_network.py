@@ -179,6 +179,7 @@ def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
         ({"classifier": "oracle"}, "unknown classifier 'oracle'; known: recurrent"),
         ({"encoder": "resnet51"}, "unknown encoder 'resnet51'"),
         ({"encoder": "vit_tiny_patch16_224", "patch_size": 224}, "choose a convolutional network"),
+        ({"encoder": "swin_tiny_patch4_window7_224"}, "choose a convolutional network"),
     ],
 )
 def test_impossible_networks_are_refused(change, message):
