@@ -128,10 +128,11 @@ def train_classifier(
     ).to(device)
     for images in sets.values():
         check_fit(network, images)
+    frozen = _frozen_parts(network, config.frozen)
     run = create_run(config.run, overwrite=config.overwrite)
     save_config(run, config)
     with SummaryWriter(run / "tensorboard") as board, Progress() as progress:
-        _optimise(network, sets, config, board, progress)
+        _optimise(network, frozen, sets, config, board, progress)
 
     accuracy = _accuracies(network, sets["test"])
     network.config.metadata["test_accuracy"] = accuracy
@@ -142,13 +143,13 @@ def train_classifier(
 
 def _optimise(
     network: GlanceFocusNetwork,
+    frozen: list[nn.Module],
     sets: Mapping[str, ImageSet],
     config: ClassifierConfig,
     board: SummaryWriter,
     progress: Progress,
 ) -> None:
     images = sets["train"]
-    frozen = _frozen_parts(network, config.frozen)
     rng = np.random.default_rng(config.seed)
     encoders = [*network.global_encoder.parameters(), *network.local_encoder.parameters()]
     rate = config.learning_rate

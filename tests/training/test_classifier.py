@@ -106,6 +106,7 @@ def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
         assert kept == name.startswith(("blocks.0", "mean", "std")), name
     with pytest.raises(ValueError, match=r"no part 'blocks.7' to freeze; known: blocks, blocks.0"):
         train_classifier(config(tmp_path / "other", frozen=("blocks.7",)), sets)
+    assert not (tmp_path / "other").exists()
 
 
 def test_images_that_do_not_fit_are_found_before_anything_is_written(sets, tmp_path):
