@@ -1,18 +1,21 @@
 """Files that are either whole or not there: atomic writes, and modules as safetensors + JSON."""
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
 _DIGEST = "weights_sha256"
+
+Config = TypeVar("Config")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -35,7 +38,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             "make room or choose another folder",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where even this fails, what failed before says more.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -94,6 +99,25 @@ def load_config(folder: Path, name: str) -> dict[str, Any]:
     config = _read_config(folder, name)
     config.pop(_DIGEST, None)
     return config
+
+
+def load_dataclass(folder: Path, name: str, kind: type[Config]) -> Config:
+    """The configuration that ``save_module`` was given, as the dataclass that it was.
+
+    Raises:
+        FileNotFoundError: ``folder`` or the file is missing.
+        ValueError: The file has other fields.
+    """
+    saved = load_config(folder, name)
+    # JSON has no tuples.
+    saved = {key: tuple(item) if isinstance(item, list) else item for key, item in saved.items()}
+    try:
+        return kind(**saved)
+    except TypeError as error:
+        raise ValueError(
+            f"{folder / name}.json does not describe a {name} ({error}); it may come from another "
+            "version of this library"
+        ) from error
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:

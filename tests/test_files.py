@@ -21,6 +21,13 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OSError, match=r"cannot write .*run/results\.json.*choose another folder"):
+        files.write_json(tmp_path / "run" / "results.json", {})
+    assert (tmp_path / "run").read_text() == "a file"
+
+
 def test_json_refuses_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "results.json", {"accuracy": float("nan")})

@@ -2,7 +2,7 @@
 
 from gfnet_env.inference.cost import count_multiply_adds
 from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
-from gfnet_env.inference.evaluation import Record, evaluate_policy
+from gfnet_env.inference.evaluation import Record, evaluate_policy, evaluate_static
 from gfnet_env.inference.operating_points import (
     OperatingPoint,
     choose_operating_point,
@@ -27,6 +27,7 @@ __all__ = [
     "classify",
     "count_multiply_adds",
     "evaluate_policy",
+    "evaluate_static",
     "exit_steps",
     "geometric_shares",
     "measure_operating_point",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gfnet_env.env.observation import observation_space
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork
 from gfnet_env.policies.base import Policy, Scene, initial_state
 
 
@@ -44,6 +44,13 @@ def step_multiply_adds(network: GlanceFocusNetwork) -> tuple[int, int]:
         count_multiply_adds(network.glance, image),
         count_multiply_adds(network.focus, image, centre, step),
     )
+
+
+def static_multiply_adds(network: StaticNetwork) -> int:
+    """Multiply-adds of one image in a static network."""
+    side = network.config.resolution
+    device = next(network.parameters()).device
+    return count_multiply_adds(network, torch.zeros(1, 3, side, side, device=device).byte())
 
 
 def policy_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:

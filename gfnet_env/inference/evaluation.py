@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gfnet_env.data import ImageSet, batches
 from gfnet_env.env.observation import observe
-from gfnet_env.perception import GlanceFocusNetwork, Step
+from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, Step
 from gfnet_env.policies.base import Policy, Scene, State, initial_state
 
 
@@ -106,3 +106,16 @@ def evaluate_policy(
         for column, values in zip(columns, per_step, strict=True):
             column.append(torch.stack(values, dim=1).cpu().numpy())
     return Record(seen, *(np.concatenate(column) for column in columns))
+
+
+@torch.no_grad()
+def evaluate_static(
+    network: StaticNetwork, images: ImageSet, batch_size: int = 256
+) -> npt.NDArray[np.bool_]:
+    """Whether a static network, in evaluation mode, is right about each image of a set, (N,)."""
+    device = next(network.parameters()).device
+    parts = [
+        network(batch.pixels).argmax(dim=1) == batch.labels
+        for batch in batches(images, batch_size, device=device)
+    ]
+    return torch.cat(parts).cpu().numpy()

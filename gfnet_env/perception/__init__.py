@@ -3,6 +3,7 @@
 from gfnet_env.perception.classifiers import Classifier
 from gfnet_env.perception.encoders import Encoder, Features, build_encoder
 from gfnet_env.perception.network import GlanceFocusNetwork, NetworkConfig, Step
+from gfnet_env.perception.static import StaticConfig, StaticNetwork
 
 __all__ = [
     "Classifier",
@@ -10,6 +11,8 @@ __all__ = [
     "Features",
     "GlanceFocusNetwork",
     "NetworkConfig",
+    "StaticConfig",
+    "StaticNetwork",
     "Step",
     "build_encoder",
 ]

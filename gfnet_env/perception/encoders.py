@@ -57,8 +57,12 @@ class Encoder(nn.Module, ABC):
         """Encode normalised float images, (B, 3, H, W)."""
 
     @abstractmethod
+    def head_module(self) -> nn.Module:
+        """The module that makes the encoder's own logits of its feature vector."""
+
     def head(self, vector: Tensor) -> Tensor:
         """The encoder's own logits, (B, K), from its feature vector, (B, V)."""
+        return self.head_module()(vector)
 
 
 class CompactEncoder(Encoder):
@@ -95,8 +99,8 @@ class CompactEncoder(Encoder):
         # The strongest response, not the mean: an object fills few cells of a glance.
         return Features(feature_map, feature_map.amax(dim=(2, 3)))
 
-    def head(self, vector: Tensor) -> Tensor:
-        return self.classifier(vector)
+    def head_module(self) -> nn.Module:
+        return self.classifier
 
 
 class TimmEncoder(Encoder):
@@ -144,8 +148,8 @@ class TimmEncoder(Encoder):
         feature_map = self.model.forward_features(images)
         return Features(feature_map, self.model.forward_head(feature_map, pre_logits=True))
 
-    def head(self, vector: Tensor) -> Tensor:
-        return self.model.get_classifier()(vector)
+    def head_module(self) -> nn.Module:
+        return self.model.get_classifier()
 
 
 def _load_file(model: Any, path: Path) -> None:

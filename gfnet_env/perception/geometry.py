@@ -88,3 +88,11 @@ def check_locations(locations: Tensor, count: int) -> None:
             f"locations must lie in [-1, 1]; one is {wrong}. "
             "Clip what a policy emits, and look for NaN in its weights"
         )
+
+
+def check_images(images: Tensor) -> None:
+    """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8."""
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8 in 0..255, not {images.dtype}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")

@@ -3,22 +3,23 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gfnet_env import files
 from gfnet_env.perception.classifiers import build_classifier
 from gfnet_env.perception.encoders import Features, build_encoder
 from gfnet_env.perception.geometry import (
     CornerRounding,
+    check_images,
     check_locations,
     check_rounding,
     crop_patches,
     patch_corners,
 )
+from gfnet_env.perception.resize import Interpolation, check_interpolation, resize
 
 _NAME = "network"
 
@@ -99,7 +100,7 @@ class NetworkConfig:
     num_classes: int
     focus_steps: int = 3
     classifier: str = "recurrent"
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     antialias: bool = True
     corner_rounding: CornerRounding = "nearest"
     class_names: tuple[str, ...] | None = None
@@ -109,8 +110,7 @@ class NetworkConfig:
         for name in ("patch_size", "num_classes", "focus_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise ValueError(f"unknown interpolation {self.interpolation!r}: bilinear or bicubic")
+        check_interpolation(self.interpolation)
         check_rounding(self.corner_rounding)
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ValueError(
@@ -239,17 +239,8 @@ class GlanceFocusNetwork(nn.Module):
 
     def scale_down(self, images: Tensor) -> Tensor:
         """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""
-        # A CPU resizes uint8 as it is, but agrees with floats only where it antialiases (torch's
-        # bicubic kernels differ); other devices only know how to resize floats.
-        as_it_is = images.device.type == "cpu" and self.config.antialias
-        pixels = images if as_it_is else images.float()
-        resized = functional.interpolate(
-            pixels,
-            (self.patch_size, self.patch_size),
-            mode=self.config.interpolation,
-            antialias=self.config.antialias,
-        )
-        return resized.round().clamp(0, 255).to(torch.uint8)
+        config = self.config
+        return resize(images, self.patch_size, config.interpolation, config.antialias)
 
     def save(self, folder: str | Path) -> None:
         """Write ``network.safetensors`` and ``network.json`` into a folder."""
@@ -263,26 +254,14 @@ class GlanceFocusNetwork(nn.Module):
             FileNotFoundError: The folder or one of its files is missing.
             ValueError: A file is damaged, or the weights do not fit the configuration.
         """
-        saved = files.load_config(Path(folder), _NAME)
-        if saved.get("class_names") is not None:
-            saved["class_names"] = tuple(saved["class_names"])
-        try:
-            config = NetworkConfig(**saved)
-        except TypeError as error:
-            raise ValueError(
-                f"{Path(folder) / _NAME}.json does not describe a network ({error}); it may come "
-                "from another version of this library"
-            ) from error
+        config = files.load_dataclass(Path(folder), _NAME, NetworkConfig)
         network = cls(config)
         files.load_weights(Path(folder), _NAME, network)
         return network.eval()
 
     def check_images(self, images: Tensor) -> None:
         """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8, neither side below P."""
-        if images.dtype != torch.uint8:
-            raise ValueError(f"images must be uint8 in 0..255, not {images.dtype}")
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")
+        check_images(images)
         if min(images.shape[2:]) < self.patch_size:
             height, width = images.shape[2:]
             raise ValueError(

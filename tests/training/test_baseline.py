@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gfnet_env.data import ArrayImages, load_images
+from gfnet_env.inference import evaluate_static
+from gfnet_env.perception import StaticConfig, StaticNetwork
+from gfnet_env.training import BaselineConfig, train_baselines
+
+SPEC = "cluttered-digits:canvas=48,digit=20,pieces=2,scenes="
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return {
+        split: load_images(f"{SPEC}{count}", split)
+        for split, count in (("train", 300), ("val", 60), ("test", 60))
+    }
+
+
+def config(run, **changes):
+    return BaselineConfig(run=run, epochs=2, learning_rate=3e-3, resolutions=(16, 48), **changes)
+
+
+def test_networks_of_every_resolution_are_saved_with_their_figures(sets, tmp_path):
+    networks = train_baselines(config(tmp_path / "run"), sets)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [row["resolution"] for row in results["static"]] == list(networks) == [16, 48]
+    low, high = results["static"]
+    # Convolutions grow with the pixels, the head does not.
+    assert 8.9 * low["multiply_adds"] < high["multiply_adds"] < 9 * low["multiply_adds"]
+    loaded = StaticNetwork.load(tmp_path / "run" / "48")
+    assert high["accuracy"] == round(evaluate_static(loaded, sets["test"]).mean(), 6)
+    images = sets["test"][:8]
+    with torch.no_grad():
+        assert torch.equal(loaded(images), networks[48](images))
+    assert loaded.config.class_names == sets["test"].class_names
+
+
+def test_training_learns(tmp_path):
+    # Two flat colours: anything that learns at all tells them apart.
+    pixels = np.zeros((64, 3, 32, 32), dtype=np.uint8)
+    pixels[::2] = 200
+    images = ArrayImages(pixels, np.arange(64) % 2)
+    sets = dict.fromkeys(("train", "val", "test"), images)
+    settings = BaselineConfig(run=tmp_path / "run", epochs=8, batch_size=32, resolutions=(16,))
+    assert evaluate_static(train_baselines(settings, sets)[16], images).all()
+
+
+def test_a_resolution_gives_the_same_network_whatever_is_beside_it(sets, tmp_path):
+    both = train_baselines(config(tmp_path / "both"), sets)
+    alone = BaselineConfig(run=tmp_path / "alone", epochs=2, learning_rate=3e-3, resolutions=(48,))
+    one = train_baselines(alone, sets)
+    for key, value in one[48].state_dict().items():
+        assert torch.equal(value, both[48].state_dict()[key]), key
+
+
+def test_frozen_parts_and_mirrored_images(sets, tmp_path):
+    networks = train_baselines(
+        config(tmp_path / "run", frozen=("blocks.0",), flip=True, classifier_learning_rate=0.01),
+        sets,
+    )
+    torch.manual_seed(0)
+    fresh = StaticNetwork(StaticConfig(encoder="compact", resolution=16, num_classes=10))
+    trained = networks[16].state_dict()
+    for key, value in fresh.state_dict().items():
+        kept = key.startswith(("encoder.blocks.0", "encoder.mean", "encoder.std"))
+        assert torch.equal(value, trained[key]) == kept, key
+    with pytest.raises(ValueError, match=r"no part 'blocks\.7' to freeze; known: blocks"):
+        train_baselines(config(tmp_path / "other", frozen=("blocks.7",)), sets)
+    assert not (tmp_path / "other").exists()
+
+
+def test_wrong_input(sets, tmp_path):
+    with pytest.raises(ValueError, match="resolutions must be at least 1 pixel"):
+        BaselineConfig(run=tmp_path, resolutions=(0,))
+    with pytest.raises(ValueError, match="resolution must be at least 1, not 0"):
+        StaticConfig(encoder="compact", resolution=0, num_classes=2)
+    network = StaticNetwork(StaticConfig(encoder="compact", resolution=16, num_classes=2))
+    with pytest.raises(ValueError, match="uint8"):
+        network(torch.zeros(1, 3, 20, 20))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        StaticNetwork.load(tmp_path / "missing")
