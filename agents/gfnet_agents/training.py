@@ -26,8 +26,7 @@ from gfnet_env.inference import (
     Record,
     choose_operating_point,
     evaluate_policy,
-    measure_operating_point,
-    solve_operating_points,
+    operating_point,
 )
 from gfnet_env.inference.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.matching import check_fit, open_images
@@ -45,6 +44,7 @@ from gfnet_env.runs import create_run, resolve_device, save_config
 
 _AGENT_FILE = "agent.zip"
 _SHEET_IMAGES = 24
+_BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.
 _KEPT_WHEN_CONTINUED = (
     "algorithm",
@@ -143,10 +143,14 @@ def train_policy(
 
     records = _compare(network, learned, sets["test"], config, console)
     gfnet = EarlyExitGFNet(network, learned)
-    calibrated = solve_operating_points(gfnet, sets["val"])
-    tested = [measure_operating_point(gfnet, p.thresholds, sets["test"]) for p in calibrated]
-    gfnet.set_thresholds(choose_operating_point(calibrated).thresholds)
+    budgets = gfnet.calibrate(sets["val"])
+    gfnet.set_thresholds(choose_operating_point(budgets).thresholds)
     gfnet.save(run)
+    shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
+    tested = [
+        operating_point(records["learned"], gfnet.multiply_adds, budgets[number].thresholds)
+        for number in shown
+    ]
 
     results = {
         "split": "test",
@@ -159,8 +163,8 @@ def train_policy(
     }
     write_json(run / "results.json", results)
     plot_accuracy(results, run / "accuracy.png")
-    shown = np.arange(min(_SHEET_IMAGES, len(sets["test"])))
-    draw_sheet(gfnet, sets["test"], shown, run / "patches.png")
+    drawn = np.arange(min(_SHEET_IMAGES, len(sets["test"])))
+    draw_sheet(gfnet, sets["test"], drawn, run / "patches.png")
     print_results(results, console)
     console.print(f"{run} holds the assembled network, results.json, accuracy.png and patches.png")
     return gfnet

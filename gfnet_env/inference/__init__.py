@@ -1,26 +1,34 @@
-"""The assembled early-exit network: exits, thresholds, cost, evaluation."""
+"""The assembled early-exit network: exits, thresholds, budgets, cost, evaluation."""
 
-from gfnet_env.inference.cost import count_multiply_adds
-from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
-from gfnet_env.inference.evaluation import Record, evaluate_policy, evaluate_static
-from gfnet_env.inference.operating_points import (
+from gfnet_env.inference.budgets import (
     OperatingPoint,
     choose_operating_point,
-    classify,
-    measure_operating_point,
-    solve_operating_points,
+    operating_point,
+    solve_budgets,
 )
+from gfnet_env.inference.cost import PartCost, count_multiply_adds, part_costs
+from gfnet_env.inference.early_exit import (
+    AnytimePrediction,
+    EarlyExitGFNet,
+    Prediction,
+    classify,
+)
+from gfnet_env.inference.evaluation import Record, evaluate_policy, evaluate_static
 from gfnet_env.inference.thresholds import (
     NEVER,
     exit_steps,
     geometric_shares,
+    shares_for_cost,
+    thresholds_for_price,
     thresholds_for_shares,
 )
 
 __all__ = [
     "NEVER",
+    "AnytimePrediction",
     "EarlyExitGFNet",
     "OperatingPoint",
+    "PartCost",
     "Prediction",
     "Record",
     "choose_operating_point",
@@ -30,7 +38,10 @@ __all__ = [
     "evaluate_static",
     "exit_steps",
     "geometric_shares",
-    "measure_operating_point",
-    "solve_operating_points",
+    "operating_point",
+    "part_costs",
+    "shares_for_cost",
+    "solve_budgets",
+    "thresholds_for_price",
     "thresholds_for_shares",
 ]

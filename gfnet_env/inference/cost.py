@@ -1,16 +1,41 @@
-"""What a prediction costs, in multiply-adds."""
+"""What a prediction costs: multiply-adds, parameters and memory."""
 
-from collections.abc import Callable
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gfnet_env.env.observation import observation_space
+from gfnet_env.env.observation import Observation, observe
 from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork
-from gfnet_env.policies.base import Policy, Scene, initial_state
+from gfnet_env.policies.base import Policy, Scene, State, initial_state
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What one part of a network costs for one image.
+
+    Attributes:
+        name: The part.
+        input_shape: Shape of its main input, without the batch.
+        multiply_adds: Of one call.
+        parameters: How many numbers it has learned.
+        activation_bytes: Most memory that its input and what it computes take at once.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    multiply_adds: int
+    parameters: int
+    activation_bytes: int
 
 
 def count_multiply_adds(module: nn.Module | Callable[..., Any], *inputs: Any) -> int:
@@ -20,30 +45,84 @@ def count_multiply_adds(module: nn.Module | Callable[..., Any], *inputs: Any) ->
         module: What to call; a module is put into evaluation mode meanwhile.
         inputs: What to call it with; a batch of one gives the cost of one image.
     """
-    modules = list(module.modules()) if isinstance(module, nn.Module) else []
-    training = [part for part in modules if part.training]
-    for part in training:
-        part.training = False
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module(*inputs)
-    finally:
-        for part in training:
-            part.training = True
+    with _evaluating(module), FlopCounterMode(display=False) as counter:
+        module(*inputs)
     # The counter takes a multiply-add for two operations.
     return counter.get_total_flops() // 2
 
 
-def step_multiply_adds(network: GlanceFocusNetwork) -> tuple[int, int]:
-    """Multiply-adds of one image's glance, and of one focus step without its policy."""
+def count_parameters(module: nn.Module | Callable[..., Any]) -> int:
+    """How many numbers a module has learned; none, if it is no module."""
+    return sum(p.numel() for p in module.parameters()) if isinstance(module, nn.Module) else 0
+
+
+def peak_activation_bytes(module: nn.Module | Callable[..., Any], *inputs: Any) -> int:
+    """Most memory that the inputs and the results of operations take at once during a call.
+
+    Weights are not counted, nor is what an operation takes and gives back within itself.
+
+    Args:
+        module: What to call; a module is put into evaluation mode meanwhile.
+        inputs: What to call it with; a batch of one gives the memory of one image.
+    """
+    weights = (
+        itertools.chain(module.parameters(), module.buffers())
+        if isinstance(module, nn.Module)
+        else ()
+    )
+    counter = _LiveBytes({tensor.untyped_storage().data_ptr() for tensor in weights})
+    for tensor in tree_leaves(inputs):
+        counter.count(tensor)
+    with _evaluating(module), counter:
+        module(*inputs)
+    return counter.peak
+
+
+def part_costs(network: GlanceFocusNetwork, policy: Policy | None = None) -> list[PartCost]:
+    """The cost of every part at its own input size, for one image.
+
+    Args:
+        network: What sees.
+        policy: Who picks the patch, if there is one yet.
+    """
     image = _blank_image(network)
     with torch.no_grad():
         step = network.glance(image)
-    centre = torch.zeros_like(step.location)
-    return (
-        count_multiply_adds(network.glance, image),
-        count_multiply_adds(network.focus, image, centre, step),
-    )
+    parts: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("global encoder", network.global_encoder, (image,)),
+        ("local encoder", network.local_encoder, (image,)),
+        ("classifier", network.classifier, (step.vector, step.memory, step.number)),
+    ]
+    if policy is not None:
+        parts.append(("policy", policy, _policy_inputs(policy, network)))
+    return [
+        PartCost(
+            name=name,
+            input_shape=tuple(tree_leaves(inputs)[0].shape[1:]),
+            multiply_adds=count_multiply_adds(part, *inputs),
+            parameters=count_parameters(part),
+            activation_bytes=peak_activation_bytes(part, *inputs),
+        )
+        for name, part, inputs in parts
+    ]
+
+
+def step_multiply_adds(network: GlanceFocusNetwork) -> list[int]:
+    """Multiply-adds of one image's glance and of each of its focus steps, without a policy."""
+    image = _blank_image(network)
+    costs = [count_multiply_adds(network.glance, image)]
+    with torch.no_grad():
+        step = network.glance(image)
+        for _ in range(network.focus_steps):
+            centre = torch.zeros_like(step.location)
+            costs.append(count_multiply_adds(network.focus, image, centre, step))
+            step = network.focus(image, centre, step)
+    return costs
+
+
+def policy_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:
+    """Multiply-adds of one image's pick of a patch."""
+    return count_multiply_adds(policy, *_policy_inputs(policy, network))
 
 
 def static_multiply_adds(network: StaticNetwork) -> int:
@@ -53,14 +132,60 @@ def static_multiply_adds(network: StaticNetwork) -> int:
     return count_multiply_adds(network, torch.zeros(1, 3, side, side, device=device).byte())
 
 
-def policy_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:
-    """Multiply-adds of one image's pick of a patch."""
-    observation = {
-        key: torch.zeros(1, *(space.shape or ()), device=network.device)
-        for key, space in observation_space(network).items()
-    }
-    scene = Scene(network, _blank_image(network), np.zeros(1, dtype=np.int64))
-    return count_multiply_adds(policy, observation, initial_state(policy, scene))
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums the memory of all tensors that are alive at once."""
+
+    def __init__(self, weights: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._live = 0
+        self._ignored = weights
+        self._counted: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def count(self, tensor: Any) -> None:
+        if not isinstance(tensor, Tensor):
+            return
+        storage = tensor.untyped_storage()
+        if storage in self._counted or storage.data_ptr() in self._ignored:
+            return
+        self._counted.add(storage)
+        size = storage.nbytes()
+        self._live += size
+        self.peak = max(self.peak, self._live)
+        weakref.finalize(storage, self._release, size)
+
+    def _release(self, size: int) -> None:
+        self._live -= size
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            self.count(result)
+        return results
+
+
+@contextmanager
+def _evaluating(module: nn.Module | Callable[..., Any]) -> Iterator[None]:
+    """Without gradients and, if it is a module, in evaluation mode."""
+    parts = list(module.modules()) if isinstance(module, nn.Module) else []
+    training = [part for part in parts if part.training]
+    for part in training:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _policy_inputs(policy: Policy, network: GlanceFocusNetwork) -> tuple[Observation, State]:
+    image = _blank_image(network)
+    with torch.no_grad():
+        observation = observe(network.glance(image), network.focus_steps)
+    return observation, initial_state(policy, Scene(network, image, np.zeros(1, dtype=np.int64)))
 
 
 def _blank_image(network: GlanceFocusNetwork) -> Tensor:

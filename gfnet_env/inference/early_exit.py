@@ -1,6 +1,10 @@
 """The assembled network: glance, focus while unsure, exit."""
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env import files
+from gfnet_env.data import ImageSet, batches
+from gfnet_env.inference.budgets import Method, OperatingPoint, point_within, solve_budgets
 from gfnet_env.inference.cost import policy_multiply_adds, step_multiply_adds
-from gfnet_env.inference.evaluation import advance
+from gfnet_env.inference.evaluation import advance, evaluate_policy, unroll
+from gfnet_env.inference.latency import median_seconds, synchronise
 from gfnet_env.inference.thresholds import NEVER
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies.base import Policy, Scene, initial_state, select_rows
@@ -41,8 +48,28 @@ class Prediction:
     multiply_adds: Tensor
 
 
+@dataclass(frozen=True)
+class AnytimePrediction:
+    """What is known of B images after some step, whatever the thresholds.
+
+    Attributes:
+        logits: (B, K).
+        classes: The most confident class, (B,) int64.
+        confidence: Its probability, (B,) float32.
+        locations: Where each image was looked at so far, (B, S, 2) in [-1, 1] after S focus steps.
+    """
+
+    logits: Tensor
+    classes: Tensor
+    confidence: Tensor
+    locations: Tensor
+
+
 class EarlyExitGFNet(nn.Module):
     """A network, a policy, and one confidence threshold per step.
+
+    ``calibrate`` solves thresholds for a table of budgets once; ``set_budget`` then changes what an
+    image may cost from one batch to the next.
 
     Args:
         network: What sees.
@@ -62,13 +89,16 @@ class EarlyExitGFNet(nn.Module):
         steps = 1 + network.focus_steps
         self.set_thresholds([NEVER] * steps if thresholds is None else thresholds)
         # Counted before anyone hooks the encoders, since counting calls them.
-        self._step_cost = step_multiply_adds(network)
+        self._step_costs = step_multiply_adds(network)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "policy":
             # A module may give way to a plain callable, which torch alone would refuse.
             self._modules.pop(name, None)
             self._policy_cost: int | None = None
+            # Solved or measured for the policy that goes.
+            self._budgets: tuple[OperatingPoint, ...] = ()
+            self._milliseconds: tuple[float, ...] | None = None
         super().__setattr__(name, value)
         if name in ("network", "policy") and isinstance(value, nn.Module):
             value.eval()
@@ -97,9 +127,120 @@ class EarlyExitGFNet(nn.Module):
         """Multiply-adds of one image that exits at each step, T numbers."""
         if self._policy_cost is None:
             self._policy_cost = policy_multiply_adds(self.policy, self.network)
-        glance, focus = self._step_cost
-        focus += self._policy_cost
-        return [glance + number * focus for number in range(1 + self.network.focus_steps)]
+        glance, *focus = self._step_costs
+        return list(itertools.accumulate([glance, *(cost + self._policy_cost for cost in focus)]))
+
+    @property
+    def budgets(self) -> tuple[OperatingPoint, ...]:
+        """What ``calibrate`` solved, by rising cost; none before that."""
+        return self._budgets
+
+    def calibrate(
+        self, images: ImageSet, method: Method = "geometric"
+    ) -> tuple[OperatingPoint, ...]:
+        """Solve thresholds for mean costs all over the range; they are saved with the network.
+
+        Args:
+            images: A split that neither the network nor the policy was trained on.
+            method: See ``solve_budgets``.
+        """
+        record = evaluate_policy(self.network, self.policy, images)
+        self._budgets = tuple(solve_budgets(record, self.multiply_adds, method))
+        return self._budgets
+
+    def measure_latency(self, images: Tensor, repeats: int = 5) -> tuple[float, ...]:
+        """Time, on this device, an exit at each step: budgets in milliseconds go by it.
+
+        Args:
+            images: (B, 3, H, W) uint8, of the size and in batches as they will come.
+            repeats: Times each exit is timed; the median counts.
+
+        Returns:
+            Milliseconds per image, T numbers.
+        """
+        before = self.thresholds
+        steps = len(before)
+        try:
+            medians = []
+            for last in range(steps):
+                self.set_thresholds([NEVER] * last + [0.0] * (steps - last))
+                medians.append(median_seconds(lambda: self(images), self.network.device, repeats))
+        finally:
+            self.set_thresholds(before)
+        self._milliseconds = tuple(1e3 * seconds / len(images) for seconds in medians)
+        return self._milliseconds
+
+    def set_budget(
+        self, *, multiply_adds: float | None = None, milliseconds: float | None = None
+    ) -> OperatingPoint:
+        """Set thresholds for a mean cost; above that of all steps, none exits before the last.
+
+        Args:
+            multiply_adds: What an image may cost on average.
+            milliseconds: The same in time, where ``measure_latency`` has been called.
+
+        Returns:
+            The operating point, with what it gave on the calibration split.
+
+        Raises:
+            RuntimeError: The network was not calibrated, or no latency measured.
+            ValueError: Not one budget was given, or the glance alone costs more.
+        """
+        if (multiply_adds is None) == (milliseconds is None):
+            raise ValueError("give a budget either in multiply_adds or in milliseconds")
+        if not self._budgets:
+            raise RuntimeError("there is no table of budgets; call calibrate(images) first")
+        if milliseconds is None:
+            budget, shown = multiply_adds, "{:,.0f} multiply-adds"
+            costs = [point.multiply_adds for point in self._budgets]
+        else:
+            if self._milliseconds is None:
+                raise RuntimeError("no latency is known here; call measure_latency(images) first")
+            budget, shown = milliseconds, "{:.3f} milliseconds"
+            costs = [float(np.dot(p.exit_share, self._milliseconds)) for p in self._budgets]
+        assert budget is not None
+        if not budget >= costs[0]:
+            raise ValueError(
+                f"no thresholds meet a budget of {shown.format(budget)}: the glance alone costs "
+                f"{shown.format(costs[0])}"
+            )
+        point = point_within(self._budgets, costs, budget)
+        self.set_thresholds(point.thresholds)
+        return point
+
+    def anytime(self, images: Tensor, deadline: float | None = None) -> Iterator[AnytimePrediction]:
+        """Yield what is known after every step, whatever the thresholds: stop when you like.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            deadline: Seconds from this call on; no step is begun that would end later if it took
+                as long as the longest one so far. The glance is always given.
+
+        Raises:
+            ValueError: The deadline is negative or NaN.
+        """
+        if deadline is not None and not deadline >= 0:
+            raise ValueError(f"deadline must be at least 0 seconds, not {deadline}")
+        end = math.inf if deadline is None else time.perf_counter() + deadline
+        return self._anytime(images.to(self.network.device), end)
+
+    @torch.no_grad()
+    def _anytime(self, images: Tensor, end: float) -> Iterator[AnytimePrediction]:
+        state = initial_state(self.policy, Scene(self.network, images, np.arange(len(images))))
+        looked = torch.empty(len(images), 0, 2, device=images.device)
+        longest, started = 0.0, time.perf_counter()
+        for number, step in enumerate(unroll(self.network, self.policy, images, state)):
+            if number > 0:
+                looked = torch.cat([looked, step.location[:, None]], dim=1)
+            prediction = AnytimePrediction(step.logits, step.classes, step.confidence, looked)
+            if math.isfinite(end):
+                # The step must be done, and not only begun, when the clock is read.
+                synchronise(self.network.device)
+            longest = max(longest, time.perf_counter() - started)
+            yield prediction
+            started = time.perf_counter()
+            if started + longest > end:
+                return
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Prediction:
@@ -146,7 +287,11 @@ class EarlyExitGFNet(nn.Module):
         check_saveable(self.policy)
         self.network.save(folder)
         save_policy(self.policy, Path(folder))
-        files.write_json(Path(folder) / f"{_NAME}.json", {"thresholds": list(self.thresholds)})
+        saved = {
+            "thresholds": list(self.thresholds),
+            "budgets": [dataclasses.asdict(point) for point in self.budgets],
+        }
+        files.write_json(Path(folder) / f"{_NAME}.json", saved)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -163,4 +308,14 @@ class EarlyExitGFNet(nn.Module):
             policy.check_fit(network)
         if "thresholds" not in saved:
             raise ValueError(f"{folder / _NAME}.json has no thresholds; restore it from a copy")
-        return cls(network, policy, saved["thresholds"])
+        gfnet = cls(network, policy, saved["thresholds"])
+        gfnet._budgets = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
+        return gfnet
+
+
+def classify(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> Prediction:
+    """The predictions for a whole set."""
+    device = gfnet.network.device
+    parts = [gfnet(batch.pixels) for batch in batches(images, batch_size, device=device)]
+    names = [item.name for item in dataclasses.fields(Prediction)]
+    return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in names))

@@ -1,5 +1,6 @@
-"""Confidence thresholds that let wanted shares of images exit at each step."""
+"""Confidence thresholds: for wanted exit shares, and for accuracy at a price."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,10 @@ import numpy.typing as npt
 
 # No confidence reaches it.
 NEVER = 2.0
+# At ratios of e^±30, all but a millionth of a millionth exits at the first or at the last step.
+_LOG_RATIO = 30.0
+_BISECTIONS = 60
+_MAX_ROUNDS = 20
 
 
 def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
@@ -58,6 +63,72 @@ def thresholds_for_shares(
     return [*thresholds, 0.0]
 
 
+def shares_for_cost(
+    cost: float, step_costs: Sequence[float] | npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """The geometric exit shares whose mean cost is ``cost``.
+
+    Args:
+        cost: Mean per image.
+        step_costs: Of an image that exits at each step, (T,), rising.
+
+    Raises:
+        ValueError: The cost is below that of the first step or above that of the last.
+    """
+    costs = np.asarray(step_costs, dtype=np.float64)
+    if not costs[0] <= cost <= costs[-1]:
+        raise ValueError(f"no exits cost {cost:g} on average: {costs[0]:g} to {costs[-1]:g} do")
+    low, high = -_LOG_RATIO, _LOG_RATIO
+    # The mean cost rises with the ratio of the shares.
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        mean = geometric_shares(math.exp(middle), len(costs)) @ costs
+        low, high = (middle, high) if mean < cost else (low, middle)
+    return geometric_shares(math.exp((low + high) / 2), len(costs))
+
+
+def thresholds_for_price(
+    confidence: npt.NDArray[np.floating],
+    correct: npt.NDArray[np.bool_],
+    step_costs: Sequence[float] | npt.NDArray[np.floating],
+    price: float,
+) -> list[float]:
+    """Thresholds that make accuracy − price · mean cost of the given images as high as can be.
+
+    Each threshold in turn is set to the best there is while the others stay, until none changes;
+    the first round goes from the last step back, as if no image had left before.
+
+    Args:
+        confidence: Of N images after each of T steps, (N, T), on a split kept for this.
+        correct: Whether the most confident class was the true one, (N, T).
+        step_costs: Of an image that exits at each step, (T,).
+        price: Accuracy that a unit of cost must bring, at least 0.
+
+    Returns:
+        T thresholds; the last is 0.
+    """
+    value = correct - price * np.asarray(step_costs, dtype=np.float64)
+    steps = confidence.shape[1]
+    thresholds = [0.0] * steps
+    later = value[:, -1]
+    for step in reversed(range(steps - 1)):
+        here = confidence[:, step]
+        thresholds[step] = _best_threshold(here, value[:, step] - later)
+        later = np.where(here >= thresholds[step], value[:, step], later)
+    for _ in range(_MAX_ROUNDS):
+        before = list(thresholds)
+        for step in range(steps - 1):
+            reached = (confidence[:, :step] < np.asarray(thresholds[:step])).all(axis=1)
+            stay = [*[NEVER] * (step + 1), *thresholds[step + 1 :]]
+            exits = exit_steps(confidence[reached], stay)
+            later = value[reached][np.arange(len(exits)), exits]
+            gain = value[reached, step] - later
+            thresholds[step] = _best_threshold(confidence[reached, step], gain)
+        if thresholds == before:
+            break
+    return thresholds
+
+
 def exit_steps(
     confidence: npt.NDArray[np.floating], thresholds: Sequence[float]
 ) -> npt.NDArray[np.int64]:
@@ -65,6 +136,24 @@ def exit_steps(
     reached = confidence >= np.asarray(thresholds)
     reached[:, -1] = True
     return reached.argmax(axis=1)
+
+
+def _best_threshold(confidence: npt.NDArray[np.floating], gain: npt.NDArray[np.float64]) -> float:
+    """The threshold above which the sum of what exits gain is highest; the fewest exits of equals.
+
+    Args:
+        confidence: Of the images that may exit, (R,).
+        gain: What the exit of each gains over its going on, (R,).
+    """
+    if len(confidence) == 0:
+        return NEVER
+    order = np.argsort(-confidence, kind="stable")
+    sums = np.concatenate([[0.0], np.cumsum(gain[order])])
+    # Equal confidences exit together or not at all.
+    splits = np.flatnonzero(np.diff(confidence[order]) < 0) + 1
+    cuts = np.array([0, *splits, len(confidence)])
+    best = int(cuts[sums[cuts].argmax()])
+    return _threshold_for(confidence, best)
 
 
 def _threshold_for(confidence: npt.NDArray[np.floating], exits: int) -> float:

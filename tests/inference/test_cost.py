@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
 
-from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds
-from gfnet_env.policies import CenterPolicy, RandomPolicy
+from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, part_costs
+from gfnet_env.inference.cost import count_parameters, peak_activation_bytes
+from gfnet_env.policies import CenterPolicy, LearnedPolicy, RandomPolicy
 
 
 def test_a_convolution_and_a_linear_layer_by_hand():
@@ -21,9 +23,15 @@ def test_normalisation_is_free_and_statistics_stay():
     assert norm.num_batches_tracked == 0
 
 
-# As the papers have them: He et al. 2016, Howard et al. 2019.
+# As the papers have them: He et al. 2016, Howard et al. 2019, Tan and Le 2019, Huang et al. 2017.
 @pytest.mark.parametrize(
-    ("name", "published"), [("resnet50", 4.1e9), ("mobilenetv3_large_100", 0.219e9)]
+    ("name", "published"),
+    [
+        ("resnet50", 4.1e9),
+        ("mobilenetv3_large_100", 0.22e9),
+        ("efficientnet_b0", 0.39e9),
+        ("densenet121", 2.9e9),
+    ],
 )
 def test_published_counts(name, published):
     counted = count_multiply_adds(timm.create_model(name), torch.zeros(1, 3, 224, 224))
@@ -40,3 +48,33 @@ def test_the_parts_add_up(network):
     for policy in (CenterPolicy(), RandomPolicy()):
         cost = EarlyExitGFNet(network, policy).multiply_adds
         assert cost == [step * (encoder + classifier) for step in (1, 2, 3, 4)]
+
+
+def test_the_table_of_parts(network):
+    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    parts = {part.name: part for part in part_costs(network, policy)}
+    assert list(parts) == ["global encoder", "local encoder", "classifier", "policy"]
+    focus = sum(parts[name].multiply_adds for name in ("local encoder", "classifier", "policy"))
+    costs = EarlyExitGFNet(network, policy).multiply_adds
+    assert np.diff(costs).tolist() == [focus] * 3
+    assert costs[0] == parts["global encoder"].multiply_adds + parts["classifier"].multiply_adds
+    assert parts["global encoder"].input_shape == (3, 32, 32)
+    learned = sum(parameter.numel() for parameter in [*network.parameters(), *policy.parameters()])
+    assert sum(part.parameters for part in parts.values()) == learned
+    assert count_parameters(CenterPolicy()) == 0
+    assert "policy" not in {part.name for part in part_costs(network)}
+
+
+def test_peak_memory_by_hand():
+    image, wide, narrow, flat = 4 * 300, 4 * 800, 4 * 400, 4 * 5
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1)]
+    # The input stays alive, and an activation has its input beside its output.
+    assert peak_activation_bytes(nn.Sequential(*layers), torch.zeros(1, 3, 10, 10)) == (
+        image + wide + wide
+    )
+    layers[1] = nn.ReLU(inplace=True)
+    assert peak_activation_bytes(nn.Sequential(*layers), torch.zeros(1, 3, 10, 10)) == (
+        image + wide + narrow
+    )
+    head = nn.Sequential(nn.Flatten(), nn.Linear(300, 5))
+    assert peak_activation_bytes(head, torch.zeros(1, 3, 10, 10)) == image + flat

@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gfnet_env.inference import NEVER, exit_steps, geometric_shares, thresholds_for_shares
+from gfnet_env.inference import (
+    NEVER,
+    exit_steps,
+    geometric_shares,
+    shares_for_cost,
+    thresholds_for_price,
+    thresholds_for_shares,
+)
 
 confidences = arrays(
     np.float32,
@@ -64,3 +71,61 @@ def test_wrong_shares_are_refused(confidence, shares, message):
 def test_a_ratio_must_be_positive():
     with pytest.raises(ValueError, match="ratio must be positive"):
         geometric_shares(0, 3)
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=2, max_size=6), st.floats(0, 1))
+def test_shares_for_a_cost_have_it(increments, position):
+    costs = np.cumsum(increments)
+    cost = costs[0] + position * (costs[-1] - costs[0])
+    shares = shares_for_cost(min(cost, costs[-1]), costs)
+    assert shares.sum() == pytest.approx(1)
+    assert shares @ costs == pytest.approx(cost, rel=1e-6)
+
+
+@pytest.mark.parametrize("cost", [0.9, 3.1, float("nan")])
+def test_a_cost_that_no_shares_have_is_refused(cost):
+    with pytest.raises(ValueError, match="no exits cost"):
+        shares_for_cost(cost, [1, 2, 3])
+
+
+@given(st.integers(0, 1000), st.floats(0, 2))
+def test_no_thresholds_are_worth_more_than_those_searched(seed, price):
+    rng = np.random.default_rng(seed)
+    confidence = rng.random((8, 2))
+    correct = rng.random((8, 2)) < confidence
+    costs = np.array([1.0, 2.0])
+
+    def worth(thresholds):
+        exits = exit_steps(confidence, thresholds)
+        rows = np.arange(len(exits))
+        return correct[rows, exits].mean() - price * costs[exits].mean()
+
+    # With a single threshold every choice there is can be tried.
+    tried = max(worth([threshold, 0]) for threshold in [0.0, NEVER, *confidence[:, 0]])
+    assert worth(thresholds_for_price(confidence, correct, costs, price)) == pytest.approx(tried)
+
+
+@given(st.integers(0, 1000), st.floats(0, 1), st.integers(2, 5))
+def test_changing_one_searched_threshold_gains_nothing(seed, price, steps):
+    rng = np.random.default_rng(seed)
+    confidence = rng.random((30, steps))
+    correct = rng.random((30, steps)) < confidence
+    costs = 1.0 + np.arange(steps)
+
+    def worth(thresholds):
+        exits = exit_steps(confidence, thresholds)
+        rows = np.arange(len(exits))
+        return correct[rows, exits].mean() - price * costs[exits].mean()
+
+    found = thresholds_for_price(confidence, correct, costs, price)
+    for step in range(steps - 1):
+        for other in [0.0, NEVER, *confidence[:, step]]:
+            changed = [*found[:step], other, *found[step + 1 :]]
+            assert worth(changed) <= worth(found) + 1e-9
+
+
+def test_what_costs_nothing_is_bought_and_what_costs_too_much_is_not():
+    confidence = np.array([[0.5, 0.9], [0.7, 0.8]])
+    correct = np.array([[False, True], [False, True]])
+    assert thresholds_for_price(confidence, correct, [1, 2], 0.0) == [NEVER, 0]
+    assert thresholds_for_price(confidence, correct, [1, 2], 5.0) == [0, 0]

@@ -1,0 +1,164 @@
+"""Budgets: thresholds for a mean cost, and the accuracy that they bring."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gfnet_env.inference.evaluation import Record
+from gfnet_env.inference.thresholds import (
+    exit_steps,
+    shares_for_cost,
+    thresholds_for_price,
+    thresholds_for_shares,
+)
+
+Method = Literal["geometric", "searched"]
+
+# From one budget of a table to the next; what is asked for between them is interpolated.
+_SPACING = 1.02
+_PRICES = 200
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a set of thresholds gives on some images.
+
+    Attributes:
+        thresholds: One per step, T of them.
+        accuracy: Share of correct images.
+        multiply_adds: Mean per image.
+        exit_share: Share of the images that exit at each step, T of them.
+    """
+
+    thresholds: tuple[float, ...]
+    accuracy: float
+    multiply_adds: float
+    exit_share: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Self:
+        """A point of what ``dataclasses.asdict`` made of it, after a way through JSON."""
+        return cls(
+            thresholds=tuple(saved["thresholds"]),
+            accuracy=saved["accuracy"],
+            multiply_adds=saved["multiply_adds"],
+            exit_share=tuple(saved["exit_share"]),
+        )
+
+
+def solve_budgets(
+    record: Record, step_costs: Sequence[int], method: Method = "geometric"
+) -> list[OperatingPoint]:
+    """Thresholds for mean costs from one step's to that of all.
+
+    Args:
+        record: Every step of the images of a calibration split.
+        step_costs: Multiply-adds of an image that exits at each step, (T,).
+        method: ``geometric`` takes exit shares q_t ∝ ratio^t (GFNet, section 4.1), a mean cost
+            every two per cent. ``searched`` looks for the thresholds of most accuracy at each cost
+            and keeps the points that none beats: more accurate where the calibration split is
+            large, at costs further apart.
+
+    Returns:
+        Operating points by rising cost, their figures those of the calibration split.
+
+    Raises:
+        ValueError: There is no such method.
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"unknown method {method!r}: {' or '.join(get_args(Method))}")
+    costs = np.asarray(step_costs, dtype=np.float64)
+    count = 1 + math.ceil(math.log(costs[-1] / costs[0]) / math.log(_SPACING))
+    points = [
+        operating_point(record, costs, thresholds_for_shares(record.confidence, shares))
+        for shares in (shares_for_cost(c, costs) for c in _geometric_grid(costs, count))
+    ]
+    if method == "searched":
+        # From all at the glance to accuracy at any cost.
+        prices = np.geomspace(1e-4, 10, _PRICES) / (costs[-1] - costs[0])
+        points += [
+            operating_point(
+                record,
+                costs,
+                thresholds_for_price(record.confidence, record.correct, costs, price),
+            )
+            for price in (0.0, *prices)
+        ]
+        return _unbeaten(points)
+    return sorted(points, key=lambda point: point.multiply_adds)
+
+
+def point_within(
+    points: Sequence[OperatingPoint], costs: Sequence[float], budget: float
+) -> OperatingPoint:
+    """The point that spends a budget: between two points of a table, thresholds between theirs.
+
+    Args:
+        points: By rising cost.
+        costs: Mean cost of each, in the unit of the budget.
+        budget: At least the first cost; what is above the last is not spent.
+    """
+    number = max(number for number, cost in enumerate(costs) if cost <= budget)
+    if number == len(points) - 1:
+        return points[-1]
+    below, above = points[number], points[number + 1]
+    weight = (budget - costs[number]) / (costs[number + 1] - costs[number])
+
+    def between(one: float, other: float) -> float:
+        return (1 - weight) * one + weight * other
+
+    return OperatingPoint(
+        # Nothing is between a confidence and NEVER but what lies below certainty.
+        thresholds=tuple(
+            below_t if below_t == above_t else between(min(below_t, 1.0), min(above_t, 1.0))
+            for below_t, above_t in zip(below.thresholds, above.thresholds, strict=True)
+        ),
+        accuracy=between(below.accuracy, above.accuracy),
+        multiply_adds=between(below.multiply_adds, above.multiply_adds),
+        exit_share=tuple(map(between, below.exit_share, above.exit_share)),
+    )
+
+
+def choose_operating_point(
+    points: Sequence[OperatingPoint], tolerance: float = 0.005
+) -> OperatingPoint:
+    """The cheapest point whose accuracy is within ``tolerance`` of the best."""
+    enough = max(point.accuracy for point in points) - tolerance
+    return min(
+        (point for point in points if point.accuracy >= enough),
+        key=lambda point: point.multiply_adds,
+    )
+
+
+def operating_point(
+    record: Record,
+    step_costs: Sequence[int] | npt.NDArray[np.floating],
+    thresholds: Sequence[float],
+) -> OperatingPoint:
+    """What thresholds give on images of which every step is known."""
+    exits = exit_steps(record.confidence, thresholds)
+    share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
+    return OperatingPoint(
+        thresholds=tuple(thresholds),
+        accuracy=float(record.correct[np.arange(len(exits)), exits].mean()),
+        multiply_adds=float(np.asarray(step_costs, dtype=np.float64)[exits].mean()),
+        exit_share=tuple(share.tolist()),
+    )
+
+
+def _geometric_grid(costs: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    # Rounding must not carry the ends out of what can be had.
+    return np.geomspace(costs[0], costs[-1], count).clip(costs[0], costs[-1])
+
+
+def _unbeaten(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+    """The points than which no cheaper one is as accurate, by rising cost."""
+    kept: list[OperatingPoint] = []
+    for point in sorted(points, key=lambda point: (point.multiply_adds, -point.accuracy)):
+        if not kept or point.accuracy > kept[-1].accuracy:
+            kept.append(point)
+    return kept

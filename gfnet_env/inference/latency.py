@@ -1,0 +1,37 @@
+"""Measured time."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def seconds(call: Callable[[], Any], device: torch.device) -> float:
+    """How long one call takes, the device's work included."""
+    synchronise(device)
+    started = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def median_seconds(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """The median time of some calls, after one that does not count.
+
+    Raises:
+        ValueError: ``repeats`` is below 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, not {repeats}")
+    call()
+    return statistics.median(seconds(call, device) for _ in range(repeats))

@@ -1,0 +1,199 @@
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.inference import (
+    NEVER,
+    Record,
+    choose_operating_point,
+    classify,
+    early_exit,
+    evaluate_policy,
+    operating_point,
+    solve_budgets,
+)
+from gfnet_env.policies import CenterPolicy
+
+COSTS = [10, 25, 40, 55]
+
+
+@pytest.fixture(scope="module")
+def record():
+    """Steps of 4,000 images that grow surer, and right about as often as they are sure."""
+    rng = np.random.default_rng(0)
+    confidence = np.sort(rng.random((4000, 4)).astype(np.float32), axis=1)
+    correct = rng.random((4000, 4)) < confidence
+    return Record(np.arange(4000), correct, confidence, confidence, np.zeros((4000, 3, 2)))
+
+
+@pytest.fixture
+def gfnet(network, digits):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    gfnet.calibrate(digits)
+    return gfnet
+
+
+@pytest.mark.parametrize("method", ["geometric", "searched"])
+def test_tables_rise_in_cost_from_the_glance(record, method):
+    points = solve_budgets(record, COSTS, method)
+    costs = [point.multiply_adds for point in points]
+    assert costs == sorted(costs)
+    assert costs[0] == COSTS[0]
+    assert all(point == operating_point(record, COSTS, point.thresholds) for point in points)
+
+
+def test_geometric_tables_leave_no_gap(record):
+    costs = [point.multiply_adds for point in solve_budgets(record, COSTS)]
+    assert costs[-1] == COSTS[-1]
+    assert max(np.diff(np.log(costs))) < 0.025
+
+
+def test_searched_thresholds_are_at_least_as_accurate(record):
+    geometric = solve_budgets(record, COSTS)
+    searched = solve_budgets(record, COSTS, "searched")
+    for point in geometric:
+        within = [other for other in searched if other.multiply_adds <= point.multiply_adds]
+        assert within[-1].accuracy >= point.accuracy
+    assert all(np.diff([point.accuracy for point in searched]) > 0)
+
+
+def test_an_unknown_method_is_named(record):
+    with pytest.raises(ValueError, match="unknown method 'best': geometric or searched"):
+        solve_budgets(record, COSTS, "best")
+
+
+def test_budgets_are_spent(gfnet, digits):
+    low, high = gfnet.multiply_adds[0], gfnet.multiply_adds[-1]
+    for budget in np.linspace(low, high, 7):
+        point = gfnet.set_budget(multiply_adds=budget)
+        assert point.thresholds == gfnet.thresholds
+        assert point.multiply_adds == pytest.approx(budget)
+        spent = classify(gfnet, digits).multiply_adds.double().mean()
+        # One image of forty more or less exits where confidences lie apart.
+        assert spent == pytest.approx(budget, abs=(high - low) / 40)
+    gfnet.set_budget(multiply_adds=10 * high)
+    assert classify(gfnet, digits).exit_step.tolist() == [3] * 40
+
+
+def test_an_operating_point_is_what_the_network_does(gfnet, digits):
+    record = evaluate_policy(gfnet.network, gfnet.policy, digits)
+    for point in gfnet.budgets[::20]:
+        gfnet.set_thresholds(point.thresholds)
+        prediction = classify(gfnet, digits, batch_size=16)
+        assert point == operating_point(record, gfnet.multiply_adds, point.thresholds)
+        assert point.accuracy == (prediction.classes == digits.labels).double().mean()
+        assert point.multiply_adds == prediction.multiply_adds.double().mean()
+
+
+def test_the_table_travels_with_the_network(gfnet, tmp_path):
+    gfnet.save(tmp_path)
+    loaded = EarlyExitGFNet.load(tmp_path)
+    assert loaded.budgets == gfnet.budgets
+    budget = 1.5 * gfnet.multiply_adds[0]
+    assert loaded.set_budget(multiply_adds=budget) == gfnet.set_budget(multiply_adds=budget)
+    # Networks that were never calibrated, or saved before there were tables, have none.
+    saved = json.loads((tmp_path / "gfnet.json").read_text())
+    del saved["budgets"]
+    (tmp_path / "gfnet.json").write_text(json.dumps(saved))
+    assert EarlyExitGFNet.load(tmp_path).budgets == ()
+
+
+def test_another_policy_needs_its_own_table(gfnet):
+    gfnet.policy = CenterPolicy()
+    assert gfnet.budgets == ()
+    with pytest.raises(RuntimeError, match="call calibrate"):
+        gfnet.set_budget(multiply_adds=1e9)
+
+
+def test_wrong_budgets_change_nothing(gfnet):
+    gfnet.set_thresholds([0.1, 0.2, 0.3, 0])
+    glance = gfnet.multiply_adds[0]
+    for budget in (0.99 * glance, 0, -1, float("nan")):
+        with pytest.raises(ValueError, match=f"the glance alone costs {glance:,}"):
+            gfnet.set_budget(multiply_adds=budget)
+    for wrong in ({}, {"multiply_adds": 1e9, "milliseconds": 1}):
+        with pytest.raises(ValueError, match="either in multiply_adds or in milliseconds"):
+            gfnet.set_budget(**wrong)
+    with pytest.raises(RuntimeError, match="call measure_latency"):
+        gfnet.set_budget(milliseconds=5)
+    assert gfnet.thresholds == (0.1, 0.2, 0.3, 0)
+
+
+def test_budgets_in_time_go_by_measured_exits(gfnet, digits, monkeypatch):
+    # A clock by which every image a local encoder sees takes ten milliseconds, and all else none.
+    looks = []
+    gfnet.network.local_encoder.register_forward_hook(
+        lambda module, inputs, output: looks.append(len(inputs[0]))
+    )
+    monkeypatch.setattr("time.perf_counter", lambda: 0.01 * (len(digits) + sum(looks)))
+    gfnet.set_thresholds([0.1, 0.2, 0.3, 0])
+    assert gfnet.measure_latency(digits[:], repeats=2) == pytest.approx((0, 10, 20, 30))
+    assert gfnet.thresholds == (0.1, 0.2, 0.3, 0)
+    point = gfnet.set_budget(milliseconds=15)
+    assert np.dot(point.exit_share, (0, 10, 20, 30)) == pytest.approx(15)
+    with pytest.raises(ValueError, match="repeats must be at least 1"):
+        gfnet.measure_latency(digits[:1], repeats=0)
+
+
+def test_the_chosen_point_is_the_cheapest_that_is_nearly_best(record):
+    points = solve_budgets(record, COSTS)
+    chosen = choose_operating_point(points, tolerance=0.01)
+    best = max(point.accuracy for point in points)
+    assert chosen.accuracy >= best - 0.01
+    cheaper = [point for point in points if point.multiply_adds < chosen.multiply_adds]
+    assert all(point.accuracy < best - 0.01 for point in cheaper)
+
+
+def test_anytime_ends_where_all_steps_end(gfnet, digits):
+    gfnet.set_thresholds([NEVER] * 4)
+    expected = gfnet(digits[:])
+    gfnet.set_thresholds([0] * 4)
+    steps = list(gfnet.anytime(digits[:]))
+    assert [step.locations.shape for step in steps] == [(40, n, 2) for n in range(4)]
+    last = steps[-1]
+    assert torch.equal(last.classes, expected.classes)
+    assert torch.equal(last.confidence, expected.confidence)
+    assert torch.equal(last.locations, expected.locations)
+    assert torch.equal(last.logits.argmax(dim=1), last.classes)
+    for before, after in itertools.pairwise(steps):
+        assert torch.equal(before.locations, after.locations[:, :-1])
+
+
+@pytest.mark.parametrize("taken", range(4))
+def test_anytime_does_no_more_than_was_asked_for(gfnet, digits, taken):
+    looks = []
+    gfnet.network.local_encoder.register_forward_hook(lambda *_: looks.append(1))
+    everything = [step.classes for step in gfnet.anytime(digits[:8])]
+    looks.clear()
+    steps = gfnet.anytime(digits[:8])
+    seen = [next(steps) for _ in range(taken + 1)]
+    assert torch.is_grad_enabled()
+    steps.close()
+    assert len(looks) == taken
+    assert torch.equal(seen[-1].classes, everything[taken])
+
+
+@pytest.mark.parametrize(("deadline", "steps"), [(0, 1), (1.9, 1), (2, 2), (3.5, 3), (99, 4)])
+def test_anytime_stops_before_its_deadline(gfnet, digits, monkeypatch, deadline, steps):
+    # A clock by which every step takes a second.
+    seconds = []
+    for encoder in (gfnet.network.global_encoder, gfnet.network.local_encoder):
+        encoder.register_forward_hook(lambda *_: seconds.append(1))
+    monkeypatch.setattr(early_exit.time, "perf_counter", lambda: float(sum(seconds)))
+    assert len(list(gfnet.anytime(digits[:4], deadline=deadline))) == steps
+
+
+@pytest.mark.parametrize("deadline", [-1, float("nan")])
+def test_a_deadline_that_is_none_is_refused_at_once(gfnet, digits, deadline):
+    with pytest.raises(ValueError, match="deadline must be at least 0 seconds"):
+        gfnet.anytime(digits[:4], deadline=deadline)
+
+
+def test_points_survive_json(record):
+    point = solve_budgets(record, COSTS)[3]
+    assert type(point).from_json(json.loads(json.dumps(dataclasses.asdict(point)))) == point
