@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gfnet_env.data import DEFAULT_SPEC, ImageSet, load_images
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig, StaticConfig
 
 
 def check_fit(network: GlanceFocusNetwork, images: ImageSet) -> None:
@@ -13,7 +13,17 @@ def check_fit(network: GlanceFocusNetwork, images: ImageSet) -> None:
     Raises:
         ValueError: The classes are others or in another order, or the images are too small.
     """
-    known, given = network.config.class_names, images.class_names
+    check_classes(network.config, images)
+    network.check_images(images[[0]])
+
+
+def check_classes(network: NetworkConfig | StaticConfig, images: ImageSet) -> None:
+    """Check that a network knows the classes of some images.
+
+    Raises:
+        ValueError: The classes are others or in another order.
+    """
+    known, given = network.class_names, images.class_names
     if known is not None and given is not None and known != given:
         raise ValueError(
             f"the network knows the {len(known)} classes {_listed(known)}, the images have the "
@@ -24,7 +34,6 @@ def check_fit(network: GlanceFocusNetwork, images: ImageSet) -> None:
             f"the network knows {network.num_classes} classes, the images have "
             f"{images.num_classes}; train a network on these images"
         )
-    network.check_images(images[[0]])
 
 
 def open_images(

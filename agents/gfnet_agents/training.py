@@ -16,6 +16,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from gfnet_agents.algorithms import build_agent, learned_policy
 from gfnet_agents.progress import ProgressBar
 from gfnet_agents.vec_env import StableBaselinesVecEnv
+from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.data import ImageSet
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
@@ -28,7 +29,6 @@ from gfnet_env.inference import (
     evaluate_policy,
     operating_point,
 )
-from gfnet_env.inference.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.matching import check_fit, open_images
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies import (

@@ -1,8 +1,9 @@
 """Where images come from."""
 
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
-from gfnet_env.data.folder import FolderImages, load_picture, open_folder
+from gfnet_env.data.folder import FolderImages, open_folder
 from gfnet_env.data.images import ArrayImages, Batch, ImageSet, batches
+from gfnet_env.data.picture import load_picture
 from gfnet_env.data.specs import DEFAULT_SPEC, IMAGE_SETS, load_images
 
 __all__ = [

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from gfnet_env.data.images import ImageSet
+from gfnet_env.data.picture import load_picture
 
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -89,42 +89,6 @@ class FolderImages(ImageSet):
 
     def _decode_file(self, path: Path) -> npt.NDArray[np.uint8]:
         return load_picture(path, self.image_size)
-
-
-def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.uint8]:
-    """Decode one picture file to RGB, (H, W, 3) uint8.
-
-    Args:
-        path: The file; greyscale, palette and transparent pictures are converted.
-        image_size: Side of the square it is resized and centre-cropped to; None leaves it whole.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or no picture.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}")
-    try:
-        with Image.open(path) as file:
-            if image_size is not None:
-                # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
-                file.draft("RGB", (image_size, image_size))
-            picture = _eight_bit(ImageOps.exif_transpose(file)).convert("RGB")
-            if image_size is not None:
-                picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-            return np.asarray(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"cannot decode {path} ({error}); the file is damaged or no picture: "
-            "replace it, or move it out of the folder"
-        ) from error
-
-
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """``picture`` with its 16-bit grey levels, if it has such, brought to 8 bits."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture) / 257).round().clip(0, 255).astype(np.uint8))
 
 
 def open_folder(

@@ -51,7 +51,9 @@ class OperatingPoint:
 
 
 def solve_budgets(
-    record: Record, step_costs: Sequence[int], method: Method = "geometric"
+    record: Record,
+    step_costs: Sequence[int] | npt.NDArray[np.integer],
+    method: Method = "geometric",
 ) -> list[OperatingPoint]:
     """Thresholds for mean costs from one step's to that of all.
 
@@ -136,7 +138,7 @@ def choose_operating_point(
 
 def operating_point(
     record: Record,
-    step_costs: Sequence[int] | npt.NDArray[np.floating],
+    step_costs: Sequence[int] | npt.NDArray[np.number],
     thresholds: Sequence[float],
 ) -> OperatingPoint:
     """What thresholds give on images of which every step is known."""

@@ -1,0 +1,41 @@
+"""Export an assembled network to ONNX, with a script that runs it without torch.
+
+python experiments/export_onnx.py --run runs/policy --out exported
+python exported/classify.py PICTURE
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.export import export_onnx
+from gfnet_env.runs import create_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    run: Path
+    """Run folder of an assembled network."""
+    out: Path
+    """Folder to write."""
+    multiply_adds: float | None = None
+    """Mean cost to set the thresholds for; by default those of the run."""
+    overwrite: bool = False
+    """Whether an existing folder may be written into."""
+
+
+def export(config: ExportConfig) -> None:
+    """Load, set the budget, write."""
+    gfnet = EarlyExitGFNet.load(config.run)
+    if config.multiply_adds is not None:
+        gfnet.set_budget(multiply_adds=config.multiply_adds)
+    export_onnx(gfnet, create_run(config.out, overwrite=config.overwrite))
+    print(f"{config.out} runs with numpy, Pillow and onnxruntime: classify.py PICTURE")
+
+
+if __name__ == "__main__":
+    export(tyro.cli(ExportConfig, description=__doc__))

@@ -1,0 +1,213 @@
+"""Results as tables and as pictures."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from gfnet_env.data import ImageSet
+from gfnet_env.env.rendering import caption, draw_trajectory
+from gfnet_env.files import write_atomically
+from gfnet_env.inference.cost import PartCost
+from gfnet_env.inference.early_exit import EarlyExitGFNet
+
+_SHEET_COLUMNS = 6
+
+
+def print_results(results: Mapping[str, Any], console: Console) -> None:
+    """Print accuracy per step and policy, and the operating points of the early exit."""
+    steps = len(results["multiply_adds"])
+    names = ["glance", *(f"focus {number}" for number in range(1, steps))]
+    table = Table("policy", *names, "images", title=f"Accuracy on the {results['split']} split")
+    for name, policy in results["policies"].items():
+        values = [f"{value:.1%}" for value in policy["accuracy"]]
+        table.add_row(name, *values, str(policy["images"]))
+    millions = [f"{value / 1e6:.2f} M" for value in results["multiply_adds"]]
+    table.add_row("multiply-adds", *millions, end_section=True)
+    console.print(table)
+
+    exits = Table("accuracy", "multiply-adds", *(f"exit {n}" for n in names), title="Early exit")
+    for point in results["early_exit"]:
+        shares = [f"{share:.0%}" for share in point["exit_share"]]
+        exits.add_row(f"{point['accuracy']:.1%}", f"{point['multiply_adds'] / 1e6:.2f} M", *shares)
+    console.print(exits)
+
+
+def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
+    """Plot accuracy per step of every policy, and accuracy against cost with early exit."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    by_step, by_cost = figure.subplots(1, 2, sharey=True)
+    for name, policy in results["policies"].items():
+        dashed = "--" if name in ("target", "oracle") else "-"
+        by_step.plot(policy["accuracy"], dashed, marker="o", label=name)
+    by_step.set(xlabel="focus steps", ylabel=f"{results['split']} accuracy")
+    by_step.set_xticks(range(len(results["multiply_adds"])))
+    by_step.set_title("Policies, no exits")
+    by_step.legend()
+
+    cost = np.array(results["multiply_adds"]) / 1e6
+    by_cost.plot(cost, results["policies"]["learned"]["accuracy"], marker="o", label="all steps")
+    points = sorted(
+        (point["multiply_adds"] / 1e6, point["accuracy"]) for point in results["early_exit"]
+    )
+    by_cost.plot(*zip(*points, strict=True), marker=".", label="early exit")
+    by_cost.set(xlabel="mean multiply-adds per image (millions)")
+    by_cost.set_title("Learned policy")
+    by_cost.legend()
+    for axes in (by_step, by_cost):
+        axes.grid(alpha=0.3)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+
+
+def draw_sheet(
+    gfnet: EarlyExitGFNet, images: ImageSet, indices: npt.NDArray[np.int64], path: Path
+) -> None:
+    """Draw images with the patches that were looked at before the exit.
+
+    Args:
+        gfnet: The assembled network.
+        images: The set.
+        indices: Which of its images to draw, (S,).
+        path: The picture's file.
+    """
+    pixels = images[indices]
+    prediction = gfnet(pixels.to(gfnet.network.device))
+    rows = -(-len(indices) // _SHEET_COLUMNS)
+    figure = Figure(figsize=(2.2 * _SHEET_COLUMNS, 2.4 * rows), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, _SHEET_COLUMNS)).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for row, axes in zip(range(len(indices)), grid, strict=False):
+        text = caption(
+            gfnet.network.config.class_names,
+            int(prediction.classes[row]),
+            int(images.labels[indices[row]]),
+            float(prediction.confidence[row]),
+        )
+        taken = prediction.locations[row, : int(prediction.exit_step[row])].cpu()
+        axes.imshow(draw_trajectory(gfnet.network, pixels[row], taken, text))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+
+
+def print_curves(results: Mapping[str, Any], console: Console) -> None:
+    """Print the anytime and static accuracies, and how the budgets compare."""
+    table = Table(
+        "network",
+        "multiply-adds",
+        "accuracy",
+        "95% interval",
+        "calibration error",
+        title=f"{results['images']} {results['split']} images",
+    )
+    for row in results["anytime"]:
+        name = f"GFNet, {row['step']} focus steps" if row["step"] else "GFNet, glance"
+        table.add_row(name, *_cells(row), f"{row['calibration_error']:.3f}")
+    for row in results.get("static", ()):
+        table.add_row(f"static, {row['resolution']}×{row['resolution']}", *_cells(row), "")
+    console.print(table)
+    for method, points in results["budgeted"].items():
+        table = Table(
+            "budget", "multiply-adds", "accuracy", "95% interval", title=f"{method} exits"
+        )
+        for row in points:
+            table.add_row(f"{row['budget'] / 1e6:.2f} M", *_cells(row))
+        console.print(table)
+    for method, found in results.get("comparison", {}).items():
+        for name, title in (
+            ("at_accuracy", "at the accuracy of the full resolution"),
+            ("within_interval", "within its interval"),
+        ):
+            point = found[name]
+            text = f"{point['factor']:.2f}× fewer multiply-adds" if point else "never"
+            console.print(f"{method} exits, {title}: {text}")
+        if least := found["least_margin"]:
+            console.print(
+                f"{method} exits, least margin over the static curve: {least['accuracy']:+.1%} "
+                f"at {least['multiply_adds'] / 1e6:.2f} M"
+            )
+
+
+def print_costs(parts: Sequence[PartCost], exits: Sequence[int], console: Console) -> None:
+    """Print what every part costs, and every exit."""
+    table = Table("part", "input", "multiply-adds", "parameters", "activations")
+    for part in parts:
+        table.add_row(
+            part.name,
+            "×".join(map(str, part.input_shape)),
+            f"{part.multiply_adds / 1e6:.3f} M",
+            f"{part.parameters:,}",
+            f"{part.activation_bytes / 2**20:.2f} MiB",
+        )
+    console.print(table)
+    for number, cost in enumerate(exits):
+        name = f"exit after focus step {number}" if number else "exit at the glance"
+        console.print(f"{name}: {cost / 1e6:.3f} M multiply-adds")
+
+
+def write_csv(results: Mapping[str, Any], path: Path) -> None:
+    """Write one row for every point of every curve."""
+    curves = {"anytime": results["anytime"], **results["budgeted"]}
+    if "static" in results:
+        curves["static"] = results["static"]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["curve", "multiply_adds", "accuracy", "low", "high"])
+            for name, points in curves.items():
+                for point in points:
+                    writer.writerow(
+                        [name, point["multiply_adds"], point["accuracy"], *point["interval"]]
+                    )
+
+    write_atomically(path, write)
+
+
+def plot_curves(results: Mapping[str, Any], path: Path) -> None:
+    """Plot accuracy against multiply-adds, with the intervals, of all networks there are."""
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for method, points in results["budgeted"].items():
+        cost, accuracy, low, high = _columns(points)
+        (line,) = axes.plot(cost, accuracy, marker=".", label=f"GFNet, {method} exits")
+        axes.fill_between(cost, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+    cost, accuracy, _, _ = _columns(results["anytime"])
+    axes.plot(cost, accuracy, "kx", label="GFNet, anytime")
+    if "static" in results:
+        cost, accuracy, low, high = _columns(results["static"])
+        error = np.array([accuracy - low, high - accuracy])
+        axes.errorbar(cost, accuracy, error, marker="s", capsize=3, label="static networks")
+        for row, x in zip(results["static"], cost, strict=True):
+            axes.annotate(
+                f"{row['resolution']}", (x, row["accuracy"]), (5, -12), textcoords="offset points"
+            )
+    axes.set_xscale("log")
+    axes.set(
+        xlabel="mean multiply-adds per image (millions)", ylabel=f"{results['split']} accuracy"
+    )
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="lower right")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    low, high = row["interval"]
+    return (
+        f"{row['multiply_adds'] / 1e6:.2f} M",
+        f"{row['accuracy']:.1%}",
+        f"{low:.1%} to {high:.1%}",
+    )
+
+
+def _columns(points: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Millions of multiply-adds, accuracy and its bounds, (S,) each."""
+    cost = np.array([point["multiply_adds"] for point in points]) / 1e6
+    accuracy = np.array([point["accuracy"] for point in points])
+    low, high = np.array([point["interval"] for point in points]).T
+    return cost, accuracy, low, high

@@ -1,0 +1,46 @@
+"""One picture file, decoded."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+
+def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.uint8]:
+    """Decode one picture file to RGB, (H, W, 3) uint8.
+
+    Args:
+        path: The file; greyscale, palette and transparent pictures are converted.
+        image_size: Side of the square it is resized and centre-cropped to; None leaves it whole.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated or no picture.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {path}")
+    try:
+        with Image.open(path) as file:
+            if image_size is not None:
+                # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
+                file.draft("RGB", (image_size, image_size))
+            # Turned and converted only where it has to be, since each copies the picture.
+            ImageOps.exif_transpose(file, in_place=True)
+            picture = _eight_bit(file)
+            picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+            if image_size is not None:
+                picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
+            return np.asarray(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"cannot decode {path} ({error}); the file is damaged or no picture: "
+            "replace it, or move it out of the folder"
+        ) from error
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """``picture`` with its 16-bit grey levels, if it has such, brought to 8 bits."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) / 257).round().clip(0, 255).astype(np.uint8))

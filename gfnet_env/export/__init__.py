@@ -1,0 +1,5 @@
+"""The assembled network without torch: ONNX graphs, and the runner that goes with them."""
+
+from gfnet_env.export.onnx import export_onnx, export_static
+
+__all__ = ["export_onnx", "export_static"]

@@ -1,0 +1,229 @@
+"""Classify pictures with an exported glance-and-focus network.
+
+python classify.py PICTURE [PICTURE ...]
+
+The network glances at each picture scaled down, then looks at patches of it while it is unsure.
+Pictures that are sure leave the batch. Needs numpy, Pillow and onnxruntime.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from gfnet_env.data.picture import load_picture
+
+_GRAPHS = ("glance", "focus", "policy", "classifier")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came out for B pictures.
+
+    Attributes:
+        classes: The most confident class at the exit, (B,) int64.
+        confidence: Its probability, (B,) float32.
+        exit_step: Focus steps taken, (B,) int64.
+        locations: Where each picture was looked at, (B, steps, 2) in [-1, 1]; NaN where a step was
+            not taken.
+        multiply_adds: What each picture cost, (B,) int64.
+    """
+
+    classes: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float32]
+    exit_step: npt.NDArray[np.int64]
+    locations: npt.NDArray[np.float32]
+    multiply_adds: npt.NDArray[np.int64]
+
+
+class Runner:
+    """An exported network.
+
+    Args:
+        folder: What ``export_onnx`` wrote.
+        threads: Threads of one operation; None leaves it to onnxruntime.
+        providers: Where it runs, by onnxruntime's names.
+
+    Attributes:
+        thresholds: Confidence at which a picture exits, one per step; the last step always exits.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        folder = Path(folder)
+        for name in ("gfnet.json", *(f"{graph}.onnx" for graph in _GRAPHS)):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"there is no {name} in {folder}; copy the whole folder")
+        config = json.loads((folder / "gfnet.json").read_text())
+        self.patch_size: int = config["patch_size"]
+        self.focus_steps: int = config["focus_steps"]
+        self.memory_size: int = config["memory_size"]
+        self.image_size: int | None = config["image_size"]
+        self.class_names: list[str] = config["class_names"]
+        self.thresholds: list[float] = config["thresholds"]
+        self._costs = np.array(config["multiply_adds"])
+        self._resample = Image.Resampling[config["interpolation"].upper()]
+        self._round = np.round if config["corner_rounding"] == "nearest" else np.floor
+        options = onnxruntime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self._sessions = {
+            name: onnxruntime.InferenceSession(
+                str(folder / f"{name}.onnx"), options, providers=list(providers)
+            )
+            for name in _GRAPHS
+        }
+
+    def classify(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> Prediction:
+        """Classify pictures; each leaves the batch as soon as it is confident enough.
+
+        Args:
+            pictures: (H, W, 3) uint8 each; their sizes may differ.
+
+        Raises:
+            ValueError: A picture has another type or shape, or is smaller than a patch.
+        """
+        for picture in pictures:
+            self._check(picture)
+        count = len(pictures)
+        classes = np.zeros(count, dtype=np.int64)
+        confidence = np.zeros(count, dtype=np.float32)
+        exit_step = np.zeros(count, dtype=np.int64)
+        locations = np.full((count, self.focus_steps, 2), np.nan, dtype=np.float32)
+        if count == 0:
+            return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
+
+        rows = np.arange(count)
+        number = np.zeros(count, dtype=np.int64)
+        memory = np.zeros((count, self.memory_size), dtype=np.float32)
+        location = np.zeros((count, 2), dtype=np.float32)
+        features, vector = self._run("glance", pixels=self._thumbnails(pictures))
+        glance = features
+        for step, threshold in enumerate(self.thresholds):
+            if step > 0:
+                (location,) = self._run(
+                    "policy",
+                    features=features,
+                    glance=glance,
+                    memory=memory,
+                    location=location,
+                    number=number,
+                )
+                locations[rows, step - 1] = location
+                patches = self._patches([pictures[int(row)] for row in rows], location)
+                features, vector = self._run("focus", pixels=patches)
+                number = number + 1
+            memory, logits = self._run("classifier", vector=vector, memory=memory, number=number)
+            probabilities = _softmax(logits)
+            sure = probabilities.max(axis=1) >= threshold
+            if step == self.focus_steps:
+                sure[:] = True
+            leaving = rows[sure]
+            classes[leaving] = probabilities[sure].argmax(axis=1)
+            confidence[leaving] = probabilities[sure].max(axis=1)
+            exit_step[leaving] = step
+            if sure.all():
+                break
+            stay = ~sure
+            rows, number, memory, location = rows[stay], number[stay], memory[stay], location[stay]
+            features, glance = features[stay], glance[stay]
+        return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
+
+    def _run(self, graph: str, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        return self._sessions[graph].run(None, inputs)
+
+    def _check(self, picture: npt.NDArray[np.uint8]) -> None:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(
+                f"pictures must be (H, W, 3) uint8, not {picture.shape} {picture.dtype}"
+            )
+        if min(picture.shape[:2]) < self.patch_size:
+            height, width = picture.shape[:2]
+            raise ValueError(
+                f"a picture of {height}×{width} is smaller than the patch of {self.patch_size}×"
+                f"{self.patch_size}; enlarge it"
+            )
+
+    def _thumbnails(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+        """(B, 3, P, P)."""
+        size = (self.patch_size, self.patch_size)
+        small = [np.asarray(Image.fromarray(p).resize(size, self._resample)) for p in pictures]
+        return _planes(small)
+
+    def _patches(
+        self, pictures: Sequence[npt.NDArray[np.uint8]], locations: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.uint8]:
+        """(R, 3, P, P)."""
+        side = self.patch_size
+        room = np.array([picture.shape[:2] for picture in pictures]) - side
+        exact = (locations + 1) / np.float32(2) * room.astype(np.float32)
+        corners = self._round(exact).astype(np.int64).clip(0, room)
+        return _planes(
+            [
+                picture[top : top + side, left : left + side]
+                for picture, (top, left) in zip(pictures, corners, strict=True)
+            ]
+        )
+
+
+def _planes(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """(B, 3, H, W) of B pictures (H, W, 3)."""
+    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--image-size", type=int, help="0 leaves pictures as they are")
+    parser.add_argument("--thresholds", nargs="+", type=float, help="one per step")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args(arguments)
+    try:
+        runner = Runner(options.folder, threads=options.threads)
+        if options.thresholds is not None:
+            if len(options.thresholds) != len(runner.thresholds):
+                raise ValueError(  # noqa: TRY301
+                    f"{len(runner.thresholds)} thresholds are needed, one per step, "
+                    f"not {len(options.thresholds)}"
+                )
+            runner.thresholds = options.thresholds
+        size = runner.image_size if options.image_size is None else options.image_size
+        prediction = runner.classify(
+            [load_picture(path, size or None) for path in options.pictures]
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for row, path in enumerate(options.pictures):
+        name = runner.class_names[prediction.classes[row]]
+        print(
+            f"{path}: {name} {prediction.confidence[row]:.1%}, "
+            f"{prediction.exit_step[row]} focus steps, "
+            f"{prediction.multiply_adds[row] / 1e6:.2f} M multiply-adds"
+        )
+
+
+if __name__ == "__main__":
+    main()
