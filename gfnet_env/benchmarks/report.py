@@ -10,12 +10,13 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from gfnet_env.data import ImageSet
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.files import write_atomically
 from gfnet_env.inference.cost import PartCost
-from gfnet_env.inference.early_exit import EarlyExitGFNet
+from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
 
 _SHEET_COLUMNS = 6
 
@@ -62,13 +63,13 @@ def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
     by_cost.legend()
     for axes in (by_step, by_cost):
         axes.grid(alpha=0.3)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+    _save(figure, path)
 
 
 def draw_sheet(
     gfnet: EarlyExitGFNet, images: ImageSet, indices: npt.NDArray[np.int64], path: Path
 ) -> None:
-    """Draw images with the patches that were looked at before the exit.
+    """Draw images of a set with the patches that were looked at before the exit.
 
     Args:
         gfnet: The assembled network.
@@ -78,21 +79,54 @@ def draw_sheet(
     """
     pixels = images[indices]
     prediction = gfnet(pixels.to(gfnet.network.device))
-    rows = -(-len(indices) // _SHEET_COLUMNS)
-    figure = Figure(figsize=(2.2 * _SHEET_COLUMNS, 2.4 * rows), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(rows, _SHEET_COLUMNS)).ravel()
+    frames = [
+        _frame(gfnet, pixels[row], prediction, row, int(images.labels[index]))
+        for row, index in enumerate(indices)
+    ]
+    _draw_frames(frames, path)
+
+
+def draw_predictions(
+    gfnet: EarlyExitGFNet, images: Sequence[Tensor], predictions: Sequence[Prediction], path: Path
+) -> None:
+    """Draw images with the patches that were looked at, where the true classes are not known.
+
+    Args:
+        gfnet: The assembled network.
+        images: (3, H, W) uint8 each.
+        predictions: Of each, as a batch of one.
+        path: The picture's file.
+    """
+    frames = [
+        _frame(gfnet, image, prediction, 0, None)
+        for image, prediction in zip(images, predictions, strict=True)
+    ]
+    _draw_frames(frames, path)
+
+
+def _frame(
+    gfnet: EarlyExitGFNet, pixels: Tensor, prediction: Prediction, row: int, label: int | None
+) -> npt.NDArray[np.uint8]:
+    text = caption(
+        gfnet.network.config.class_names,
+        int(prediction.classes[row]),
+        label,
+        float(prediction.confidence[row]),
+    )
+    taken = prediction.locations[row, : int(prediction.exit_step[row])].cpu()
+    return draw_trajectory(gfnet.network, pixels, taken, text)
+
+
+def _draw_frames(frames: Sequence[npt.NDArray[np.uint8]], path: Path) -> None:
+    columns = min(_SHEET_COLUMNS, len(frames))
+    rows = -(-len(frames) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axes in grid:
         axes.axis("off")
-    for row, axes in zip(range(len(indices)), grid, strict=False):
-        text = caption(
-            gfnet.network.config.class_names,
-            int(prediction.classes[row]),
-            int(images.labels[indices[row]]),
-            float(prediction.confidence[row]),
-        )
-        taken = prediction.locations[row, : int(prediction.exit_step[row])].cpu()
-        axes.imshow(draw_trajectory(gfnet.network, pixels[row], taken, text))
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+    for frame, axes in zip(frames, grid, strict=False):
+        axes.imshow(frame)
+    _save(figure, path)
 
 
 def print_curves(results: Mapping[str, Any], console: Console) -> None:
@@ -150,6 +184,43 @@ def print_costs(parts: Sequence[PartCost], exits: Sequence[int], console: Consol
         console.print(f"{name}: {cost / 1e6:.3f} M multiply-adds")
 
 
+def print_latencies(results: Mapping[str, Any], console: Console) -> None:
+    """Print milliseconds per image and how many times faster than the static network that is."""
+    side = results["resolution"]
+    for timing in results["timings"]:
+        table = Table(
+            "network",
+            "accuracy",
+            "ms per image",
+            f"× faster than {side}×{side}",
+            title=f"{timing['engine']}, batches of {timing['batch_size']}",
+        )
+        table.add_row(f"static, {side}×{side}", "", _spread(timing["static"]), "")
+        for point, timed in zip(results["points"], timing["points"], strict=True):
+            name = f"{point['name']}, {point['multiply_adds'] / 1e6:.1f} M"
+            speedup = _spread(timed["speedup"])
+            table.add_row(name, f"{point['accuracy']:.1%}", _spread(timed), speedup)
+        console.print(table)
+
+
+def _spread(values: Mapping[str, float]) -> str:
+    return f"{values['median']:.2f} ({values['least']:.2f} to {values['most']:.2f})"
+
+
+def print_memory(results: Mapping[str, Any], console: Console) -> None:
+    """Print mebibytes at every resolution."""
+    table = Table("image", "decoded", "GFNet, peak", "of it work", "static, peak", "of it work")
+    for row in results["rows"]:
+        cells = [f"{row['image']:.1f} MiB"]
+        for name in ("gfnet", "static"):
+            if taken := row.get(name):
+                work = taken["peak"] - taken["idle"]
+                cells += [f"{taken['peak']:.0f} MiB", f"{work:.1f} MiB"]
+        table.add_row(f"{row['resolution']}×{row['resolution']}", *cells)
+    console.print(table)
+    console.print(f"GFNet's peak varies by {results['variation']:.1%}; the image is not counted")
+
+
 def write_csv(results: Mapping[str, Any], path: Path) -> None:
     """Write one row for every point of every curve."""
     curves = {"anytime": results["anytime"], **results["budgeted"]}
@@ -193,7 +264,7 @@ def plot_curves(results: Mapping[str, Any], path: Path) -> None:
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+    _save(figure, path)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -211,3 +282,9 @@ def _columns(points: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float6
     accuracy = np.array([point["accuracy"] for point in points])
     low, high = np.array([point["interval"] for point in points]).T
     return cost, accuracy, low, high
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Named, since matplotlib gives an ending of its own to a file that has none.
+    kind = path.suffix.lstrip(".") or "png"
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format=kind))

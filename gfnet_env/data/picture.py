@@ -31,7 +31,7 @@ def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.ui
             picture = picture if picture.mode == "RGB" else picture.convert("RGB")
             if image_size is not None:
                 picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-            return np.asarray(picture)
+            return np.array(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"cannot decode {path} ({error}); the file is damaged or no picture: "

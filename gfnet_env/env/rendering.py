@@ -53,12 +53,12 @@ def draw_trajectory(
 
 
 def caption(
-    class_names: Sequence[str] | None, prediction: int, label: int, confidence: float
+    class_names: Sequence[str] | None, prediction: int, label: int | None, confidence: float
 ) -> str:
-    """The prediction and its confidence, and the true class where it is another."""
+    """The prediction and its confidence, and the true class where it is known to be another."""
 
     def name(number: int) -> str:
         return class_names[number] if class_names else str(number)
 
-    wrong = "" if prediction == label else f" (is {name(label)})"
+    wrong = "" if label is None or prediction == label else f" (is {name(label)})"
     return f"{name(prediction)} {confidence:.0%}{wrong}"

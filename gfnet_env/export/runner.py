@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = runner.class_names[prediction.classes[row]]
         print(
             f"{path}: {name} {prediction.confidence[row]:.1%}, "
-            f"{prediction.exit_step[row]} focus steps, "
+            f"exit at step {prediction.exit_step[row]}, "
             f"{prediction.multiply_adds[row] / 1e6:.2f} M multiply-adds"
         )
 

@@ -47,6 +47,10 @@ class Prediction:
     locations: Tensor
     multiply_adds: Tensor
 
+    def select(self, rows: Tensor | slice) -> "Prediction":
+        """What came out for some of the images."""
+        return Prediction(*(getattr(self, item.name)[rows] for item in dataclasses.fields(self)))
+
 
 @dataclass(frozen=True)
 class AnytimePrediction:

@@ -99,7 +99,7 @@ def test_the_folder_needs_nothing_of_this_library(exported, digits, tmp_path):
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     expected = gfnet(digits[:1])
     assert f"digit.png: {expected.classes[0]} {expected.confidence[0]:.1%}" in answer
-    assert f"{expected.exit_step[0]} focus steps" in answer
+    assert f"exit at step {expected.exit_step[0]}, " in answer
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,242 @@
+"""Wall time per image at several budgets, against the full-resolution network in the same run."""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from gfnet_env.benchmarks.curves import load_baselines
+from gfnet_env.benchmarks.report import print_latencies
+from gfnet_env.data import ImageSet
+from gfnet_env.export import export_onnx, export_static
+from gfnet_env.export.runner import Runner
+from gfnet_env.files import read_json, write_json
+from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference.latency import seconds
+from gfnet_env.matching import check_fit, open_images
+from gfnet_env.perception import StaticNetwork
+from gfnet_env.runs import create_run, resolve_device, save_config
+
+ENGINES = ("torch", "onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyConfig:
+    """What to time."""
+
+    run: Path
+    """Run folder of an assembled network, with the results of evaluate.py in RUN/evaluation."""
+    baseline: Path
+    """Run folder of static baselines; the one of most resolution is timed."""
+    out: Path | None = None
+    """Folder for the results; by default RUN/latency."""
+    images: str | None = None
+    """Image set; by default what the network was trained on."""
+    image_size: int | None = None
+    """Side that pictures of a folder are brought to; by default as in the network's training."""
+    data_root: Path = Path("data")
+    """Folder of downloaded data sets."""
+    count: int = 192
+    """Test images to time, drawn at random."""
+    batch_sizes: tuple[int, ...] = (1, 64)
+    """Images per batch."""
+    budgets: int = 5
+    """Budgets to time, evenly over the evaluated ones, beside those of equal accuracy."""
+    repeats: int = 7
+    """Rounds; everything is timed once in each, in turn."""
+    threads: int = 2
+    """Threads of torch and of onnxruntime."""
+    seed: int = 0
+    """Of the images drawn."""
+    device: str = "auto"
+    """Where torch runs: auto, cpu, cuda or mps; onnxruntime runs on the CPU."""
+    overwrite: bool = False
+    """Whether existing results may be replaced."""
+
+    def __post_init__(self) -> None:
+        for name in ("count", "budgets", "repeats", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> dict[str, Any]:
+    """Time the network at several budgets and the static one, and write results.json.
+
+    Everything begins with uint8 pixels at full size in memory and ends with classes: resizing is
+    timed, decoding is not.
+
+    Args:
+        config: What to time.
+        images: The test split, in place of ``config.images``.
+
+    Raises:
+        FileNotFoundError: A folder is missing, or the network was not evaluated with baselines.
+    """
+    console = Console()
+    torch.set_num_threads(config.threads)
+    device = resolve_device(config.device)
+    gfnet = EarlyExitGFNet.load(config.run)
+    static = load_baselines(config.baseline)[-1]
+    points = _points(config)
+    images = images or open_images(
+        gfnet.network,
+        config.images,
+        "test",
+        image_size=config.image_size,
+        data_root=config.data_root,
+    )
+    check_fit(gfnet.network, images)
+    rng = np.random.default_rng(config.seed)
+    pixels = images[rng.permutation(len(images))[: config.count]]
+    out = create_run(config.out or config.run / "latency", overwrite=config.overwrite)
+    save_config(out, config)
+    with console.status("export"), tempfile.TemporaryDirectory() as folder:
+        export_onnx(gfnet, folder)
+        export_static(static, Path(folder) / "static.onnx")
+        engines = {
+            "torch": _torch_calls(gfnet.to(device), static.to(device)),
+            "onnx": _onnx_calls(Path(folder), static, config.threads),
+        }
+    results = {
+        "images": len(pixels),
+        "repeats": config.repeats,
+        "resolution": static.config.resolution,
+        "points": points,
+        "timings": [
+            {
+                "engine": engine,
+                "batch_size": batch_size,
+                **_time(calls, pixels, batch_size, points, config.repeats, device),
+            }
+            for engine, calls in engines.items()
+            for batch_size in config.batch_sizes
+        ],
+    }
+    write_json(out / "results.json", results)
+    print_latencies(results, console)
+    return results
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """How one engine takes a batch in, and what it does with it."""
+
+    prepare: Callable[[Tensor], Any]
+    gfnet: Callable[[Any], Any]
+    static: Callable[[Any], Any]
+    set_thresholds: Callable[[Sequence[float]], None]
+
+
+def _torch_calls(gfnet: EarlyExitGFNet, static: StaticNetwork) -> _Calls:
+    @torch.no_grad()
+    def run_static(batch: Tensor) -> Tensor:
+        return static(batch.to(gfnet.network.device)).argmax(dim=1).cpu()
+
+    def prepare(batch: Tensor) -> Tensor:
+        # As a decoder leaves them.
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    return _Calls(
+        prepare, lambda batch: gfnet(batch).classes.cpu(), run_static, gfnet.set_thresholds
+    )
+
+
+def _onnx_calls(folder: Path, static: StaticNetwork, threads: int) -> _Calls:
+    runner = Runner(folder, threads=threads)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(folder / "static.onnx"), options)
+    side = static.config.resolution
+    resample = Image.Resampling[static.config.interpolation.upper()]
+
+    def run_static(pictures: Sequence[Any]) -> Any:
+        scaled = [
+            picture
+            if picture.shape[:2] == (side, side)
+            else np.asarray(Image.fromarray(picture).resize((side, side), resample))
+            for picture in pictures
+        ]
+        planes = np.ascontiguousarray(np.stack(scaled).transpose(0, 3, 1, 2))
+        return session.run(None, {"pixels": planes})[0].argmax(axis=1)
+
+    def prepare(batch: Tensor) -> list[Any]:
+        return list(np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy()))
+
+    def set_thresholds(thresholds: Sequence[float]) -> None:
+        runner.thresholds = list(thresholds)
+
+    return _Calls(prepare, runner.classify, run_static, set_thresholds)
+
+
+def _points(config: LatencyConfig) -> list[dict[str, Any]]:
+    """What to time of what was evaluated: budgets over the range, and those of equal accuracy."""
+    folder = config.run / "evaluation"
+    evaluated = read_json(folder / "results.json")
+    if "comparison" not in evaluated:
+        raise FileNotFoundError(
+            f"{folder} holds no baselines; run evaluate.py with --baseline {config.baseline}"
+        )
+    budgeted = evaluated["budgeted"]["geometric"]
+    shown = np.linspace(0, len(budgeted) - 1, config.budgets).round().astype(int)
+    points = [{"name": "budget", **budgeted[number]} for number in dict.fromkeys(shown.tolist())]
+    equal = [
+        {"name": f"{method}, {name.replace('_', ' ')}", **found[name]}
+        for method, found in evaluated["comparison"].items()
+        for name in ("at_accuracy", "within_interval")
+        if found[name] is not None
+    ]
+    return points + equal
+
+
+def _time(
+    calls: _Calls,
+    pixels: Tensor,
+    batch_size: int,
+    points: Sequence[Mapping[str, Any]],
+    repeats: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Milliseconds per image of the static network and of every point, in interleaved rounds."""
+    batches = [calls.prepare(batch) for batch in torch.split(pixels, batch_size)]
+
+    def run_all(call: Callable[[Any], Any]) -> float:
+        return 1e3 * seconds(lambda: [call(batch) for batch in batches], device) / len(pixels)
+
+    run_all(calls.static)
+    run_all(calls.gfnet)
+    static: list[float] = []
+    times: list[list[float]] = [[] for _ in points]
+    for _ in track(range(repeats), description=f"batches of {batch_size}"):
+        static.append(run_all(calls.static))
+        for point, taken in zip(points, times, strict=True):
+            calls.set_thresholds(point["thresholds"])
+            taken.append(run_all(calls.gfnet))
+    return {
+        "static": _spread(static),
+        "points": [
+            {
+                **_spread(taken),
+                # Within each round, since what else the machine does changes from round to round.
+                "speedup": _spread([s / t for s, t in zip(static, taken, strict=True)]),
+            }
+            for taken in times
+        ],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 4),
+        "least": round(min(values), 4),
+        "most": round(max(values), 4),
+    }

@@ -1,0 +1,35 @@
+import json
+import sys
+
+import pytest
+
+from gfnet_env.benchmarks.memory import MemoryConfig, measure_memory
+from gfnet_env.pretrained import FOLDER
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="peak memory is measured on Linux only"
+)
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path):
+    out = tmp_path / "memory.json"
+    config = MemoryConfig(run=FOLDER, resolutions=(64, 1024), static=False, out=out)
+    results = measure_memory(config)
+    work = [row["gfnet"]["peak"] - row["gfnet"]["idle"] for row in results["rows"]]
+    # A copy of the larger image would be 3 MiB in bytes and 12 in floats.
+    assert abs(work[1] - work[0]) < 2
+    assert results["variation"] < 0.1
+    assert json.loads(out.read_text()) == json.loads(json.dumps(results))
+
+
+def test_what_goes_wrong_in_a_process_is_passed_on():
+    config = MemoryConfig(run=FOLDER, resolutions=(16,), static=False)
+    with pytest.raises(RuntimeError, match="gfnet at 16×16 failed: .*smaller than the patch"):
+        measure_memory(config)
+
+
+def test_wrong_input(tmp_path):
+    with pytest.raises(ValueError, match="resolutions must be at least 1 pixel"):
+        MemoryConfig(run=tmp_path, resolutions=())
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        measure_memory(MemoryConfig(run=tmp_path / "missing"))

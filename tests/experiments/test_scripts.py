@@ -1,0 +1,93 @@
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.export.runner import Runner
+from gfnet_env.policies import LearnedPolicy
+
+SCRIPTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script as if from the command line; what it printed."""
+
+    def run_script(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_script
+
+
+@pytest.fixture
+def assembled(network, digits, tmp_path):
+    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    gfnet = EarlyExitGFNet(network, policy, [0.9, 0.9, 0.9, 0])
+    gfnet.calibrate(digits)
+    gfnet.save(tmp_path / "run")
+    return gfnet
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
+def test_every_script_explains_itself(script, run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(script, "--help")
+    assert stop.value.code == 0
+    assert f"python experiments/{script}" in capsys.readouterr().out
+
+
+def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
+    pictures = []
+    for number, size in enumerate((128, 128, 200)):
+        pixels = digits[[number]][0].permute(1, 2, 0).numpy()
+        pictures.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).resize((size, size)).save(pictures[-1])
+    answer = run(
+        *("classify.py", "--run", tmp_path / "run", "--image-size", 0),
+        *("--picture", tmp_path / "looked", *pictures),
+    )
+    expected = assembled(digits[:2])
+    lines = answer.splitlines()
+    for row in range(2):
+        line = f"{pictures[row]}: {expected.classes[row]} {float(expected.confidence[row]):.1%}, "
+        assert lines[row].startswith(line + f"exit at step {expected.exit_step[row]}, ")
+    assert lines[2].startswith(str(pictures[2]))
+    assert (tmp_path / "looked").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("assembled")
+def test_a_file_that_is_no_picture_is_named(tmp_path, run):
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ValueError, match=r"cannot decode .*notes\.txt"):
+        run("classify.py", "--run", tmp_path / "run", tmp_path / "notes.txt")
+
+
+def test_costs_are_counted_with_a_policy_and_without(assembled, network, tmp_path, run):
+    network.save(tmp_path / "network")
+    with_policy = run("count_cost.py", "--run", tmp_path / "run")
+    without = run("count_cost.py", "--run", tmp_path / "network")
+    last = f"exit after focus step 3: {assembled.multiply_adds[-1] / 1e6:.3f} M"
+    assert last in with_policy
+    assert last not in without
+    assert "policy" in with_policy
+    assert "policy" not in without
+
+
+def test_a_budget_is_exported(assembled, digits, tmp_path, run):
+    budget = 1.5 * assembled.multiply_adds[0]
+    arguments = ("--run", tmp_path / "run", "--out", tmp_path / "out", "--multiply-adds", budget)
+    run("export_onnx.py", *arguments)
+    assembled.set_budget(multiply_adds=budget)
+    runner = Runner(tmp_path / "out")
+    assert runner.thresholds == list(assembled.thresholds)
+    pixels = np.ascontiguousarray(digits[:3].permute(0, 2, 3, 1).numpy())
+    assert runner.classify(list(pixels)).classes.tolist() == assembled(digits[:3]).classes.tolist()
+    with pytest.raises(FileExistsError, match="already exists"):
+        run("export_onnx.py", *arguments)
