@@ -12,7 +12,10 @@ import torch
 
 from gfnet_env.files import write_json
 
-_PACKAGES = ("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy")
+_PACKAGES = (
+    *("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy"),
+    *("scipy", "pillow", "onnxruntime"),
+)
 
 
 def create_run(folder: Path, *, overwrite: bool = False) -> Path:
@@ -28,7 +31,7 @@ def create_run(folder: Path, *, overwrite: bool = False) -> Path:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise FileExistsError(
-            f"{folder} already exists; give another --run, or --overwrite to replace what it holds"
+            f"{folder} already exists; give another folder, or --overwrite to replace what it holds"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder

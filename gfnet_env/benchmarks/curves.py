@@ -12,7 +12,7 @@ from rich.console import Console
 from gfnet_env.benchmarks.report import plot_curves, print_curves, write_csv
 from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
 from gfnet_env.data import ImageSet
-from gfnet_env.files import write_json
+from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
     Record,
@@ -24,7 +24,7 @@ from gfnet_env.inference import (
 from gfnet_env.inference.budgets import Method, OperatingPoint, point_within
 from gfnet_env.inference.cost import static_multiply_adds
 from gfnet_env.matching import check_classes, check_fit, open_images
-from gfnet_env.perception import StaticNetwork
+from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork
 from gfnet_env.runs import create_run, resolve_device, save_config
 
 METHODS: tuple[Method, ...] = ("geometric", "searched")
@@ -93,40 +93,35 @@ def evaluate(
     for images in sets.values():
         check_fit(gfnet.network, images)
     baselines = load_baselines(config.baseline) if config.baseline else []
-    for network in baselines:
-        check_classes(network.config, sets["test"])
+    check_baselines(baselines, gfnet.network, sets["test"])
     out = create_run(config.out or config.run / "evaluation", overwrite=config.overwrite)
     save_config(out, config)
 
-    with console.status("every step of the calibration and test images"):
-        calibration = evaluate_policy(gfnet.network, gfnet.policy, sets["val"])
-        record = evaluate_policy(gfnet.network, gfnet.policy, sets["test"])
     costs = np.array(gfnet.multiply_adds)
+    with console.status("every step of the calibration and test images"):
+        val = evaluate_policy(gfnet.network, gfnet.policy, sets["val"])
+        test = evaluate_policy(gfnet.network, gfnet.policy, sets["test"])
+    with console.status("static networks"):
+        static = [_static(network.to(device), sets) for network in baselines]
+    tables = {method: solve_budgets(val, costs, method) for method in METHODS}
     results: dict[str, Any] = {
         "split": "test",
         "images": len(sets["test"]),
         "calibration_images": len(sets["val"]),
-        "anytime": [_anytime(record, costs, step, config.seed) for step in range(len(costs))],
+        "anytime": [_anytime(test, costs, step, config.seed) for step in range(len(costs))],
         "budgeted": {
-            method: _budgeted(solve_budgets(calibration, costs, method), record, costs, config)
-            for method in METHODS
+            method: _budgeted(table, test, costs, config) for method, table in tables.items()
         },
     }
-    static = []
-    for network in baselines:
-        with console.status(f"static network at {network.config.resolution}"):
-            right = evaluate_static(network.to(device), sets["test"])
-        static.append(
-            {
-                "resolution": network.config.resolution,
-                "multiply_adds": static_multiply_adds(network),
-                **_accuracy(right, config.seed),
-            }
-        )
     if static:
-        results["static"] = static
+        rows = [_static_row(network, config.seed) for network in static]
+        results["static"] = rows
         results["comparison"] = {
-            method: compare(points, static) for method, points in results["budgeted"].items()
+            method: {
+                **_at_equal_accuracy(table, test, costs, static[-1], config.seed),
+                "least_margin": least_margin(results["budgeted"][method], rows),
+            }
+            for method, table in tables.items()
         }
     write_json(out / "results.json", results)
     write_csv(results, out / "curves.csv")
@@ -140,40 +135,53 @@ def load_baselines(folder: Path) -> list[StaticNetwork]:
     """The static networks of a run of ``train_baseline``, by rising resolution.
 
     Raises:
-        FileNotFoundError: There are none.
+        FileNotFoundError: The run is missing, or did not end.
+        ValueError: It holds other results.
     """
-    networks = [StaticNetwork.load(path.parent) for path in folder.glob("*/static.json")]
-    if not networks:
-        raise FileNotFoundError(f"there are no static networks in {folder}; train some baselines")
+    rows = read_json(folder / "results.json").get("static")
+    if not rows:
+        raise ValueError(f"{folder} holds no static networks; give a run of train_baseline.py")
+    networks = [StaticNetwork.load(folder / str(row["resolution"])) for row in rows]
     return sorted(networks, key=lambda network: network.config.resolution)
 
 
-def compare(
+def check_baselines(
+    baselines: Sequence[StaticNetwork], network: GlanceFocusNetwork, images: ImageSet
+) -> None:
+    """Check that static networks are what a network is to be held against on some images.
+
+    Raises:
+        ValueError: Their encoder or their classes are others, or none has the images' resolution.
+    """
+    for static in baselines:
+        check_classes(static.config, images)
+        if static.config.encoder != network.config.encoder:
+            raise ValueError(
+                f"the baselines have the encoder {static.config.encoder!r}, the network "
+                f"{network.config.encoder!r}; train baselines of the same"
+            )
+    side = min(images[[0]].shape[2:])
+    if baselines and baselines[-1].config.resolution != side:
+        raise ValueError(
+            f"the images have a resolution of {side}, the best baseline "
+            f"{baselines[-1].config.resolution}; train one at {side}"
+        )
+
+
+def least_margin(
     points: Sequence[Mapping[str, Any]], static: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Hold budgeted points against static networks.
+) -> dict[str, float] | None:
+    """By how much accuracy budgeted points are above the curve of static networks at the least.
 
     Args:
-        points: With ``multiply_adds``, ``accuracy`` and ``interval`` each.
-        static: The same, by rising cost; the last is the full resolution.
+        points: With ``multiply_adds`` and ``accuracy`` each.
+        static: The same, by rising cost; between them the curve is straight in the logarithm of
+            the cost, above the dearest it is level.
 
     Returns:
-        ``at_accuracy`` and ``within_interval``: the cheapest point that is as accurate as the full
-        resolution, or as the lower bound of its interval, with the ``factor`` of multiply-adds that
-        it saves, or None where there is no such point. ``least_margin``: by how much accuracy the
-        points are above the static curve (in the logarithm of the cost) at the least, over the
-        costs that both cover, and at which cost that is.
+        ``accuracy``, negative where a point is below the curve, and the ``multiply_adds`` there;
+        None where all points are cheaper than all static networks.
     """
-    full = static[-1]
-
-    def cheapest(accuracy: float) -> dict[str, Any] | None:
-        enough = [point for point in points if point["accuracy"] >= accuracy]
-        if not enough:
-            return None
-        point = min(enough, key=lambda point: point["multiply_adds"])
-        factor = full["multiply_adds"] / point["multiply_adds"]
-        return {**point, "factor": round(factor, 3)}
-
     static_costs = np.log([row["multiply_adds"] for row in static])
     curve = [row["accuracy"] for row in static]
     margins = [
@@ -181,13 +189,75 @@ def compare(
         for point, cost in ((point, point["multiply_adds"]) for point in points)
         if np.log(cost) >= static_costs[0]
     ]
-    least = min(margins, default=None)
+    if not margins:
+        return None
+    margin, cost = min(margins)
+    return {"accuracy": round(float(margin), 6), "multiply_adds": cost}
+
+
+@dataclass(frozen=True)
+class _Static:
+    """Whether a static network is right about the images of both splits."""
+
+    network: StaticNetwork
+    val: npt.NDArray[np.bool_]
+    test: npt.NDArray[np.bool_]
+
+
+def _static(network: StaticNetwork, sets: Mapping[str, ImageSet]) -> _Static:
+    return _Static(
+        network, evaluate_static(network, sets["val"]), evaluate_static(network, sets["test"])
+    )
+
+
+def _static_row(static: _Static, seed: int) -> dict[str, Any]:
     return {
-        "at_accuracy": cheapest(full["accuracy"]),
-        "within_interval": cheapest(full["interval"][0]),
-        "least_margin": least
-        and {"accuracy": round(float(least[0]), 6), "multiply_adds": least[1]},
+        "resolution": static.network.config.resolution,
+        "multiply_adds": static_multiply_adds(static.network),
+        **_accuracy(static.test, seed),
     }
+
+
+def _at_equal_accuracy(
+    table: Sequence[OperatingPoint],
+    test: Record,
+    costs: npt.NDArray[np.int64],
+    full: _Static,
+    seed: int,
+) -> dict[str, Any]:
+    """The cheapest budgets that are as accurate as the static network of full resolution.
+
+    They are chosen on the calibration split, by its accuracy (``at_accuracy``) or the lower bound
+    of its interval (``within_interval``) there, so that what they give on the test split was not
+    picked for it.
+    """
+    full_cost = static_multiply_adds(full.network)
+    wanted = {
+        "at_accuracy": float(full.val.mean()),
+        "within_interval": mean_interval(full.val, seed=seed)[0],
+    }
+    found: dict[str, Any] = {}
+    for name, accuracy in wanted.items():
+        enough = [point for point in table if point.accuracy >= accuracy]
+        if not enough:
+            found[name] = None
+            continue
+        point = _point(enough[0].thresholds, test, costs, seed)
+        difference = right_at(test, enough[0].thresholds).astype(int) - full.test
+        low, high = mean_interval(difference, seed=seed)
+        found[name] = {
+            **point,
+            "factor": round(full_cost / point["multiply_adds"], 3),
+            "difference": round(float(difference.mean()), 6),
+            "difference_interval": [round(low, 6), round(high, 6)],
+        }
+    return found
+
+
+def right_at(record: Record, thresholds: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Whether each image is right at its exit, (N,)."""
+    exits = exit_steps(record.confidence, thresholds)
+    return record.correct[np.arange(len(exits)), exits]
 
 
 def _anytime(record: Record, costs: npt.NDArray[np.int64], step: int, seed: int) -> dict[str, Any]:
@@ -207,23 +277,30 @@ def _budgeted(
     config: EvaluationConfig,
 ) -> list[dict[str, Any]]:
     """What budgets of the calibration split give on the recorded images."""
-    points = []
     spent = [point.multiply_adds for point in table]
+    points = []
     for budget in np.linspace(costs[0], costs[-1], config.budgets):
         thresholds = point_within(table, spent, float(budget)).thresholds
-        exits = exit_steps(record.confidence, thresholds)
-        right = record.correct[np.arange(len(exits)), exits]
-        share = np.bincount(exits, minlength=len(costs)) / len(exits)
-        points.append(
-            {
-                "budget": float(budget),
-                "multiply_adds": float(costs[exits].mean()),
-                **_accuracy(right, config.seed),
-                "exit_share": share.round(6).tolist(),
-                "thresholds": list(thresholds),
-            }
-        )
+        point = _point(thresholds, record, costs, config.seed)
+        points.append({"budget": float(budget), **point})
     return points
+
+
+def _point(
+    thresholds: Sequence[float], record: Record, costs: npt.NDArray[np.int64], seed: int
+) -> dict[str, Any]:
+    """What thresholds give on the recorded images."""
+    exits = exit_steps(record.confidence, thresholds)
+    right = right_at(record, thresholds)
+    confidence = record.confidence[np.arange(len(exits)), exits]
+    share = np.bincount(exits, minlength=len(costs)) / len(exits)
+    return {
+        "multiply_adds": float(costs[exits].mean()),
+        **_accuracy(right, seed),
+        "calibration_error": round(expected_calibration_error(confidence, right), 6),
+        "exit_share": share.round(6).tolist(),
+        "thresholds": list(thresholds),
+    }
 
 
 def _accuracy(right: npt.NDArray[np.bool_], seed: int) -> dict[str, Any]:

@@ -5,12 +5,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-import onnxruntime
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -19,7 +17,6 @@ from gfnet_env.benchmarks.curves import load_baselines
 from gfnet_env.benchmarks.report import print_latencies
 from gfnet_env.data import ImageSet
 from gfnet_env.export import export_onnx, export_static
-from gfnet_env.export.runner import Runner
 from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.inference.latency import seconds
@@ -27,7 +24,7 @@ from gfnet_env.matching import check_fit, open_images
 from gfnet_env.perception import StaticNetwork
 from gfnet_env.runs import create_run, resolve_device, save_config
 
-ENGINES = ("torch", "onnx")
+Engine = Literal["torch", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,8 @@ class LatencyConfig:
     """Folder of downloaded data sets."""
     count: int = 192
     """Test images to time, drawn at random."""
+    engines: tuple[Engine, ...] = get_args(Engine)
+    """What runs the networks: torch, eagerly, and ONNX Runtime."""
     batch_sizes: tuple[int, ...] = (1, 64)
     """Images per batch."""
     budgets: int = 5
@@ -67,6 +66,8 @@ class LatencyConfig:
         for name in ("count", "budgets", "repeats", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ValueError(f"batch_sizes must be at least 1, not {self.batch_sizes}")
 
 
 def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> dict[str, Any]:
@@ -80,14 +81,17 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
         images: The test split, in place of ``config.images``.
 
     Raises:
-        FileNotFoundError: A folder is missing, or the network was not evaluated with baselines.
+        FileNotFoundError: A folder is missing, or the network was not evaluated.
+        ImportError: The packages that write and run ONNX are missing.
+        ValueError: It was not evaluated with these baselines, or images and network do not fit.
     """
     console = Console()
     torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
     gfnet = EarlyExitGFNet.load(config.run)
     static = load_baselines(config.baseline)[-1]
-    points = _points(config)
+    evaluated = _evaluated(config, static)
+    points = _points(evaluated, config.budgets)
     images = images or open_images(
         gfnet.network,
         config.images,
@@ -98,19 +102,25 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
     check_fit(gfnet.network, images)
     rng = np.random.default_rng(config.seed)
     pixels = images[rng.permutation(len(images))[: config.count]]
+    engines: dict[Engine, _Calls] = {}
+    if "onnx" in config.engines:
+        with console.status("export"), tempfile.TemporaryDirectory() as folder:
+            export_onnx(gfnet, folder)
+            export_static(static, Path(folder) / "static.onnx")
+            engines["onnx"] = _onnx_calls(Path(folder), static, config.threads)
+    if "torch" in config.engines:
+        engines["torch"] = _torch_calls(gfnet.to(device), static.to(device))
     out = create_run(config.out or config.run / "latency", overwrite=config.overwrite)
     save_config(out, config)
-    with console.status("export"), tempfile.TemporaryDirectory() as folder:
-        export_onnx(gfnet, folder)
-        export_static(static, Path(folder) / "static.onnx")
-        engines = {
-            "torch": _torch_calls(gfnet.to(device), static.to(device)),
-            "onnx": _onnx_calls(Path(folder), static, config.threads),
-        }
+    for point in points:
+        gfnet.set_thresholds(point["thresholds"])
+        spent = gfnet(pixels).multiply_adds.cpu().double().mean()
+        point["multiply_adds_of_timed"] = float(spent)
     results = {
         "images": len(pixels),
         "repeats": config.repeats,
         "resolution": static.config.resolution,
+        "static_accuracy": evaluated["static"][-1]["accuracy"],
         "points": points,
         "timings": [
             {
@@ -152,42 +162,42 @@ def _torch_calls(gfnet: EarlyExitGFNet, static: StaticNetwork) -> _Calls:
 
 
 def _onnx_calls(folder: Path, static: StaticNetwork, threads: int) -> _Calls:
+    # Only here, so that timing says what to install where it is missing.
+    from gfnet_env.export.runner import Runner, open_session, resize
+
     runner = Runner(folder, threads=threads)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(folder / "static.onnx"), options)
-    side = static.config.resolution
-    resample = Image.Resampling[static.config.interpolation.upper()]
+    session = open_session(folder / "static.onnx", threads)
 
     def run_static(pictures: Sequence[Any]) -> Any:
-        scaled = [
-            picture
-            if picture.shape[:2] == (side, side)
-            else np.asarray(Image.fromarray(picture).resize((side, side), resample))
-            for picture in pictures
-        ]
-        planes = np.ascontiguousarray(np.stack(scaled).transpose(0, 3, 1, 2))
-        return session.run(None, {"pixels": planes})[0].argmax(axis=1)
+        pixels = resize(pictures, static.config.resolution, static.config.interpolation)
+        return session.run(None, {"pixels": pixels})[0].argmax(axis=1)
 
     def prepare(batch: Tensor) -> list[Any]:
         return list(np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy()))
 
     def set_thresholds(thresholds: Sequence[float]) -> None:
-        runner.thresholds = list(thresholds)
+        runner.thresholds = tuple(thresholds)
 
     return _Calls(prepare, runner.classify, run_static, set_thresholds)
 
 
-def _points(config: LatencyConfig) -> list[dict[str, Any]]:
-    """What to time of what was evaluated: budgets over the range, and those of equal accuracy."""
+def _evaluated(config: LatencyConfig, static: StaticNetwork) -> dict[str, Any]:
+    """The results of ``evaluate``, with this static network."""
     folder = config.run / "evaluation"
     evaluated = read_json(folder / "results.json")
-    if "comparison" not in evaluated:
-        raise FileNotFoundError(
-            f"{folder} holds no baselines; run evaluate.py with --baseline {config.baseline}"
+    rows = evaluated.get("static")
+    if not rows or rows[-1]["resolution"] != static.config.resolution:
+        raise ValueError(
+            f"{folder} holds no baseline at {static.config.resolution}×{static.config.resolution}; "
+            f"run evaluate.py with --baseline {config.baseline}"
         )
+    return evaluated
+
+
+def _points(evaluated: Mapping[str, Any], budgets: int) -> list[dict[str, Any]]:
+    """What to time of what was evaluated: budgets over the range, and those of equal accuracy."""
     budgeted = evaluated["budgeted"]["geometric"]
-    shown = np.linspace(0, len(budgeted) - 1, config.budgets).round().astype(int)
+    shown = np.linspace(0, len(budgeted) - 1, budgets).round().astype(int)
     points = [{"name": "budget", **budgeted[number]} for number in dict.fromkeys(shown.tolist())]
     equal = [
         {"name": f"{method}, {name.replace('_', ' ')}", **found[name]}
@@ -237,6 +247,6 @@ def _time(
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {
         "median": round(statistics.median(values), 4),
-        "least": round(min(values), 4),
-        "most": round(max(values), 4),
+        "min": round(min(values), 4),
+        "max": round(max(values), 4),
     }

@@ -18,6 +18,7 @@ from gfnet_env.files import write_json
 from gfnet_env.inference import NEVER, EarlyExitGFNet
 from gfnet_env.perception import GlanceFocusNetwork, StaticConfig, StaticNetwork
 from gfnet_env.policies import CenterPolicy
+from gfnet_env.runs import provenance
 
 _MIB = 2**20
 
@@ -48,8 +49,7 @@ def measure_memory(config: MemoryConfig) -> dict[str, Any]:
     Peak resident memory less the decoded image: one image of noise, kept as a decoder leaves it,
     and every step of the network.
 
-    Raises:
-        RuntimeError: A process failed; its message is passed on.
+    A process that fails, for want of memory for one, leaves its message in its place.
     """
     _load(config.run)
     rows = []
@@ -58,22 +58,23 @@ def measure_memory(config: MemoryConfig) -> dict[str, Any]:
         for name in ("gfnet", "static") if config.static else ("gfnet",):
             row[name] = _in_a_process(config, name, resolution)
         rows.append(row)
-    peaks = [row["gfnet"]["peak"] for row in rows]
-    results = {"rows": rows, "variation": max(peaks) / min(peaks) - 1}
+    peaks = [row["gfnet"]["peak"] for row in rows if "peak" in row["gfnet"]]
+    variation = max(peaks) / min(peaks) - 1 if peaks else None
+    results = {"rows": rows, "variation": variation, "provenance": provenance()}
     if config.out is not None:
         write_json(config.out, results)
     print_memory(results, Console())
     return results
 
 
-def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> dict[str, float]:
+def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> dict[str, Any]:
     """Mebibytes that a fresh process took: before it saw the image, and at the peak after."""
     arguments = [name, str(config.run), str(resolution), str(config.threads)]
     command = [sys.executable, "-m", "gfnet_env.benchmarks.memory", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if process.returncode:
-        error = process.stderr.strip().rpartition("\n")[2]
-        raise RuntimeError(f"{name} at {resolution}×{resolution} failed: {error}")
+        message = process.stderr.strip().rpartition("\n")[2]
+        return {"error": message or f"ended by signal {-process.returncode}"}
     idle, peak = map(float, process.stdout.split())
     return {"idle": idle, "peak": peak}
 

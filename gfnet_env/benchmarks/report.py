@@ -147,18 +147,32 @@ def print_curves(results: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for method, points in results["budgeted"].items():
         table = Table(
-            "budget", "multiply-adds", "accuracy", "95% interval", title=f"{method} exits"
+            "budget",
+            "multiply-adds",
+            "accuracy",
+            "95% interval",
+            "calibration error",
+            title=f"{method} exits",
         )
         for row in points:
-            table.add_row(f"{row['budget'] / 1e6:.2f} M", *_cells(row))
+            error = f"{row['calibration_error']:.3f}"
+            table.add_row(f"{row['budget'] / 1e6:.2f} M", *_cells(row), error)
         console.print(table)
+        off = max(abs(row["multiply_adds"] / row["budget"] - 1) for row in points)
+        console.print(f"{method} exits, mean cost furthest from its budget: {off:.1%}")
     for method, found in results.get("comparison", {}).items():
         for name, title in (
             ("at_accuracy", "at the accuracy of the full resolution"),
             ("within_interval", "within its interval"),
         ):
             point = found[name]
-            text = f"{point['factor']:.2f}× fewer multiply-adds" if point else "never"
+            text = "never"
+            if point:
+                low, high = point["difference_interval"]
+                text = (
+                    f"{point['factor']:.2f}× fewer multiply-adds, {point['accuracy']:.1%} "
+                    f"({point['difference']:+.1%}, {low:+.1%} to {high:+.1%})"
+                )
             console.print(f"{method} exits, {title}: {text}")
         if least := found["least_margin"]:
             console.print(
@@ -195,7 +209,8 @@ def print_latencies(results: Mapping[str, Any], console: Console) -> None:
             f"× faster than {side}×{side}",
             title=f"{timing['engine']}, batches of {timing['batch_size']}",
         )
-        table.add_row(f"static, {side}×{side}", "", _spread(timing["static"]), "")
+        accuracy = f"{results['static_accuracy']:.1%}"
+        table.add_row(f"static, {side}×{side}", accuracy, _spread(timing["static"]), "")
         for point, timed in zip(results["points"], timing["points"], strict=True):
             name = f"{point['name']}, {point['multiply_adds'] / 1e6:.1f} M"
             speedup = _spread(timed["speedup"])
@@ -204,21 +219,25 @@ def print_latencies(results: Mapping[str, Any], console: Console) -> None:
 
 
 def _spread(values: Mapping[str, float]) -> str:
-    return f"{values['median']:.2f} ({values['least']:.2f} to {values['most']:.2f})"
+    return f"{values['median']:.2f} ({values['min']:.2f} to {values['max']:.2f})"
 
 
 def print_memory(results: Mapping[str, Any], console: Console) -> None:
     """Print mebibytes at every resolution."""
-    table = Table("image", "decoded", "GFNet, peak", "of it work", "static, peak", "of it work")
+    table = Table("image", "decoded", "GFNet, peak", "above idle", "static, peak", "above idle")
     for row in results["rows"]:
         cells = [f"{row['image']:.1f} MiB"]
         for name in ("gfnet", "static"):
-            if taken := row.get(name):
+            taken = row.get(name, {})
+            if "error" in taken:
+                cells += ["failed", taken["error"]]
+            elif taken:
                 work = taken["peak"] - taken["idle"]
                 cells += [f"{taken['peak']:.0f} MiB", f"{work:.1f} MiB"]
         table.add_row(f"{row['resolution']}×{row['resolution']}", *cells)
     console.print(table)
-    console.print(f"GFNet's peak varies by {results['variation']:.1%}; the image is not counted")
+    if results["variation"] is not None:
+        console.print(f"GFNet's peak varies by {results['variation']:.1%}, the image not counted")
 
 
 def write_csv(results: Mapping[str, Any], path: Path) -> None:

@@ -16,8 +16,10 @@ def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.ui
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or no picture.
+        ValueError: The file is truncated or no picture, or ``image_size`` is below 1.
     """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no picture {path}")
     try:
@@ -43,4 +45,5 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     """``picture`` with its 16-bit grey levels, if it has such, brought to 8 bits."""
     if not picture.mode.startswith("I"):
         return picture
-    return Image.fromarray((np.asarray(picture) / 257).round().clip(0, 255).astype(np.uint8))
+    levels = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))

@@ -2,6 +2,8 @@
 
 import importlib.util
 import inspect
+import os
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 
 from gfnet_env.data import picture
 from gfnet_env.env.observation import observe
-from gfnet_env.export import runner
 from gfnet_env.files import write_atomically, write_json, write_text
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.perception import Encoder, StaticNetwork, Step
@@ -38,7 +39,7 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
         ValueError: The policy is no torch module, keeps a state, or cannot be traced; or the glance
             is resized in a way that Pillow does not have.
     """
-    _check_packages()
+    check_packages()
     network, policy = gfnet.network, gfnet.policy
     if not isinstance(policy, nn.Module):
         raise ValueError(
@@ -76,28 +77,16 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
         "classifier": (_Classify(network.classifier), viewed, ("remembered", "logits")),
     }
     folder = Path(folder)
-    for name, (module, inputs, outputs) in graphs.items():
-        _write_graph(folder / f"{name}.onnx", name, module, inputs, outputs)
-    config = network.config
-    write_json(
-        folder / "gfnet.json",
-        {
-            "patch_size": size,
-            "focus_steps": network.focus_steps,
-            "memory_size": network.memory_size,
-            "interpolation": config.interpolation,
-            "corner_rounding": config.corner_rounding,
-            "image_size": config.metadata.get("image_size"),
-            "class_names": list(config.class_names or map(str, range(network.num_classes))),
-            "thresholds": list(gfnet.thresholds),
-            "multiply_adds": gfnet.multiply_adds,
-        },
-    )
-    write_text(folder / "picture.py", inspect.getsource(picture))
-    # The folder is a place of its own: what the runner takes from this library lies beside it.
-    source = inspect.getsource(runner).replace("from gfnet_env.data.picture", "from picture")
-    assert "gfnet_env" not in source
-    write_text(folder / "classify.py", source)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Whole before anything is replaced: graphs of two networks must never lie side by side.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
+        for name, (module, inputs, outputs) in graphs.items():
+            _write_graph(Path(temporary) / f"{name}.onnx", name, module, inputs, outputs)
+        write_json(Path(temporary) / "gfnet.json", _settings(gfnet))
+        for name, source in _sources().items():
+            write_text(Path(temporary) / name, source)
+        for path in Path(temporary).iterdir():
+            os.replace(path, folder / path.name)
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:
@@ -106,11 +95,33 @@ def export_static(network: StaticNetwork, path: str | Path) -> None:
     Raises:
         ImportError: The packages that write ONNX are missing.
     """
-    _check_packages()
+    check_packages()
     side = network.config.resolution
-    device = next(network.parameters()).device
-    pixels = torch.zeros(_ROWS, 3, side, side, dtype=torch.uint8, device=device)
+    pixels = torch.zeros(_ROWS, 3, side, side, dtype=torch.uint8, device=network.device)
     _write_graph(Path(path), "static", network, {"pixels": pixels}, ("logits",))
+
+
+def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
+    network, config = gfnet.network, gfnet.network.config
+    return {
+        "patch_size": network.patch_size,
+        "focus_steps": network.focus_steps,
+        "memory_size": network.memory_size,
+        "interpolation": config.interpolation,
+        "corner_rounding": config.corner_rounding,
+        "image_size": config.metadata.get("image_size"),
+        "class_names": list(config.class_names or map(str, range(network.num_classes))),
+        "thresholds": list(gfnet.thresholds),
+        "multiply_adds": gfnet.multiply_adds,
+    }
+
+
+def _sources() -> dict[str, str]:
+    """The runner and what it takes from this library, to lie side by side."""
+    source = Path(__file__).with_name("runner.py").read_text()
+    source = source.replace("from gfnet_env.data.picture", "from picture")
+    assert "gfnet_env" not in source
+    return {"classify.py": source, "picture.py": inspect.getsource(picture)}
 
 
 class _View(nn.Module):
@@ -155,8 +166,7 @@ def _write_graph(
     path: Path, name: str, module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]
 ) -> None:
     batch = torch.export.Dim("batch")
-
-    def write(temporary: Path) -> None:
+    try:
         with warnings.catch_warnings():
             # About the names of axes, and deprecations within the exporter.
             warnings.simplefilter("ignore")
@@ -169,24 +179,24 @@ def _write_graph(
                 dynamic_shapes=tuple({0: batch} for _ in inputs),
                 verbose=False,
             )
-            assert program is not None
-            program.save(str(temporary), external_data=False)
-
-    try:
-        write_atomically(path, write)
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(
             f"the {name} cannot be exported: {_first_line(error)}; a module must run without "
             "branches on the values of tensors"
         ) from error
 
+    assert program is not None
+    write_atomically(path, lambda temporary: program.save(str(temporary), external_data=False))
+
 
 def _first_line(error: Any) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _check_packages() -> None:
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+def check_packages() -> None:
+    """Raises ``ImportError`` unless everything that exporting and running takes is installed."""
+    needed = ("onnx", "onnxruntime", "onnxscript")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
             f"{' and '.join(missing)} must be installed to export: pip install 'gfnet-env[onnx]'"

@@ -52,11 +52,9 @@ class Runner:
         threads: Threads of one operation; None leaves it to onnxruntime.
         providers: Where it runs, by onnxruntime's names.
 
-    Attributes:
-        thresholds: Confidence at which a picture exits, one per step; the last step always exits.
-
     Raises:
         FileNotFoundError: A file is missing.
+        ValueError: A file is damaged.
     """
 
     def __init__(
@@ -70,25 +68,40 @@ class Runner:
         for name in ("gfnet.json", *(f"{graph}.onnx" for graph in _GRAPHS)):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"there is no {name} in {folder}; copy the whole folder")
-        config = json.loads((folder / "gfnet.json").read_text())
-        self.patch_size: int = config["patch_size"]
-        self.focus_steps: int = config["focus_steps"]
-        self.memory_size: int = config["memory_size"]
-        self.image_size: int | None = config["image_size"]
-        self.class_names: list[str] = config["class_names"]
-        self.thresholds: list[float] = config["thresholds"]
-        self._costs = np.array(config["multiply_adds"])
-        self._resample = Image.Resampling[config["interpolation"].upper()]
-        self._round = np.round if config["corner_rounding"] == "nearest" else np.floor
-        options = onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        try:
+            config = json.loads((folder / "gfnet.json").read_text())
+            self.patch_size: int = config["patch_size"]
+            self.focus_steps: int = config["focus_steps"]
+            self.memory_size: int = config["memory_size"]
+            self.image_size: int | None = config["image_size"]
+            self.class_names: list[str] = config["class_names"]
+            self._costs = np.array(config["multiply_adds"])
+            self._interpolation: str = config["interpolation"]
+            self._round = np.round if config["corner_rounding"] == "nearest" else np.floor
+            self.thresholds = config["thresholds"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder / 'gfnet.json'} is damaged ({error!r}); copy the whole folder again"
+            ) from error
         self._sessions = {
-            name: onnxruntime.InferenceSession(
-                str(folder / f"{name}.onnx"), options, providers=list(providers)
-            )
-            for name in _GRAPHS
+            name: open_session(folder / f"{name}.onnx", threads, providers) for name in _GRAPHS
         }
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Confidence at which a picture exits, one per step; the last step always exits."""
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Sequence[float]) -> None:
+        values = tuple(float(value) for value in thresholds)
+        if len(values) != 1 + self.focus_steps:
+            raise ValueError(
+                f"{1 + self.focus_steps} thresholds are needed, one per step, not {len(values)}"
+            )
+        if not all(np.isfinite(value) and value >= 0 for value in values):
+            raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
+        self._thresholds = values
 
     def classify(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> Prediction:
         """Classify pictures; each leaves the batch as soon as it is confident enough.
@@ -113,7 +126,8 @@ class Runner:
         number = np.zeros(count, dtype=np.int64)
         memory = np.zeros((count, self.memory_size), dtype=np.float32)
         location = np.zeros((count, 2), dtype=np.float32)
-        features, vector = self._run("glance", pixels=self._thumbnails(pictures))
+        thumbnails = resize(pictures, self.patch_size, self._interpolation)
+        features, vector = self._run("glance", pixels=thumbnails)
         glance = features
         for step, threshold in enumerate(self.thresholds):
             if step > 0:
@@ -160,12 +174,6 @@ class Runner:
                 f"{self.patch_size}; enlarge it"
             )
 
-    def _thumbnails(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        """(B, 3, P, P)."""
-        size = (self.patch_size, self.patch_size)
-        small = [np.asarray(Image.fromarray(p).resize(size, self._resample)) for p in pictures]
-        return _planes(small)
-
     def _patches(
         self, pictures: Sequence[npt.NDArray[np.uint8]], locations: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.uint8]:
@@ -180,6 +188,43 @@ class Runner:
                 for picture, (top, left) in zip(pictures, corners, strict=True)
             ]
         )
+
+
+def open_session(
+    path: Path,
+    threads: int | None = None,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+) -> onnxruntime.InferenceSession:
+    """An ONNX graph, ready to run.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Threads that spin while they wait take the cores from the other graphs' threads.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    # Its errors have no common class of their own.
+    except Exception as error:
+        raise ValueError(f"cannot read the graph {path} ({error}); copy it again") from error
+
+
+def resize(
+    pictures: Sequence[npt.NDArray[np.uint8]], side: int, interpolation: str
+) -> npt.NDArray[np.uint8]:
+    """Pictures (H, W, 3) brought to squares, (B, 3, side, side)."""
+    method = Image.Resampling[interpolation.upper()]
+    return _planes(
+        [
+            picture
+            if picture.shape[:2] == (side, side)
+            else np.asarray(Image.fromarray(picture).resize((side, side), method))
+            for picture in pictures
+        ]
+    )
 
 
 def _planes(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
@@ -197,19 +242,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--image-size", type=int, help="0 leaves pictures as they are")
-    parser.add_argument("--thresholds", nargs="+", type=float, help="one per step")
+    parser.add_argument(
+        "--image-size", type=int, help="side they are brought to, in pixels; 0 leaves them"
+    )
+    parser.add_argument("--thresholds", help="one per step: 0.9,0.9,0.8,0")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
     try:
         runner = Runner(options.folder, threads=options.threads)
         if options.thresholds is not None:
-            if len(options.thresholds) != len(runner.thresholds):
-                raise ValueError(  # noqa: TRY301
-                    f"{len(runner.thresholds)} thresholds are needed, one per step, "
-                    f"not {len(options.thresholds)}"
-                )
-            runner.thresholds = options.thresholds
+            runner.thresholds = tuple(map(float, options.thresholds.split(",")))
         size = runner.image_size if options.image_size is None else options.image_size
         prediction = runner.classify(
             [load_picture(path, size or None) for path in options.pictures]

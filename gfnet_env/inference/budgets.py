@@ -1,8 +1,9 @@
 """Budgets: thresholds for a mean cost, and the accuracy that they bring."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -41,13 +42,20 @@ class OperatingPoint:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        """A point of what ``dataclasses.asdict`` made of it, after a way through JSON."""
-        return cls(
-            thresholds=tuple(saved["thresholds"]),
-            accuracy=saved["accuracy"],
-            multiply_adds=saved["multiply_adds"],
-            exit_share=tuple(saved["exit_share"]),
-        )
+        """A point of what ``dataclasses.asdict`` made of it, after a way through JSON.
+
+        Raises:
+            ValueError: Something is missing, or is no number.
+        """
+        try:
+            return cls(
+                thresholds=tuple(map(float, saved["thresholds"])),
+                accuracy=float(saved["accuracy"]),
+                multiply_adds=float(saved["multiply_adds"]),
+                exit_share=tuple(map(float, saved["exit_share"])),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{saved} is no operating point ({error!r})") from error
 
 
 def solve_budgets(
@@ -60,10 +68,11 @@ def solve_budgets(
     Args:
         record: Every step of the images of a calibration split.
         step_costs: Multiply-adds of an image that exits at each step, (T,).
-        method: ``geometric`` takes exit shares q_t ∝ ratio^t (GFNet, section 4.1), a mean cost
-            every two per cent. ``searched`` looks for the thresholds of most accuracy at each cost
-            and keeps the points that none beats: more accurate where the calibration split is
-            large, at costs further apart.
+        method: ``geometric`` takes exit shares q_t ∝ ratio^t (GFNet, section 4.1), from all at the
+            glance to all at the last step. ``searched`` looks for the thresholds of most accuracy
+            at each cost and keeps those that none beats: more accurate where the calibration split
+            is large. Its costs end where more of them would buy nothing there, so that it may spend
+            less than a budget.
 
     Returns:
         Operating points by rising cost, their figures those of the calibration split.
@@ -90,7 +99,8 @@ def solve_budgets(
             )
             for price in (0.0, *prices)
         ]
-        return _unbeaten(points)
+        points = _unbeaten(points)
+        points = _unbeaten([*points, *_between_neighbours(record, costs, points)])
     return sorted(points, key=lambda point: point.multiply_adds)
 
 
@@ -114,11 +124,7 @@ def point_within(
         return (1 - weight) * one + weight * other
 
     return OperatingPoint(
-        # Nothing is between a confidence and NEVER but what lies below certainty.
-        thresholds=tuple(
-            below_t if below_t == above_t else between(min(below_t, 1.0), min(above_t, 1.0))
-            for below_t, above_t in zip(below.thresholds, above.thresholds, strict=True)
-        ),
+        thresholds=_thresholds_between(below, above, weight),
         accuracy=between(below.accuracy, above.accuracy),
         multiply_adds=between(below.multiply_adds, above.multiply_adds),
         exit_share=tuple(map(between, below.exit_share, above.exit_share)),
@@ -150,6 +156,27 @@ def operating_point(
         multiply_adds=float(np.asarray(step_costs, dtype=np.float64)[exits].mean()),
         exit_share=tuple(share.tolist()),
     )
+
+
+def _thresholds_between(
+    below: OperatingPoint, above: OperatingPoint, weight: float
+) -> tuple[float, ...]:
+    """Thresholds on the way from one point, at weight 0, to another, at weight 1."""
+    return tuple(
+        # Nothing is between a confidence and NEVER but what lies below certainty.
+        one if one == other else (1 - weight) * min(one, 1.0) + weight * min(other, 1.0)
+        for one, other in zip(below.thresholds, above.thresholds, strict=True)
+    )
+
+
+def _between_neighbours(
+    record: Record, costs: npt.NDArray[np.float64], points: Sequence[OperatingPoint]
+) -> Iterator[OperatingPoint]:
+    """Points on the way between neighbours whose costs lie further apart than a table's may."""
+    for below, above in pairwise(points):
+        gaps = math.log(above.multiply_adds / below.multiply_adds) / math.log(_SPACING)
+        for weight in np.linspace(0, 1, math.ceil(gaps) + 1)[1:-1]:
+            yield operating_point(record, costs, _thresholds_between(below, above, weight))
 
 
 def _geometric_grid(costs: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:

@@ -128,8 +128,7 @@ def policy_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:
 def static_multiply_adds(network: StaticNetwork) -> int:
     """Multiply-adds of one image in a static network."""
     side = network.config.resolution
-    device = next(network.parameters()).device
-    return count_multiply_adds(network, torch.zeros(1, 3, side, side, device=device).byte())
+    return count_multiply_adds(network, torch.zeros(1, 3, side, side, device=network.device).byte())
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

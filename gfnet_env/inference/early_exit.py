@@ -161,7 +161,12 @@ class EarlyExitGFNet(nn.Module):
 
         Returns:
             Milliseconds per image, T numbers.
+
+        Raises:
+            ValueError: There are no images, or ``repeats`` is below 1.
         """
+        if len(images) == 0:
+            raise ValueError("there is nothing to time; give a batch of at least one image")
         before = self.thresholds
         steps = len(before)
         try:
@@ -171,17 +176,23 @@ class EarlyExitGFNet(nn.Module):
                 medians.append(median_seconds(lambda: self(images), self.network.device, repeats))
         finally:
             self.set_thresholds(before)
+        self._timed_on = self.network.device
         self._milliseconds = tuple(1e3 * seconds / len(images) for seconds in medians)
         return self._milliseconds
 
     def set_budget(
         self, *, multiply_adds: float | None = None, milliseconds: float | None = None
     ) -> OperatingPoint:
-        """Set thresholds for a mean cost; above that of all steps, none exits before the last.
+        """Set thresholds for a mean cost.
+
+        A budget is spent as far as the table goes: with geometric exits to all steps of all images,
+        with searched ones to where more would have bought nothing on the calibration split.
 
         Args:
             multiply_adds: What an image may cost on average.
-            milliseconds: The same in time, where ``measure_latency`` has been called.
+            milliseconds: The same in time, where ``measure_latency`` has been called. Mean times
+                are taken to be those of the exits, each in its share; where a batch takes as long
+                when images have left it, a budget is exceeded.
 
         Returns:
             The operating point, with what it gave on the calibration split.
@@ -198,8 +209,11 @@ class EarlyExitGFNet(nn.Module):
             budget, shown = multiply_adds, "{:,.0f} multiply-adds"
             costs = [point.multiply_adds for point in self._budgets]
         else:
-            if self._milliseconds is None:
-                raise RuntimeError("no latency is known here; call measure_latency(images) first")
+            if self._milliseconds is None or self._timed_on != self.network.device:
+                raise RuntimeError(
+                    f"no latency is known on {self.network.device}; call measure_latency(images) "
+                    "first"
+                )
             budget, shown = milliseconds, "{:.3f} milliseconds"
             costs = [float(np.dot(p.exit_share, self._milliseconds)) for p in self._budgets]
         assert budget is not None
@@ -313,7 +327,13 @@ class EarlyExitGFNet(nn.Module):
         if "thresholds" not in saved:
             raise ValueError(f"{folder / _NAME}.json has no thresholds; restore it from a copy")
         gfnet = cls(network, policy, saved["thresholds"])
-        gfnet._budgets = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
+        try:
+            gfnet._budgets = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the budgets in {folder / _NAME}.json are damaged: {error}; restore it from a "
+                "copy, or leave them out and calibrate again"
+            ) from error
         return gfnet
 
 

@@ -113,9 +113,8 @@ def evaluate_static(
     network: StaticNetwork, images: ImageSet, batch_size: int = 256
 ) -> npt.NDArray[np.bool_]:
     """Whether a static network, in evaluation mode, is right about each image of a set, (N,)."""
-    device = next(network.parameters()).device
     parts = [
         network(batch.pixels).argmax(dim=1) == batch.labels
-        for batch in batches(images, batch_size, device=device)
+        for batch in batches(images, batch_size, device=network.device)
     ]
     return torch.cat(parts).cpu().numpy()

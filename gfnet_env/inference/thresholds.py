@@ -22,7 +22,9 @@ def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
     """
     if ratio <= 0:
         raise ValueError(f"ratio must be positive, not {ratio}")
-    shares = ratio ** np.arange(1, steps + 1, dtype=np.float64)
+    # Of the largest, so that no power overflows.
+    exponents = math.log(ratio) * np.arange(steps)
+    shares = np.exp(exponents - exponents.max())
     return shares / shares.sum()
 
 

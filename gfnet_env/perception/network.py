@@ -112,10 +112,13 @@ class NetworkConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         check_interpolation(self.interpolation)
         check_rounding(self.corner_rounding)
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise ValueError(
-                f"{len(self.class_names)} class names were given for {self.num_classes} classes"
-            )
+        check_class_names(self.class_names, self.num_classes)
+
+
+def check_class_names(names: tuple[str, ...] | None, num_classes: int) -> None:
+    """Raises ``ValueError`` unless every class has a name, or none has."""
+    if names is not None and len(names) != num_classes:
+        raise ValueError(f"{len(names)} class names were given for {num_classes} classes")
 
 
 class GlanceFocusNetwork(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gfnet_env import files
 from gfnet_env.perception.encoders import build_encoder
 from gfnet_env.perception.geometry import check_images
+from gfnet_env.perception.network import check_class_names
 from gfnet_env.perception.resize import Interpolation, check_interpolation, resize
 
 _NAME = "static"
@@ -43,6 +44,7 @@ class StaticConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         check_interpolation(self.interpolation)
+        check_class_names(self.class_names, self.num_classes)
 
 
 class StaticNetwork(nn.Module):
@@ -58,6 +60,11 @@ class StaticNetwork(nn.Module):
         self.config = config
         self.encoder = build_encoder(config.encoder, config.num_classes, weights)
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W) uint8."""

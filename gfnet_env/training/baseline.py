@@ -14,21 +14,31 @@ from gfnet_env.data import Batch, ImageSet
 from gfnet_env.files import write_json
 from gfnet_env.inference.cost import static_multiply_adds
 from gfnet_env.inference.evaluation import evaluate_static
+from gfnet_env.matching import check_classes
 from gfnet_env.perception import StaticConfig, StaticNetwork
 from gfnet_env.runs import create_run, git_commit, resolve_device, save_config
-from gfnet_env.training.loop import Task, TrainingConfig, check_frozen, fit, mirror, open_splits
+from gfnet_env.training.loop import (
+    Task,
+    TrainingConfig,
+    check_frozen,
+    fit,
+    image_side,
+    mirror,
+    open_splits,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig(TrainingConfig):
     """What to train, on what, and how; leave everything as it was for stage 1 to be fair."""
 
-    resolutions: tuple[int, ...] = (32, 64, 96, 128)
-    """Sides that whole images are resized to, one network each, in pixels."""
+    resolutions: tuple[int, ...] = ()
+    """Sides that whole images are resized to, one network each, in pixels; by default a quarter,
+    a half, three quarters and the whole of the images' shorter side."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.resolutions or min(self.resolutions) < 1:
+        if self.resolutions and min(self.resolutions) < 1:
             raise ValueError(f"resolutions must be at least 1 pixel, not {self.resolutions}")
 
 
@@ -46,16 +56,21 @@ def train_baselines(
 
     Raises:
         FileExistsError: The run folder exists, and overwriting was not asked for.
-        ValueError: A name or a value is wrong, or the loss is no longer finite.
+        ValueError: A name or a value is wrong, a resolution is above that of the images or too low
+            for the encoder, or the loss is no longer finite.
     """
     device = resolve_device(config.device)
     sets = image_sets or open_splits(config)
     networks = {}
-    for resolution in config.resolutions:
+    for resolution in _resolutions(config, sets["train"]):
         # Seeded anew, so that a resolution gives the same network whatever is trained beside it.
         torch.manual_seed(config.seed)
-        networks[resolution] = _build(config, resolution, sets["train"]).to(device)
-        check_frozen([networks[resolution].encoder], config.frozen)
+        source = None if image_sets else config.images
+        network = _build(config, resolution, sets["train"], source).to(device)
+        check_frozen([network.encoder], config.frozen)
+        for images in sets.values():
+            check_classes(network.config, images)
+        networks[resolution] = network
     run = create_run(config.run, overwrite=config.overwrite)
     save_config(run, config)
     results = []
@@ -76,20 +91,42 @@ def train_baselines(
     return networks
 
 
-def _build(config: BaselineConfig, resolution: int, images: ImageSet) -> StaticNetwork:
+def _resolutions(config: BaselineConfig, images: ImageSet) -> list[int]:
+    """Rising, and none above what the images have."""
+    side = min(images[[0]].shape[2:])
+    resolutions = sorted(config.resolutions or {round(part * side / 4) for part in (1, 2, 3, 4)})
+    if resolutions[-1] > side:
+        raise ValueError(
+            f"a resolution of {resolutions[-1]} is above that of the images, {side}: enlarging "
+            "them costs and shows nothing; leave it out"
+        )
+    return resolutions
+
+
+def _build(
+    config: BaselineConfig, resolution: int, images: ImageSet, source: str | None
+) -> StaticNetwork:
     network = StaticConfig(
         encoder=config.encoder,
         resolution=resolution,
         num_classes=images.num_classes,
         class_names=images.class_names,
         metadata={
-            "images": config.images,
-            "image_size": config.image_size,
+            "images": source,
+            "image_size": image_side(images),
             "seed": config.seed,
             "commit": git_commit(),
         },
     )
-    return StaticNetwork(network, config.weights)
+    built = StaticNetwork(network, config.weights)
+    try:
+        static_multiply_adds(built)
+    except RuntimeError as error:
+        raise ValueError(
+            f"encoder {config.encoder!r} does not take {resolution}×{resolution} images ({error}); "
+            "choose other resolutions"
+        ) from error
+    return built
 
 
 def _task(network: StaticNetwork, sets: Mapping[str, ImageSet], config: BaselineConfig) -> Task:

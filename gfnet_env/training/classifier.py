@@ -20,7 +20,15 @@ from gfnet_env.perception.geometry import centred_locations
 from gfnet_env.policies.fixed import RandomPolicy
 from gfnet_env.policies.privileged import TargetPolicy
 from gfnet_env.runs import create_run, git_commit, resolve_device, save_config
-from gfnet_env.training.loop import Task, TrainingConfig, check_frozen, fit, mirror, open_splits
+from gfnet_env.training.loop import (
+    Task,
+    TrainingConfig,
+    check_frozen,
+    fit,
+    image_side,
+    mirror,
+    open_splits,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,7 @@ def train_classifier(
         class_names=sets["train"].class_names,
         metadata={
             "images": None if image_sets else config.images,
-            "image_size": config.image_size,
+            "image_size": image_side(sets["train"]),
             "seed": config.seed,
             "commit": git_commit(),
         },

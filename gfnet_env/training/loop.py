@@ -73,6 +73,12 @@ def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
     }
 
 
+def image_side(images: ImageSet) -> int | None:
+    """Side of the images, in pixels; None where they are not square."""
+    height, width = images[[0]].shape[2:]
+    return height if height == width else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What is learned.
@@ -110,7 +116,11 @@ def fit(
     frozen = _freeze(task.encoders, config.frozen)
     rng = np.random.default_rng(config.seed)
     optimiser = torch.optim.AdamW(_groups(task, config), weight_decay=config.weight_decay)
-    total = config.epochs * math.ceil(len(images) / config.batch_size)
+    # Batch norm has no statistics of a single image: a last batch of one is left out.
+    count = len(images) - (len(images) % config.batch_size == 1)
+    if count == 0:
+        raise ValueError("one image is too few to train on; give more")
+    total = config.epochs * math.ceil(count / config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, functools.partial(_warmup_and_cosine, total=total)
     )
@@ -119,10 +129,7 @@ def fit(
         task.model.train()
         for part in frozen:
             part.eval()
-        order = rng.permutation(len(images))
-        if len(order) % config.batch_size == 1:
-            # Batch norm has no statistics of a single image.
-            order = order[:-1]
+        order = rng.permutation(len(images))[:count]
         for batch in batches(images, config.batch_size, order, device):
             loss = task.loss(batch, rng)
             if not torch.isfinite(loss):

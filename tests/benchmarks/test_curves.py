@@ -6,7 +6,7 @@ import torch
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
-from gfnet_env.benchmarks.curves import compare
+from gfnet_env.benchmarks.curves import least_margin
 from gfnet_env.data import load_images
 from gfnet_env.inference import classify
 from gfnet_env.perception import StaticConfig, StaticNetwork
@@ -18,13 +18,23 @@ def sets():
     return {split: load_images("cluttered-digits:scenes=60", split) for split in ("val", "test")}
 
 
+def save_baselines(folder, networks):
+    """As train_baseline leaves them."""
+    for network in networks:
+        network.save(folder / str(network.config.resolution))
+    rows = [{"resolution": network.config.resolution} for network in networks]
+    (folder / "results.json").write_text(json.dumps({"static": rows}))
+
+
 @pytest.fixture
 def run(network, tmp_path):
     EarlyExitGFNet(network, CenterPolicy()).save(tmp_path / "run")
-    for resolution in (48, 128):
-        torch.manual_seed(0)
-        config = StaticConfig(encoder="compact", resolution=resolution, num_classes=10)
-        StaticNetwork(config).save(tmp_path / "static" / str(resolution))
+    torch.manual_seed(0)
+    configs = [
+        StaticConfig(encoder="compact", resolution=resolution, num_classes=10)
+        for resolution in (48, 128)
+    ]
+    save_baselines(tmp_path / "static", [StaticNetwork(config) for config in configs])
     return tmp_path
 
 
@@ -64,34 +74,59 @@ def test_results_are_files_that_are_not_lost(run, sets):
         evaluate(config, sets)
 
 
-def test_what_does_not_fit_is_named(run, sets, tiny_images):
-    with pytest.raises(FileNotFoundError, match="no static networks"):
-        evaluate(EvaluationConfig(run=run / "run", baseline=run / "run"), sets)
-    config = StaticConfig(encoder="compact", resolution=16, num_classes=3)
-    StaticNetwork(config).save(run / "other" / "16")
-    with pytest.raises(ValueError, match="the network knows 3 classes, the images have 10"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 3}, "the network knows 3 classes, the images have 10"),
+        ({"resolution": 64}, "the images have a resolution of 128, the best baseline 64"),
+        ({"encoder": "resnet10t"}, "the baselines have the encoder 'resnet10t', the network 'comp"),
+    ],
+)
+def test_baselines_that_do_not_fit_are_named(run, sets, changes, message):
+    config = StaticConfig(**{"encoder": "compact", "resolution": 128, "num_classes": 10} | changes)
+    save_baselines(run / "other", [StaticNetwork(config)])
+    with pytest.raises(ValueError, match=message):
         evaluate(EvaluationConfig(run=run / "run", baseline=run / "other"), sets)
     assert not (run / "run" / "evaluation").exists()
+
+
+def test_what_is_no_run_of_baselines_is_named(run, sets):
+    with pytest.raises(FileNotFoundError, match=r"no results\.json in .*run"):
+        evaluate(EvaluationConfig(run=run / "run", baseline=run / "run"), sets)
+    (run / "run" / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no static networks"):
+        evaluate(EvaluationConfig(run=run / "run", baseline=run / "run"), sets)
     with pytest.raises(ValueError, match="budgets must be at least 2"):
         EvaluationConfig(run=run, budgets=1)
 
 
-def point(cost, accuracy, interval=(0, 1)):
-    return {"multiply_adds": cost, "accuracy": accuracy, "interval": list(interval)}
+def point(cost, accuracy):
+    return {"multiply_adds": cost, "accuracy": accuracy}
 
 
-def test_the_comparison_by_hand():
-    static = [point(10, 0.6), point(1000, 0.8, (0.77, 0.83))]
-    found = compare([point(5, 0.5), point(100, 0.72), point(200, 0.78), point(500, 0.81)], static)
-    assert found["at_accuracy"]["multiply_adds"] == 500
-    assert found["at_accuracy"]["factor"] == 2
-    assert found["within_interval"]["factor"] == 5
-    # Half way from 10 to 1000 in the logarithm the static curve is at 0.7.
-    assert found["least_margin"] == {"accuracy": 0.02, "multiply_adds": 100}
+def test_margins_by_hand():
+    static = [point(10, 0.6), point(1000, 0.8)]
+    # Half way from 10 to 1000 in the logarithm the static curve is at 0.7; beyond, it is level.
+    points = [point(5, 0.5), point(100, 0.72), point(200, 0.78), point(2000, 0.83)]
+    assert least_margin(points, static) == {"accuracy": 0.02, "multiply_adds": 100}
+    lost = least_margin([point(20, 0.5)], static)
+    assert lost["accuracy"] < -0.1
+    assert least_margin([point(5, 0.5)], static) is None
 
 
-def test_a_comparison_can_be_lost():
-    found = compare([point(20, 0.5)], [point(10, 0.6), point(1000, 0.8, (0.77, 0.83))])
-    assert found["at_accuracy"] is None
-    assert found["within_interval"] is None
-    assert found["least_margin"]["accuracy"] < -0.1
+def test_equal_accuracy_is_chosen_on_the_calibration_split(run, sets):
+    # A baseline that always says the same is beaten by the glance.
+    config = StaticConfig(encoder="compact", resolution=128, num_classes=10)
+    static = StaticNetwork(config)
+    torch.nn.init.zeros_(static.encoder.head_module().weight)
+    save_baselines(run / "constant", [static])
+    results = evaluate(EvaluationConfig(run=run / "run", baseline=run / "constant"), sets)
+    gfnet = EarlyExitGFNet.load(run / "run")
+    for method in ("geometric", "searched"):
+        found = results["comparison"][method]["at_accuracy"]
+        assert found["multiply_adds"] == gfnet.multiply_adds[0]
+        full = results["static"][-1]
+        assert found["factor"] == round(full["multiply_adds"] / gfnet.multiply_adds[0], 3)
+        assert found["difference"] == pytest.approx(found["accuracy"] - full["accuracy"], abs=2e-6)
+        low, high = found["difference_interval"]
+        assert 0 < low < found["difference"] < high

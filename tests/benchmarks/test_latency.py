@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.benchmarks import EvaluationConfig, evaluate
+from gfnet_env.benchmarks import EvaluationConfig, evaluate, latency
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.data import load_images
 from gfnet_env.perception import StaticConfig, StaticNetwork
@@ -16,9 +16,9 @@ def run(network, tmp_path):
     torch.manual_seed(0)
     policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
     EarlyExitGFNet(network, policy).save(tmp_path / "run")
-    # Less than the whole image, so that resizing has its place too.
-    config = StaticConfig(encoder="compact", resolution=64, num_classes=10)
-    StaticNetwork(config).save(tmp_path / "static" / "64")
+    config = StaticConfig(encoder="compact", resolution=128, num_classes=10)
+    StaticNetwork(config).save(tmp_path / "static" / "128")
+    (tmp_path / "static" / "results.json").write_text('{"static": [{"resolution": 128}]}')
     return tmp_path
 
 
@@ -32,16 +32,60 @@ def test_everything_is_timed_in_both_engines(run):
     saved = json.loads((run / "run" / "latency" / "results.json").read_text())
     assert saved == json.loads(json.dumps(results))
     assert [(row["engine"], row["batch_size"]) for row in saved["timings"]] == [
-        ("torch", 1),
-        ("torch", 4),
         ("onnx", 1),
         ("onnx", 4),
+        ("torch", 1),
+        ("torch", 4),
     ]
     assert {point["name"] for point in saved["points"][:2]} == {"budget"}
     for row in saved["timings"]:
         assert len(row["points"]) == len(saved["points"])
         for timed in (row["static"], *row["points"]):
-            assert 0 < timed["least"] <= timed["median"] <= timed["most"]
+            assert 0 < timed["min"] <= timed["median"] <= timed["max"]
+
+
+def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
+    # A clock that counts multiply-adds: a time is then a cost, and a speedup the factor saved.
+    spent = [0.0]
+    call = torch.nn.Module.__call__
+
+    def counted(module, *inputs):
+        outputs = call(module, *inputs)
+        if isinstance(module, EarlyExitGFNet):
+            spent[0] += float(outputs.multiply_adds.sum())
+        if isinstance(module, StaticNetwork):
+            spent[0] += static_cost * len(inputs[0])
+        return outputs
+
+    sets = {split: load_images("cluttered-digits:scenes=30", split) for split in ("val", "test")}
+    config = EvaluationConfig(run=run / "run", baseline=run / "static", budgets=4)
+    static_cost = evaluate(config, sets)["static"][-1]["multiply_adds"]
+    monkeypatch.setattr(torch.nn.Module, "__call__", counted)
+
+    def seconds(call, device):
+        before = spent[0]
+        call()
+        return spent[0] - before
+
+    monkeypatch.setattr(latency, "seconds", seconds)
+    config = LatencyConfig(
+        run=run / "run",
+        baseline=run / "static",
+        count=30,
+        repeats=1,
+        budgets=3,
+        batch_sizes=(8,),
+        engines=("torch",),
+    )
+    results = measure_latency(config, sets["test"])
+    timing = results["timings"][0]
+    assert timing["static"]["median"] == pytest.approx(1e3 * static_cost)
+    for point, timed in zip(results["points"], timing["points"], strict=True):
+        # All test images are timed, so they cost what was evaluated.
+        assert point["multiply_adds_of_timed"] == pytest.approx(point["multiply_adds"])
+        assert timed["median"] == pytest.approx(1e3 * point["multiply_adds"])
+        speedup = static_cost / point["multiply_adds"]
+        assert timed["speedup"]["median"] == pytest.approx(speedup, abs=1e-3)
 
 
 def test_what_was_not_evaluated_cannot_be_timed(run):
@@ -50,10 +94,12 @@ def test_what_was_not_evaluated_cannot_be_timed(run):
         measure_latency(config)
     sets = {split: load_images("cluttered-digits:scenes=10", split) for split in ("val", "test")}
     evaluate(EvaluationConfig(run=run / "run", budgets=2), sets)
-    with pytest.raises(FileNotFoundError, match=r"holds no baselines; run evaluate\.py with"):
+    with pytest.raises(ValueError, match=r"holds no baseline at 128×128; run evaluate\.py with"):
         measure_latency(config, sets["test"])
 
 
 def test_nothing_cannot_be_timed(tmp_path):
     with pytest.raises(ValueError, match="repeats must be at least 1, not 0"):
         LatencyConfig(run=tmp_path, baseline=tmp_path, repeats=0)
+    with pytest.raises(ValueError, match="batch_sizes must be at least 1"):
+        LatencyConfig(run=tmp_path, baseline=tmp_path, batch_sizes=(0,))

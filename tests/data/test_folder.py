@@ -146,3 +146,29 @@ def test_a_folder_without_classes_is_refused(tmp_path):
 def test_impossible_settings_are_refused(tree, change):
     with pytest.raises(ValueError, match=next(iter(change))):
         open_folder(tree, "train", **change)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_their_camera_says(tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    mirrored = pixels[:, ::-1]
+    expected = {
+        1: pixels,
+        2: mirrored,
+        3: np.rot90(pixels, 2),
+        4: pixels[::-1],
+        5: np.rot90(mirrored),
+        6: np.rot90(pixels, -1),
+        7: np.rot90(mirrored, -1),
+        8: np.rot90(pixels),
+    }
+    assert (load_picture(tmp_path / "turned.png") == expected[orientation]).all()
+
+
+def test_a_size_that_is_none_is_refused(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    with pytest.raises(ValueError, match="image_size must be at least 1 pixel, not 0"):
+        load_picture(tmp_path / "one.png", 0)

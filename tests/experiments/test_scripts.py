@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from gfnet_env import EarlyExitGFNet
+from gfnet_env.data import load_images
 from gfnet_env.export.runner import Runner
 from gfnet_env.policies import LearnedPolicy
 
@@ -86,8 +87,26 @@ def test_a_budget_is_exported(assembled, digits, tmp_path, run):
     run("export_onnx.py", *arguments)
     assembled.set_budget(multiply_adds=budget)
     runner = Runner(tmp_path / "out")
-    assert runner.thresholds == list(assembled.thresholds)
+    assert runner.thresholds == assembled.thresholds
     pixels = np.ascontiguousarray(digits[:3].permute(0, 2, 3, 1).numpy())
     assert runner.classify(list(pixels)).classes.tolist() == assembled(digits[:3]).classes.tolist()
     with pytest.raises(FileExistsError, match="already exists"):
         run("export_onnx.py", *arguments)
+
+
+def test_tables_are_solved_anew(assembled, tmp_path, run):
+    spec = "cluttered-digits:scenes=50"
+    arguments = ("--run", tmp_path / "run", "--images", spec, "--method", "searched")
+    assert "multiply-adds; thresholds set for" in run("calibrate.py", *arguments)
+    calibrated = EarlyExitGFNet.load(tmp_path / "run")
+    expected = assembled.calibrate(load_images(spec, "val"), "searched")
+    assert calibrated.budgets == expected
+    assert calibrated.thresholds in {point.thresholds for point in expected}
+
+
+def test_pictures_are_brought_to_the_size_of_training(assembled, digits, tmp_path, run):
+    pixels = digits[[0]][0].permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    expected = assembled(digits[:1])
+    answer = run("classify.py", "--run", tmp_path / "run", tmp_path / "digit.png")
+    assert f"{expected.classes[0]} {float(expected.confidence[0]):.1%}, exit" in answer

@@ -53,6 +53,24 @@ def test_geometric_tables_leave_no_gap(record):
     assert max(np.diff(np.log(costs))) < 0.025
 
 
+def test_searched_tables_leave_no_gap_that_more_cost_would_fill(record):
+    points = solve_budgets(record, COSTS, "searched")
+    for below, above in itertools.pairwise(points):
+        # Between two neighbours of the table there are costs, but no accuracy to be had.
+        assert above.multiply_adds / below.multiply_adds < 1.05
+    assert points[-1].accuracy >= max(p.accuracy for p in solve_budgets(record, COSTS))
+
+
+def test_budgets_of_searched_tables_are_not_exceeded(gfnet, digits):
+    points = gfnet.calibrate(digits, "searched")
+    low, high = gfnet.multiply_adds[0], gfnet.multiply_adds[-1]
+    for budget in np.linspace(low, high, 7):
+        gfnet.set_budget(multiply_adds=budget)
+        spent = classify(gfnet, digits).multiply_adds.double().mean()
+        assert spent <= budget + (high - low) / 40
+    assert gfnet.thresholds == points[-1].thresholds
+
+
 def test_searched_thresholds_are_at_least_as_accurate(record):
     geometric = solve_budgets(record, COSTS)
     searched = solve_budgets(record, COSTS, "searched")
@@ -103,6 +121,15 @@ def test_the_table_travels_with_the_network(gfnet, tmp_path):
     assert EarlyExitGFNet.load(tmp_path).budgets == ()
 
 
+@pytest.mark.parametrize("budgets", [[{}], [{"thresholds": "x"}], [1], {"a": 1}])
+def test_a_damaged_table_is_named(gfnet, tmp_path, budgets):
+    gfnet.save(tmp_path)
+    saved = json.loads((tmp_path / "gfnet.json").read_text())
+    (tmp_path / "gfnet.json").write_text(json.dumps(saved | {"budgets": budgets}))
+    with pytest.raises(ValueError, match=r"the budgets in .*gfnet\.json are damaged"):
+        EarlyExitGFNet.load(tmp_path)
+
+
 def test_another_policy_needs_its_own_table(gfnet):
     gfnet.policy = CenterPolicy()
     assert gfnet.budgets == ()
@@ -138,6 +165,8 @@ def test_budgets_in_time_go_by_measured_exits(gfnet, digits, monkeypatch):
     assert np.dot(point.exit_share, (0, 10, 20, 30)) == pytest.approx(15)
     with pytest.raises(ValueError, match="repeats must be at least 1"):
         gfnet.measure_latency(digits[:1], repeats=0)
+    with pytest.raises(ValueError, match="nothing to time"):
+        gfnet.measure_latency(digits[[]])
 
 
 def test_the_chosen_point_is_the_cheapest_that_is_nearly_best(record):

@@ -49,6 +49,16 @@ def test_training_learns(tmp_path):
     assert evaluate_static(train_baselines(settings, sets)[16], images).all()
 
 
+def test_resolutions_go_up_to_that_of_the_images(tmp_path):
+    images = ArrayImages(np.zeros((4, 3, 48, 64), dtype=np.uint8), np.arange(4) % 2)
+    sets = dict.fromkeys(("train", "val", "test"), images)
+    networks = train_baselines(BaselineConfig(run=tmp_path / "run", epochs=1), sets)
+    assert list(networks) == [12, 24, 36, 48]
+    alone = dict.fromkeys(("train", "val", "test"), ArrayImages(images[[0]], [0]))
+    with pytest.raises(ValueError, match="one image is too few"):
+        train_baselines(BaselineConfig(run=tmp_path / "alone", epochs=1), alone)
+
+
 def test_a_resolution_gives_the_same_network_whatever_is_beside_it(sets, tmp_path):
     both = train_baselines(config(tmp_path / "both"), sets)
     alone = BaselineConfig(run=tmp_path / "alone", epochs=2, learning_rate=3e-3, resolutions=(48,))
@@ -74,6 +84,15 @@ def test_frozen_parts_and_mirrored_images(sets, tmp_path):
 
 
 def test_wrong_input(sets, tmp_path):
+    too_high = BaselineConfig(run=tmp_path / "run", resolutions=(16, 64))
+    with pytest.raises(ValueError, match="a resolution of 64 is above that of the images, 48"):
+        train_baselines(too_high, sets)
+    too_low = BaselineConfig(run=tmp_path / "run", encoder="vgg11", resolutions=(16,))
+    with pytest.raises(ValueError, match="encoder 'vgg11' does not take 16×16 images"):
+        train_baselines(too_low, sets)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="2 class names were given for 3 classes"):
+        StaticConfig(encoder="compact", resolution=8, num_classes=3, class_names=("a", "b"))
     with pytest.raises(ValueError, match="resolutions must be at least 1 pixel"):
         BaselineConfig(run=tmp_path, resolutions=(0,))
     with pytest.raises(ValueError, match="resolution must be at least 1, not 0"):
