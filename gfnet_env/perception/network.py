@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gfnet_env import files
 from gfnet_env.perception.classifiers import build_classifier
 from gfnet_env.perception.encoders import Features, build_encoder
 from gfnet_env.perception.geometry import (
@@ -20,8 +19,7 @@ from gfnet_env.perception.geometry import (
     patch_corners,
 )
 from gfnet_env.perception.resize import Interpolation, check_interpolation, resize
-
-_NAME = "network"
+from gfnet_env.perception.saved import SavedModule
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def check_class_names(names: tuple[str, ...] | None, num_classes: int) -> None:
         raise ValueError(f"{len(names)} class names were given for {num_classes} classes")
 
 
-class GlanceFocusNetwork(nn.Module):
+class GlanceFocusNetwork(SavedModule):
     """Two encoders and a classifier: one encoder for glances, one for patches.
 
     Use ``build`` for a new network and ``load`` for a saved one.
@@ -134,9 +132,12 @@ class GlanceFocusNetwork(nn.Module):
         ValueError: The encoder has no feature map at this patch size, or is unknown.
     """
 
+    file_name = "network"
+    config_class = NetworkConfig
+    config: NetworkConfig
+
     def __init__(self, config: NetworkConfig, weights: str | Path | None = None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.global_encoder = build_encoder(config.encoder, config.num_classes, weights)
         self.local_encoder = build_encoder(config.encoder, config.num_classes, weights)
         example = self._example_features()
@@ -244,23 +245,6 @@ class GlanceFocusNetwork(nn.Module):
         """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""
         config = self.config
         return resize(images, self.patch_size, config.interpolation, config.antialias)
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``network.safetensors`` and ``network.json`` into a folder."""
-        files.save_module(Path(folder), _NAME, self, dataclasses.asdict(self.config))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a network that ``save`` wrote, onto the CPU and in evaluation mode.
-
-        Raises:
-            FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file is damaged, or the weights do not fit the configuration.
-        """
-        config = files.load_dataclass(Path(folder), _NAME, NetworkConfig)
-        network = cls(config)
-        files.load_weights(Path(folder), _NAME, network)
-        return network.eval()
 
     def check_images(self, images: Tensor) -> None:
         """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8, neither side below P."""

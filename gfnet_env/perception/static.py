@@ -1,20 +1,17 @@
 """The static network: one encoder on whole images at one resolution, what GFNet is held against."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gfnet_env import files
 from gfnet_env.perception.encoders import build_encoder
 from gfnet_env.perception.geometry import check_images
 from gfnet_env.perception.network import check_class_names
 from gfnet_env.perception.resize import Interpolation, check_interpolation, resize
-
-_NAME = "static"
+from gfnet_env.perception.saved import SavedModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class StaticConfig:
         check_class_names(self.class_names, self.num_classes)
 
 
-class StaticNetwork(nn.Module):
+class StaticNetwork(SavedModule):
     """Resizes whole images to one resolution and classifies them with an encoder's own head.
 
     Args:
@@ -55,9 +52,12 @@ class StaticNetwork(nn.Module):
         weights: Initial weights of the encoder, see ``TimmEncoder``.
     """
 
+    file_name = "static"
+    config_class = StaticConfig
+    config: StaticConfig
+
     def __init__(self, config: StaticConfig, weights: str | Path | None = None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.encoder = build_encoder(config.encoder, config.num_classes, weights)
         self.to(memory_format=torch.channels_last)
 
@@ -75,20 +75,3 @@ class StaticNetwork(nn.Module):
         """Images (B, 3, H, W) uint8 at its resolution, (B, 3, R, R) uint8."""
         config = self.config
         return resize(images, config.resolution, config.interpolation, config.antialias)
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``static.safetensors`` and ``static.json`` into a folder."""
-        files.save_module(Path(folder), _NAME, self, dataclasses.asdict(self.config))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a network that ``save`` wrote, onto the CPU and in evaluation mode.
-
-        Raises:
-            FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file is damaged, or the weights do not fit the configuration.
-        """
-        config = files.load_dataclass(Path(folder), _NAME, StaticConfig)
-        network = cls(config)
-        files.load_weights(Path(folder), _NAME, network)
-        return network.eval()
