@@ -70,7 +70,8 @@ def measure_memory(config: MemoryConfig) -> dict[str, Any]:
 def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> dict[str, Any]:
     """Mebibytes that a fresh process took: before it saw the image, and at the peak after."""
     arguments = [name, str(config.run), str(resolution), str(config.threads)]
-    command = [sys.executable, "-m", "gfnet_env.benchmarks.memory", *arguments]
+    # -P: the library that runs here, not what the folder of the moment may hold.
+    command = [sys.executable, "-P", "-m", "gfnet_env.benchmarks.memory", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if process.returncode:
         message = process.stderr.strip().rpartition("\n")[2]
