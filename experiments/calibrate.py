@@ -11,24 +11,18 @@ import tyro
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.inference import choose_operating_point
 from gfnet_env.inference.budgets import Method
-from gfnet_env.matching import check_fit, open_images
+from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.runs import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationConfig:
-    """What to calibrate, on what."""
+class CalibrationConfig(ImageOptions):
+    """What to calibrate; the split val of its images is used."""
 
     run: Path
     """Run folder of an assembled network."""
     method: Method = "geometric"
     """How thresholds are solved."""
-    images: str | None = None
-    """Image set, of which the split val is used; by default what the network was trained on."""
-    image_size: int | None = None
-    """Side that pictures of a folder are brought to; by default as in the network's training."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
@@ -36,13 +30,7 @@ class CalibrationConfig:
 def calibrate(config: CalibrationConfig) -> None:
     """Load, calibrate, choose thresholds, save."""
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
-    images = open_images(
-        gfnet.network,
-        config.images,
-        "val",
-        image_size=config.image_size,
-        data_root=config.data_root,
-    )
+    images = config.open(gfnet.network, "val")
     check_fit(gfnet.network, images)
     point = choose_operating_point(gfnet.calibrate(images, config.method))
     gfnet.set_thresholds(point.thresholds)

@@ -1,6 +1,7 @@
 """Networks and images that go together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gfnet_env.data import DEFAULT_SPEC, ImageSet, load_images
@@ -33,6 +34,24 @@ def check_classes(network: NetworkConfig | StaticConfig, images: ImageSet) -> No
         raise ValueError(
             f"the network knows {network.num_classes} classes, the images have "
             f"{images.num_classes}; train a network on these images"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Which images a command takes; by default those that its network was trained on."""
+
+    images: str | None = None
+    """Image set; by default what the network was trained on."""
+    image_size: int | None = None
+    """Side that pictures of a folder are brought to; by default as in the network's training."""
+    data_root: Path = Path("data")
+    """Folder of downloaded data sets."""
+
+    def open(self, network: GlanceFocusNetwork, split: str) -> ImageSet:
+        """One split of them, see ``open_images``."""
+        return open_images(
+            network, self.images, split, image_size=self.image_size, data_root=self.data_root
         )
 
 

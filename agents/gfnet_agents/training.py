@@ -29,7 +29,7 @@ from gfnet_env.inference import (
     evaluate_policy,
     operating_point,
 )
-from gfnet_env.matching import check_fit, open_images
+from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies import (
     CenterPolicy,
@@ -57,19 +57,13 @@ _KEPT_WHEN_CONTINUED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(ImageOptions):
     """What to learn, on what, and how."""
 
     run: Path | None = None
     """Folder for the assembled network and its results; by default runs/policy-DATE-TIME."""
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
-    images: str | None = None
-    """Image set; by default what the network was trained on."""
-    image_size: int | None = None
-    """Side that pictures of a folder are brought to; by default as in the network's training."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
     timesteps: int = 80_000
     """Focus steps to learn from."""
     algorithm: str = "ppo"
@@ -126,7 +120,7 @@ def train_policy(
     if network is None:
         network = GlanceFocusNetwork.load(config.network) if config.network else packaged_network()
     network.to(device)
-    sets = image_sets or _open_sets(config, network)
+    sets = image_sets or {split: config.open(network, split) for split in ("train", "val", "test")}
     for images in sets.values():
         check_fit(network, images)
     agent = _build(config, network, sets["train"])
@@ -210,19 +204,6 @@ def _as_begun(config: PolicyConfig) -> PolicyConfig:
             )
     kept = {name: begun[name] for name in _KEPT_WHEN_CONTINUED}
     return dataclasses.replace(config, network=config.network or folder, **kept)
-
-
-def _open_sets(config: PolicyConfig, network: GlanceFocusNetwork) -> dict[str, ImageSet]:
-    return {
-        split: open_images(
-            network,
-            config.images,
-            split,
-            image_size=config.image_size,
-            data_root=config.data_root,
-        )
-        for split in ("train", "val", "test")
-    }
 
 
 def _compare(

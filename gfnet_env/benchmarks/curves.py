@@ -19,11 +19,12 @@ from gfnet_env.inference import (
     evaluate_policy,
     evaluate_static,
     exit_steps,
+    operating_point,
     solve_budgets,
 )
 from gfnet_env.inference.budgets import Method, OperatingPoint, point_within
 from gfnet_env.inference.cost import static_multiply_adds
-from gfnet_env.matching import check_classes, check_fit, open_images
+from gfnet_env.matching import ImageOptions, check_classes, check_fit
 from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork
 from gfnet_env.runs import create_run, resolve_device, save_config
 
@@ -31,7 +32,7 @@ METHODS: tuple[Method, ...] = ("geometric", "searched")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(ImageOptions):
     """What to evaluate, on what."""
 
     run: Path
@@ -40,12 +41,6 @@ class EvaluationConfig:
     """Run folder of static baselines to hold it against; by default none."""
     out: Path | None = None
     """Folder for the results; by default RUN/evaluation."""
-    images: str | None = None
-    """Image set; by default what the network was trained on."""
-    image_size: int | None = None
-    """Side that pictures of a folder are brought to; by default as in the network's training."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
     budgets: int = 20
     """Budgets, evenly over the range."""
     seed: int = 0
@@ -80,16 +75,7 @@ def evaluate(
     console = Console()
     device = resolve_device(config.device)
     gfnet = EarlyExitGFNet.load(config.run).to(device)
-    sets = image_sets or {
-        split: open_images(
-            gfnet.network,
-            config.images,
-            split,
-            image_size=config.image_size,
-            data_root=config.data_root,
-        )
-        for split in ("val", "test")
-    }
+    sets = image_sets or {split: config.open(gfnet.network, split) for split in ("val", "test")}
     for images in sets.values():
         check_fit(gfnet.network, images)
     baselines = load_baselines(config.baseline) if config.baseline else []
@@ -118,7 +104,9 @@ def evaluate(
         results["static"] = rows
         results["comparison"] = {
             method: {
-                **_at_equal_accuracy(table, test, costs, static[-1], config.seed),
+                **_at_equal_accuracy(
+                    table, test, costs, static[-1], rows[-1]["multiply_adds"], config.seed
+                ),
                 "least_margin": least_margin(results["budgeted"][method], rows),
             }
             for method, table in tables.items()
@@ -214,7 +202,7 @@ def _static_row(static: _Static, seed: int) -> dict[str, Any]:
     return {
         "resolution": static.network.config.resolution,
         "multiply_adds": static_multiply_adds(static.network),
-        **_accuracy(static.test, seed),
+        **_accuracy(static.test, None, seed),
     }
 
 
@@ -223,6 +211,7 @@ def _at_equal_accuracy(
     test: Record,
     costs: npt.NDArray[np.int64],
     full: _Static,
+    full_cost: int,
     seed: int,
 ) -> dict[str, Any]:
     """The cheapest budgets that are as accurate as the static network of full resolution.
@@ -231,7 +220,6 @@ def _at_equal_accuracy(
     of its interval (``within_interval``) there, so that what they give on the test split was not
     picked for it.
     """
-    full_cost = static_multiply_adds(full.network)
     wanted = {
         "at_accuracy": float(full.val.mean()),
         "within_interval": mean_interval(full.val, seed=seed)[0],
@@ -242,31 +230,24 @@ def _at_equal_accuracy(
         if not enough:
             found[name] = None
             continue
-        point = _point(enough[0].thresholds, test, costs, seed)
-        difference = right_at(test, enough[0].thresholds).astype(int) - full.test
-        low, high = mean_interval(difference, seed=seed)
+        thresholds = enough[0].thresholds
+        point = _point(thresholds, test, costs, seed)
+        correct = test.correct_at(exit_steps(test.confidence, thresholds))
+        difference = correct.astype(int) - full.test
         found[name] = {
             **point,
             "factor": round(full_cost / point["multiply_adds"], 3),
             "difference": round(float(difference.mean()), 6),
-            "difference_interval": [round(low, 6), round(high, 6)],
+            "difference_interval": _interval(difference, seed),
         }
     return found
 
 
-def right_at(record: Record, thresholds: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """Whether each image is right at its exit, (N,)."""
-    exits = exit_steps(record.confidence, thresholds)
-    return record.correct[np.arange(len(exits)), exits]
-
-
 def _anytime(record: Record, costs: npt.NDArray[np.int64], step: int, seed: int) -> dict[str, Any]:
-    right, confidence = record.correct[:, step], record.confidence[:, step]
     return {
         "step": step,
         "multiply_adds": int(costs[step]),
-        **_accuracy(right, seed),
-        "calibration_error": round(expected_calibration_error(confidence, right), 6),
+        **_accuracy(record.correct[:, step], record.confidence[:, step], seed),
     }
 
 
@@ -291,18 +272,25 @@ def _point(
 ) -> dict[str, Any]:
     """What thresholds give on the recorded images."""
     exits = exit_steps(record.confidence, thresholds)
-    right = right_at(record, thresholds)
-    confidence = record.confidence[np.arange(len(exits)), exits]
-    share = np.bincount(exits, minlength=len(costs)) / len(exits)
+    point = operating_point(record, costs, thresholds)
     return {
-        "multiply_adds": float(costs[exits].mean()),
-        **_accuracy(right, seed),
-        "calibration_error": round(expected_calibration_error(confidence, right), 6),
-        "exit_share": share.round(6).tolist(),
+        "multiply_adds": point.multiply_adds,
+        **_accuracy(record.correct_at(exits), record.confidence_at(exits), seed),
+        "exit_share": [round(share, 6) for share in point.exit_share],
         "thresholds": list(thresholds),
     }
 
 
-def _accuracy(right: npt.NDArray[np.bool_], seed: int) -> dict[str, Any]:
-    low, high = mean_interval(right, seed=seed)
-    return {"accuracy": round(float(right.mean()), 6), "interval": [round(low, 6), round(high, 6)]}
+def _accuracy(
+    correct: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float32] | None, seed: int
+) -> dict[str, Any]:
+    """Accuracy and its interval; and, where confidences are given, how honest they are."""
+    found = {"accuracy": round(float(correct.mean()), 6), "interval": _interval(correct, seed)}
+    if confidence is not None:
+        error = expected_calibration_error(confidence, correct)
+        found["calibration_error"] = round(error, 6)
+    return found
+
+
+def _interval(values: npt.NDArray[np.generic], seed: int) -> list[float]:
+    return [round(bound, 6) for bound in mean_interval(values, seed=seed)]

@@ -20,7 +20,7 @@ from gfnet_env.export import export_onnx, export_static
 from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.inference.latency import seconds
-from gfnet_env.matching import check_fit, open_images
+from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import StaticNetwork
 from gfnet_env.runs import create_run, resolve_device, save_config
 
@@ -28,7 +28,7 @@ Engine = Literal["torch", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyConfig:
+class LatencyConfig(ImageOptions):
     """What to time."""
 
     run: Path
@@ -37,12 +37,6 @@ class LatencyConfig:
     """Run folder of static baselines; the one of most resolution is timed."""
     out: Path | None = None
     """Folder for the results; by default RUN/latency."""
-    images: str | None = None
-    """Image set; by default what the network was trained on."""
-    image_size: int | None = None
-    """Side that pictures of a folder are brought to; by default as in the network's training."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
     count: int = 192
     """Test images to time, drawn at random."""
     engines: tuple[Engine, ...] = get_args(Engine)
@@ -92,13 +86,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
     static = load_baselines(config.baseline)[-1]
     evaluated = _evaluated(config, static)
     points = _points(evaluated, config.budgets)
-    images = images or open_images(
-        gfnet.network,
-        config.images,
-        "test",
-        image_size=config.image_size,
-        data_root=config.data_root,
-    )
+    images = images or config.open(gfnet.network, "test")
     check_fit(gfnet.network, images)
     rng = np.random.default_rng(config.seed)
     pixels = images[rng.permutation(len(images))[: config.count]]

@@ -152,7 +152,7 @@ def operating_point(
     share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
     return OperatingPoint(
         thresholds=tuple(thresholds),
-        accuracy=float(record.correct[np.arange(len(exits)), exits].mean()),
+        accuracy=float(record.correct_at(exits).mean()),
         multiply_adds=float(np.asarray(step_costs, dtype=np.float64)[exits].mean()),
         exit_share=tuple(share.tolist()),
     )

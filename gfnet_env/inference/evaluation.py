@@ -70,6 +70,14 @@ class Record:
         """Share of correct images after each step, (T,)."""
         return self.correct.mean(axis=0)
 
+    def correct_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each image is correct at its exit, (N,), for exits (N,) in [0, T - 1]."""
+        return self.correct[np.arange(len(exits)), exits]
+
+    def confidence_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The confidence of each image at its exit, (N,), for exits (N,) in [0, T - 1]."""
+        return self.confidence[np.arange(len(exits)), exits]
+
 
 @torch.no_grad()
 def evaluate_policy(

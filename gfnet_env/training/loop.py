@@ -110,8 +110,10 @@ def fit(
 ) -> None:
     """Train a model; it is left in evaluation mode.
 
+    Call ``check_frozen`` before: here it is too late for a run folder not to be made.
+
     Raises:
-        ValueError: There is no part of a name to be frozen, or the loss is no longer finite.
+        ValueError: There is a single image, or the loss is no longer finite.
     """
     frozen = _freeze(task.encoders, config.frozen)
     rng = np.random.default_rng(config.seed)
@@ -167,7 +169,6 @@ def mirror(pixels: Tensor, chosen: Tensor) -> Tensor:
 
 def _freeze(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn.Module]:
     """The named parts of the encoders, their gradients switched off."""
-    check_frozen(encoders, names)
     return [
         encoder.get_submodule(name).requires_grad_(requires_grad=False)
         for encoder in encoders
