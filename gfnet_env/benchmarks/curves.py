@@ -12,7 +12,7 @@ from rich.console import Console
 from gfnet_env.benchmarks.report import plot_curves, print_curves, write_csv
 from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
 from gfnet_env.data import ImageSet
-from gfnet_env.files import read_json, write_json
+from gfnet_env.files import write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
     Record,
@@ -25,7 +25,7 @@ from gfnet_env.inference import (
 from gfnet_env.inference.budgets import Method, OperatingPoint, point_within
 from gfnet_env.inference.cost import static_multiply_adds
 from gfnet_env.matching import ImageOptions, check_classes, check_fit
-from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork
+from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, load_static_networks
 from gfnet_env.runs import create_run, resolve_device, save_config
 
 METHODS: tuple[Method, ...] = ("geometric", "searched")
@@ -78,7 +78,7 @@ def evaluate(
     sets = image_sets or {split: config.open(gfnet.network, split) for split in ("val", "test")}
     for images in sets.values():
         check_fit(gfnet.network, images)
-    baselines = load_baselines(config.baseline) if config.baseline else []
+    baselines = load_static_networks(config.baseline) if config.baseline else []
     check_baselines(baselines, gfnet.network, sets["test"])
     out = create_run(config.out or config.run / "evaluation", overwrite=config.overwrite)
     save_config(out, config)
@@ -117,20 +117,6 @@ def evaluate(
     print_curves(results, console)
     console.print(f"{out} holds results.json, curves.csv and accuracy.png")
     return results
-
-
-def load_baselines(folder: Path) -> list[StaticNetwork]:
-    """The static networks of a run of ``train_baseline``, by rising resolution.
-
-    Raises:
-        FileNotFoundError: The run is missing, or did not end.
-        ValueError: It holds other results.
-    """
-    rows = read_json(folder / "results.json").get("static")
-    if not rows:
-        raise ValueError(f"{folder} holds no static networks; give a run of train_baseline.py")
-    networks = [StaticNetwork.load(folder / str(row["resolution"])) for row in rows]
-    return sorted(networks, key=lambda network: network.config.resolution)
 
 
 def check_baselines(

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from gfnet_env.benchmarks.curves import load_baselines
 from gfnet_env.benchmarks.report import print_latencies
 from gfnet_env.data import ImageSet
 from gfnet_env.export import export_onnx, export_static
@@ -21,7 +20,7 @@ from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.inference.latency import seconds
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import StaticNetwork
+from gfnet_env.perception import StaticNetwork, load_static_networks
 from gfnet_env.runs import create_run, resolve_device, save_config
 
 Engine = Literal["torch", "onnx"]
@@ -83,7 +82,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
     torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
     gfnet = EarlyExitGFNet.load(config.run)
-    static = load_baselines(config.baseline)[-1]
+    static = load_static_networks(config.baseline)[-1]
     evaluated = _evaluated(config, static)
     points = _points(evaluated, config.budgets)
     images = images or config.open(gfnet.network, "test")

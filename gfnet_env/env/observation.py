@@ -24,7 +24,9 @@ def observe(step: Step, focus_steps: int) -> Observation:
     Returns:
         ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that
         of the glance, kept because no patch shows where else to look, and flattened because
-        libraries take arrays of three dimensions for pictures; ``memory`` (B, M), the classifier's;
+        libraries take arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], how
+        much of each cell of that map patches have covered so far; ``memory`` (B, M), the
+        classifier's;
         ``location`` (B, 2) of the latest patch, zeros at the glance; ``step`` (B, 1), the focus
         steps taken as a share of the network's. All float32.
     """
@@ -33,6 +35,7 @@ def observe(step: Step, focus_steps: int) -> Observation:
     return {
         "features": step.feature_map.float().contiguous(),
         "glance": step.glance_map.float().flatten(1),
+        "seen": step.seen.flatten(1),
         "memory": step.memory.float(),
         "location": step.location,
         "step": (step.number / focus_steps).float().unsqueeze(1),
@@ -49,6 +52,7 @@ def observation_space(network: GlanceFocusNetwork) -> spaces.Dict:
         {
             "features": box(-FEATURE_BOUND, FEATURE_BOUND, network.feature_shape),
             "glance": box(-FEATURE_BOUND, FEATURE_BOUND, (math.prod(network.feature_shape),)),
+            "seen": box(0, 1, (math.prod(network.feature_shape[1:]),)),
             "memory": box(-FEATURE_BOUND, FEATURE_BOUND, (network.memory_size,)),
             "location": box(-1, 1, (2,)),
             "step": box(0, 1, (1,)),

@@ -65,6 +65,7 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
         "features": step.feature_map,
         # Of its own: the exporter takes one tensor in two places for one input.
         "glance": step.glance_map.clone(),
+        "seen": step.seen,
         "memory": step.memory,
         "location": step.location,
         "number": step.number,
@@ -145,10 +146,16 @@ class _Pick(nn.Module):
         self.focus_steps = focus_steps
 
     def forward(
-        self, features: Tensor, glance: Tensor, memory: Tensor, location: Tensor, number: Tensor
+        self,
+        features: Tensor,
+        glance: Tensor,
+        seen: Tensor,
+        memory: Tensor,
+        location: Tensor,
+        number: Tensor,
     ) -> Tensor:
         nothing = memory[:, :0]
-        step = Step(features, nothing, glance, memory, nothing, location, number)
+        step = Step(features, nothing, glance, seen, memory, nothing, location, number)
         picked, _ = self.policy(observe(step, self.focus_steps), None)
         return picked
 

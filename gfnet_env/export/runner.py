@@ -129,18 +129,23 @@ class Runner:
         thumbnails = resize(pictures, self.patch_size, self._interpolation)
         features, vector = self._run("glance", pixels=thumbnails)
         glance = features
+        seen = np.zeros((count, *features.shape[2:]), dtype=np.float32)
         for step, threshold in enumerate(self.thresholds):
             if step > 0:
                 (location,) = self._run(
                     "policy",
                     features=features,
                     glance=glance,
+                    seen=seen,
                     memory=memory,
                     location=location,
                     number=number,
                 )
                 locations[rows, step - 1] = location
-                patches = self._patches([pictures[int(row)] for row in rows], location)
+                patches, covered = self._patches(
+                    [pictures[int(row)] for row in rows], location, seen.shape[1:]
+                )
+                seen = np.maximum(seen, covered)
                 features, vector = self._run("focus", pixels=patches)
                 number = number + 1
             memory, logits = self._run("classifier", vector=vector, memory=memory, number=number)
@@ -156,7 +161,7 @@ class Runner:
                 break
             stay = ~sure
             rows, number, memory, location = rows[stay], number[stay], memory[stay], location[stay]
-            features, glance = features[stay], glance[stay]
+            features, glance, seen = features[stay], glance[stay], seen[stay]
         return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
 
     def _run(self, graph: str, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
@@ -175,19 +180,22 @@ class Runner:
             )
 
     def _patches(
-        self, pictures: Sequence[npt.NDArray[np.uint8]], locations: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.uint8]:
-        """(R, 3, P, P)."""
+        self,
+        pictures: Sequence[npt.NDArray[np.uint8]],
+        locations: npt.NDArray[np.float32],
+        grid: Sequence[int],
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """Patches (R, 3, P, P), and how much of each cell of a grid they cover, (R, h, w)."""
         side = self.patch_size
-        room = np.array([picture.shape[:2] for picture in pictures]) - side
+        sizes = np.array([picture.shape[:2] for picture in pictures])
+        room = sizes - side
         exact = (locations + 1) / np.float32(2) * room.astype(np.float32)
         corners = self._round(exact).astype(np.int64).clip(0, room)
-        return _planes(
-            [
-                picture[top : top + side, left : left + side]
-                for picture, (top, left) in zip(pictures, corners, strict=True)
-            ]
-        )
+        patches = [
+            picture[top : top + side, left : left + side]
+            for picture, (top, left) in zip(pictures, corners, strict=True)
+        ]
+        return _planes(patches), _covered(corners, sizes, side, grid)
 
 
 def open_session(
@@ -225,6 +233,19 @@ def resize(
             for picture in pictures
         ]
     )
+
+
+def _covered(
+    corners: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], side: int, grid: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """How much of each cell of a grid over the pictures their patches cover, (R, h, w)."""
+    along = []
+    for axis, cells in enumerate(grid):
+        scale = cells / sizes[:, axis, None]
+        first, cell = corners[:, axis, None] * scale, np.arange(cells)
+        overlap = np.minimum(first + side * scale, cell + 1) - np.maximum(first, cell)
+        along.append(overlap.clip(0, 1).astype(np.float32))
+    return along[0][:, :, None] * along[1][:, None, :]
 
 
 def _planes(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:

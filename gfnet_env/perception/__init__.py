@@ -3,7 +3,7 @@
 from gfnet_env.perception.classifiers import Classifier
 from gfnet_env.perception.encoders import Encoder, Features, build_encoder
 from gfnet_env.perception.network import GlanceFocusNetwork, NetworkConfig, Step
-from gfnet_env.perception.static import StaticConfig, StaticNetwork
+from gfnet_env.perception.static import StaticConfig, StaticNetwork, load_static_networks
 
 __all__ = [
     "Classifier",
@@ -15,4 +15,5 @@ __all__ = [
     "StaticNetwork",
     "Step",
     "build_encoder",
+    "load_static_networks",
 ]

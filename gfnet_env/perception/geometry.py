@@ -55,6 +55,29 @@ def centred_locations(centres: Tensor, image_size: tuple[int, int], patch_size: 
     return torch.where(room > 0, locations.clamp(-1, 1), 0.0).float()
 
 
+def covered(
+    corners: Tensor, image_size: tuple[int, int], patch_size: int, grid: tuple[int, int]
+) -> Tensor:
+    """How much of each cell of a grid over the image a patch covers.
+
+    Args:
+        corners: Top left pixels, (B, 2).
+        image_size: (H, W).
+        patch_size: Side of the patch.
+        grid: Cells (h, w) that the image is divided into.
+
+    Returns:
+        (B, h, w) float32 in [0, 1].
+    """
+    along = []
+    for axis, (side, cells) in enumerate(zip(image_size, grid, strict=True)):
+        first = corners[:, axis, None].float() * (cells / side)
+        cell = torch.arange(cells, device=corners.device)
+        overlap = torch.minimum(first + patch_size * cells / side, cell + 1) - first.maximum(cell)
+        along.append(overlap.clamp(0, 1))
+    return along[0][:, :, None] * along[1][:, None, :]
+
+
 def crop_patches(images: Tensor, rows: Tensor, corners: Tensor, patch_size: int) -> Tensor:
     """Cut one patch out of each of some images, reading the patches' pixels and no others.
 

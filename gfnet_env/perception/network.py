@@ -15,6 +15,7 @@ from gfnet_env.perception.geometry import (
     check_images,
     check_locations,
     check_rounding,
+    covered,
     crop_patches,
     patch_corners,
 )
@@ -30,6 +31,7 @@ class Step:
         feature_map: What the encoder saw last, (B, C, h, w).
         vector: The same after pooling, (B, V).
         glance_map: What it saw at the glance, (B, C, h, w): the only view of the whole image.
+        seen: How much of each cell of the glance's map patches have covered, (B, h, w) in [0, 1].
         memory: What the classifier remembers, (B, M).
         logits: (B, K).
         location: Where the last patch was, (B, 2) in [-1, 1]; zeros at the glance.
@@ -39,6 +41,7 @@ class Step:
     feature_map: Tensor
     vector: Tensor
     glance_map: Tensor
+    seen: Tensor
     memory: Tensor
     logits: Tensor
     location: Tensor
@@ -209,7 +212,8 @@ class GlanceFocusNetwork(SavedModule):
         number = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         memory, logits = self.classifier(vector, self.classifier.empty_memory(vector), number)
         location = torch.zeros(len(images), 2, device=images.device)
-        return Step(feature_map, vector, feature_map, memory, logits, location, number)
+        seen = torch.zeros(len(images), *feature_map.shape[2:], device=images.device)
+        return Step(feature_map, vector, feature_map, seen, memory, logits, location, number)
 
     def focus(
         self, images: Tensor, locations: Tensor, step: Step, rows: Tensor | None = None
@@ -238,8 +242,10 @@ class GlanceFocusNetwork(SavedModule):
         feature_map, vector = self.local_encoder(patches)
         number = step.number + 1
         memory, logits = self.classifier(vector, step.memory, number)
+        height, width = step.seen.shape[1:]
+        seen = step.seen.maximum(covered(corners, size, self.patch_size, (height, width)))
         location = locations.float()
-        return Step(feature_map, vector, step.glance_map, memory, logits, location, number)
+        return Step(feature_map, vector, step.glance_map, seen, memory, logits, location, number)
 
     def scale_down(self, images: Tensor) -> Tensor:
         """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""

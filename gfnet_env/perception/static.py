@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gfnet_env.files import read_json
 from gfnet_env.perception.encoders import build_encoder
 from gfnet_env.perception.geometry import check_images
 from gfnet_env.perception.network import check_class_names
@@ -75,3 +76,17 @@ class StaticNetwork(SavedModule):
         """Images (B, 3, H, W) uint8 at its resolution, (B, 3, R, R) uint8."""
         config = self.config
         return resize(images, config.resolution, config.interpolation, config.antialias)
+
+
+def load_static_networks(folder: Path) -> list[StaticNetwork]:
+    """The static networks of a run of ``train_baseline``, by rising resolution.
+
+    Raises:
+        FileNotFoundError: The run is missing, or did not end.
+        ValueError: It holds other results.
+    """
+    rows = read_json(folder / "results.json").get("static")
+    if not rows:
+        raise ValueError(f"{folder} holds no static networks; give a run of train_baseline.py")
+    networks = [StaticNetwork.load(folder / str(row["resolution"])) for row in rows]
+    return sorted(networks, key=lambda network: network.config.resolution)

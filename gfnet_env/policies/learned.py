@@ -11,6 +11,10 @@ from gfnet_env.perception import GlanceFocusNetwork
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
+# Enough to take a cell that was seen whole out of a softmax.
+_INHIBITION = 10.0
+
+
 class MapEncoder(nn.Module):
     """Makes one vector of a feature map without losing where things are.
 
@@ -18,6 +22,9 @@ class MapEncoder(nn.Module):
     so that every cell has weights of its own, and as the expected coordinates of some attention
     maps (the spatial soft-argmax of Levine et al., 2016), from which a location is a linear map
     away.
+
+    Where patches have been, a glance is blanked out: attention goes to the next best place without
+    having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
 
     Args:
         feature_shape: (C, h, w) of the map.
@@ -44,10 +51,13 @@ class MapEncoder(nn.Module):
         self.register_buffer("cell_coordinates", coordinates, persistent=False)
         self.output_size = width + 2 * points
 
-    def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, output_size) of (B, C, h, w)."""
+    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
         features = self.squeeze(self.normalise(feature_map)).relu()
-        attention = self.attention(features).flatten(2).softmax(dim=2)
+        scores = self.attention(features)
+        if seen is not None:
+            features, scores = features * (1 - seen), scores - _INHIBITION * seen
+        attention = scores.flatten(2).softmax(dim=2)
         points = (attention @ self.cell_coordinates).flatten(1)
         return torch.cat([self.flat(features.flatten(1)).relu(), points], dim=1)
 
@@ -79,10 +89,13 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, observation: Observation) -> Tensor:
         """(B, output_size) of B observations."""
+        features = observation["features"]
+        seen = observation["seen"].view(-1, 1, *features.shape[2:])
         return torch.cat(
             [
-                self.glance(observation["glance"].view_as(observation["features"])),
-                self.features(observation["features"]),
+                self.glance(observation["glance"].view_as(features), seen),
+                # At the glance both maps are one; what is learned of it there serves later steps.
+                self.features(features) * (observation["step"] > 0),
                 self.memory(observation["memory"]),
                 observation["location"],
                 observation["step"],

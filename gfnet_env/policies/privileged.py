@@ -72,6 +72,7 @@ class OraclePolicy:
         step = Step(
             feature_map=observation["features"],
             glance_map=nothing,
+            seen=memory.new_zeros(len(memory), 1, 1),
             vector=nothing,
             memory=memory,
             logits=nothing,

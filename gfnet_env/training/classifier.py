@@ -1,8 +1,9 @@
 """Stage 1: both encoders and the classifier, on random patches (GFNet, section 3.3)."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +13,16 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.data import Batch, ImageSet
-from gfnet_env.files import write_json
+from gfnet_env.files import load_tensors, write_json
 from gfnet_env.inference.evaluation import evaluate_policy
 from gfnet_env.matching import check_fit
-from gfnet_env.perception import Encoder, GlanceFocusNetwork, Step
+from gfnet_env.perception import (
+    Encoder,
+    GlanceFocusNetwork,
+    StaticNetwork,
+    Step,
+    load_static_networks,
+)
 from gfnet_env.perception.geometry import centred_locations
 from gfnet_env.policies.fixed import RandomPolicy
 from gfnet_env.policies.privileged import TargetPolicy
@@ -41,6 +48,9 @@ class ClassifierConfig(TrainingConfig):
     """N, focus steps after the glance."""
     classifier: str = "recurrent"
     """How the views of an image are combined."""
+    baseline: Path | None = None
+    """Run folder of train_baseline.py: the global encoder begins as its network of resolution P,
+    the local one as that of the most (the paper begins with networks of whole images, too)."""
     encoder_loss: float = 1.0
     """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
     object_share: float = 0.0
@@ -85,7 +95,10 @@ def train_classifier(
             "seed": config.seed,
             "commit": git_commit(),
         },
-    ).to(device)
+    )
+    if config.baseline is not None:
+        _begin_with(network, load_static_networks(config.baseline), config.baseline)
+    network.to(device)
     for images in sets.values():
         check_fit(network, images)
     encoders = (network.global_encoder, network.local_encoder)
@@ -113,6 +126,24 @@ def train_classifier(
     network.save(run)
     write_json(run / "results.json", {"images": len(sets["test"]), "accuracy": accuracy})
     return network
+
+
+def _begin_with(
+    network: GlanceFocusNetwork, baselines: Sequence[StaticNetwork], folder: Path
+) -> None:
+    """Give the encoders the weights of static networks."""
+    by_resolution = {static.config.resolution: static for static in baselines}
+    if network.patch_size not in by_resolution:
+        raise ValueError(
+            f"{folder} holds static networks of {', '.join(map(str, by_resolution))} pixels and "
+            f"none of the patch size, {network.patch_size}; train one with --resolutions"
+        )
+    full = by_resolution[max(by_resolution)]
+    for encoder, static in (
+        (network.global_encoder, by_resolution[network.patch_size]),
+        (network.local_encoder, full),
+    ):
+        load_tensors(encoder, static.encoder.state_dict(), folder)
 
 
 def _augment(

@@ -7,6 +7,7 @@ from gfnet_env.perception.geometry import (
     centred_locations,
     check_locations,
     check_rounding,
+    covered,
     crop_patches,
     patch_corners,
 )
@@ -55,6 +56,22 @@ def test_a_patch_centred_on_a_point_has_it_in_its_middle(data, room, patch):
 def test_points_near_the_edge_get_the_patch_flush_with_it():
     centres = torch.tensor([[0.0, 0.0], [100.0, 100.0]])
     assert centred_locations(centres, (100, 100), 20).tolist() == [[-1, -1], [1, 1]]
+
+
+@given(st.data(), rooms, patches, st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_cells_are_covered_by_as_many_pixels_as_the_patch_has(data, room, patch, grid):
+    size = (room[0] + patch, room[1] + patch)
+    corner = torch.tensor([[data.draw(st.integers(0, extent)) for extent in room]])
+    share = covered(corner, size, patch, grid)[0]
+    assert share.min() >= 0
+    assert share.max() <= 1
+    cell_pixels = size[0] * size[1] / (grid[0] * grid[1])
+    assert share.sum() * cell_pixels == pytest.approx(patch**2, rel=1e-3)
+    # At one cell a pixel, the mask of the patch itself.
+    mask = covered(corner, size, patch, size)[0]
+    (top, left), expected = corner[0], torch.zeros(size)
+    expected[top : top + patch, left : left + patch] = 1
+    torch.testing.assert_close(mask, expected, atol=1e-4, rtol=0)
 
 
 def test_rounding():

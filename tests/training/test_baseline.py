@@ -7,7 +7,12 @@ import torch
 from gfnet_env.data import ArrayImages, load_images
 from gfnet_env.inference import evaluate_static
 from gfnet_env.perception import StaticConfig, StaticNetwork
-from gfnet_env.training import BaselineConfig, train_baselines
+from gfnet_env.training import (
+    BaselineConfig,
+    ClassifierConfig,
+    train_baselines,
+    train_classifier,
+)
 
 SPEC = "cluttered-digits:canvas=48,digit=20,pieces=2,scenes="
 
@@ -80,6 +85,26 @@ def test_frozen_parts_and_mirrored_images(sets, tmp_path):
         assert torch.equal(value, trained[key]) == kept, key
     with pytest.raises(ValueError, match=r"no part 'blocks\.7' to freeze; known: blocks"):
         train_baselines(config(tmp_path / "other", frozen=("blocks.7",)), sets)
+    assert not (tmp_path / "other").exists()
+
+
+def test_stage_1_begins_with_static_networks(sets, tmp_path):
+    statics = train_baselines(config(tmp_path / "static"), sets)
+    settings = {"images": "", "patch_size": 16, "focus_steps": 1, "baseline": tmp_path / "static"}
+    # At this rate nothing is learned, so that the beginning is still to be seen at the end.
+    network = train_classifier(
+        ClassifierConfig(run=tmp_path / "run", epochs=1, learning_rate=1e-12, **settings), sets
+    )
+    for encoder, resolution in ((network.global_encoder, 16), (network.local_encoder, 48)):
+        begun = dict(statics[resolution].encoder.named_parameters())
+        for name, value in encoder.named_parameters():
+            torch.testing.assert_close(value, begun[name], atol=1e-6, rtol=0)
+    settings["patch_size"] = 24
+    with pytest.raises(ValueError, match="networks of 16, 48 pixels and none of the patch size"):
+        train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
+    settings["baseline"] = tmp_path / "missing"
+    with pytest.raises(FileNotFoundError):
+        train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
     assert not (tmp_path / "other").exists()
 
 
