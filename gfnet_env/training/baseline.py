@@ -113,6 +113,7 @@ def _build(
         metadata={
             "images": source,
             "image_size": image_side(images),
+            "image_seed": config.image_seed,
             "seed": config.seed,
             "commit": git_commit(),
         },

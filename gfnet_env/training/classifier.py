@@ -81,6 +81,7 @@ def train_classifier(
         metadata={
             "images": None if image_sets else config.images,
             "image_size": image_side(sets["train"]),
+            "image_seed": config.image_seed,
             "seed": config.seed,
             "commit": git_commit(),
         },

@@ -18,14 +18,14 @@ from gfnet_env.data import (
     Augmentation,
     Batch,
     ImageSet,
+    ReadingOptions,
     augment,
     batches,
-    load_images,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Augmentation):
+class TrainingConfig(Augmentation, ReadingOptions):
     """What to train, on what, and how."""
 
     run: Path
@@ -33,9 +33,9 @@ class TrainingConfig(Augmentation):
     images: str = DEFAULT_SPEC
     """Image set: cluttered-digits, cluttered-mnist, folder:PATH, …"""
     image_size: int = 224
-    """Side that pictures of a folder are brought to, in pixels."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
+    """Side that pictures are brought to, in pixels."""
+    image_seed: int = 0
+    """Seed of the scenes, and of the splits of a folder that has none."""
     encoder: str = "compact"
     """Every encoder: compact, or a timm name."""
     weights: str | None = None
@@ -73,8 +73,8 @@ class TrainingConfig(Augmentation):
 def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
     """The three splits of the configured images."""
     return {
-        split: load_images(
-            config.images, split, image_size=config.image_size, data_root=config.data_root
+        split: config.load(
+            config.images, split, image_size=config.image_size, seed=config.image_seed
         )
         for split in ("train", "val", "test")
     }
