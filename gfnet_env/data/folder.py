@@ -131,7 +131,7 @@ def open_folder(
             f"there is no folder {root}; give one with a folder per class in it"
         )
     has_splits = any((root / name).is_dir() for name in SPLITS)
-    by_class = _split_on_disk(root, split) if has_splits else _split_by_seed(root, split, seed)
+    by_class = split_on_disk(root, split) if has_splits else _split_by_seed(root, split, seed)
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
     return FolderImages(
@@ -144,7 +144,13 @@ def open_folder(
     )
 
 
-def _split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
+def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
+    """The pictures of each class of ``train`` in one split of a tree ``SPLIT/CLASS/*``.
+
+    Raises:
+        FileNotFoundError: The split, ``train`` or the folder of a class is missing.
+        ValueError: A class is empty, or the split has a class that ``train`` lacks.
+    """
     for folder in (root / "train", root / split):
         if not folder.is_dir():
             raise FileNotFoundError(
