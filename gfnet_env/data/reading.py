@@ -78,7 +78,7 @@ def batches(
         if images.boxes is not None:
             tensors.append(images.boxes[rows])
         # A copy from pinned memory goes on beside what the GPU works on.
-        return tuple(tensor.pin_memory() if on_gpu else tensor for tensor in tensors)
+        return tuple(tensor.contiguous().pin_memory() if on_gpu else tensor for tensor in tensors)
 
     def deliver(chosen: npt.NDArray[np.int64], reading: Future[tuple[Tensor, ...]]) -> Batch:
         return Batch(

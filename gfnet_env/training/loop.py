@@ -31,7 +31,7 @@ class TrainingConfig(Augmentation, ReadingOptions):
     run: Path
     """Folder for what is trained and its results."""
     images: str = DEFAULT_SPEC
-    """Image set: cluttered-digits, cluttered-mnist, folder:PATH, …"""
+    """Image set: cluttered-digits, cluttered-mnist, folder:PATH, imagenette, …"""
     image_size: int = 224
     """Side that pictures are brought to, in pixels."""
     image_seed: int = 0
