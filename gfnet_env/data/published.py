@@ -74,10 +74,10 @@ def list_published(name: str, root: Path, split: str) -> Listing:
             f"{name} in {root} is incomplete ({error}); delete what is there of it to have it "
             "downloaded again, or give another folder with --data-root"
         ) from error
-    known = len(listing.class_names)
-    if max(listing.labels) >= known:
+    known, highest = len(listing.class_names), max(listing.labels, default=0)
+    if highest >= known:
         raise ValueError(
-            f"the split {own} of {name} in {root} has the class {max(listing.labels)}, which "
+            f"the split {own} of {name} in {root} has the class {highest}, which "
             f"{train} with its {known} classes lacks; delete what is there of {name} to have it "
             "downloaded again"
         )
