@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from gfnet_env.data import DEFAULT_SPEC, ImageSet, load_images
+from gfnet_env.data import DEFAULT_SPEC, ImageSet, ReadingOptions
 from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig, StaticConfig
 
 
@@ -38,49 +37,39 @@ def check_classes(network: NetworkConfig | StaticConfig, images: ImageSet) -> No
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions:
+class ImageOptions(ReadingOptions):
     """Which images a command takes; by default those that its network was trained on."""
 
     images: str | None = None
     """Image set; by default what the network was trained on."""
     image_size: int | None = None
-    """Side that pictures of a folder are brought to; by default as in the network's training."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
+    """Side that pictures are brought to; by default as in the network's training."""
+    image_seed: int | None = None
+    """Seed of the scenes, and of the splits of a folder that has none; by default as in the
+    network's training."""
 
     def open(self, network: GlanceFocusNetwork, split: str) -> ImageSet:
-        """One split of them, see ``open_images``."""
-        return open_images(
-            network, self.images, split, image_size=self.image_size, data_root=self.data_root
+        """One split of them.
+
+        Args:
+            network: Its metadata name the images it was trained on.
+            split: ``train``, ``val`` or ``test``.
+
+        Raises:
+            FileNotFoundError: A folder is missing.
+            ValueError: The network was trained on images that have no spec, or the spec is wrong.
+        """
+        trained_on = network.config.metadata
+        spec = self.images or trained_on.get("images", DEFAULT_SPEC)
+        if spec is None:
+            raise ValueError("this network was trained on images given in memory; pass the images")
+        seed = self.image_seed
+        return self.load(
+            spec,
+            split,
+            image_size=self.image_size or trained_on.get("image_size", 224),
+            seed=trained_on.get("image_seed", 0) if seed is None else seed,
         )
-
-
-def open_images(
-    network: GlanceFocusNetwork,
-    spec: str | None,
-    split: str,
-    *,
-    image_size: int | None = None,
-    data_root: str | Path = "data",
-) -> ImageSet:
-    """One split of an image set; where nothing is said, of what the network was trained on.
-
-    Args:
-        network: Its metadata name the images it was trained on.
-        spec: Of another image set, see ``load_images``.
-        split: ``train``, ``val`` or ``test``.
-        image_size: Side that pictures of a folder are brought to, in pixels.
-        data_root: Folder of downloaded data sets.
-
-    Raises:
-        ValueError: The network was trained on images that have no spec.
-    """
-    trained_on = network.config.metadata
-    spec = spec or trained_on.get("images", DEFAULT_SPEC)
-    if spec is None:
-        raise ValueError("this network was trained on images given in memory; pass the images")
-    size = image_size or trained_on.get("image_size", 224)
-    return load_images(spec, split, image_size=size, data_root=data_root)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -50,6 +50,7 @@ _KEPT_WHEN_CONTINUED = (
     "algorithm",
     "images",
     "image_size",
+    "image_seed",
     "sampling",
     "exit_confidence",
     "num_envs",
@@ -194,8 +195,9 @@ def _as_begun(config: PolicyConfig) -> PolicyConfig:
         raise FileNotFoundError(
             f"there is no {_AGENT_FILE} in {folder}; give a run of train_policy"
         )
-    begun = read_json(folder / "config.json")["config"]
     default = PolicyConfig()
+    # What the run of an older version does not name, it had as it is by default.
+    begun = dataclasses.asdict(default) | read_json(folder / "config.json")["config"]
     for name in _KEPT_WHEN_CONTINUED:
         if getattr(config, name) not in (getattr(default, name), begun[name]):
             raise ValueError(

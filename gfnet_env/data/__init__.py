@@ -1,20 +1,27 @@
 """Where images come from."""
 
+from gfnet_env.data.augmentation import Augmentation, AugmentedImages, augment
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
 from gfnet_env.data.folder import FolderImages, open_folder
-from gfnet_env.data.images import ArrayImages, Batch, ImageSet, batches
+from gfnet_env.data.images import ArrayImages, ImageSet
+from gfnet_env.data.options import ReadingOptions
 from gfnet_env.data.picture import load_picture
+from gfnet_env.data.reading import Batch, batches
 from gfnet_env.data.specs import DEFAULT_SPEC, IMAGE_SETS, load_images
 
 __all__ = [
     "DEFAULT_SPEC",
     "IMAGE_SETS",
     "ArrayImages",
+    "Augmentation",
+    "AugmentedImages",
     "Batch",
     "Clutter",
     "ClutteredScenes",
     "FolderImages",
     "ImageSet",
+    "ReadingOptions",
+    "augment",
     "batches",
     "load_images",
     "load_picture",

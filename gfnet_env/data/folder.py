@@ -1,8 +1,9 @@
 """Pictures in a folder tree, one folder per class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gfnet_env.data.images import ImageSet
-from gfnet_env.data.picture import load_picture
+from gfnet_env.data.picture import Crop, load_picture
 
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -26,14 +27,14 @@ class FolderImages(ImageSet):
 
     Pictures of any size, shape and mode become RGB, their shorter side resized to ``image_size``
     and the centre cropped to a square. Decoded pictures are kept in memory where all of them fit
-    the limit.
+    the limit; random crops, which are others every time, never are.
 
     Args:
         files: The picture files.
         labels: Their classes, (N,).
         class_names: One name per class.
         image_size: Side of the square pictures, in pixels.
-        workers: Threads that decode.
+        workers: Threads that decode; with 0 the thread that asks decodes.
         memory_limit: Bytes that decoded pictures may take; 0 keeps none.
 
     Raises:
@@ -52,8 +53,10 @@ class FolderImages(ImageSet):
     ) -> None:
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
-        if workers < 1:
-            raise ValueError(f"workers must be at least 1, not {workers}")
+        if workers < 0:
+            raise ValueError(f"workers must be at least 0, not {workers}")
+        if memory_limit < 0:
+            raise ValueError(f"memory_limit must be at least 0 bytes, not {memory_limit}")
         self.files = tuple(files)
         self.labels = torch.tensor(labels, dtype=torch.int64)
         self.class_names = tuple(class_names)
@@ -81,14 +84,22 @@ class FolderImages(ImageSet):
             self._is_kept[missing] = True
         return self._kept[torch.from_numpy(indices)]
 
-    def _decode(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        pictures = self._pool.map(self._decode_file, (self.files[index] for index in indices))
-        shape = (len(indices), self.image_size, self.image_size, 3)
-        pixels = np.stack(list(pictures)) if len(indices) else np.empty(shape, dtype=np.uint8)
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    def _read_crops(self, indices: npt.NDArray[np.int64], crops: Sequence[Crop]) -> Tensor:
+        return self._decode(indices, crops)
 
-    def _decode_file(self, path: Path) -> npt.NDArray[np.uint8]:
-        return load_picture(path, self.image_size)
+    def _decode(
+        self, indices: npt.NDArray[np.int64], crops: Iterable[Crop | None] = repeat(None)
+    ) -> Tensor:
+        side = self.image_size
+        pixels = np.empty((len(indices), side, side, 3), dtype=np.uint8)
+
+        def decode(row: int, index: int, crop: Crop | None) -> None:
+            pixels[row] = load_picture(self.files[index], side, crop)
+
+        decode_all = self._pool.map if self._workers else map
+        for _ in decode_all(decode, range(len(indices)), indices.tolist(), crops):
+            pass
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
 def open_folder(
@@ -120,7 +131,7 @@ def open_folder(
             f"there is no folder {root}; give one with a folder per class in it"
         )
     has_splits = any((root / name).is_dir() for name in SPLITS)
-    by_class = _split_on_disk(root, split) if has_splits else _split_by_seed(root, split, seed)
+    by_class = split_on_disk(root, split) if has_splits else _split_by_seed(root, split, seed)
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
     return FolderImages(
@@ -133,7 +144,13 @@ def open_folder(
     )
 
 
-def _split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
+def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
+    """The pictures of each class of ``train`` in one split of a tree ``SPLIT/CLASS/*``.
+
+    Raises:
+        FileNotFoundError: The split, ``train`` or the folder of a class is missing.
+        ValueError: A class is empty, or the split has a class that ``train`` lacks.
+    """
     for folder in (root / "train", root / split):
         if not folder.is_dir():
             raise FileNotFoundError(

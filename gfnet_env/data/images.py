@@ -1,14 +1,14 @@
 """Image sets: labelled pictures by index."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from gfnet_env.data.picture import Crop, crop_and_resize
 
 Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
 
@@ -68,6 +68,26 @@ class ImageSet(ABC):
             raise IndexError(f"image {wrong[0]} does not exist: this set has {len(self)} images")
         return array.astype(np.int64)
 
+    def read_crops(self, indices: Indices, crops: Sequence[Crop]) -> Tensor:
+        """Parts of some images, resized to the size of the set's images.
+
+        Args:
+            indices: As for ``images[indices]``; B of them.
+            crops: What part to take of each.
+
+        Returns:
+            (B, 3, H, W) uint8.
+        """
+        return self._read_crops(self._check(indices), crops)
+
+    def _read_crops(self, indices: npt.NDArray[np.int64], crops: Sequence[Crop]) -> Tensor:
+        """As ``_read``; a set whose pictures have more pixels than it serves crops those."""
+        whole = self._read(indices)
+        parts = torch.empty(whole.shape, dtype=torch.uint8)
+        for part, image, crop in zip(parts, whole, crops, strict=True):
+            part.copy_(crop_and_resize(image, crop, (image.shape[1], image.shape[2])))
+        return parts
+
     @abstractmethod
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         """The pixels of images whose indices have been checked, (B, 3, H, W) uint8."""
@@ -123,40 +143,3 @@ class ArrayImages(ImageSet):
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         return self._pixels[torch.from_numpy(indices)]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some images of a set: their indices (B,), pixels (B, 3, H, W) uint8 and labels (B,)."""
-
-    indices: npt.NDArray[np.int64]
-    pixels: Tensor
-    labels: Tensor
-
-
-def batches(
-    images: ImageSet,
-    batch_size: int,
-    order: npt.NDArray[np.int64] | None = None,
-    device: torch.device | str = "cpu",
-) -> Iterator[Batch]:
-    """Go through a set once, reading each batch while the one before it is worked on.
-
-    Args:
-        images: The set.
-        batch_size: Images per batch; the last batch may be smaller.
-        order: Indices to go through, or None for all of them in order.
-        device: Where pixels and labels are put.
-    """
-    order = np.arange(len(images)) if order is None else order
-    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    if not chunks:
-        return
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(images.__getitem__, chunks[0])
-        for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
-            pixels = upcoming.result()
-            if following is not None:
-                upcoming = reader.submit(images.__getitem__, following)
-            labels = images.labels[torch.from_numpy(chunk)]
-            yield Batch(chunk, pixels.to(device), labels.to(device))

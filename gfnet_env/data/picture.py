@@ -1,18 +1,50 @@
 """One picture file, decoded."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import get_size, resized_crop
+
+# Given the height and the width of a picture, what part of it to take: (top, left, bottom, right).
+Crop = Callable[[int, int], npt.NDArray[np.int64]]
+Picture = TypeVar("Picture", Tensor, Image.Image)
 
 
-def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.uint8]:
+def crop_and_resize(picture: Picture, crop: Crop, size: tuple[int, int]) -> Picture:
+    """Take a part of a picture and resize it.
+
+    Args:
+        picture: (3, H, W) uint8, or a picture of Pillow's.
+        crop: What part to take.
+        size: Height and width of the result, in pixels.
+    """
+    height, width = get_size(picture)
+    top, left, bottom, right = crop(height, width).tolist()
+    part: Picture = resized_crop(
+        picture,
+        *(top, left, bottom - top, right - left),
+        size=list(size),
+        interpolation=InterpolationMode.BICUBIC,
+        antialias=True,
+    )
+    return part
+
+
+def load_picture(
+    path: Path, image_size: int | None = None, crop: Crop | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode one picture file to RGB, (H, W, 3) uint8.
 
     Args:
         path: The file; greyscale, palette and transparent pictures are converted.
         image_size: Side of the square it is resized and centre-cropped to; None leaves it whole.
+        crop: What part of it becomes that square, in place of the centre.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -24,7 +56,7 @@ def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.ui
         raise FileNotFoundError(f"there is no picture {path}")
     try:
         with Image.open(path) as file:
-            if image_size is not None:
+            if image_size is not None and crop is None:
                 # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
                 file.draft("RGB", (image_size, image_size))
             # Turned and converted only where it has to be, since each copies the picture.
@@ -32,13 +64,19 @@ def load_picture(path: Path, image_size: int | None = None) -> npt.NDArray[np.ui
             picture = _eight_bit(file)
             picture = picture if picture.mode == "RGB" else picture.convert("RGB")
             if image_size is not None:
-                picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
+                picture = _square(picture, image_size, crop)
             return np.array(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"cannot decode {path} ({error}); the file is damaged or no picture: "
             "replace it, or move it out of the folder"
         ) from error
+
+
+def _square(picture: Image.Image, side: int, crop: Crop | None) -> Image.Image:
+    if crop is None:
+        return ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
+    return crop_and_resize(picture, crop, (side, side))
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
-from gfnet_env.data.folder import DEFAULT_MEMORY_LIMIT, SPLITS, open_folder
+from gfnet_env.data.download import ensure_downloaded
+from gfnet_env.data.folder import DEFAULT_MEMORY_LIMIT, SPLITS, FolderImages, open_folder
 from gfnet_env.data.images import ImageSet
+from gfnet_env.data.published import PUBLISHED, list_published
 
 DEFAULT_SPEC = "cluttered-digits"
 # The splits of the scanned digits are part of the data sets, so no seed of a user's changes them.
@@ -49,18 +51,24 @@ def load_images(
         spec: ``NAME`` or ``NAME:OPTION=VALUE,…`` with NAME one of ``cluttered-digits``,
             ``cluttered-mnist``, ``cluttered-mnist-60`` and ``cluttered-mnist-100`` and options
             ``canvas``, ``digit``, ``pieces``, ``piece`` (pixels; see ``Clutter``) and ``scenes``;
-            or ``folder:PATH``, a tree ``PATH/{train,val,test}/CLASS/*`` or ``PATH/CLASS/*``.
-        split: ``train``, ``val`` or ``test``.
-        image_size: Side that pictures of a folder are brought to, in pixels.
+            or ``folder:PATH``, a tree ``PATH/{train,val,test}/CLASS/*`` or ``PATH/CLASS/*``;
+            or a published set: ``imagenette``, ``flowers102``, ``oxford-iiit-pet``, ``gtsrb`` or
+            ``imagenet``.
+        split: ``train``, ``val`` or ``test``; ``list_published`` says what they are of a published
+            set.
+        image_size: Side that pictures are brought to, in pixels; scenes have their own.
         seed: Seed of the scenes, and of the splits of a folder that has none.
-        data_root: Folder that holds downloaded data sets, or that they are downloaded to.
-        workers: Threads that decode the pictures of a folder.
+        data_root: Folder that holds downloaded data sets, laid out as torchvision does it, or that
+            they are downloaded to. ImageNet's archives have to be put there by hand.
+        workers: Threads that decode pictures; with 0 the thread that reads decodes.
         memory_limit: Bytes that the decoded pictures of this split may take; where they would take
             more, they are decoded again each time.
 
     Raises:
-        ValueError: The spec, one of its options or the split is unknown or wrong.
+        ValueError: The spec, one of its options or the split is unknown or wrong; a split has a
+            class that ``train`` lacks; or a published set is there in part only.
         FileNotFoundError: The folder is missing.
+        OSError: A data set could not be downloaded.
     """
     name, _, rest = spec.partition(":")
     if name not in IMAGE_SETS:
@@ -86,6 +94,23 @@ def _folder(path: str, source: _Source) -> ImageSet:
     )
 
 
+def _published(name: str) -> Callable[[str, _Source], ImageSet]:
+    def open_published(options: str, source: _Source) -> ImageSet:
+        if options:
+            raise ValueError(f"the image set {name!r} has no options, {options!r} is given")
+        listing = list_published(name, source.data_root, source.split)
+        return FolderImages(
+            listing.files,
+            listing.labels,
+            listing.class_names,
+            image_size=source.image_size,
+            workers=source.workers,
+            memory_limit=source.memory_limit,
+        )
+
+    return open_published
+
+
 def _scanned_digits(source: _Source) -> _Digits:
     """scikit-learn's 1,797 scanned digits (8×8, 16 grey levels): 60% train, 20% val, 20% test."""
     from sklearn.datasets import load_digits
@@ -102,12 +127,14 @@ def _mnist_digits(source: _Source) -> _Digits:
     """MNIST: 54,000 of the training digits, the other 6,000 (val) or the 10,000 test digits."""
     from torchvision.datasets import MNIST
 
+    root = source.data_root
+    ensure_downloaded("MNIST", root, "MNIST", lambda target: MNIST(target, download=True))
     try:
-        mnist = MNIST(source.data_root, train=source.split != "test", download=True)
+        mnist = MNIST(root, train=source.split != "test")
     except (OSError, RuntimeError) as error:
-        raise OSError(
-            f"MNIST is not in {source.data_root} and could not be downloaded ({error}); "
-            "give the folder that holds MNIST/raw with --data-root"
+        raise ValueError(
+            f"{root / 'MNIST'} is incomplete ({error}); delete it to have it downloaded again, or "
+            "give another folder with --data-root"
         ) from error
     pixels, labels = mnist.data.numpy(), mnist.targets.numpy().astype(np.int64)
     if source.split == "test":
@@ -175,4 +202,5 @@ IMAGE_SETS: dict[str, Callable[[str, _Source], ImageSet]] = {
         {"train": 54_000, "val": 6_000, "test": 10_000},
     ),
     "folder": _folder,
+    **{name: _published(name) for name in PUBLISHED},
 }

@@ -17,7 +17,7 @@ from gfnet_env.env.observation import observation_space, observe
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.env.reward import Reward, Transition, resolve_reward
 from gfnet_env.env.sampling import ImageOrder, Sampling, check_sampling, glance_uncertainty
-from gfnet_env.matching import check_fit, open_images
+from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import resolve_device
@@ -96,7 +96,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if device is not None:
             self.network.to(resolve_device(device))
         if not isinstance(images, ImageSet):
-            images = open_images(self.network, images, split, data_root=data_root)
+            options = ImageOptions(images=images, data_root=Path(data_root))
+            images = options.open(self.network, split)
         self.images = images
         check_fit(self.network, self.images)
         self.focus_steps = self.network.focus_steps if focus_steps is None else focus_steps

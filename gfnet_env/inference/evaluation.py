@@ -100,10 +100,7 @@ def evaluate_policy(
     columns: list[list[npt.NDArray[np.generic]]] = [[], [], [], []]
     seen = np.arange(len(images)) if indices is None else indices
     for batch in batches(images, batch_size, seen, network.device):
-        boxes = images.boxes
-        if boxes is not None:
-            boxes = boxes[torch.from_numpy(batch.indices)].to(network.device)
-        scene = Scene(network, batch.pixels, batch.indices, batch.labels, boxes)
+        scene = Scene(network, batch.pixels, batch.indices, batch.labels, batch.boxes)
         steps = list(unroll(network, policy, batch.pixels, initial_state(policy, scene)))
         per_step = (
             [step.classes == batch.labels for step in steps],

@@ -23,7 +23,6 @@ from gfnet_env.training.loop import (
     check_frozen,
     fit,
     image_side,
-    mirror,
     open_splits,
 )
 
@@ -78,7 +77,7 @@ def train_baselines(
         for resolution, network in networks.items():
             torch.manual_seed(config.seed)
             with SummaryWriter(run / "tensorboard" / str(resolution)) as board:
-                fit(_task(network, sets, config), sets["train"], config, device, board, progress)
+                fit(_task(network, sets), sets["train"], config, device, board, progress)
             network.save(run / str(resolution))
             results.append(
                 {
@@ -114,6 +113,7 @@ def _build(
         metadata={
             "images": source,
             "image_size": image_side(images),
+            "image_seed": config.image_seed,
             "seed": config.seed,
             "commit": git_commit(),
         },
@@ -129,13 +129,9 @@ def _build(
     return built
 
 
-def _task(network: StaticNetwork, sets: Mapping[str, ImageSet], config: BaselineConfig) -> Task:
-    def loss(batch: Batch, rng: np.random.Generator) -> Tensor:
-        pixels = batch.pixels
-        if config.flip:
-            mirrored = torch.from_numpy(rng.random(len(pixels)) < 0.5).to(pixels.device)
-            pixels = mirror(pixels, mirrored)
-        return functional.cross_entropy(network(pixels), batch.labels)
+def _task(network: StaticNetwork, sets: Mapping[str, ImageSet]) -> Task:
+    def loss(batch: Batch, _: np.random.Generator) -> Tensor:
+        return functional.cross_entropy(network(batch.pixels), batch.labels)
 
     return Task(
         title=f"{network.config.resolution}×{network.config.resolution}",

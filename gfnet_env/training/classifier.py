@@ -33,7 +33,6 @@ from gfnet_env.training.loop import (
     check_frozen,
     fit,
     image_side,
-    mirror,
     open_splits,
 )
 
@@ -92,6 +91,7 @@ def train_classifier(
         metadata={
             "images": None if image_sets else config.images,
             "image_size": image_side(sets["train"]),
+            "image_seed": config.image_seed,
             "seed": config.seed,
             "commit": git_commit(),
         },
@@ -115,7 +115,7 @@ def train_classifier(
         model=network,
         encoders=encoders,
         classifiers=(network.classifier,),
-        loss=functools.partial(_loss, network, sets["train"], config),
+        loss=functools.partial(_loss, network, config),
         validate=validate,
     )
     with SummaryWriter(run / "tensorboard") as board, Progress() as progress:
@@ -146,52 +146,43 @@ def _begin_with(
         load_tensors(encoder, static.encoder.state_dict(), folder)
 
 
-def _augment(
+def _locations(
     batch: Batch,
-    images: ImageSet,
     network: GlanceFocusNetwork,
     config: ClassifierConfig,
     rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Pixels (B, 3, H, W), mirrored or not, and the locations of their patches (N, B, 2)."""
-    pixels, device = batch.pixels, network.device
-    count = len(pixels)
+) -> Tensor:
+    """Where the patches of a batch are, (N, B, 2)."""
+    count, device = len(batch.pixels), network.device
     random = rng.uniform(-1, 1, (config.focus_steps, count, 2)).astype(np.float32)
     locations = torch.from_numpy(random).to(device)
-    if images.boxes is not None and config.object_share > 0:
-        boxes = images.boxes[torch.from_numpy(batch.indices)].to(device)
-        reach = network.patch_size / 4
-        jitter = rng.uniform(-reach, reach, (config.focus_steps, count, 2)).astype(np.float32)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + torch.from_numpy(jitter).to(device)
-        size = (pixels.shape[2], pixels.shape[3])
-        on_object = centred_locations(centres, size, network.patch_size)
-        chosen = rng.random((config.focus_steps, count, 1)) < config.object_share
-        locations = torch.where(torch.from_numpy(chosen).to(device), on_object, locations)
-    if config.flip:
-        mirrored = torch.from_numpy(rng.random(count) < 0.5).to(device)
-        pixels = mirror(pixels, mirrored)
-        locations[..., 1] = torch.where(mirrored, -locations[..., 1], locations[..., 1])
-    return pixels, locations
+    if batch.boxes is None or config.object_share == 0:
+        return locations
+    reach = network.patch_size / 4
+    jitter = rng.uniform(-reach, reach, (config.focus_steps, count, 2)).astype(np.float32)
+    centres = (batch.boxes[:, :2] + batch.boxes[:, 2:]) / 2 + torch.from_numpy(jitter).to(device)
+    size = (batch.pixels.shape[2], batch.pixels.shape[3])
+    on_object = centred_locations(centres, size, network.patch_size)
+    chosen = rng.random((config.focus_steps, count, 1)) < config.object_share
+    return torch.where(torch.from_numpy(chosen).to(device), on_object, locations)
 
 
 def _loss(
     network: GlanceFocusNetwork,
-    images: ImageSet,
     config: ClassifierConfig,
     batch: Batch,
     rng: np.random.Generator,
 ) -> Tensor:
     """Mean over the steps of the cross-entropies of the classifier and of the encoder's head."""
-    pixels, locations = _augment(batch, images, network, config, rng)
 
     def step_loss(step: Step, encoder: Encoder) -> Tensor:
         own = functional.cross_entropy(encoder.head(step.vector), batch.labels)
         return functional.cross_entropy(step.logits, batch.labels) + config.encoder_loss * own
 
-    step = network.glance(pixels)
+    step = network.glance(batch.pixels)
     losses = [step_loss(step, network.global_encoder)]
-    for chosen in locations:
-        step = network.focus(pixels, chosen, step)
+    for chosen in _locations(batch, network, config, rng):
+        step = network.focus(batch.pixels, chosen, step)
         losses.append(step_loss(step, network.local_encoder))
     return torch.stack(losses).mean()
 

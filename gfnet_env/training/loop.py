@@ -13,21 +13,29 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from gfnet_env.data import DEFAULT_SPEC, Batch, ImageSet, batches, load_images
+from gfnet_env.data import (
+    DEFAULT_SPEC,
+    Augmentation,
+    Batch,
+    ImageSet,
+    ReadingOptions,
+    augment,
+    batches,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Augmentation, ReadingOptions):
     """What to train, on what, and how."""
 
     run: Path
     """Folder for what is trained and its results."""
     images: str = DEFAULT_SPEC
-    """Image set: cluttered-digits, cluttered-mnist, folder:PATH, …"""
+    """Image set: cluttered-digits, cluttered-mnist, folder:PATH, imagenette, …"""
     image_size: int = 224
-    """Side that pictures of a folder are brought to, in pixels."""
-    data_root: Path = Path("data")
-    """Folder of downloaded data sets."""
+    """Side that pictures are brought to, in pixels."""
+    image_seed: int = 0
+    """Seed of the scenes, and of the splits of a folder that has none."""
     encoder: str = "compact"
     """Every encoder: compact, or a timm name."""
     weights: str | None = None
@@ -44,8 +52,6 @@ class TrainingConfig:
     """Parts of every encoder that keep their weights, by module name: model.conv_stem, …"""
     weight_decay: float = 1e-4
     """Decay of AdamW."""
-    flip: bool = False
-    """Whether to mirror half of the training images."""
     seed: int = 0
     """Of the weights, the order of images and what is drawn for each."""
     device: str = "auto"
@@ -54,6 +60,7 @@ class TrainingConfig:
     """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -66,8 +73,8 @@ class TrainingConfig:
 def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
     """The three splits of the configured images."""
     return {
-        split: load_images(
-            config.images, split, image_size=config.image_size, data_root=config.data_root
+        split: config.load(
+            config.images, split, image_size=config.image_size, seed=config.image_seed
         )
         for split in ("train", "val", "test")
     }
@@ -132,7 +139,8 @@ def fit(
         for part in frozen:
             part.eval()
         order = rng.permutation(len(images))[:count]
-        for batch in batches(images, config.batch_size, order, device):
+        seen = augment(images, config, seed=config.seed, epoch=epoch)
+        for batch in batches(seen, config.batch_size, order, device):
             loss = task.loss(batch, rng)
             if not torch.isfinite(loss):
                 raise ValueError(
@@ -160,11 +168,6 @@ def check_frozen(encoders: Sequence[nn.Module], names: Sequence[str]) -> None:
         for name in names:
             if name not in known:
                 raise ValueError(f"no part {name!r} to freeze; known: {', '.join(known)}")
-
-
-def mirror(pixels: Tensor, chosen: Tensor) -> Tensor:
-    """Images (B, 3, H, W), those that are chosen, (B,) bool, mirrored left to right."""
-    return torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(3), pixels)
 
 
 def _freeze(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn.Module]:

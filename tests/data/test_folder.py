@@ -142,7 +142,7 @@ def test_a_folder_without_classes_is_refused(tmp_path):
         open_folder(tmp_path, "train")
 
 
-@pytest.mark.parametrize("change", [{"image_size": 0}, {"workers": 0}])
+@pytest.mark.parametrize("change", [{"image_size": 0}, {"workers": -1}, {"memory_limit": -1}])
 def test_impossible_settings_are_refused(tree, change):
     with pytest.raises(ValueError, match=next(iter(change))):
         open_folder(tree, "train", **change)

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 import gfnet_env
-from gfnet_env.data import batches
 
 
 def test_images_by_index(tiny_images):
@@ -59,18 +58,3 @@ def test_arrays_of_the_wrong_kind_are_refused(pixels, labels, message):
 def test_a_label_needs_a_name_where_there_are_names():
     with pytest.raises(ValueError, match="label 1 has no name"):
         gfnet_env.ArrayImages(GOOD, [0, 1], class_names=["only"])
-
-
-def test_batches_cover_an_order_once(tiny_images):
-    order = np.random.default_rng(0).permutation(12)
-    seen = list(batches(tiny_images, 5, order))
-    assert [len(batch.pixels) for batch in seen] == [5, 5, 2]
-    assert (np.concatenate([batch.indices for batch in seen]) == order).all()
-    for batch in seen:
-        assert torch.equal(batch.pixels, tiny_images[batch.indices])
-        assert torch.equal(batch.labels, tiny_images.labels[torch.from_numpy(batch.indices)])
-
-
-def test_a_picture_that_fails_to_read_fails_the_loop(tiny_images):
-    with pytest.raises(IndexError, match="image 99"):
-        list(batches(tiny_images, 2, np.array([0, 1, 99])))

@@ -9,7 +9,7 @@ import torch
 import gfnet_env
 from gfnet_env.data import Batch, load_images
 from gfnet_env.training import ClassifierConfig, train_classifier
-from gfnet_env.training.classifier import _augment
+from gfnet_env.training.classifier import _locations
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def test_a_run_can_be_loaded_and_says_how_it_came_about(sets, tmp_path):
 
 def test_the_same_seed_gives_the_same_weights(sets, tmp_path):
     runs = [
-        train_classifier(config(tmp_path / name, seed=seed, flip=True), sets).state_dict()
+        train_classifier(
+            config(tmp_path / name, seed=seed, flip=True, crop_scale=(0.5, 1)), sets
+        ).state_dict()
         for name, seed in (("one", 1), ("again", 1), ("other", 2))
     ]
     assert all(torch.equal(value, runs[1][key]) for key, value in runs[0].items())
@@ -64,37 +66,26 @@ def test_training_lowers_the_loss(tmp_path):
 
 
 @pytest.fixture
-def augmented(tiny_network):
-    """Pixels that say where they were, and the locations that ``_augment`` gives with them."""
-    columns = torch.arange(64, dtype=torch.uint8).expand(200, 3, 64, 64)
+def drawn(tiny_network):
+    """Locations of patches in images whose object is at the top right."""
     boxes = torch.tensor([[2.0, 40.0, 12.0, 50.0]]).expand(200, 4)
-    images = gfnet_env.ArrayImages(columns, torch.zeros(200, dtype=torch.int64), boxes=boxes)
-    batch = Batch(np.arange(200), images[:], images.labels)
+    pixels = torch.zeros(200, 3, 64, 64, dtype=torch.uint8)
+    batch = Batch(np.arange(200), pixels, torch.zeros(200, dtype=torch.int64), boxes)
 
-    def augment(**changes):
+    def draw(**changes):
         rng = np.random.default_rng(0)
-        return _augment(batch, images, tiny_network, config(Path("run"), **changes), rng)
+        return _locations(batch, tiny_network, config(Path("run"), **changes), rng)
 
-    return augment
-
-
-def test_patches_are_mirrored_with_their_image(augmented):
-    pixels, locations = augmented(flip=True, object_share=1.0)
-    mirrored = pixels[:, 0, 0, 0] == 63
-    assert 50 < mirrored.sum() < 150
-    # The object is right of the middle, and left of it in a mirror.
-    assert (locations[:, ~mirrored, 1] > 0).all()
-    assert (locations[:, mirrored, 1] < 0).all()
-    assert (locations[..., 0] < 0).all()
+    return draw
 
 
-def test_the_wanted_share_of_patches_is_on_the_object(augmented):
-    _, locations = augmented(object_share=0.3)
+def test_the_wanted_share_of_patches_is_on_the_object(drawn):
+    locations = drawn(object_share=0.3)
     corners = (locations + 1) / 2 * 48
     centre = torch.tensor([7.0, 45.0])
     hits = ((corners <= centre) & (centre <= corners + 16)).all(dim=2).float().mean()
     assert 0.3 < hits < 0.45
-    assert torch.equal(augmented(object_share=0.3)[1], locations)
+    assert torch.equal(drawn(object_share=0.3), locations)
 
 
 def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
@@ -137,6 +128,7 @@ def test_a_loss_that_diverges_is_noticed(sets, tmp_path):
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"learning_rate": 0}, "learning_rate must be positive"),
         ({"classifier_learning_rate": -1.0}, "classifier_learning_rate must be positive"),
+        ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be two rising shares .* not \(0.5, 0.1\)"),
         ({"object_share": 1.5}, r"object_share must be in \[0, 1\]"),
     ],
 )
