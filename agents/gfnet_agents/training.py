@@ -25,7 +25,7 @@ from gfnet_env.inference import (
     EarlyExitGFNet,
     OperatingPoint,
     Record,
-    choose_operating_point,
+    assemble,
     evaluate_policy,
     operating_point,
 )
@@ -136,10 +136,9 @@ def train_policy(
     learned = learned_policy(agent).to(device)
 
     records = _compare(network, learned, sets["test"], config, console)
-    gfnet = EarlyExitGFNet(network, learned)
-    budgets = gfnet.calibrate(sets["val"])
-    gfnet.set_thresholds(choose_operating_point(budgets).thresholds)
+    gfnet = assemble(network, learned, sets["val"])
     gfnet.save(run)
+    budgets = gfnet.budgets
     shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
     tested = [
         operating_point(records["learned"], gfnet.multiply_adds, budgets[number].thresholds)

@@ -9,7 +9,6 @@ import torch
 import gfnet_env
 from gfnet_env.data import Batch, load_images
 from gfnet_env.training import ClassifierConfig, train_classifier
-from gfnet_env.training.classifier import _augment
 
 
 @pytest.fixture
@@ -65,7 +64,6 @@ def test_training_lowers_the_loss(tmp_path):
 
 @pytest.fixture
 def augmented(tiny_network):
-    """Pixels that say where they were, and the locations that ``_augment`` gives with them."""
     columns = torch.arange(64, dtype=torch.uint8).expand(200, 3, 64, 64)
     boxes = torch.tensor([[2.0, 40.0, 12.0, 50.0]]).expand(200, 4)
     images = gfnet_env.ArrayImages(columns, torch.zeros(200, dtype=torch.int64), boxes=boxes)
@@ -73,7 +71,6 @@ def augmented(tiny_network):
 
     def augment(**changes):
         rng = np.random.default_rng(0)
-        return _augment(batch, images, tiny_network, config(Path("run"), **changes), rng)
 
     return augment
 
