@@ -159,7 +159,7 @@ class Shares:
         Args:
             images: The set.
             order: All its indices, in the order of the epoch.
-            begin: Batches of the epoch that are done already.
+            begin: Batches of the epoch that are done already, fewer than all.
         """
         device, rank = self.processes.device, self.processes.rank
         shape = (self.accumulation, self.processes.count)

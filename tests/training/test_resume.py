@@ -4,26 +4,13 @@
 place of two, and at other ones with another ``GFNET_KILL_SEED``.
 """
 
-import importlib.util
 import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SCRIPT = Path(__file__).with_name("tiny_training.py")
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_training", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from gfnet_env.training import train_classifier
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +32,15 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def killed(run, read, seconds):
+def killed(tiny, run, read, seconds):
     """Begin or resume a run that is killed; what it had in its checkpoint."""
-    arguments = [SCRIPT, run, "--resume", "--kill-at", str(read), str(seconds)]
-    # The library that is tested, wherever another may be installed.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, *map(str, arguments)], check=False, env=environment)
+    code = tiny.launch(run, "--resume", "--kill-at", read, seconds)
     found = sorted(path.stem for path in (run / "checkpoints").glob("*.json"))
-    return done.returncode, found[-1] if found else None
+    return code, found[-1] if found else None
 
 
 def weights(run):
     return (run / "network.safetensors").read_bytes()
-
-
-def losses(run):
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars("train/loss")]
 
 
 @pytest.mark.parametrize("number", range(int(os.environ.get("GFNET_KILLS", "2")) // 2))
@@ -71,12 +49,12 @@ def test_a_run_killed_twice_ends_with_the_same_weights(tiny, uninterrupted, tmp_
     run = tmp_path / "run"
     for _ in range(2):
         read, seconds = rng.randint(1, 9), rng.uniform(0, 0.1)
-        code, checkpoint = killed(run, read, seconds)
+        code, checkpoint = killed(tiny, run, read, seconds)
         print(f"killed {seconds:.3f} s after read {read}: exit {code}, checkpoint {checkpoint}")
         assert code == -9
     tiny.train(run, resume=True)
     assert weights(run) == weights(uninterrupted)
-    assert losses(run) == losses(uninterrupted)
+    assert tiny.losses(run) == tiny.losses(uninterrupted)
     assert not (run / "checkpoints").exists()
     print("the same weights and losses as uninterrupted")
 
@@ -96,7 +74,7 @@ def interrupted(tiny, tmp_path):
     images._read = count
     sets = {"train": images, "val": tiny.images(count=10), "test": tiny.images(count=10)}
     with pytest.raises(KeyboardInterrupt):
-        tiny.train_classifier(tiny.config(tmp_path / "run"), sets)
+        train_classifier(tiny.config(tmp_path / "run"), sets)
     return tmp_path / "run"
 
 
@@ -107,7 +85,7 @@ def test_a_run_goes_on_within_an_epoch(tiny, uninterrupted, interrupted):
     moved = interrupted.rename(interrupted.with_name("moved"))
     tiny.train(moved, resume=True, checkpoint_minutes=10.0)
     assert weights(moved) == weights(uninterrupted)
-    assert losses(moved) == losses(uninterrupted)
+    assert tiny.losses(moved) == tiny.losses(uninterrupted)
 
 
 def test_another_configuration_is_named(tiny, interrupted):
@@ -119,7 +97,7 @@ def test_another_configuration_is_named(tiny, interrupted):
         tiny.train(interrupted)
     fewer = {name: tiny.images(count=10) for name in ("train", "val", "test")}
     with pytest.raises(ValueError, match="begun on 44 training images, not 10"):
-        tiny.train_classifier(tiny.config(interrupted, resume=True), fewer)
+        train_classifier(tiny.config(interrupted, resume=True), fewer)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(tiny, uninterrupted, interrupted):

@@ -1,6 +1,8 @@
 """A training of seconds, in a process of its own that can kill itself at any moment.
 
 python tiny_training.py RUN [--resume] [--kill-at READ SECONDS] [--set FIELD=VALUE …]
+
+Of several processes the second is the one that is killed.
 """
 
 import argparse
@@ -61,6 +63,7 @@ if __name__ == "__main__":
     parser.add_argument("--set", nargs="*", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    kill_at = arguments.kill_at if os.environ.get("RANK", "1") == "1" else None
     changes = {key: json.loads(value) for key, value in (x.split("=") for x in arguments.set)}
     changes = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
-    train(arguments.run, arguments.kill_at, resume=arguments.resume, **changes)
+    train(arguments.run, kill_at, resume=arguments.resume, **changes)
