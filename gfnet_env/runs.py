@@ -4,7 +4,7 @@ import dataclasses
 import platform
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,14 @@ def resume_run(folder: Path, config: Any, may_change: Collection[str]) -> bool:
         return False
     if not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} holds no run to resume; give another folder")
-    begun = read_json(folder / "config.json").get("config", {})
-    for field in dataclasses.fields(config):
-        given = to_json(getattr(config, field.name))
-        # Of a field that came with a later version the run had the default.
-        before = begun.get(field.name, to_json(field.default))
-        if field.name not in may_change and given != before:
+    begun = _flat(read_json(folder / "config.json").get("config", {}))
+    for name, given in _flat(to_json(dataclasses.asdict(config))).items():
+        # What came with a later version of the library cannot be known.
+        before = begun.get(name, given)
+        if name not in may_change and given != before:
             raise ValueError(
-                f"{folder} was begun with {field.name}={before!r}, not {given!r}; resume it with "
-                "what it was begun with, or give another folder"
+                f"{folder} was begun with {name}={before!r}, not {given!r}; resume it with what "
+                "it was begun with, or give another folder"
             )
     return True
 
@@ -79,6 +78,15 @@ def save_config(folder: Path, config: Any) -> None:
         folder / "config.json",
         {"config": to_json(dataclasses.asdict(config)), "provenance": provenance()},
     )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``values`` without mappings in it: what was ``a: {b: 1}`` is ``a.b: 1``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat
 
 
 def to_json(value: Any) -> Any:

@@ -57,23 +57,67 @@ _KEPT_WHEN_CONTINUED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(ImageOptions):
+class PolicySchedule:
+    """How long to learn and by which settings; what is left out is the algorithm's default."""
+
+    timesteps: int = 80_000
+    """Focus steps to learn from."""
+    epochs: int | None = None
+    """Times the training images to learn from, in place of timesteps."""
+    num_envs: int = 64
+    """Images looked at side by side."""
+    episodes_per_update: int | None = None
+    """Episodes of each of them between updates."""
+    passes: int | None = None
+    """Times that an update goes over what came since the last one."""
+    minibatches: int | None = None
+    """Steps of the optimiser that it does so in."""
+    policy_rate: float | None = None
+    """Learning rate, the same throughout."""
+    discount: float | None = None
+    """What a reward one step later counts, the paper's gamma."""
+    clip_range: float | None = None
+    """How far an update may change the probability of an action (PPO)."""
+    entropy_weight: float | None = None
+    """Weight of the entropy of the actions."""
+    deviation: float | None = None
+    """Standard deviation that actions begin with, on [-1, 1]."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("policy_rate", "clip_range", "deviation"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if self.discount is not None and not 0 <= self.discount <= 1:
+            raise ValueError(f"discount must be in [0, 1], not {self.discount}")
+        if self.entropy_weight is not None and not self.entropy_weight >= 0:
+            raise ValueError(f"entropy_weight must be at least 0, not {self.entropy_weight}")
+
+    def total_steps(self, images: int, focus_steps: int) -> int:
+        """Focus steps to learn from, on so many images and steps of each."""
+        return self.timesteps if self.epochs is None else self.epochs * images * focus_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(PolicySchedule, ImageOptions):
     """What to learn, on what, and how."""
 
     run: Path | None = None
     """Folder for the assembled network and its results; by default runs/policy-DATE-TIME."""
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
-    timesteps: int = 80_000
-    """Focus steps to learn from."""
     algorithm: str = "ppo"
     """What learns."""
     sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
     exit_confidence: float | None = None
     """End training episodes at this confidence; by default they go on to the last step."""
-    num_envs: int = 64
-    """Images looked at side by side."""
     oracle_images: int = 500
     """Test images that the oracle, dear as it is, is run on; 0 leaves it out."""
     continue_from: Path | None = None
@@ -86,8 +130,7 @@ class PolicyConfig(ImageOptions):
     """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise ValueError(f"timesteps must be at least 1, not {self.timesteps}")
+        super().__post_init__()
         if self.oracle_images < 0:
             raise ValueError(f"oracle_images must be at least 0, not {self.oracle_images}")
 
@@ -130,8 +173,9 @@ def train_policy(
     )
     save_config(run, config)
     agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-    with ProgressBar(config.timesteps) as progress:
-        agent.learn(config.timesteps, callback=progress)
+    timesteps = config.total_steps(len(sets["train"]), network.focus_steps)
+    with ProgressBar(timesteps) as progress:
+        agent.learn(timesteps, callback=progress)
     write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
     learned = learned_policy(agent).to(device)
 
@@ -181,7 +225,24 @@ def _build(
         seed=config.seed,
         device=network.device,
         parameters=config.continue_from / _AGENT_FILE if config.continue_from else None,
+        deviation=config.deviation,
+        minibatches=config.minibatches,
+        **_settings(config, network.focus_steps),
     )
+
+
+def _settings(config: PolicySchedule, focus_steps: int) -> dict[str, Any]:
+    """Arguments of the algorithm's constructor for what the schedule says."""
+    settings: dict[str, Any] = {
+        "n_epochs": config.passes,
+        "learning_rate": config.policy_rate,
+        "gamma": config.discount,
+        "clip_range": config.clip_range,
+        "ent_coef": config.entropy_weight,
+    }
+    if config.episodes_per_update is not None:
+        settings["n_steps"] = config.episodes_per_update * focus_steps
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _as_begun(config: PolicyConfig) -> PolicyConfig:

@@ -40,13 +40,16 @@ class ClassifierSchedule(Schedule):
     freeze_global_encoder: bool = False
     """Whether the encoder of glances keeps its weights, its own head's too."""
 
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        if not self.encoder_loss >= 0:
+            raise ValueError(f"encoder_loss must be at least 0, not {self.encoder_loss}")
+
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig(ClassifierSchedule, TrainingConfig):
-    """What to train, on what, and how."""
+class NetworkOptions:
+    """How the network is built, and what it is shown at first."""
 
-    policy: Path | None = None
-    """Stage 3: run folder of train_policy, whose network is trained on its policy's patches."""
     patch_size: int = 32
     """P, side of the glance and of the patches, in pixels."""
     focus_steps: int = 3
@@ -57,16 +60,26 @@ class ClassifierConfig(ClassifierSchedule, TrainingConfig):
     """Share of the random patches put on the object, where the images know its place."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.encoder_loss >= 0:
-            raise ValueError(f"encoder_loss must be at least 0, not {self.encoder_loss}")
         if not 0 <= self.object_share <= 1:
             raise ValueError(f"object_share must be in [0, 1], not {self.object_share}")
-        if self.policy is not None and self.weights is not None:
-            raise ValueError(
-                "stage 3 begins with the weights of the policy's run; leave out weights"
-            )
-        if self.policy is not None and self.object_share > 0:
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(ClassifierSchedule, NetworkOptions, TrainingConfig):
+    """What to train, on what, and how."""
+
+    policy: Path | None = None
+    """Stage 3: run folder of train_policy, whose network is trained on its policy's patches."""
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        NetworkOptions.__post_init__(self)
+        ClassifierSchedule.__post_init__(self)
+        if self.policy is None:
+            return
+        if self.weights is not None:
+            raise ValueError("stage 3 goes on with the weights of its policy; leave out weights")
+        if self.object_share > 0:
             raise ValueError("stage 3 has the policy's patches; leave out object_share")
 
 

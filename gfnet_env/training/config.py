@@ -58,8 +58,8 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Schedule):
-    """What to train, on what, and how."""
+class RunOptions:
+    """What to train, on what, in which way on which machine; all but the schedule."""
 
     run: Path
     """Folder for what is trained and its results; shared, where several machines train."""
@@ -95,7 +95,6 @@ class TrainingConfig(Schedule):
     """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ValueError(f"unknown precision {self.precision!r}; known: {known}")
@@ -109,6 +108,15 @@ class TrainingConfig(Schedule):
             raise ValueError(
                 f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Schedule, RunOptions):
+    """What to train, on what, and how."""
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        RunOptions.__post_init__(self)
 
 
 def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
