@@ -68,8 +68,8 @@ def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
     assert environment_steps["environment_steps"] == 48 * 2
     assert "stage3" in capsys.readouterr().out
 
+    longer = ClassifierSchedule(epochs=2, batch_size=16, learning_rate=1e-4)
     with pytest.raises(ValueError, match=r"begun with stage3.epochs=1, not 2"):
-        longer = ClassifierSchedule(epochs=2, batch_size=16, learning_rate=1e-4)
         train_gfnet(config(run, resume=True, stage3=longer), sets)
     with pytest.raises(FileExistsError, match="already exists"):
         train_gfnet(config(run), sets)
