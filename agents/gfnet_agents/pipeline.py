@@ -81,7 +81,9 @@ def train_gfnet(
     console = Console()
     if not (config.resume and resume_run(config.run, config, MAY_CHANGE | {"stages"})):
         create_run(config.run, overwrite=config.overwrite or config.resume)
-        (config.run / _RESULTS).unlink(missing_ok=True)
+        # What a run that is written over has left could be taken for this one's.
+        for name in ("", "stage1", "stage2", "stage3"):
+            (config.run / name / _RESULTS).unlink(missing_ok=True)
         save_config(config.run, config)
     stages: dict[str, Callable[[], object]] = {
         "stage1": lambda: train_classifier(_stage1(config), image_sets),

@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.data import ImageSet
@@ -23,7 +22,7 @@ from gfnet_env.runs import create_run, resume_run, save_config
 from gfnet_env.training.augmentation import Mirrored
 from gfnet_env.training.checkpoint import Checkpoints
 from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
-from gfnet_env.training.optimisation import build_average, build_optimiser, build_rates
+from gfnet_env.training.optimisation import averaged, build_average, build_optimiser, build_rates
 from gfnet_env.training.processes import Part, Processes, Shares
 
 _RESULTS = "results.json"
@@ -117,93 +116,24 @@ def fit(
         ValueError: The loss is no longer finite, or the checkpoint to go on from is damaged or of
             other images.
     """
-    processes = shares.processes
-    total = config.epochs * shares.steps
-    for module in task.frozen:
-        module.requires_grad_(requires_grad=False)
-    objective = processes.wrap(task.objective)
-    optimiser = build_optimiser(task.encoders, task.classifiers, config)
-    average = build_average(task.model, config.average_decay)
-    checkpoints = Checkpoints(folder / "checkpoints")
-
-    step = 0
-    saved = checkpoints.load(processes.device) if config.resume else None
-    if saved is not None:
-        if saved["images"] != len(images):
-            raise ValueError(
-                f"{config.run} was begun on {saved['images']} training images, not {len(images)}; "
-                "resume it with those, or give another folder"
-            )
-        task.model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        if average is not None:
-            average.load_state_dict(saved["average"])
-        step = saved["step"]
-    del saved
-    rates = build_rates(optimiser, config, total, step)
-    # None may write the next checkpoint while another still reads this one.
-    processes.wait()
-
-    def save_checkpoint() -> None:
-        if processes.is_main:
-            state: dict[str, Any] = {
-                "step": step,
-                "images": len(images),
-                "model": task.model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "average": average.state_dict() if average is not None else None,
-            }
-            checkpoints.save(step, state)
-
-    bar = progress.add_task(task.title, total=total, completed=step)
-    with _board(folder, step, processes) as board:
-        saved_at = time.monotonic()
-        for epoch in range(step // shares.steps, config.epochs):
-            _train_mode(task)
-            seen = Mirrored(images, config.seed, epoch) if config.flip else images
-            order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
-            _seed(config, step, processes)
-            loss = torch.zeros((), device=processes.device)
-            for part in shares.parts(seen, order, begin=step % shares.steps):
-                loss += _backward(objective, part, seen, epoch, config, processes)
-                if not part.is_last:
-                    continue
-                mean = processes.total(loss).item()
-                if not np.isfinite(mean):
-                    raise ValueError(
-                        f"the loss is {mean} after {step} steps; lower the learning_rate"
-                    )
-                if config.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-                rates.step()
-                if average is not None:
-                    average.update_parameters(task.model)
-                step += 1
-                loss = torch.zeros_like(loss)
-                _seed(config, step, processes)
+    training = _Training(task, images, config, shares, Checkpoints(folder / "checkpoints"))
+    if config.resume:
+        training.restore()
+    bar = progress.add_task(task.title, total=training.total, completed=training.step)
+    with _board(folder, training.step, shares.processes) as board:
+        for epoch in range(training.step // shares.steps, config.epochs):
+            for loss in training.epoch(epoch):
                 progress.advance(bar)
                 if board is not None:
-                    board.add_scalar("train/loss", mean, step)
-                # At the end of an epoch it is validated first.
-                due = time.monotonic() - saved_at >= 60 * config.checkpoint_minutes
-                if due and step % shares.steps:
-                    save_checkpoint()
-                    saved_at = time.monotonic()
-            task.model.eval()
-            with _averaged(task.model, average):
-                accuracies = _validate(task, processes)
+                    board.add_scalar("train/loss", loss, training.step)
+            accuracies = training.validate()
             if board is not None:
                 for name, value in accuracies.items():
-                    board.add_scalar(f"val/accuracy_{name}", value, step)
-            listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
-            progress.console.print(f"{task.title}, epoch {epoch + 1}: accuracy {listed}")
-            save_checkpoint()
-            saved_at = time.monotonic()
-    task.model.eval()
-    if average is not None:
-        task.model.load_state_dict(average.module.state_dict())
+                    board.add_scalar(f"val/accuracy_{name}", value, training.step)
+                listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
+                progress.console.print(f"{task.title}, epoch {epoch + 1}: accuracy {listed}")
+            training.save()
+    training.finish()
 
 
 def show_progress(processes: Processes) -> Progress:
@@ -211,64 +141,141 @@ def show_progress(processes: Processes) -> Progress:
     return Progress(disable=not processes.is_main)
 
 
-def _train_mode(task: Task) -> None:
-    task.model.train()
-    for module in task.frozen:
-        module.eval()
+class _Training:
+    """A training under way.
 
+    Attributes:
+        step: Steps of the optimiser taken.
+        total: Steps that it will take.
+    """
 
-def _seed(config: TrainingConfig, step: int, processes: Processes) -> None:
-    """Seed what layers draw, dropout for one, in a step."""
-    sequence = np.random.SeedSequence([config.seed, step, processes.rank])
-    torch.manual_seed(int(sequence.generate_state(1)[0]))
+    def __init__(
+        self,
+        task: Task,
+        images: ImageSet,
+        config: TrainingConfig,
+        shares: Shares,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.step, self.total = 0, config.epochs * shares.steps
+        self._task, self._images, self._config = task, images, config
+        self._shares, self._processes = shares, shares.processes
+        for module in task.frozen:
+            module.requires_grad_(requires_grad=False)
+        self._objective = self._processes.wrap(task.objective)
+        self._optimiser = build_optimiser(task.encoders, task.classifiers, config)
+        self._rates = build_rates(self._optimiser, config, self.total, self.step)
+        self._average = build_average(task.model, config.average_decay)
+        self._checkpoints = checkpoints
+        self._saved_at = time.monotonic()
 
+    def restore(self) -> None:
+        """Go on from the latest checkpoint, where there is one."""
+        state = self._checkpoints.load(self._processes.device)
+        if state is not None:
+            if state["images"] != len(self._images):
+                raise ValueError(
+                    f"{self._config.run} was begun on {state['images']} training images, not "
+                    f"{len(self._images)}; resume it with those, or give another folder"
+                )
+            self._task.model.load_state_dict(state["model"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
+            self.step = state["step"]
+            self._rates = build_rates(self._optimiser, self._config, self.total, self.step)
+        # None may write the next checkpoint while another still reads this one.
+        self._processes.wait()
 
-def _backward(
-    objective: nn.Module,
-    part: Part,
-    images: ImageSet,
-    epoch: int,
-    config: TrainingConfig,
-    processes: Processes,
-) -> torch.Tensor:
-    """Add a part's share to the gradients; its share of the loss of the batch, a scalar."""
-    with contextlib.ExitStack() as stack:
-        # Gradients are exchanged once a batch.
-        if not part.is_last and isinstance(objective, DistributedDataParallel):
-            stack.enter_context(objective.no_sync())
-        with torch.autocast(
-            processes.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            losses = objective(part.batch, images, epoch)
-        loss = losses[: part.counted].sum() / part.total
-        # Gradients are averaged over the processes, of which each has but its share of the sum.
-        (processes.count * loss).backward()
-    return loss.detach()
+    def save(self) -> None:
+        """Write a checkpoint: all that the next step depends on but for the configuration."""
+        if self._processes.is_main:
+            state: dict[str, Any] = {
+                "step": self.step,
+                "images": len(self._images),
+                "model": self._task.model.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "average": self._average.state_dict() if self._average is not None else None,
+            }
+            self._checkpoints.save(self.step, state)
+        self._saved_at = time.monotonic()
 
+    def epoch(self, epoch: int) -> Iterator[float]:
+        """Take what is left of an epoch's steps; the loss of each."""
+        config, task = self._config, self._task
+        task.model.train()
+        for module in task.frozen:
+            module.eval()
+        seen = Mirrored(self._images, config.seed, epoch) if config.flip else self._images
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(seen))
+        loss = torch.zeros((), device=self._processes.device)
+        self._seed()
+        for part in self._shares.parts(seen, order, begin=self.step % self._shares.steps):
+            loss += self._backward(part, seen, epoch)
+            if not part.is_last:
+                continue
+            mean = self._processes.total(loss).item()
+            if not np.isfinite(mean):
+                raise ValueError(
+                    f"the loss is {mean} after {self.step} steps; lower the learning_rate"
+                )
+            self._update()
+            yield mean
+            # After the last step of an epoch comes validation, and then a checkpoint.
+            due = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
+            if due and self.step % self._shares.steps:
+                self.save()
+            loss.zero_()
+            self._seed()
 
-def _validate(task: Task, processes: Processes) -> dict[str, float]:
-    """Accuracies on the validation split, of which every process takes its share."""
-    share = np.arange(processes.rank, task.validation_images, processes.count)
-    # One that has none looks at an image that is not counted.
-    correct = task.validate(share if len(share) else np.zeros(1, dtype=np.int64))
-    counts = [int(right[: len(share)].sum()) for right in correct.values()]
-    totals = processes.total(torch.tensor(counts, device=processes.device))
-    accuracies = (totals / task.validation_images).tolist()
-    return dict(zip(correct, accuracies, strict=True))
+    def validate(self) -> dict[str, float]:
+        """Accuracies on the validation split, of which every process takes its share."""
+        task, processes = self._task, self._processes
+        task.model.eval()
+        share = np.arange(processes.rank, task.validation_images, processes.count)
+        with averaged(task.model, self._average):
+            # One that has none looks at an image that is not counted.
+            correct = task.validate(share if len(share) else np.zeros(1, dtype=np.int64))
+        counts = [int(right[: len(share)].sum()) for right in correct.values()]
+        totals = processes.total(torch.tensor(counts, device=processes.device))
+        accuracies = (totals / task.validation_images).tolist()
+        return dict(zip(correct, accuracies, strict=True))
 
+    def finish(self) -> None:
+        """Leave the model in evaluation mode, with its average weights where they are kept."""
+        self._task.model.eval()
+        if self._average is not None:
+            self._task.model.load_state_dict(self._average.module.state_dict())
 
-@contextlib.contextmanager
-def _averaged(model: nn.Module, average: AveragedModel | None) -> Iterator[None]:
-    """Give a model its average weights for a while."""
-    if average is None:
-        yield
-        return
-    own = {key: value.clone() for key, value in model.state_dict().items()}
-    model.load_state_dict(average.module.state_dict())
-    try:
-        yield
-    finally:
-        model.load_state_dict(own)
+    def _seed(self) -> None:
+        """Seed what layers draw in a step, dropout for one."""
+        key = [self._config.seed, self.step, self._processes.rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def _backward(self, part: Part, images: ImageSet, epoch: int) -> Tensor:
+        """Add a part's share to the gradients; its share of the loss of the batch, a scalar."""
+        device, bfloat16 = self._processes.device.type, self._config.precision == "bfloat16"
+        with contextlib.ExitStack() as stack:
+            # Gradients are exchanged once a batch.
+            if not part.is_last and isinstance(self._objective, DistributedDataParallel):
+                stack.enter_context(self._objective.no_sync())
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                losses = self._objective(part.batch, images, epoch)
+            loss: Tensor = losses[: part.counted].sum() / part.total
+            # Gradients are averaged over the processes, of which each has but a share of the sum.
+            (self._processes.count * loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _update(self) -> None:
+        """One step of the optimiser and of all that follows it."""
+        if self._config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._task.model.parameters(), self._config.clip_norm)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._rates.step()
+        if self._average is not None:
+            self._average.update_parameters(self._task.model)
+        self.step += 1
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """What moves the weights: optimiser, rates, moving average, and what is kept from moving."""
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -57,6 +58,20 @@ def build_average(model: nn.Module, decay: float | None) -> AveragedModel | None
         return None
     mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+
+
+@contextlib.contextmanager
+def averaged(model: nn.Module, average: AveragedModel | None) -> Iterator[None]:
+    """Give a model its average weights, where they are kept, for a while."""
+    if average is None:
+        yield
+        return
+    own = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(average.module.state_dict())
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def _warmup_and_cosine(step: int, total: int, share: float) -> float:
