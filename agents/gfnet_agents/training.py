@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from gfnet_agents.algorithms import build_agent, learned_policy
+from gfnet_agents.checkpoint import AgentCheckpoints
 from gfnet_agents.progress import ProgressBar
 from gfnet_agents.vec_env import StableBaselinesVecEnv
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
@@ -40,9 +41,13 @@ from gfnet_env.policies import (
     TargetPolicy,
 )
 from gfnet_env.pretrained import packaged_network
-from gfnet_env.runs import create_run, resolve_device, save_config
+from gfnet_env.runs import create_run, resolve_device, resume_run, save_config
+from gfnet_env.training.checkpoint import Checkpoints
+from gfnet_env.training.config import MAY_CHANGE
 
 _AGENT_FILE = "agent.zip"
+# What changes nothing that is learned.
+_MAY_CHANGE = MAY_CHANGE | {"oracle_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.
@@ -126,11 +131,21 @@ class PolicyConfig(PolicySchedule, ImageOptions):
     """Of the agent and of the order of images."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints."""
+    resume: bool = False
+    """Whether to go on from the last checkpoint of the run, where it has one."""
     overwrite: bool = False
     """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.checkpoint_minutes >= 0:
+            raise ValueError(
+                f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
+            )
+        if self.resume and self.run is None:
+            raise ValueError("give the run to resume")
         if self.oracle_images < 0:
             raise ValueError(f"oracle_images must be at least 0, not {self.oracle_images}")
 
@@ -166,16 +181,29 @@ def train_policy(
     sets = image_sets or {split: config.open(network, split) for split in ("train", "val", "test")}
     for images in sets.values():
         check_fit(network, images)
+    run = config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S")
+    going_on = config.resume and resume_run(run, config, _MAY_CHANGE)
+    if going_on and (run / "results.json").is_file():
+        console.print(f"{run} is complete; there is nothing to resume")
+        return EarlyExitGFNet.load(run).to(device)
     agent = _build(config, network, sets["train"])
-    run = create_run(
-        config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S"),
-        overwrite=config.overwrite,
-    )
-    save_config(run, config)
+    checkpoints = Checkpoints(run / "checkpoints")
+    saving = AgentCheckpoints(checkpoints, config.checkpoint_minutes)
+    if not going_on:
+        create_run(run, overwrite=config.overwrite or config.resume)
+        # What a run that is written over has left could be taken for this one's.
+        (run / "results.json").unlink(missing_ok=True)
+        checkpoints.clear()
+        save_config(run, config)
+    restored = going_on and saving.restore(agent)
     agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
     timesteps = config.total_steps(len(sets["train"]), network.focus_steps)
     with ProgressBar(timesteps) as progress:
-        agent.learn(timesteps, callback=progress)
+        agent.learn(
+            timesteps - agent.num_timesteps if restored else timesteps,
+            callback=[progress, saving],
+            reset_num_timesteps=not restored,
+        )
     write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
     learned = learned_policy(agent).to(device)
 
@@ -198,10 +226,12 @@ def train_policy(
         "policies": {name: _summary(record) for name, record in records.items()},
         "early_exit": [_early_exit(point) for point in tested],
     }
-    write_json(run / "results.json", results)
     plot_accuracy(results, run / "accuracy.png")
     drawn = np.arange(min(_SHEET_IMAGES, len(sets["test"])))
     draw_sheet(gfnet, sets["test"], drawn, run / "patches.png")
+    # Last, since it says that the run is complete.
+    write_json(run / "results.json", results)
+    checkpoints.clear()
     print_results(results, console)
     console.print(f"{run} holds the assembled network, results.json, accuracy.png and patches.png")
     return gfnet

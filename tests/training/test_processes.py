@@ -60,8 +60,8 @@ def test_a_batch_that_cannot_be_shared_evenly():
 def test_two_processes_lose_what_one_does_and_a_killed_one_ends_the_job(tiny, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     tiny.train(alone, frozen=BATCH_NORM)
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2)
-    launcher = (*launcher, "--num_machines", 1, "--main_process_port", 0, "--mixed_precision", "no")
+    # accelerate's launcher is this one where there are GPUs.
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
     kill = ("--kill-at", 12, 0)
     changes = ("--set", f"frozen={json.dumps(BATCH_NORM)}")
     assert tiny.launch(shared, *kill, *changes, launcher=launcher) != 0
