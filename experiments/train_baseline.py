@@ -5,9 +5,8 @@ python experiments/train_baseline.py --images folder:PATH --encoder tf_efficient
     --weights pretrained --resolutions 96 128 160 224 --run runs/photos-static
 """
 
-import tyro
-
+from gfnet_agents import parse_config
 from gfnet_env.training import BaselineConfig, train_baselines
 
 if __name__ == "__main__":
-    train_baselines(tyro.cli(BaselineConfig, description=__doc__))
+    train_baselines(parse_config(BaselineConfig, __doc__))

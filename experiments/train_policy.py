@@ -4,9 +4,7 @@ python experiments/train_policy.py
 python experiments/train_policy.py --network runs/classifier --run runs/policy
 """
 
-import tyro
-
-from gfnet_agents import PolicyConfig, train_policy
+from gfnet_agents import PolicyConfig, parse_config, train_policy
 
 if __name__ == "__main__":
-    train_policy(tyro.cli(PolicyConfig, description=__doc__))
+    train_policy(parse_config(PolicyConfig, __doc__))

@@ -50,7 +50,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
-    write_atomically(path, lambda temporary: _write_durably(temporary, text.encode()))
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file."""
+    write_atomically(path, lambda temporary: _write_durably(temporary, content))
 
 
 def _write_durably(path: Path, content: bytes) -> None:
@@ -87,9 +92,7 @@ def save_module(folder: Path, name: str, module: nn.Module, config: Mapping[str,
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     content = safetensors.torch.save(tensors)
-    write_atomically(
-        folder / f"{name}.safetensors", lambda temporary: _write_durably(temporary, content)
-    )
+    write_bytes(folder / f"{name}.safetensors", content)
     digest = hashlib.sha256(content).hexdigest()
     write_json(folder / f"{name}.json", {**config, _DIGEST: digest})
 

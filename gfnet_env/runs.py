@@ -4,17 +4,18 @@ import dataclasses
 import platform
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gfnet_env.files import write_json
+from gfnet_env.files import read_json, write_json
 
 _PACKAGES = (
     *("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy"),
-    *("scipy", "pillow", "onnxruntime"),
+    *("accelerate", "scipy", "pillow", "onnxruntime"),
 )
 
 
@@ -37,12 +38,55 @@ def create_run(folder: Path, *, overwrite: bool = False) -> Path:
     return folder
 
 
+def resume_run(folder: Path, config: Any, may_change: Collection[str]) -> bool:
+    """Check that a run folder was begun with a configuration, so that it can go on.
+
+    Args:
+        folder: Of the run.
+        config: A dataclass, see ``save_config``.
+        may_change: Its fields that may differ.
+
+    Returns:
+        Whether anything was begun; False where the folder is missing or empty.
+
+    Raises:
+        FileExistsError: The folder holds something that is no run.
+        ValueError: The run was begun with other values.
+    """
+    # A kill while the first file is written leaves a hidden one.
+    if not folder.exists() or (
+        folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
+    ):
+        return False
+    if not (folder / "config.json").is_file():
+        raise FileExistsError(f"{folder} holds no run to resume; give another folder")
+    begun = _flat(read_json(folder / "config.json").get("config", {}))
+    for name, given in _flat(to_json(dataclasses.asdict(config))).items():
+        # What came with a later version of the library cannot be known.
+        before = begun.get(name, given)
+        if name not in may_change and given != before:
+            raise ValueError(
+                f"{folder} was begun with {name}={before!r}, not {given!r}; resume it with what "
+                "it was begun with, or give another folder"
+            )
+    return True
+
+
 def save_config(folder: Path, config: Any) -> None:
     """Write ``config.json``: a stage's configuration (a dataclass) and where it ran."""
     write_json(
         folder / "config.json",
         {"config": to_json(dataclasses.asdict(config)), "provenance": provenance()},
     )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``values`` without mappings in it: what was ``a: {b: 1}`` is ``a.b: 1``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat
 
 
 def to_json(value: Any) -> Any:

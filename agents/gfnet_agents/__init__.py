@@ -1,4 +1,4 @@
-"""What learns a policy: algorithms, the adapter to stable-baselines3, and stage 2 itself."""
+"""What learns a policy, stage 2 itself, and all stages one after the other with their recipes."""
 
 from gfnet_agents.algorithms import (
     ALGORITHMS,
@@ -7,16 +7,25 @@ from gfnet_agents.algorithms import (
     build_agent,
     learned_policy,
 )
-from gfnet_agents.training import PolicyConfig, train_policy
+from gfnet_agents.pipeline import PipelineConfig, train_gfnet
+from gfnet_agents.recipes import RECIPES, Recipe, find_recipe, parse_config
+from gfnet_agents.training import PolicyConfig, PolicySchedule, train_policy
 from gfnet_agents.vec_env import StableBaselinesVecEnv
 
 __all__ = [
     "ALGORITHMS",
+    "RECIPES",
     "Algorithm",
     "ObservationExtractor",
+    "PipelineConfig",
     "PolicyConfig",
+    "PolicySchedule",
+    "Recipe",
     "StableBaselinesVecEnv",
     "build_agent",
+    "find_recipe",
     "learned_policy",
+    "parse_config",
+    "train_gfnet",
     "train_policy",
 ]

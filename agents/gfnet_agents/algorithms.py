@@ -1,5 +1,6 @@
 """The algorithms that can learn a policy, and the shape of what they learn."""
 
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ def build_agent(
     seed: int,
     device: str | torch.device = "cpu",
     parameters: Path | None = None,
+    deviation: float | None = None,
+    minibatches: int | None = None,
     **overrides: Any,
 ) -> OnPolicyAlgorithm:
     """Build an agent.
@@ -98,6 +101,9 @@ def build_agent(
         device: Where it learns.
         parameters: A saved agent to go on from: its weights and optimiser are read, the pickled
             part of the file is not.
+        deviation: Standard deviation that actions begin with, in place of the default.
+        minibatches: Steps of the optimiser in which an update goes once over what is new, in place
+            of the default.
         overrides: Arguments of the algorithm's constructor in place of the defaults.
 
     Raises:
@@ -107,6 +113,17 @@ def build_agent(
         raise ValueError(f"unknown algorithm {name!r}; known: {', '.join(ALGORITHMS)}")
     algorithm = ALGORITHMS[name]
     settings = algorithm.defaults(env.num_envs) | overrides
+    if deviation is not None:
+        begin = {"log_std_init": math.log(deviation)}
+        settings["policy_kwargs"] = settings["policy_kwargs"] | begin
+    if minibatches is not None:
+        new = env.num_envs * settings["n_steps"]
+        if new % minibatches:
+            raise ValueError(
+                f"{new} steps between updates cannot be gone over in {minibatches} equal parts; "
+                "choose other minibatches"
+            )
+        settings["batch_size"] = new // minibatches
     agent = algorithm.algorithm_class("MultiInputPolicy", env, seed=seed, device=device, **settings)
     if parameters is not None:
         try:

@@ -35,12 +35,11 @@ class ProgressBar(BaseCallback):
         self._progress.stop()
 
     def _on_training_start(self) -> None:
-        self._first = self.num_timesteps
         self._task = self._progress.add_task("", total=self._timesteps, value=0.0)
 
     def _on_step(self) -> bool:
         episodes = self.model.ep_info_buffer
         value = sum(episode["r"] for episode in episodes) / len(episodes) if episodes else 0.0
-        taken = min(self.num_timesteps - self._first, self._timesteps)
+        taken = min(self.num_timesteps, self._timesteps)
         self._progress.update(self._task, completed=taken, value=value)
         return True

@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from gfnet_agents.algorithms import build_agent, learned_policy
+from gfnet_agents.checkpoint import AgentCheckpoints
 from gfnet_agents.progress import ProgressBar
 from gfnet_agents.vec_env import StableBaselinesVecEnv
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
@@ -25,7 +26,7 @@ from gfnet_env.inference import (
     EarlyExitGFNet,
     OperatingPoint,
     Record,
-    choose_operating_point,
+    assemble,
     evaluate_policy,
     operating_point,
 )
@@ -40,9 +41,13 @@ from gfnet_env.policies import (
     TargetPolicy,
 )
 from gfnet_env.pretrained import packaged_network
-from gfnet_env.runs import create_run, resolve_device, save_config
+from gfnet_env.runs import create_run, resolve_device, resume_run, save_config
+from gfnet_env.training.checkpoint import Checkpoints
+from gfnet_env.training.config import MAY_CHANGE
 
 _AGENT_FILE = "agent.zip"
+# What changes nothing that is learned.
+_MAY_CHANGE = MAY_CHANGE | {"oracle_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.
@@ -58,23 +63,67 @@ _KEPT_WHEN_CONTINUED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(ImageOptions):
+class PolicySchedule:
+    """How long to learn and by which settings; what is left out is the algorithm's default."""
+
+    timesteps: int = 80_000
+    """Focus steps to learn from."""
+    epochs: int | None = None
+    """Times the training images to learn from, in place of timesteps."""
+    num_envs: int = 64
+    """Images looked at side by side."""
+    episodes_per_update: int | None = None
+    """Episodes of each of them between updates."""
+    passes: int | None = None
+    """Times that an update goes over what came since the last one."""
+    minibatches: int | None = None
+    """Steps of the optimiser that it does so in."""
+    policy_rate: float | None = None
+    """Learning rate, the same throughout."""
+    discount: float | None = None
+    """What a reward one step later counts, the paper's gamma."""
+    clip_range: float | None = None
+    """How far an update may change the probability of an action (PPO)."""
+    entropy_weight: float | None = None
+    """Weight of the entropy of the actions."""
+    deviation: float | None = None
+    """Standard deviation that actions begin with, on [-1, 1]."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("policy_rate", "clip_range", "deviation"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if self.discount is not None and not 0 <= self.discount <= 1:
+            raise ValueError(f"discount must be in [0, 1], not {self.discount}")
+        if self.entropy_weight is not None and not self.entropy_weight >= 0:
+            raise ValueError(f"entropy_weight must be at least 0, not {self.entropy_weight}")
+
+    def total_steps(self, images: int, focus_steps: int) -> int:
+        """Focus steps to learn from, on so many images and steps of each."""
+        return self.timesteps if self.epochs is None else self.epochs * images * focus_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(PolicySchedule, ImageOptions):
     """What to learn, on what, and how."""
 
     run: Path | None = None
     """Folder for the assembled network and its results; by default runs/policy-DATE-TIME."""
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
-    timesteps: int = 80_000
-    """Focus steps to learn from."""
     algorithm: str = "ppo"
     """What learns."""
     sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
     exit_confidence: float | None = None
     """End training episodes at this confidence; by default they go on to the last step."""
-    num_envs: int = 64
-    """Images looked at side by side."""
     oracle_images: int = 500
     """Test images that the oracle, dear as it is, is run on; 0 leaves it out."""
     continue_from: Path | None = None
@@ -83,12 +132,21 @@ class PolicyConfig(ImageOptions):
     """Of the agent and of the order of images."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints."""
+    resume: bool = False
+    """Whether to go on from the last checkpoint of the run, where it has one."""
     overwrite: bool = False
     """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise ValueError(f"timesteps must be at least 1, not {self.timesteps}")
+        super().__post_init__()
+        if not self.checkpoint_minutes >= 0:
+            raise ValueError(
+                f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
+            )
+        if self.resume and self.run is None:
+            raise ValueError("give the run to resume")
         if self.oracle_images < 0:
             raise ValueError(f"oracle_images must be at least 0, not {self.oracle_images}")
 
@@ -124,23 +182,36 @@ def train_policy(
     sets = image_sets or {split: config.open(network, split) for split in ("train", "val", "test")}
     for images in sets.values():
         check_fit(network, images)
+    run = config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S")
+    going_on = config.resume and resume_run(run, config, _MAY_CHANGE)
+    if going_on and (run / "results.json").is_file():
+        console.print(f"{run} is complete; there is nothing to resume")
+        return EarlyExitGFNet.load(run).to(device)
     agent = _build(config, network, sets["train"])
-    run = create_run(
-        config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S"),
-        overwrite=config.overwrite,
-    )
-    save_config(run, config)
+    checkpoints = Checkpoints(run / "checkpoints")
+    saving = AgentCheckpoints(checkpoints, config.checkpoint_minutes)
+    if not going_on:
+        create_run(run, overwrite=config.overwrite or config.resume)
+        # What a run that is written over has left could be taken for this one's.
+        (run / "results.json").unlink(missing_ok=True)
+        checkpoints.clear()
+        save_config(run, config)
+    restored = going_on and saving.restore(agent)
     agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-    with ProgressBar(config.timesteps) as progress:
-        agent.learn(config.timesteps, callback=progress)
+    timesteps = config.total_steps(len(sets["train"]), network.focus_steps)
+    with ProgressBar(timesteps) as progress:
+        agent.learn(
+            timesteps - agent.num_timesteps if restored else timesteps,
+            callback=[progress, saving],
+            reset_num_timesteps=not restored,
+        )
     write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
     learned = learned_policy(agent).to(device)
 
     records = _compare(network, learned, sets["test"], config, console)
-    gfnet = EarlyExitGFNet(network, learned)
-    budgets = gfnet.calibrate(sets["val"])
-    gfnet.set_thresholds(choose_operating_point(budgets).thresholds)
+    gfnet = assemble(network, learned, sets["val"])
     gfnet.save(run)
+    budgets = gfnet.budgets
     shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
     tested = [
         operating_point(records["learned"], gfnet.multiply_adds, budgets[number].thresholds)
@@ -156,10 +227,12 @@ def train_policy(
         "policies": {name: _summary(record) for name, record in records.items()},
         "early_exit": [_early_exit(point) for point in tested],
     }
-    write_json(run / "results.json", results)
     plot_accuracy(results, run / "accuracy.png")
     drawn = np.arange(min(_SHEET_IMAGES, len(sets["test"])))
     draw_sheet(gfnet, sets["test"], drawn, run / "patches.png")
+    # Last, since it says that the run is complete.
+    write_json(run / "results.json", results)
+    checkpoints.clear()
     print_results(results, console)
     console.print(f"{run} holds the assembled network, results.json, accuracy.png and patches.png")
     return gfnet
@@ -183,7 +256,24 @@ def _build(
         seed=config.seed,
         device=network.device,
         parameters=config.continue_from / _AGENT_FILE if config.continue_from else None,
+        deviation=config.deviation,
+        minibatches=config.minibatches,
+        **_settings(config, network.focus_steps),
     )
+
+
+def _settings(config: PolicySchedule, focus_steps: int) -> dict[str, Any]:
+    """Arguments of the algorithm's constructor for what the schedule says."""
+    settings: dict[str, Any] = {
+        "n_epochs": config.passes,
+        "learning_rate": config.policy_rate,
+        "gamma": config.discount,
+        "clip_range": config.clip_range,
+        "ent_coef": config.entropy_weight,
+    }
+    if config.episodes_per_update is not None:
+        settings["n_steps"] = config.episodes_per_update * focus_steps
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _as_begun(config: PolicyConfig) -> PolicyConfig:

@@ -1,11 +1,12 @@
 """From a gymnasium vector environment to one of stable-baselines3."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -72,6 +73,21 @@ class StableBaselinesVecEnv(VecEnv):
         self._returns[dones] = 0
         self._lengths[dones] = 0
         return observations, rewards.astype(np.float32), dones, reports
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all that is to come depends on, see ``GlanceFocusVectorEnv.state_dict``."""
+        return {
+            "env": self.env.state_dict(),
+            "returns": torch.from_numpy(self._returns.copy()),
+            "lengths": torch.from_numpy(self._lengths.copy()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> VecEnvObs:
+        """Go on where ``state_dict`` was called; what all sub-environments show there."""
+        self.env.load_state_dict(state["env"])
+        self._returns = state["returns"].numpy().copy()
+        self._lengths = state["lengths"].numpy().copy()
+        return self.env.observations()
 
     def close(self) -> None:
         self.env.close()

@@ -39,9 +39,6 @@ def batches(
     batch_size: int,
     order: npt.NDArray[np.int64] | None = None,
     device: torch.device | str = "cpu",
-    *,
-    rank: int = 0,
-    world_size: int = 1,
 ) -> Iterator[Batch]:
     """Go through a set once; a thread reads the next two batches while one is worked on.
 
@@ -51,21 +48,15 @@ def batches(
 
     Args:
         images: The set.
-        batch_size: Images per batch, of all processes together; the last batch may be smaller.
+        batch_size: Images per batch; the last batch may be smaller.
         order: Indices to go through, or None for all of them in order.
         device: Where the tensors of a batch are put.
-        rank: Which of the processes that share every batch this is. One after the other, their
-            parts are the batch; that of one may be empty in a last batch of fewer images than
-            there are processes.
-        world_size: How many processes share every batch.
 
     Raises:
-        ValueError: The batch size is below 1, or there is no such rank.
+        ValueError: The batch size is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be in 0..{world_size - 1} of {world_size}, not {rank}")
     order = np.arange(len(images)) if order is None else order
     device = torch.device(device)
     on_gpu = device.type == "cuda"
@@ -91,9 +82,8 @@ def batches(
     waiting: deque[tuple[npt.NDArray[np.int64], Future[tuple[Tensor, ...]]]] = deque()
     try:
         for start_of_batch in range(0, len(order), batch_size):
-            batch = order[start_of_batch : start_of_batch + batch_size]
-            first, last = (len(batch) * part // world_size for part in (rank, rank + 1))
-            waiting.append((batch[first:last], reader.submit(read, batch[first:last])))
+            chosen = order[start_of_batch : start_of_batch + batch_size]
+            waiting.append((chosen, reader.submit(read, chosen)))
             if len(waiting) > _AHEAD:
                 yield deliver(*waiting.popleft())
         while waiting:

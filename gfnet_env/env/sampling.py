@@ -1,6 +1,7 @@
 """Which image an episode is about."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,19 @@ class ImageOrder:
             self._epoch, self._position = self._rng.permutation(self._count), 0
         self._position += 1
         return int(self._epoch[self._position - 1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the images to come depend on: numbers, strings and tensors."""
+        return {
+            "generator": self._rng.bit_generator.state,
+            "epoch": torch.from_numpy(self._epoch),
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was called."""
+        self._rng.bit_generator.state = state["generator"]
+        self._epoch, self._position = state["epoch"].numpy(), state["position"]
 
 
 @torch.no_grad()

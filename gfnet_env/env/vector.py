@@ -1,7 +1,7 @@
 """The environment: N images at once, one call of each encoder a step."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.env.reward import Reward, Transition, resolve_reward
 from gfnet_env.env.sampling import ImageOrder, Sampling, check_sampling, glance_uncertainty
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.perception import GlanceFocusNetwork, Step
 from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import resolve_device
 
@@ -214,6 +214,60 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             frames.append(draw_trajectory(self.network, pixels, taken, text))
         return tuple(frames)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What all that is to come depends on but for the network and the images.
+
+        Returns:
+            Numbers, strings and tensors, in lists and dicts.
+
+        Raises:
+            RuntimeError: The environment was never reset.
+        """
+        if not self._is_reset:
+            raise RuntimeError("there is no state to save before the first reset")
+        return {
+            "orders": [order.state_dict() for order in self._orders],
+            "requested": list(self._requested),
+            "indices": torch.from_numpy(self._indices.copy()),
+            "ended": torch.from_numpy(self._ended.copy()),
+            "trails": torch.from_numpy(self._trails.copy()),
+            "step": {key: value.cpu() for key, value in vars(self._step).items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was called, on an environment of the same making.
+
+        Raises:
+            ValueError: The state is of another number of sub-environments.
+        """
+        if len(state["orders"]) != self.num_envs:
+            raise ValueError(
+                f"the state is of {len(state['orders'])} sub-environments, not {self.num_envs}"
+            )
+        self._weigh()
+        self._orders = [self._order(0) for _ in range(self.num_envs)]
+        for order, saved in zip(self._orders, state["orders"], strict=True):
+            order.load_state_dict(saved)
+        self._requested = deque(state["requested"])
+        self._indices = state["indices"].numpy().copy()
+        self._ended = state["ended"].numpy().copy()
+        self._trails = state["trails"].numpy().copy()
+        device = self.network.device
+        self._pixels = self.images[self._indices].to(device).contiguous()
+        self._labels = self.images.labels[state["indices"]].to(device)
+        self._step = Step(**{key: value.to(device) for key, value in state["step"].items()})
+        self._is_reset = True
+
+    def observations(self) -> Observations:
+        """What all sub-environments show now.
+
+        Raises:
+            RuntimeError: The environment was never reset.
+        """
+        if not self._is_reset:
+            raise RuntimeError("there is nothing to observe before the first reset")
+        return self._observations()
+
     def _rows_to_reset(self, options: dict[str, Any]) -> npt.NDArray[np.int64]:
         mask = options.get("reset_mask")
         if mask is None:
@@ -239,10 +293,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds were given for {self.num_envs} sub-environments")
-        if self._sampling == "uncertain" and self._weights is None:
-            weights = glance_uncertainty(self.network, self.images)
-            # A glance that leaves no doubt anywhere leaves nothing to prefer either.
-            self._weights = weights if weights.sum() > 0 else np.ones_like(weights)
+        self._weigh()
         if not self._orders:
             drawn = self.np_random.integers(2**31, size=self.num_envs).tolist()
             self._orders = [self._order(start) for start in drawn]
@@ -250,6 +301,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             if seeds[row] is not None:
                 self._orders[row] = self._order(seeds[row])
                 self._requested.clear()
+
+    def _weigh(self) -> None:
+        """Find how often to draw each image, once."""
+        if self._sampling == "uncertain" and self._weights is None:
+            weights = glance_uncertainty(self.network, self.images)
+            # A glance that leaves no doubt anywhere leaves nothing to prefer either.
+            self._weights = weights if weights.sum() > 0 else np.ones_like(weights)
 
     def _order(self, seed: int) -> ImageOrder:
         return ImageOrder(len(self.images), seed, self._weights)

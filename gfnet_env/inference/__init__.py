@@ -11,6 +11,7 @@ from gfnet_env.inference.early_exit import (
     AnytimePrediction,
     EarlyExitGFNet,
     Prediction,
+    assemble,
     classify,
 )
 from gfnet_env.inference.evaluation import Record, evaluate_policy, evaluate_static
@@ -31,6 +32,7 @@ __all__ = [
     "PartCost",
     "Prediction",
     "Record",
+    "assemble",
     "choose_operating_point",
     "classify",
     "count_multiply_adds",

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from gfnet_env import files
 from gfnet_env.data import ImageSet, batches
-from gfnet_env.inference.budgets import Method, OperatingPoint, point_within, solve_budgets
+from gfnet_env.inference.budgets import (
+    Method,
+    OperatingPoint,
+    choose_operating_point,
+    point_within,
+    solve_budgets,
+)
 from gfnet_env.inference.cost import policy_multiply_adds, step_multiply_adds
 from gfnet_env.inference.evaluation import advance, evaluate_policy, unroll
 from gfnet_env.inference.latency import median_seconds, synchronise
@@ -335,6 +341,16 @@ class EarlyExitGFNet(nn.Module):
                 "copy, or leave them out and calibrate again"
             ) from error
         return gfnet
+
+
+def assemble(network: GlanceFocusNetwork, policy: Policy, images: ImageSet) -> EarlyExitGFNet:
+    """Network and policy with thresholds solved on a split that neither was trained on.
+
+    The thresholds are those of ``choose_operating_point``; the table of budgets goes with them.
+    """
+    gfnet = EarlyExitGFNet(network, policy)
+    gfnet.set_thresholds(choose_operating_point(gfnet.calibrate(images)).thresholds)
+    return gfnet
 
 
 def classify(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> Prediction:

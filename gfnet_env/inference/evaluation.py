@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gfnet_env.data import ImageSet, batches
+from gfnet_env.data import Batch, ImageSet, batches
 from gfnet_env.env.observation import observe
 from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, Step
 from gfnet_env.policies.base import Policy, Scene, State, initial_state
@@ -24,6 +24,9 @@ def advance(
 ) -> tuple[Step, State]:
     """One focus step: observe, let the policy pick, look.
 
+    No gradient goes through what the policy picks, and it picks in full precision, as it was
+    learned, whatever the network works in.
+
     Args:
         network: What sees.
         policy: Who picks the patch.
@@ -32,7 +35,8 @@ def advance(
         state: The policy's, R rows.
         rows: Rows of ``images`` that these are, (R,), or None for all.
     """
-    locations, state = policy(observe(step, network.focus_steps), state)
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        locations, state = policy(observe(step, network.focus_steps), state)
     return network.focus(images, locations, step, rows), state
 
 
@@ -45,6 +49,11 @@ def unroll(
     for _ in range(network.focus_steps):
         step, state = advance(network, policy, images, step, state)
         yield step
+
+
+def scene_of(network: GlanceFocusNetwork, batch: Batch) -> Scene:
+    """What there is to know about a batch of an image set."""
+    return Scene(network, batch.pixels, batch.indices, batch.labels, batch.boxes)
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,8 @@ def evaluate_policy(
     columns: list[list[npt.NDArray[np.generic]]] = [[], [], [], []]
     seen = np.arange(len(images)) if indices is None else indices
     for batch in batches(images, batch_size, seen, network.device):
-        scene = Scene(network, batch.pixels, batch.indices, batch.labels, batch.boxes)
-        steps = list(unroll(network, policy, batch.pixels, initial_state(policy, scene)))
+        state = initial_state(policy, scene_of(network, batch))
+        steps = list(unroll(network, policy, batch.pixels, state))
         per_step = (
             [step.classes == batch.labels for step in steps],
             [step.confidence for step in steps],
@@ -115,11 +124,22 @@ def evaluate_policy(
 
 @torch.no_grad()
 def evaluate_static(
-    network: StaticNetwork, images: ImageSet, batch_size: int = 256
+    network: StaticNetwork,
+    images: ImageSet,
+    *,
+    indices: npt.NDArray[np.int64] | None = None,
+    batch_size: int = 256,
 ) -> npt.NDArray[np.bool_]:
-    """Whether a static network, in evaluation mode, is right about each image of a set, (N,)."""
+    """Whether a static network, in evaluation mode, is right about each image of a set, (N,).
+
+    Args:
+        network: In evaluation mode.
+        images: The set.
+        indices: Which of its images, or None for all.
+        batch_size: Images per batch.
+    """
     parts = [
         network(batch.pixels).argmax(dim=1) == batch.labels
-        for batch in batches(images, batch_size, device=network.device)
+        for batch in batches(images, batch_size, indices, network.device)
     ]
     return torch.cat(parts).cpu().numpy()

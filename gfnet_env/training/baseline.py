@@ -3,28 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.data import Batch, ImageSet
-from gfnet_env.files import write_json
 from gfnet_env.inference.cost import static_multiply_adds
 from gfnet_env.inference.evaluation import evaluate_static
 from gfnet_env.matching import check_classes
 from gfnet_env.perception import StaticConfig, StaticNetwork
-from gfnet_env.runs import create_run, git_commit, resolve_device, save_config
-from gfnet_env.training.loop import (
-    Task,
-    TrainingConfig,
-    check_frozen,
-    fit,
-    image_side,
-    open_splits,
-)
+from gfnet_env.runs import git_commit
+from gfnet_env.training.config import TrainingConfig, image_side, open_splits
+from gfnet_env.training.loop import Task, close_run, fit, open_run, show_progress
+from gfnet_env.training.optimisation import check_frozen
+from gfnet_env.training.processes import Shares, join_processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +50,47 @@ def train_baselines(
         ValueError: A name or a value is wrong, a resolution is above that of the images or too low
             for the encoder, or the loss is no longer finite.
     """
-    device = resolve_device(config.device)
+    processes = join_processes(config.device)
     sets = image_sets or open_splits(config)
+    shares = Shares(len(sets["train"]), config.batch_size, config.accumulation, processes)
     networks = {}
     for resolution in _resolutions(config, sets["train"]):
         # Seeded anew, so that a resolution gives the same network whatever is trained beside it.
         torch.manual_seed(config.seed)
         source = None if image_sets else config.images
-        network = _build(config, resolution, sets["train"], source).to(device)
+        network = _build(config, resolution, sets["train"], source)
+        processes.place(network)
         check_frozen([network.encoder], config.frozen)
         for images in sets.values():
             check_classes(network.config, images)
         networks[resolution] = network
-    run = create_run(config.run, overwrite=config.overwrite)
-    save_config(run, config)
+    run = config.run
+    if open_run(config, processes):
+        return {
+            resolution: StaticNetwork.load(run / str(resolution)).to(processes.device)
+            for resolution in networks
+        }
     results = []
-    with Progress() as progress:
+    with show_progress(processes) as progress:
         for resolution, network in networks.items():
-            torch.manual_seed(config.seed)
-            with SummaryWriter(run / "tensorboard" / str(resolution)) as board:
-                fit(_task(network, sets), sets["train"], config, device, board, progress)
-            network.save(run / str(resolution))
+            folder = run / str(resolution)
+            if config.resume and (folder / "static.json").is_file():
+                trained = StaticNetwork.load(folder)
+                network.load_state_dict(trained.state_dict())
+                network.eval()
+            else:
+                torch.manual_seed(config.seed)
+                fit(
+                    _task(network, sets["val"], config),
+                    sets["train"],
+                    config,
+                    shares,
+                    folder,
+                    progress,
+                )
+            if not processes.is_main:
+                continue
+            network.save(folder)
             results.append(
                 {
                     "resolution": resolution,
@@ -86,7 +98,8 @@ def train_baselines(
                     "multiply_adds": static_multiply_adds(network),
                 }
             )
-    write_json(run / "results.json", {"images": len(sets["test"]), "static": results})
+    if processes.is_main:
+        close_run(run, {"images": len(sets["test"]), "static": results})
     return networks
 
 
@@ -129,15 +142,27 @@ def _build(
     return built
 
 
-def _task(network: StaticNetwork, sets: Mapping[str, ImageSet]) -> Task:
-    def loss(batch: Batch, _: np.random.Generator) -> Tensor:
-        return functional.cross_entropy(network(batch.pixels), batch.labels)
+class StaticObjective(nn.Module):
+    """The cross-entropy of a static network."""
 
+    def __init__(self, network: StaticNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch, epoch: int) -> Tensor:
+        """The loss of each image, (B,)."""
+        logits = self.network(batch.pixels).float()
+        return functional.cross_entropy(logits, batch.labels, reduction="none")
+
+
+def _task(network: StaticNetwork, images: ImageSet, config: BaselineConfig) -> Task:
     return Task(
         title=f"{network.config.resolution}×{network.config.resolution}",
         model=network,
         encoders=(network.encoder,),
         classifiers=(network.encoder.head_module(),),
-        loss=loss,
-        validate=lambda: {"static": float(evaluate_static(network, sets["val"]).mean())},
+        frozen=[network.encoder.get_submodule(name) for name in config.frozen],
+        objective=StaticObjective(network),
+        validate=lambda indices: {"static": evaluate_static(network, images, indices=indices)},
+        validation_images=len(images),
     )

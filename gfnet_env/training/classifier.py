@@ -1,45 +1,55 @@
-"""Stage 1: both encoders and the classifier, on random patches (GFNet, section 3.3)."""
+"""Stages 1 and 3: encoders and classifier, on random patches or on those of a learned policy."""
 
-import functools
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.data import Batch, ImageSet
-from gfnet_env.files import load_tensors, write_json
-from gfnet_env.inference.evaluation import evaluate_policy
+from gfnet_env.files import load_tensors
+from gfnet_env.inference.early_exit import EarlyExitGFNet, assemble
+from gfnet_env.inference.evaluation import evaluate_policy, scene_of, unroll
 from gfnet_env.matching import check_fit
-from gfnet_env.perception import (
-    Encoder,
-    GlanceFocusNetwork,
-    StaticNetwork,
-    Step,
-    load_static_networks,
-)
-from gfnet_env.perception.geometry import centred_locations
+from gfnet_env.perception import GlanceFocusNetwork, load_static_networks
+from gfnet_env.policies.base import Policy, initial_state
 from gfnet_env.policies.fixed import RandomPolicy
 from gfnet_env.policies.privileged import TargetPolicy
-from gfnet_env.runs import create_run, git_commit, resolve_device, save_config
-from gfnet_env.training.loop import (
-    Task,
-    TrainingConfig,
-    check_frozen,
-    fit,
-    image_side,
-    open_splits,
-)
+from gfnet_env.runs import git_commit
+from gfnet_env.training.config import Schedule, TrainingConfig, image_side, open_splits
+from gfnet_env.training.loop import Task, close_run, fit, open_run, show_progress
+from gfnet_env.training.optimisation import check_frozen
+from gfnet_env.training.patches import TrainingPatches
+from gfnet_env.training.processes import Shares, join_processes
+
+# What stage 3 takes over from the network that it goes on with.
+_OF_THE_NETWORK = ("encoder", "patch_size", "focus_steps", "classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig(TrainingConfig):
-    """What to train, on what, and how."""
+class ClassifierSchedule(Schedule):
+    """How to train encoders and a classifier together."""
+
+    encoder_loss: float = 1.0
+    """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
+    freeze_global_encoder: bool = False
+    """Whether the encoder of glances keeps its weights, its own head's too."""
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        if not self.encoder_loss >= 0:
+            raise ValueError(f"encoder_loss must be at least 0, not {self.encoder_loss}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How the network is built, and what it is shown at first."""
 
     patch_size: int = 32
     """P, side of the glance and of the patches, in pixels."""
@@ -47,24 +57,47 @@ class ClassifierConfig(TrainingConfig):
     """N, focus steps after the glance."""
     classifier: str = "recurrent"
     """How the views of an image are combined."""
-    baseline: Path | None = None
-    """Run folder of train_baseline.py: the global encoder begins as its network of resolution P,
-    the local one as that of the most (the paper begins with networks of whole images, too)."""
-    encoder_loss: float = 1.0
-    """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
     object_share: float = 0.0
-    """Share of the training patches put on the object, where the images know its place."""
+    """Share of the random patches put on the object, where the images know its place."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.object_share <= 1:
             raise ValueError(f"object_share must be in [0, 1], not {self.object_share}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(ClassifierSchedule, NetworkOptions, TrainingConfig):
+    """What to train, on what, and how."""
+
+    baseline: Path | None = None
+    """Stage 1: run folder of train_baseline; the global encoder begins as its network of resolution
+    P, the local one as that of the highest (so does the paper: section 4.1)."""
+    policy: Path | None = None
+    """Stage 3: run folder of train_policy, whose network is trained on its policy's patches."""
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        NetworkOptions.__post_init__(self)
+        ClassifierSchedule.__post_init__(self)
+        if self.policy is None:
+            return
+        for name in ("weights", "baseline"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"stage 3 goes on with the network of its policy; leave out {name}"
+                )
+        if self.object_share > 0:
+            raise ValueError("stage 3 has the policy's patches; leave out object_share")
 
 
 def train_classifier(
     config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None = None
 ) -> GlanceFocusNetwork:
     """Train a glance-and-focus network and save it, with its accuracies, into the run folder.
+
+    Stage 1 trains a new network on random patches, stage 3 that of a run of ``train_policy`` on
+    the patches of its policy, which stays as it is (GFNet, section 3.3). After stage 3 the run
+    folder holds the assembled network, its thresholds solved again.
 
     Args:
         config: What to train and how.
@@ -74,125 +107,179 @@ def train_classifier(
         The network, in evaluation mode.
 
     Raises:
-        FileExistsError: The run folder exists, and overwriting was not asked for.
-        ValueError: A name or a value is wrong, or the loss is no longer finite.
+        FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
+        FileNotFoundError: A folder is missing.
+        ValueError: A name or a value is wrong, a run to be resumed was begun with others or has a
+            damaged checkpoint, or the loss is no longer finite.
     """
-    device = resolve_device(config.device)
+    processes = join_processes(config.device)
+    begun = EarlyExitGFNet.load(config.policy) if config.policy else None
+    if begun:
+        config = _as_begun(config, begun.network)
     sets = image_sets or open_splits(config)
-    torch.manual_seed(config.seed)
-    network = GlanceFocusNetwork.build(
-        encoder=config.encoder,
-        patch_size=config.patch_size,
-        num_classes=sets["train"].num_classes,
-        focus_steps=config.focus_steps,
-        classifier=config.classifier,
-        weights=config.weights,
-        class_names=sets["train"].class_names,
-        metadata={
-            "images": None if image_sets else config.images,
-            "image_size": image_side(sets["train"]),
-            "image_seed": config.image_seed,
-            "seed": config.seed,
-            "commit": git_commit(),
-        },
-    )
-    if config.baseline is not None:
-        _begin_with(network, load_static_networks(config.baseline), config.baseline)
-    network.to(device)
+    shares = Shares(len(sets["train"]), config.batch_size, config.accumulation, processes)
+    if begun:
+        network, policy = begun.network, begun.policy
+    else:
+        torch.manual_seed(config.seed)
+        network, policy = _build(config, sets["train"]), None
+    network.config.metadata.update(_origin(config, in_memory=image_sets is not None))
+    processes.place(network)
+    if isinstance(policy, nn.Module):
+        policy.to(processes.device)
     for images in sets.values():
         check_fit(network, images)
     encoders = (network.global_encoder, network.local_encoder)
     check_frozen(encoders, config.frozen)
-    run = create_run(config.run, overwrite=config.overwrite)
-    save_config(run, config)
+    if open_run(config, processes):
+        return GlanceFocusNetwork.load(config.run).to(processes.device)
 
-    def validate() -> dict[str, float]:
-        accuracy = evaluate_policy(network, RandomPolicy(), sets["val"]).accuracy
-        return {f"step_{step}": value for step, value in enumerate(accuracy)}
+    def pick(epoch: int) -> Policy:
+        return policy or TrainingPatches(config.seed, epoch, config.object_share)
 
+    def validate(indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
+        record = evaluate_policy(network, policy or RandomPolicy(), sets["val"], indices=indices)
+        return {f"step_{step}": right for step, right in enumerate(record.correct.T)}
+
+    frozen = [encoder.get_submodule(name) for encoder in encoders for name in config.frozen]
     task = Task(
-        title="stage 1",
+        title="stage 3" if policy else "stage 1",
         model=network,
         encoders=encoders,
         classifiers=(network.classifier,),
-        loss=functools.partial(_loss, network, config),
+        frozen=[network.global_encoder, *frozen] if config.freeze_global_encoder else frozen,
+        objective=PatchObjective(network, pick, config.encoder_loss),
         validate=validate,
+        validation_images=len(sets["val"]),
     )
-    with SummaryWriter(run / "tensorboard") as board, Progress() as progress:
-        fit(task, sets["train"], config, device, board, progress)
-
-    accuracy = _accuracies(network, sets["test"])
-    network.config.metadata["test_accuracy"] = accuracy
-    network.save(run)
-    write_json(run / "results.json", {"images": len(sets["test"]), "accuracy": accuracy})
+    with show_progress(processes) as progress:
+        fit(task, sets["train"], config, shares, config.run, progress)
+    if processes.is_main:
+        _finish(network, policy, sets, config)
     return network
 
 
-def _begin_with(
-    network: GlanceFocusNetwork, baselines: Sequence[StaticNetwork], folder: Path
-) -> None:
+class PatchObjective(nn.Module):
+    """The loss of a network over all its steps, on the patches that a policy picks.
+
+    Args:
+        network: What is trained.
+        pick: The policy of an epoch. Nothing is learned of it.
+        encoder_loss: Weight of the cross-entropy of the encoders' own heads.
+    """
+
+    def __init__(
+        self, network: GlanceFocusNetwork, pick: Callable[[int], Policy], encoder_loss: float
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._pick = pick
+        self._encoder_loss = encoder_loss
+
+    def forward(self, batch: Batch, epoch: int) -> Tensor:
+        """The loss of each image, (B,): the mean over the steps (GFNet, section 3.3)."""
+        policy, network = self._pick(epoch), self.network
+        state = initial_state(policy, scene_of(network, batch))
+        losses: list[Tensor] = []
+        for step in unroll(network, policy, batch.pixels, state):
+            encoder = network.local_encoder if losses else network.global_encoder
+            loss = _cross_entropies(step.logits, batch.labels)
+            own = _cross_entropies(encoder.head(step.vector), batch.labels)
+            losses.append(loss + self._encoder_loss * own)
+        return torch.stack(losses).mean(dim=0)
+
+
+def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each image, (B,), whatever the precision of the logits (B, K)."""
+    return functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def _as_begun(config: ClassifierConfig, network: GlanceFocusNetwork) -> ClassifierConfig:
+    """``config`` with the network that stage 3 goes on with, and with its images by default."""
+    default = ClassifierConfig(run=config.run)
+    kept = {name: getattr(network.config, name) for name in _OF_THE_NETWORK}
+    for name, value in kept.items():
+        if getattr(config, name) not in (getattr(default, name), value):
+            raise ValueError(
+                f"{name} is {value} in {config.policy}, not {getattr(config, name)}; stage 3 goes "
+                "on with its network: leave it out"
+            )
+    trained_on = network.config.metadata
+    for name in ("images", "image_size"):
+        if getattr(config, name) == getattr(default, name) and trained_on.get(name):
+            kept[name] = trained_on[name]
+    return dataclasses.replace(config, **kept)
+
+
+def _build(config: ClassifierConfig, images: ImageSet) -> GlanceFocusNetwork:
+    network = GlanceFocusNetwork.build(
+        encoder=config.encoder,
+        patch_size=config.patch_size,
+        num_classes=images.num_classes,
+        focus_steps=config.focus_steps,
+        classifier=config.classifier,
+        weights=config.weights,
+        class_names=images.class_names,
+        metadata={"image_size": image_side(images)},
+    )
+    if config.baseline is not None:
+        _begin_with(network, config.baseline)
+    return network
+
+
+def _begin_with(network: GlanceFocusNetwork, baseline: Path) -> None:
     """Give the encoders the weights of static networks."""
-    by_resolution = {static.config.resolution: static for static in baselines}
+    by_resolution = {static.config.resolution: static for static in load_static_networks(baseline)}
     if network.patch_size not in by_resolution:
         raise ValueError(
-            f"{folder} holds static networks of {', '.join(map(str, by_resolution))} pixels and "
+            f"{baseline} holds static networks of {', '.join(map(str, by_resolution))} pixels and "
             f"none of the patch size, {network.patch_size}; train one with --resolutions"
         )
-    full = by_resolution[max(by_resolution)]
-    for encoder, static in (
-        (network.global_encoder, by_resolution[network.patch_size]),
-        (network.local_encoder, full),
-    ):
-        load_tensors(encoder, static.encoder.state_dict(), folder)
+    glance, full = by_resolution[network.patch_size], by_resolution[max(by_resolution)]
+    load_tensors(network.global_encoder, glance.encoder.state_dict(), baseline)
+    load_tensors(network.local_encoder, full.encoder.state_dict(), baseline)
 
 
-def _locations(
-    batch: Batch,
+def _origin(config: ClassifierConfig, *, in_memory: bool) -> dict[str, Any]:
+    """Where the weights come from."""
+    origin = {
+        "images": None if in_memory else config.images,
+        "image_seed": config.image_seed,
+        "seed": config.seed,
+        "commit": git_commit(),
+    }
+    return origin | ({"policy": str(config.policy)} if config.policy else {})
+
+
+def _finish(
     network: GlanceFocusNetwork,
+    policy: Policy | None,
+    sets: Mapping[str, ImageSet],
     config: ClassifierConfig,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Where the patches of a batch are, (N, B, 2)."""
-    count, device = len(batch.pixels), network.device
-    random = rng.uniform(-1, 1, (config.focus_steps, count, 2)).astype(np.float32)
-    locations = torch.from_numpy(random).to(device)
-    if batch.boxes is None or config.object_share == 0:
-        return locations
-    reach = network.patch_size / 4
-    jitter = rng.uniform(-reach, reach, (config.focus_steps, count, 2)).astype(np.float32)
-    centres = (batch.boxes[:, :2] + batch.boxes[:, 2:]) / 2 + torch.from_numpy(jitter).to(device)
-    size = (batch.pixels.shape[2], batch.pixels.shape[3])
-    on_object = centred_locations(centres, size, network.patch_size)
-    chosen = rng.random((config.focus_steps, count, 1)) < config.object_share
-    return torch.where(torch.from_numpy(chosen).to(device), on_object, locations)
+) -> None:
+    """Save the network, with its policy where it has one, and how good it is."""
+    accuracy = _accuracies(network, policy, sets["test"])
+    network.config.metadata["test_accuracy"] = accuracy
+    results = {"images": len(sets["test"]), "accuracy": accuracy}
+    if policy is None:
+        network.save(config.run)
+    else:
+        gfnet = assemble(network, policy, sets["val"])
+        gfnet.save(config.run)
+        results["multiply_adds"] = gfnet.multiply_adds
+    close_run(config.run, results)
 
 
-def _loss(
-    network: GlanceFocusNetwork,
-    config: ClassifierConfig,
-    batch: Batch,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Mean over the steps of the cross-entropies of the classifier and of the encoder's head."""
-
-    def step_loss(step: Step, encoder: Encoder) -> Tensor:
-        own = functional.cross_entropy(encoder.head(step.vector), batch.labels)
-        return functional.cross_entropy(step.logits, batch.labels) + config.encoder_loss * own
-
-    step = network.glance(batch.pixels)
-    losses = [step_loss(step, network.global_encoder)]
-    for chosen in _locations(batch, network, config, rng):
-        step = network.focus(batch.pixels, chosen, step)
-        losses.append(step_loss(step, network.local_encoder))
-    return torch.stack(losses).mean()
-
-
-def _accuracies(network: GlanceFocusNetwork, images: ImageSet) -> dict[str, list[float]]:
-    """Accuracy per step, glance first, with random patches and, if known, with perfect ones."""
-    policies: list[RandomPolicy | TargetPolicy] = [RandomPolicy()]
+def _accuracies(
+    network: GlanceFocusNetwork, policy: Policy | None, images: ImageSet
+) -> dict[str, list[float]]:
+    """Accuracy per step, glance first, with random patches and, if there are, better ones."""
+    policies: dict[str, Policy] = {"random": RandomPolicy()}
+    if policy is not None:
+        policies[getattr(policy, "name", "policy")] = policy
     if images.boxes is not None:
-        policies.append(TargetPolicy())
+        policies["target"] = TargetPolicy()
     return {
-        policy.name: evaluate_policy(network, policy, images).accuracy.round(6).tolist()
-        for policy in policies
+        name: evaluate_policy(network, each, images).accuracy.round(6).tolist()
+        for name, each in policies.items()
     }

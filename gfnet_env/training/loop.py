@@ -1,89 +1,30 @@
-"""The training loop: AdamW, warm-up and cosine decay, validation after every epoch."""
+"""The training loop: checkpoints it can go on from, validation after every epoch."""
 
-import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from gfnet_env.data import (
-    DEFAULT_SPEC,
-    Augmentation,
-    Batch,
-    ImageSet,
-    ReadingOptions,
-    augment,
-    batches,
-)
+from gfnet_env.data import ImageSet, augment
+from gfnet_env.files import write_json
+from gfnet_env.runs import create_run, resume_run, save_config
+from gfnet_env.training.checkpoint import Checkpoints
+from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
+from gfnet_env.training.optimisation import averaged, build_average, build_optimiser, build_rates
+from gfnet_env.training.processes import Part, Processes, Shares
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Augmentation, ReadingOptions):
-    """What to train, on what, and how."""
-
-    run: Path
-    """Folder for what is trained and its results."""
-    images: str = DEFAULT_SPEC
-    """Image set: cluttered-digits, cluttered-mnist, folder:PATH, imagenette, …"""
-    image_size: int = 224
-    """Side that pictures are brought to, in pixels."""
-    image_seed: int = 0
-    """Seed of the scenes, and of the splits of a folder that has none."""
-    encoder: str = "compact"
-    """Every encoder: compact, or a timm name."""
-    weights: str | None = None
-    """Initial weights of the encoders: none, pretrained, or a file."""
-    epochs: int = 10
-    """Times to go through the training images."""
-    batch_size: int = 64
-    """Images per step of the optimiser."""
-    learning_rate: float = 1e-3
-    """Peak rate of AdamW; it warms up over the first twentieth and decays along a cosine."""
-    classifier_learning_rate: float | None = None
-    """Peak rate of the classifier, which is always new; by default that of the encoders."""
-    frozen: tuple[str, ...] = ()
-    """Parts of every encoder that keep their weights, by module name: model.conv_stem, …"""
-    weight_decay: float = 1e-4
-    """Decay of AdamW."""
-    seed: int = 0
-    """Of the weights, the order of images and what is drawn for each."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    overwrite: bool = False
-    """Whether an existing run may be written into."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "classifier_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, not {value}")
-
-
-def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
-    """The three splits of the configured images."""
-    return {
-        split: config.load(
-            config.images, split, image_size=config.image_size, seed=config.image_seed
-        )
-        for split in ("train", "val", "test")
-    }
-
-
-def image_side(images: ImageSet) -> int | None:
-    """Side of the images, in pixels; None where they are not square."""
-    height, width = images[[0]].shape[2:]
-    return height if height == width else None
+_RESULTS = "results.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,107 +34,254 @@ class Task:
     Attributes:
         title: What the progress bar calls it.
         model: What is trained.
-        encoders: Its encoders, of which parts may be frozen.
+        encoders: Its encoders, whose parts may be frozen.
         classifiers: Its modules, heads of encoders too, that may have a rate of their own.
-        loss: The loss of a batch, a scalar; what it draws, it draws from the generator.
-        validate: Accuracies to watch, by name.
+        frozen: Its modules that keep their weights and statistics.
+        objective: A module around the model that gives the loss of every image, (B,), of a
+            ``Batch`` and the epoch. One call is all that a backward pass goes through, so that
+            gradients of several processes can be averaged in it.
+        validate: Whether the model is right about some images of the validation split, given by
+            index: (n,) bool each, by the names of what is watched.
+        validation_images: Images of that split.
     """
 
     title: str
     model: nn.Module
     encoders: Sequence[nn.Module]
     classifiers: Sequence[nn.Module]
-    loss: Callable[[Batch, np.random.Generator], Tensor]
-    validate: Callable[[], Mapping[str, float]]
+    frozen: Sequence[nn.Module]
+    objective: nn.Module
+    validate: Callable[[npt.NDArray[np.int64]], Mapping[str, npt.NDArray[np.bool_]]]
+    validation_images: int
+
+
+def open_run(config: TrainingConfig, processes: Processes) -> bool:
+    """Make the run folder, or see that it was begun with this configuration.
+
+    Returns:
+        Whether the run is complete already.
+
+    Raises:
+        FileExistsError: The folder holds something, and it was not said what to do with it.
+        ValueError: A run to be resumed was begun with other values.
+    """
+    if processes.is_main and not (config.resume and resume_run(config.run, config, MAY_CHANGE)):
+        create_run(config.run, overwrite=config.overwrite or config.resume)
+        # What a run that is written over has left could be taken for this one's.
+        (config.run / _RESULTS).unlink(missing_ok=True)
+        _clear_checkpoints(config.run)
+        save_config(config.run, config)
+    processes.wait()
+    complete = (config.run / _RESULTS).is_file()
+    if complete and processes.is_main:
+        Console().print(f"{config.run} is complete; there is nothing to resume")
+    return complete
+
+
+def close_run(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write ``results.json``, which says that a run is complete, and remove its checkpoints."""
+    write_json(folder / _RESULTS, results)
+    _clear_checkpoints(folder)
+
+
+def _clear_checkpoints(run: Path) -> None:
+    for folder in run.glob("**/checkpoints"):
+        Checkpoints(folder).clear()
 
 
 def fit(
     task: Task,
     images: ImageSet,
     config: TrainingConfig,
-    device: torch.device,
-    board: SummaryWriter,
+    shares: Shares,
+    folder: Path,
     progress: Progress,
 ) -> None:
     """Train a model; it is left in evaluation mode.
 
-    Call ``check_frozen`` before: here it is too late for a run folder not to be made.
+    What is drawn (the order of images, what is done to each, dropout) depends on the seed and the
+    step alone. So a run that goes on from a checkpoint ends where it would have without the
+    interruption, to the bit on one process; and processes that share a batch see what one would.
+
+    Args:
+        task: What is learned.
+        images: What from.
+        config: How.
+        shares: Which of the images this process takes.
+        folder: For checkpoints and TensorBoard logs.
+        progress: Shows how far it is.
 
     Raises:
-        ValueError: There is a single image, or the loss is no longer finite.
+        ValueError: The loss is no longer finite, or the checkpoint to go on from is damaged or of
+            other images.
     """
-    frozen = _freeze(task.encoders, config.frozen)
-    rng = np.random.default_rng(config.seed)
-    optimiser = torch.optim.AdamW(_groups(task, config), weight_decay=config.weight_decay)
-    # Batch norm has no statistics of a single image: a last batch of one is left out.
-    count = len(images) - (len(images) % config.batch_size == 1)
-    if count == 0:
-        raise ValueError("one image is too few to train on; give more")
-    total = config.epochs * math.ceil(count / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, functools.partial(_warmup_and_cosine, total=total)
-    )
-    bar = progress.add_task(task.title, total=total)
-    for epoch in range(config.epochs):
-        task.model.train()
-        for part in frozen:
-            part.eval()
-        order = rng.permutation(len(images))[:count]
-        seen = augment(images, config, seed=config.seed, epoch=epoch)
-        for batch in batches(seen, config.batch_size, order, device):
-            loss = task.loss(batch, rng)
-            if not torch.isfinite(loss):
+    training = _Training(task, images, config, shares, Checkpoints(folder / "checkpoints"))
+    if config.resume:
+        training.restore()
+    bar = progress.add_task(task.title, total=training.total, completed=training.step)
+    with _board(folder, training.step, shares.processes) as board:
+        for epoch in range(training.step // shares.steps, config.epochs):
+            for loss in training.epoch(epoch):
+                progress.advance(bar)
+                if board is not None:
+                    board.add_scalar("train/loss", loss, training.step)
+            accuracies = training.validate()
+            if board is not None:
+                for name, value in accuracies.items():
+                    board.add_scalar(f"val/accuracy_{name}", value, training.step)
+                listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
+                progress.console.print(f"{task.title}, epoch {epoch + 1}: accuracy {listed}")
+            training.save()
+    training.finish()
+
+
+def show_progress(processes: Processes) -> Progress:
+    """A progress display; only the first of several processes shows one."""
+    return Progress(disable=not processes.is_main)
+
+
+class _Training:
+    """A training under way.
+
+    Attributes:
+        step: Steps of the optimiser taken.
+        total: Steps that it will take.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        images: ImageSet,
+        config: TrainingConfig,
+        shares: Shares,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.step, self.total = 0, config.epochs * shares.steps
+        self._task, self._images, self._config = task, images, config
+        self._shares, self._processes = shares, shares.processes
+        for module in task.frozen:
+            module.requires_grad_(requires_grad=False)
+        self._objective = self._processes.wrap(task.objective)
+        self._optimiser = build_optimiser(task.encoders, task.classifiers, config)
+        self._rates = build_rates(self._optimiser, config, self.total, self.step)
+        self._average = build_average(task.model, config.average_decay)
+        self._checkpoints = checkpoints
+        self._saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Go on from the latest checkpoint, where there is one."""
+        state = self._checkpoints.load(self._processes.device)
+        if state is not None:
+            if state["images"] != len(self._images):
                 raise ValueError(
-                    f"the loss is {loss.item()} after {schedule.last_epoch} steps; "
-                    "lower the learning_rate"
+                    f"{self._config.run} was begun on {state['images']} training images, not "
+                    f"{len(self._images)}; resume it with those, or give another folder"
                 )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            board.add_scalar("train/loss", loss.item(), schedule.last_epoch)
-            schedule.step()
-            progress.advance(bar)
+            self._task.model.load_state_dict(state["model"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
+            self.step = state["step"]
+            self._rates = build_rates(self._optimiser, self._config, self.total, self.step)
+        # None may write the next checkpoint while another still reads this one.
+        self._processes.wait()
+
+    def save(self) -> None:
+        """Write a checkpoint: all that the next step depends on but for the configuration."""
+        if self._processes.is_main:
+            state: dict[str, Any] = {
+                "step": self.step,
+                "images": len(self._images),
+                "model": self._task.model.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "average": self._average.state_dict() if self._average is not None else None,
+            }
+            self._checkpoints.save(self.step, state)
+        self._saved_at = time.monotonic()
+
+    def epoch(self, epoch: int) -> Iterator[float]:
+        """Take what is left of an epoch's steps; the loss of each."""
+        config, task = self._config, self._task
+        task.model.train()
+        for module in task.frozen:
+            module.eval()
+        seen = augment(self._images, config, seed=config.seed, epoch=epoch)
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(seen))
+        loss = torch.zeros((), device=self._processes.device)
+        self._seed()
+        for part in self._shares.parts(seen, order, begin=self.step % self._shares.steps):
+            loss += self._backward(part, epoch)
+            if not part.is_last:
+                continue
+            mean = self._processes.total(loss).item()
+            if not np.isfinite(mean):
+                raise ValueError(
+                    f"the loss is {mean} after {self.step} steps; lower the learning_rate"
+                )
+            self._update()
+            yield mean
+            # After the last step of an epoch comes validation, and then a checkpoint.
+            due = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
+            if due and self.step % self._shares.steps:
+                self.save()
+            loss.zero_()
+            self._seed()
+
+    def validate(self) -> dict[str, float]:
+        """Accuracies on the validation split, of which every process takes its share."""
+        task, processes = self._task, self._processes
         task.model.eval()
-        accuracies = task.validate()
-        for name, value in accuracies.items():
-            board.add_scalar(f"val/accuracy_{name}", value, epoch + 1)
-        listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
-        progress.console.print(f"{task.title}, epoch {epoch + 1}: accuracy {listed}")
+        share = np.arange(processes.rank, task.validation_images, processes.count)
+        with averaged(task.model, self._average):
+            # One that has none looks at an image that is not counted.
+            correct = task.validate(share if len(share) else np.zeros(1, dtype=np.int64))
+        counts = [int(right[: len(share)].sum()) for right in correct.values()]
+        totals = processes.total(torch.tensor(counts, device=processes.device))
+        accuracies = (totals / task.validation_images).tolist()
+        return dict(zip(correct, accuracies, strict=True))
+
+    def finish(self) -> None:
+        """Leave the model in evaluation mode, with its average weights where they are kept."""
+        self._task.model.eval()
+        if self._average is not None:
+            self._task.model.load_state_dict(self._average.module.state_dict())
+
+    def _seed(self) -> None:
+        """Seed what layers draw in a step, dropout for one."""
+        key = [self._config.seed, self.step, self._processes.rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def _backward(self, part: Part, epoch: int) -> Tensor:
+        """Add a part's share to the gradients; its share of the loss of the batch, a scalar."""
+        device, bfloat16 = self._processes.device.type, self._config.precision == "bfloat16"
+        with contextlib.ExitStack() as stack:
+            # Gradients are exchanged once a batch.
+            if not part.is_last and isinstance(self._objective, DistributedDataParallel):
+                stack.enter_context(self._objective.no_sync())
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                losses = self._objective(part.batch, epoch)
+            loss: Tensor = losses[: part.counted].sum() / part.total
+            # Gradients are averaged over the processes, of which each has but a share of the sum.
+            (self._processes.count * loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _update(self) -> None:
+        """One step of the optimiser and of all that follows it."""
+        if self._config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._task.model.parameters(), self._config.clip_norm)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._rates.step()
+        if self._average is not None:
+            self._average.update_parameters(self._task.model)
+        self.step += 1
 
 
-def check_frozen(encoders: Sequence[nn.Module], names: Sequence[str]) -> None:
-    """Raises ``ValueError`` unless every encoder has parts of these names."""
-    for encoder in encoders:
-        known = [name for name, _ in encoder.named_modules() if name]
-        for name in names:
-            if name not in known:
-                raise ValueError(f"no part {name!r} to freeze; known: {', '.join(known)}")
-
-
-def _freeze(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn.Module]:
-    """The named parts of the encoders, their gradients switched off."""
-    return [
-        encoder.get_submodule(name).requires_grad_(requires_grad=False)
-        for encoder in encoders
-        for name in names
-    ]
-
-
-def _groups(task: Task, config: TrainingConfig) -> list[dict[str, Any]]:
-    """The parameters of encoders and classifiers, each with their peak rate."""
-    new = [p for module in task.classifiers for p in module.parameters()]
-    taken = {id(p) for p in new}
-    rest = [p for module in task.encoders for p in module.parameters() if id(p) not in taken]
-    rate = config.learning_rate
-    return [
-        {"params": rest, "lr": rate},
-        {"params": new, "lr": config.classifier_learning_rate or rate},
-    ]
-
-
-def _warmup_and_cosine(step: int, total: int) -> float:
-    """Share of the peak rate: up over the first twentieth, then down along a cosine."""
-    warmup = max(1, total // 20)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+@contextlib.contextmanager
+def _board(folder: Path, step: int, processes: Processes) -> Iterator[SummaryWriter | None]:
+    """TensorBoard logs of the first process, without what came after the step it goes on from."""
+    if not processes.is_main:
+        yield None
+        return
+    with SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None) as board:
+        yield board

@@ -123,7 +123,44 @@ def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_netwo
     assert (run / "results.json").read_text() == "precious"
 
 
-@pytest.mark.parametrize("change", [{"timesteps": 0}, {"oracle_images": -1}])
+def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, capsys):
+    changes = {"timesteps": 384, "oracle_images": 0, "checkpoint_minutes": 0.0}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train_policy(config(whole, **changes), network=network, image_sets=sets)
+
+    images = load_images("cluttered-digits:scenes=30", "train")
+    # Two checks, the glances at all images, the first reset, and four in each update but the third.
+    read, left = images._read, iter(range(4 + 2 * 4 + 2))
+
+    def interrupt(indices):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return read(indices)
+
+    images._read = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        train_policy(config(run, **changes), network=network, image_sets=sets | {"train": images})
+    assert sorted(path.stem for path in (run / "checkpoints").glob("*.pt")) == [
+        *("000000096", "000000192")
+    ]
+    with pytest.raises(ValueError, match="begun with timesteps=384, not 96"):
+        train_policy(config(run, resume=True), network=network, image_sets=sets)
+
+    train_policy(config(run, **changes, resume=True), network=network, image_sets=sets)
+    weights = [folder / "policy.safetensors" for folder in (whole, run)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    results = [json.loads((folder / "results.json").read_text()) for folder in (whole, run)]
+    assert results[0]["environment_steps"] == results[1]["environment_steps"] == 384
+    assert results[0]["policies"] == results[1]["policies"]
+
+    capsys.readouterr()
+    train_policy(config(run, **changes, resume=True), network=network, image_sets=sets)
+    assert "is complete; there is nothing to resume" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "change", [{"timesteps": 0}, {"oracle_images": -1}, {"checkpoint_minutes": -1.0}]
+)
 def test_wrong_settings_are_named(tmp_path, change):
     with pytest.raises(ValueError, match=next(iter(change))):
         config(tmp_path, **change)

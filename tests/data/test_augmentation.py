@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfnet_env.data import ArrayImages, Augmentation, augment, batches, load_images, open_folder
+from gfnet_env.data import ArrayImages, Augmentation, augment, load_images, open_folder
 from gfnet_env.data.augmentation import random_resized_crop
 from gfnet_env.randomness import uniform
 
@@ -83,17 +83,6 @@ def test_what_is_drawn_hangs_on_seed_epoch_and_index_only(images):
     for other in ({"seed": 2, "epoch": 2}, {"seed": 1, "epoch": 3}):
         differing = (augment(images, EVERYTHING, **other)[:] != seen[:]).flatten(1).any(dim=1)
         assert differing.float().mean() > 0.9
-
-
-def test_the_parts_of_the_processes_are_the_batches_of_one(images):
-    seen = augment(images, EVERYTHING)
-    order = np.random.default_rng(0).permutation(200)
-    read = partial(batches, seen, 9, order)
-    ranks = zip(*(read(rank=rank, world_size=4) for rank in range(4)), strict=True)
-    for whole, parts in zip(read(), ranks, strict=True):
-        for name in ("pixels", "labels", "boxes"):
-            joined = torch.cat([getattr(part, name) for part in parts])
-            assert torch.equal(joined, getattr(whole, name))
 
 
 def test_half_of_the_images_are_mirrored(images):

@@ -1,15 +1,18 @@
 import json
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 import gfnet_env
-from gfnet_env.data import Batch, load_images
+from gfnet_env.data import batches, load_images
+from gfnet_env.inference import evaluate_policy
+from gfnet_env.policies import CenterPolicy, LearnedPolicy
 from gfnet_env.training import ClassifierConfig, train_classifier
-from gfnet_env.training.classifier import _locations
+from gfnet_env.training.classifier import PatchObjective
+from gfnet_env.training.patches import TrainingPatches
 
 
 @pytest.fixture
@@ -43,9 +46,7 @@ def test_a_run_can_be_loaded_and_says_how_it_came_about(sets, tmp_path):
 
 def test_the_same_seed_gives_the_same_weights(sets, tmp_path):
     runs = [
-        train_classifier(
-            config(tmp_path / name, seed=seed, flip=True, crop_scale=(0.5, 1)), sets
-        ).state_dict()
+        train_classifier(config(tmp_path / name, seed=seed, flip=True), sets).state_dict()
         for name, seed in (("one", 1), ("again", 1), ("other", 2))
     ]
     assert all(torch.equal(value, runs[1][key]) for key, value in runs[0].items())
@@ -65,29 +66,6 @@ def test_training_lowers_the_loss(tmp_path):
     assert (step.classes == images.labels).all()
 
 
-@pytest.fixture
-def drawn(tiny_network):
-    """Locations of patches in images whose object is at the top right."""
-    boxes = torch.tensor([[2.0, 40.0, 12.0, 50.0]]).expand(200, 4)
-    pixels = torch.zeros(200, 3, 64, 64, dtype=torch.uint8)
-    batch = Batch(np.arange(200), pixels, torch.zeros(200, dtype=torch.int64), boxes)
-
-    def draw(**changes):
-        rng = np.random.default_rng(0)
-        return _locations(batch, tiny_network, config(Path("run"), **changes), rng)
-
-    return draw
-
-
-def test_the_wanted_share_of_patches_is_on_the_object(drawn):
-    locations = drawn(object_share=0.3)
-    corners = (locations + 1) / 2 * 48
-    centre = torch.tensor([7.0, 45.0])
-    hits = ((corners <= centre) & (centre <= corners + 16)).all(dim=2).float().mean()
-    assert 0.3 < hits < 0.45
-    assert torch.equal(drawn(object_share=0.3), locations)
-
-
 def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
     network = train_classifier(config(tmp_path / "run", frozen=("blocks.0",), epochs=1), sets)
     torch.manual_seed(0)
@@ -98,6 +76,16 @@ def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
     with pytest.raises(ValueError, match=r"no part 'blocks.7' to freeze; known: blocks, blocks.0"):
         train_classifier(config(tmp_path / "other", frozen=("blocks.7",)), sets)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_frozen_global_encoder_keeps_everything(sets, tmp_path):
+    network = train_classifier(config(tmp_path / "run", freeze_global_encoder=True), sets)
+    torch.manual_seed(0)
+    fresh = gfnet_env.GlanceFocusNetwork(network.config)
+    for name, value in network.state_dict().items():
+        if name.startswith("global_encoder"):
+            assert torch.equal(value, fresh.state_dict()[name]), name
+    assert not torch.equal(network.classifier.linear.weight, fresh.classifier.linear.weight)
 
 
 def test_images_that_do_not_fit_are_found_before_anything_is_written(sets, tmp_path):
@@ -121,6 +109,111 @@ def test_a_loss_that_diverges_is_noticed(sets, tmp_path):
         train_classifier(config(tmp_path / "run", learning_rate=1e30), sets)
 
 
+@pytest.fixture
+def assembled(sets, tmp_path):
+    """A run folder as train_policy leaves it, with a learned policy that has learned nothing."""
+    torch.manual_seed(0)
+    network = gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=10, focus_steps=2
+    )
+    policy = LearnedPolicy(network.feature_shape, network.memory_size, (8,))
+    gfnet = gfnet_env.EarlyExitGFNet(network, policy)
+    gfnet.save(tmp_path / "policy")
+    return gfnet
+
+
+def test_stage_3_trains_on_the_patches_of_a_policy_that_stays(assembled, sets, tmp_path):
+    run = tmp_path / "run"
+    config = ClassifierConfig(run=run, policy=tmp_path / "policy", epochs=1, device="cpu")
+    network = train_classifier(config, sets)
+    assert network.patch_size == 16
+    loaded = gfnet_env.EarlyExitGFNet.load(run)
+    for key, value in assembled.policy.state_dict().items():
+        assert torch.equal(loaded.policy.state_dict()[key], value), key
+    before, after = assembled.network.state_dict(), loaded.network.state_dict()
+    assert not torch.equal(
+        before["local_encoder.blocks.0.0.weight"], after["local_encoder.blocks.0.0.weight"]
+    )
+    assert loaded.budgets
+    assert loaded.thresholds != assembled.thresholds
+    saved = json.loads((run / "results.json").read_text())
+    assert list(saved["accuracy"]) == ["random", "learned", "target"]
+    record = evaluate_policy(loaded.network, loaded.policy, sets["test"])
+    assert saved["accuracy"]["learned"] == record.accuracy.round(6).tolist()
+    assert loaded.network.config.metadata["policy"] == str(tmp_path / "policy")
+
+
+def test_the_objective_is_of_the_patches_that_the_policy_picks(tiny_network, tiny_images):
+    def losses(policy):
+        objective = PatchObjective(tiny_network, lambda epoch: policy, encoder_loss=0.5)
+        batch = next(batches(tiny_images, 12))
+        return objective(batch, 0)
+
+    step = tiny_network.glance(tiny_images[:])
+    expected = []
+    for encoder in (
+        tiny_network.global_encoder,
+        tiny_network.local_encoder,
+        tiny_network.local_encoder,
+    ):
+        if expected:
+            step = tiny_network.focus(tiny_images[:], torch.zeros(12, 2), step)
+        both = (step.logits, encoder.head(step.vector))
+        one, own = (cross_entropy(x, tiny_images.labels, reduction="none") for x in both)
+        expected.append(one + 0.5 * own)
+    found = losses(CenterPolicy())
+    assert found.requires_grad
+    torch.testing.assert_close(found, torch.stack(expected).mean(dim=0))
+    assert not torch.allclose(found, losses(TrainingPatches(seed=0, epoch=0)))
+
+
+@pytest.mark.usefixtures("assembled")
+def test_stage_3_keeps_its_network(sets, tmp_path):
+    other = config(tmp_path / "run", policy=tmp_path / "policy", object_share=0.0, patch_size=20)
+    with pytest.raises(ValueError, match="patch_size is 16 in .*policy, not 20"):
+        train_classifier(other, sets)
+    with pytest.raises(ValueError, match="leave out object_share"):
+        config(tmp_path / "run", policy=tmp_path / "policy")
+    with pytest.raises(ValueError, match="leave out weights"):
+        config(tmp_path / "run", policy=tmp_path, object_share=0.0, weights="pretrained")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        train_classifier(ClassifierConfig(run=tmp_path / "x", policy=tmp_path / "nowhere"), sets)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_options_of_the_optimiser(sets, tmp_path, optimiser):
+    changes = {"optimiser": optimiser, "clip_norm": 1.0, "precision": "bfloat16", "warmup": 0.0}
+    network = train_classifier(config(tmp_path / "run", **changes), sets)
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+
+
+def test_parts_of_a_batch_add_up_to_it(sets, tmp_path):
+    # Batch norm's statistics are of a part, so it is left out.
+    frozen = tuple(f"blocks.{number}.1" for number in range(3))
+    whole, parts = (
+        train_classifier(
+            config(tmp_path / str(count), accumulation=count, frozen=frozen, optimiser="sgd"), sets
+        ).state_dict()
+        for count in (1, 4)
+    )
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_average_of_the_weights_is_what_is_saved(sets, tmp_path):
+    # So slow an average stays at the first step's weights, and those of later steps do not.
+    slow = config(tmp_path / "slow", average_decay=1 - 1e-9, epochs=2)
+    averaged = train_classifier(slow, sets).state_dict()
+    plain = train_classifier(config(tmp_path / "plain", epochs=2), sets).state_dict()
+    name = "classifier.linear.weight"
+    assert not torch.allclose(averaged[name], plain[name])
+    fast = config(tmp_path / "fast", average_decay=1e-9, epochs=2)
+    followed = train_classifier(fast, sets).state_dict()
+    for key, value in plain.items():
+        torch.testing.assert_close(followed[key], value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -129,6 +222,16 @@ def test_a_loss_that_diverges_is_noticed(sets, tmp_path):
         ({"learning_rate": 0}, "learning_rate must be positive"),
         ({"classifier_learning_rate": -1.0}, "classifier_learning_rate must be positive"),
         ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be two rising shares .* not \(0.5, 0.1\)"),
+        ({"momentum": 1.0}, r"momentum must be in \(0, 1\)"),
+        ({"warmup": 1.0}, r"warmup must be in \[0, 1\)"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"optimiser": "adam"}, "unknown optimiser 'adam'; known: adamw, sgd"),
+        ({"precision": "half"}, "unknown precision 'half'; known: float32, bfloat16"),
+        ({"accumulation": 0}, "accumulation must be at least 1"),
+        ({"clip_norm": 0.0}, "clip_norm must be positive"),
+        ({"average_decay": 1.0}, r"average_decay must be in \(0, 1\)"),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes must be at least 0"),
+        ({"encoder_loss": -1.0}, "encoder_loss must be at least 0"),
         ({"object_share": 1.5}, r"object_share must be in \[0, 1\]"),
     ],
 )

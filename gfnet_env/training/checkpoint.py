@@ -1,0 +1,92 @@
+"""Checkpoints: whole or not there, never trusted without their digest."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfnet_env.files import read_json, write_bytes, write_json
+
+_KEPT = 2
+
+
+class Checkpoints:
+    """The latest checkpoints of a run, in a folder of their own.
+
+    A checkpoint is ``STEP.pt``, which torch reads without running pickled code, and ``STEP.json``
+    with its digest, which is written last: without it the other is not one.
+
+    Args:
+        folder: Made when the first is saved. Nothing else belongs there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint and remove all but the latest two.
+
+        Args:
+            step: Steps of the optimiser taken.
+            state: Tensors, numbers, strings, and lists and dicts of such.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        name = f"{step:09d}"
+        write_bytes(self.folder / f"{name}.pt", content)
+        digest = hashlib.sha256(content).hexdigest()
+        write_json(self.folder / f"{name}.json", {"step": step, "sha256": digest})
+        kept = self._names()[-_KEPT:]
+        # What a kill left half-written goes too; a digest before what it vouches for.
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The latest checkpoint, or None where there is none.
+
+        Raises:
+            ValueError: It is truncated or changed; the message names the one before it.
+        """
+        names = self._names()
+        if not names:
+            return None
+        content = self._read(names[-1])
+        if content is None:
+            raise ValueError(self._damaged(names))
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        if self.folder.is_dir():
+            for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def _names(self) -> list[str]:
+        found = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        return sorted(path.stem for path in found if path.stem.isdecimal())
+
+    def _read(self, name: str) -> bytes | None:
+        """What a checkpoint holds, or None where it is damaged."""
+        try:
+            digest = read_json(self.folder / f"{name}.json").get("sha256")
+            content = (self.folder / f"{name}.pt").read_bytes()
+        except (ValueError, FileNotFoundError):
+            return None
+        return content if hashlib.sha256(content).hexdigest() == digest else None
+
+    def _damaged(self, names: list[str]) -> str:
+        latest = self.folder / f"{names[-1]}.pt"
+        problem = f"the checkpoint {latest} is damaged: it, or the digest in the .json beside it, "
+        problem += "was truncated or changed"
+        whole = [name for name in names[:-1] if self._read(name) is not None]
+        if not whole:
+            return f"{problem}. There is none before it; begin anew with overwrite"
+        return (
+            f"{problem}. {self.folder / whole[-1]}.pt before it is whole: remove "
+            f"{names[-1]}.json and resume to go on from there"
+        )

@@ -1,0 +1,82 @@
+"""What moves the weights: optimiser, rates, moving average, and what is kept from moving."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gfnet_env.training.config import Schedule
+
+
+def check_frozen(encoders: Sequence[nn.Module], names: Sequence[str]) -> None:
+    """Raises ``ValueError`` unless every encoder has parts of these names."""
+    for encoder in encoders:
+        known = [name for name, _ in encoder.named_modules() if name]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"no part {name!r} to freeze; known: {', '.join(known)}")
+
+
+def build_optimiser(
+    encoders: Sequence[nn.Module], classifiers: Iterable[nn.Module], schedule: Schedule
+) -> Optimizer:
+    """The optimiser, with a peak rate for encoders and one for classifiers.
+
+    Args:
+        encoders: Their parameters get ``learning_rate``, unless they are a classifier's.
+        classifiers: Theirs get ``classifier_learning_rate``.
+        schedule: Which optimiser, and the rates.
+    """
+    new = [p for module in classifiers for p in module.parameters()]
+    taken = {id(p) for p in new}
+    rest = [p for module in encoders for p in module.parameters() if id(p) not in taken]
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    groups = [
+        {"params": rest, "lr": rate},
+        {"params": new, "lr": schedule.classifier_learning_rate or rate},
+    ]
+    if schedule.optimiser == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=decay)
+    return torch.optim.SGD(groups, momentum=schedule.momentum, nesterov=True, weight_decay=decay)
+
+
+def build_rates(optimiser: Optimizer, schedule: Schedule, total: int, step: int) -> LambdaLR:
+    """The rates of ``total`` steps, of which ``step`` have been taken: a function of that alone."""
+    factor = functools.partial(_warmup_and_cosine, total=total, share=schedule.warmup)
+    return LambdaLR(optimiser, factor, last_epoch=step - 1)
+
+
+def build_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
+    """The moving average of a model's weights and of the statistics of its batch norm."""
+    if decay is None:
+        return None
+    mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+
+
+@contextlib.contextmanager
+def averaged(model: nn.Module, average: AveragedModel | None) -> Iterator[None]:
+    """Give a model its average weights, where they are kept, for a while."""
+    if average is None:
+        yield
+        return
+    own = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(average.module.state_dict())
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
+def _warmup_and_cosine(step: int, total: int, share: float) -> float:
+    """Share of the peak rate: up over the first steps, then down along a cosine."""
+    warmup = max(1, int(share * total))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

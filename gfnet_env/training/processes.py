@@ -1,0 +1,179 @@
+"""Several processes, on one machine or more, that share one training."""
+
+import atexit
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gfnet_env.data import Batch, ImageSet, batches
+from gfnet_env.runs import resolve_device
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a training, and which of them this is.
+
+    Attributes:
+        device: Where this one works.
+        count: How many there are.
+        rank: Which this is, in [0, count - 1]; 0 alone writes and reports.
+    """
+
+    device: torch.device
+    count: int = 1
+    rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes and reports."""
+        return self.rank == 0
+
+    def place(self, module: nn.Module) -> None:
+        """Bring a module to the device.
+
+        Batch norm then takes its statistics over the whole batch on GPUs. On CPUs, where torch has
+        no such layer, each process takes those of its share, and the running ones of the first are
+        kept.
+        """
+        module.to(self.device)
+        if self.count > 1 and self.device.type == "cuda":
+            from timm.layers.norm_act import convert_sync_batchnorm
+
+            # Knows timm's own batch norm, which torch's function does not.
+            convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """A module whose backward pass averages gradients over the processes."""
+        # There is nothing to average where nothing is learned.
+        if self.count == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of what each process gives, in each of them."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Wait until all have come here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+def join_processes(device: str) -> Processes:
+    """This process among those that ``accelerate launch`` or ``torchrun`` began; else alone.
+
+    Args:
+        device: See ``resolve_device``; processes on GPUs are given one each.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(resolve_device(device))
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    cpu = device == "cpu" or bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=cpu)
+    atexit.register(state.destroy_process_group)
+    if device not in ("auto", state.device.type):
+        raise ValueError(f"these processes work on {state.device.type}, not {device}; give auto")
+    return Processes(state.device, state.num_processes, state.process_index)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process does at once of a batch that all share.
+
+    Attributes:
+        batch: Its images.
+        counted: How many of them, the first, are of the shared batch; the others fill it up.
+        total: Images of the shared batch.
+        is_last: Whether the process has then done its share of the batch.
+    """
+
+    batch: Batch
+    counted: int
+    total: int
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which images of a shared batch each process takes.
+
+    Every process has equally many. A last batch that is too small for that, or for batch norm to
+    have statistics of, is filled up from the start of the epoch with images that do not count in
+    the loss.
+
+    Args:
+        images: Images of the set.
+        batch_size: Of the shared batch.
+        accumulation: Parts that a process takes its share in.
+        processes: Who shares.
+
+    Raises:
+        ValueError: The batch cannot be shared evenly, or there is a single image.
+    """
+
+    images: int
+    batch_size: int
+    accumulation: int
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        if self.images == 1:
+            raise ValueError("one image is too few to train on; give more")
+        parts = self._parts
+        if self.batch_size % parts:
+            raise ValueError(
+                f"a batch of {self.batch_size} cannot be shared evenly by {self.processes.count} "
+                f"processes that take it in {self.accumulation} parts each; make batch_size a "
+                f"multiple of {parts}"
+            )
+
+    @property
+    def _parts(self) -> int:
+        return self.processes.count * self.accumulation
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(self.images / self.batch_size)
+
+    def parts(
+        self, images: ImageSet, order: npt.NDArray[np.int64], begin: int = 0
+    ) -> Iterator[Part]:
+        """What this process does in an epoch.
+
+        Args:
+            images: The set.
+            order: All its indices, in the order of the epoch.
+            begin: Batches of the epoch that are done already, fewer than all.
+        """
+        device, rank = self.processes.device, self.processes.rank
+        shape = (self.accumulation, self.processes.count)
+        whole, rest = divmod(self.images, self.batch_size)
+        size = self.batch_size // self._parts
+        own = order[: whole * self.batch_size].reshape(whole, *shape, size)[begin:, :, rank]
+        for number, batch in enumerate(batches(images, size, own.ravel(), device), start=1):
+            yield Part(batch, size, self.batch_size, number % self.accumulation == 0)
+        if rest == 0:
+            return
+        size = max(2, math.ceil(rest / self._parts))
+        filled = np.resize(np.concatenate([order[-rest:], order]), (*shape, size))
+        counted = (np.arange(filled.size) < rest).reshape(filled.shape).sum(axis=2)[:, rank]
+        last = batches(images, size, filled[:, rank].ravel(), device)
+        for number, batch in enumerate(last, start=1):
+            taken = int(counted[number - 1])
+            yield Part(batch, taken, rest, number == self.accumulation)

@@ -1,0 +1,140 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from gfnet_agents import (
+    RECIPES,
+    PipelineConfig,
+    PolicyConfig,
+    PolicySchedule,
+    find_recipe,
+    parse_config,
+    train_gfnet,
+)
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.data import load_images
+from gfnet_env.training import BaselineConfig, ClassifierConfig, ClassifierSchedule
+
+
+@pytest.fixture
+def sets():
+    spec = "cluttered-digits:canvas=48,pieces=2,scenes="
+    return {
+        split: load_images(f"{spec}{count}", split)
+        for split, count in (("train", 48), ("val", 20), ("test", 20))
+    }
+
+
+def config(run, **changes):
+    short = ClassifierSchedule(epochs=1, batch_size=16)
+    values = {
+        "run": run,
+        "patch_size": 16,
+        "focus_steps": 2,
+        "stage1": short,
+        "stage2": PolicySchedule(num_envs=8, episodes_per_update=1, minibatches=2, epochs=1),
+        "stage3": dataclasses.replace(short, learning_rate=1e-4),
+        "device": "cpu",
+    }
+    return PipelineConfig(**values | changes)
+
+
+def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train_gfnet(config(run, stages=(1,)), sets) is None
+    results = json.loads((run / "results.json").read_text())
+    assert list(results["stages"]) == ["stage1"]
+    weights = run / "stage1" / "network.safetensors"
+    before = weights.read_bytes()
+
+    # Stage 2 was killed when it had written something.
+    (run / "stage2").mkdir()
+    (run / "stage2" / "config.json").write_text("{}")
+    gfnet = train_gfnet(config(run, resume=True), sets)
+    assert weights.read_bytes() == before
+    assert isinstance(gfnet, EarlyExitGFNet)
+    assert gfnet.network.config.metadata["policy"] == str(run / "stage2")
+    again = json.loads((run / "results.json").read_text())
+    assert again["stages"]["stage1"] == results["stages"]["stage1"]
+    patches = {name: stage["patches"] for name, stage in again["stages"].items()}
+    assert patches == {"stage1": "random", "stage2": "learned", "stage3": "learned"}
+    for stage in again["stages"].values():
+        assert len(stage["accuracy"]) == 3
+        assert stage["seconds"] > 0
+    assert (run / "evaluation" / "results.json").is_file()
+    environment_steps = json.loads((run / "stage2" / "results.json").read_text())
+    assert environment_steps["environment_steps"] == 48 * 2
+    assert "stage3" in capsys.readouterr().out
+
+    longer = ClassifierSchedule(epochs=2, batch_size=16, learning_rate=1e-4)
+    with pytest.raises(ValueError, match=r"begun with stage3.epochs=1, not 2"):
+        train_gfnet(config(run, resume=True, stage3=longer), sets)
+    with pytest.raises(FileExistsError, match="already exists"):
+        train_gfnet(config(run), sets)
+
+
+def test_what_a_stage_lacks_is_said(sets, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no folder .*stage1"):
+        train_gfnet(config(tmp_path / "run", stages=(2,)), sets)
+    with pytest.raises(ValueError, match=r"stages must be some of 1, 2 and 3, not \(4,\)"):
+        config(tmp_path, stages=(4,))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="launch train_classifier"):
+        train_gfnet(config(tmp_path / "other"), sets)
+
+
+def test_the_authors_schedules():
+    schedules = {
+        name: (recipe.stage1.epochs, recipe.stage1.learning_rate, recipe.stage1.encoder_loss)
+        for name, recipe in RECIPES.items()
+    }
+    assert schedules["resnet"] == schedules["densenet"] == (60, 0.01, 1)
+    assert schedules["mobilenetv3"] == (90, 0.005, 5)
+    assert schedules["efficientnet"] == (30, 0.005, 5)
+    assert schedules["regnet"] == (60, 0.02, 1)
+    for name in ("resnet", "densenet", "mobilenetv3", "efficientnet", "regnet"):
+        recipe = find_recipe(name)
+        assert recipe.stage1.weight_decay == (5e-5 if name == "regnet" else 1e-4)
+        assert recipe.stage1.freeze_global_encoder == (name in ("mobilenetv3", "efficientnet"))
+        assert (recipe.stage1.optimiser, recipe.stage1.batch_size) == ("sgd", 256)
+        assert recipe.stage1.classifier_learning_rate == 0.1
+        assert recipe.stage3.classifier_learning_rate == 0.01
+        assert recipe.stage2.total_steps(images=1000, focus_steps=4) == 15 * 1000 * 4
+    with pytest.raises(ValueError, match="unknown recipe 'vgg'; known: default, photographs"):
+        find_recipe("vgg")
+
+
+def test_the_command_line_wins_over_the_recipe():
+    def parse(kind, *arguments):
+        return parse_config(kind, "", ["--run", "there", *arguments])
+
+    parsed = parse(ClassifierConfig)
+    assert parsed == ClassifierConfig(run=Path("there"))
+    parsed = parse(ClassifierConfig, "--recipe", "regnet", "--epochs", "3", "--frozen", "a", "b")
+    assert (parsed.epochs, parsed.learning_rate, parsed.frozen) == (3, 0.02, ("a", "b"))
+    third = parse(ClassifierConfig, "--recipe=regnet", "--policy", "runs/policy")
+    assert third.classifier_learning_rate == 0.01
+    assert third.policy == Path("runs/policy")
+    assert parse(BaselineConfig, "--recipe", "photographs").batch_size == 32
+    assert parse(PolicyConfig, "--recipe", "resnet", "--discount", "0.5") == PolicyConfig(
+        run=Path("there"), **vars(RECIPES["resnet"].stage2) | {"discount": 0.5}
+    )
+    whole = parse(PipelineConfig, "--recipe", "photographs", "--stage3.epochs", "7")
+    assert whole.stage1 == RECIPES["photographs"].stage1
+    assert whole.stage3 == dataclasses.replace(RECIPES["photographs"].stage3, epochs=7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"policy_rate": 0.0}, "policy_rate must be positive"),
+        ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
+        ({"entropy_weight": -1.0}, "entropy_weight must be at least 0"),
+    ],
+)
+def test_wrong_settings_of_stage_2_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        PolicySchedule(**change)
