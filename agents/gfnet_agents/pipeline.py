@@ -150,7 +150,7 @@ def _stage2(config: PipelineConfig) -> PolicyConfig:
 
 def _stage3(config: PipelineConfig) -> ClassifierConfig:
     begun: dict[str, Any] = {"policy": config.run / "stage2", "run": config.run / "stage3"}
-    begun |= {"weights": None, "object_share": 0.0}
+    begun |= {"weights": None, "baseline": None, "object_share": 0.0}
     changes = _values(config.stage3, ClassifierSchedule) | begun
     return dataclasses.replace(_stage1(config), **changes)
 

@@ -57,6 +57,9 @@ class NetworkOptions:
     """N, focus steps after the glance."""
     classifier: str = "recurrent"
     """How the views of an image are combined."""
+    baseline: Path | None = None
+    """Run folder of train_baseline: the global encoder begins as its network of resolution P, the
+    local one as that of the highest (so do the paper's, section 4.1)."""
     object_share: float = 0.0
     """Share of the random patches put on the object, where the images know its place."""
 
@@ -69,9 +72,6 @@ class NetworkOptions:
 class ClassifierConfig(ClassifierSchedule, NetworkOptions, TrainingConfig):
     """What to train, on what, and how."""
 
-    baseline: Path | None = None
-    """Stage 1: run folder of train_baseline; the global encoder begins as its network of resolution
-    P, the local one as that of the highest (so does the paper: section 4.1)."""
     policy: Path | None = None
     """Stage 3: run folder of train_policy, whose network is trained on its policy's patches."""
 
