@@ -191,8 +191,8 @@ def test_impossible_networks_are_refused(change, message):
 def test_a_configuration_of_another_version_is_refused(tiny_network, tmp_path):
     tiny_network.save(tmp_path)
     path = tmp_path / "network.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"align_corners": True}))
-    with pytest.raises(ValueError, match="align_corners.*another version"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"retina": True}))
+    with pytest.raises(ValueError, match="retina.*another version"):
         gfnet_env.GlanceFocusNetwork.load(tmp_path)
 
 
