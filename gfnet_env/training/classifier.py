@@ -17,6 +17,7 @@ from gfnet_env.inference.evaluation import evaluate_policy
 from gfnet_env.matching import check_fit
 from gfnet_env.perception import Encoder, GlanceFocusNetwork, Step
 from gfnet_env.perception.geometry import centred_locations
+from gfnet_env.perception.network import GlanceLogits
 from gfnet_env.policies.fixed import RandomPolicy
 from gfnet_env.policies.privileged import TargetPolicy
 from gfnet_env.runs import create_run, git_commit, resolve_device, save_config
@@ -40,9 +41,16 @@ class ClassifierConfig(TrainingConfig):
     focus_steps: int = 3
     """N, focus steps after the glance."""
     classifier: str = "recurrent"
-    """How the views of an image are combined."""
+    """How the views of an image are combined: recurrent or cascade."""
+    memory_size: int | None = None
+    """Numbers that the recurrent classifier remembers; by default at most 512."""
+    glance_logits: GlanceLogits | None = None
+    """Whose logits the glance has: the classifier's or the encoder's; by default the classifier's,
+    but the encoder's with a cascade, which has none of the glance."""
     encoder_loss: float = 1.0
     """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
+    freeze_global_encoder: bool = False
+    """Whether the global encoder, with its own head, keeps its weights."""
     object_share: float = 0.0
     """Share of the training patches put on the object, where the images know its place."""
 
@@ -77,6 +85,8 @@ def train_classifier(
         num_classes=sets["train"].num_classes,
         focus_steps=config.focus_steps,
         classifier=config.classifier,
+        memory_size=config.memory_size,
+        glance_logits=config.glance_logits,
         weights=config.weights,
         class_names=sets["train"].class_names,
         metadata={
@@ -102,6 +112,7 @@ def train_classifier(
         model=network,
         encoders=encoders,
         classifiers=(network.classifier,),
+        frozen=(network.global_encoder,) if config.freeze_global_encoder else (),
         loss=functools.partial(_loss, network, sets["train"], config),
         validate=validate,
     )
@@ -150,19 +161,26 @@ def _loss(
     batch: Batch,
     rng: np.random.Generator,
 ) -> Tensor:
-    """Mean over the steps of the cross-entropies of the classifier and of the encoder's head."""
+    """Mean over the steps of the cross-entropies of the classifier and of the encoder's head.
+
+    Where the glance's logits are those of the encoder's head, they count once, as the classifier's.
+    """
     pixels, locations = _augment(batch, images, network, config, rng)
 
-    def step_loss(step: Step, encoder: Encoder) -> Tensor:
-        own = functional.cross_entropy(encoder.head(step.vector), batch.labels)
-        return functional.cross_entropy(step.logits, batch.labels) + config.encoder_loss * own
+    def own_loss(step: Step, encoder: Encoder) -> Tensor:
+        return config.encoder_loss * functional.cross_entropy(
+            encoder.head(step.vector), batch.labels
+        )
 
     step = network.glance(pixels)
-    losses = [step_loss(step, network.global_encoder)]
+    losses = [functional.cross_entropy(step.logits, batch.labels)]
+    if network.glance_logits == "classifier":
+        losses.append(own_loss(step, network.global_encoder))
     for chosen in locations:
         step = network.focus(pixels, chosen, step)
-        losses.append(step_loss(step, network.local_encoder))
-    return torch.stack(losses).mean()
+        losses.append(functional.cross_entropy(step.logits, batch.labels))
+        losses.append(own_loss(step, network.local_encoder))
+    return torch.stack(losses).sum() / (1 + len(locations))
 
 
 def _accuracies(network: GlanceFocusNetwork, images: ImageSet) -> dict[str, list[float]]:

@@ -90,6 +90,7 @@ class Task:
         classifiers: Its modules, heads of encoders too, that may have a rate of their own.
         loss: The loss of a batch, a scalar; what it draws, it draws from the generator.
         validate: Accuracies to watch, by name.
+        frozen: Its modules that keep their weights and statistics as a whole.
     """
 
     title: str
@@ -98,6 +99,7 @@ class Task:
     classifiers: Sequence[nn.Module]
     loss: Callable[[Batch, np.random.Generator], Tensor]
     validate: Callable[[], Mapping[str, float]]
+    frozen: Sequence[nn.Module] = ()
 
 
 def fit(
@@ -115,7 +117,8 @@ def fit(
     Raises:
         ValueError: There is a single image, or the loss is no longer finite.
     """
-    frozen = _freeze(task.encoders, config.frozen)
+    whole = [module.requires_grad_(requires_grad=False) for module in task.frozen]
+    frozen = [*_freeze(task.encoders, config.frozen), *whole]
     rng = np.random.default_rng(config.seed)
     optimiser = torch.optim.AdamW(_groups(task, config), weight_decay=config.weight_decay)
     # Batch norm has no statistics of a single image: a last batch of one is left out.
