@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfnet_env.data import DEFAULT_SPEC, ImageSet, load_images
+from gfnet_env.data import DEFAULT_SPEC, CentreCrops, ImageSet, load_images
 from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig, StaticConfig
 
 
@@ -66,7 +66,8 @@ def open_images(
     """One split of an image set; where nothing is said, of what the network was trained on.
 
     Args:
-        network: Its metadata name the images it was trained on.
+        network: Its metadata name the images it was trained on, and the share of a picture's
+            shorter side that its pictures are centre crops of, if that is not the whole.
         spec: Of another image set, see ``load_images``.
         split: ``train``, ``val`` or ``test``.
         image_size: Side that pictures of a folder are brought to, in pixels.
@@ -80,7 +81,9 @@ def open_images(
     if spec is None:
         raise ValueError("this network was trained on images given in memory; pass the images")
     size = image_size or trained_on.get("image_size", 224)
-    return load_images(spec, split, image_size=size, data_root=data_root)
+    crop = trained_on.get("crop", 1)
+    images = load_images(spec, split, image_size=int(size / crop), data_root=data_root)
+    return images if crop == 1 else CentreCrops(images, size)
 
 
 def _listed(names: Sequence[str]) -> str:

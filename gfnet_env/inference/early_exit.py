@@ -247,9 +247,7 @@ class EarlyExitGFNet(nn.Module):
         return self._anytime(images.to(self.network.device), end, normalised)
 
     @torch.no_grad()
-    def _anytime(
-        self, images: Tensor, end: float, normalised: bool
-    ) -> Iterator[AnytimePrediction]:
+    def _anytime(self, images: Tensor, end: float, normalised: bool) -> Iterator[AnytimePrediction]:
         state = initial_state(self.policy, Scene(self.network, images, np.arange(len(images))))
         looked = torch.empty(len(images), 0, 2, device=images.device)
         longest, started = 0.0, time.perf_counter()

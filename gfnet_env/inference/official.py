@@ -26,15 +26,13 @@ class _Architecture:
         interpolation: How the glance is resized.
         glance_logits: Whose logits the glance has; None for what the classifier is made for.
         image_size: Side of the images it was evaluated on, in pixels.
-        crop: Share of a picture's shorter side that is left of it after the centre crop.
-        picture_interpolation: How pictures are resized before it.
+        crop: Share of a picture's shorter side that was left of it after a centre crop.
     """
 
     interpolation: Interpolation
     glance_logits: GlanceLogits | None = None
     image_size: int = 224
     crop: float = 0.875
-    picture_interpolation: Interpolation = "bilinear"
 
 
 _DENSENET = _Architecture(interpolation="bilinear")
@@ -48,12 +46,8 @@ _ARCHITECTURES = {
     "densenet201": _DENSENET,
     "mobilenetv3_large_100": _MOBILENET,
     "mobilenetv3_large_125": _MOBILENET,
-    "efficientnet_b2": _Architecture(
-        interpolation="bicubic", image_size=260, picture_interpolation="bicubic"
-    ),
-    "efficientnet_b3": _Architecture(
-        interpolation="bicubic", image_size=300, crop=0.904, picture_interpolation="bicubic"
-    ),
+    "efficientnet_b2": _Architecture(interpolation="bicubic", image_size=260),
+    "efficientnet_b3": _Architecture(interpolation="bicubic", image_size=300, crop=0.904),
     "regnety_600m": _REGNET,
     "regnety_800m": _REGNET,
     "regnety_1.6g": _REGNET,
@@ -78,13 +72,15 @@ _REGNET_NAMES = (
 )
 
 
-def load_official(path: str | Path, *, interpolation: Interpolation | None = None) -> EarlyExitGFNet:
+def load_official(
+    path: str | Path, *, interpolation: Interpolation | None = None
+) -> EarlyExitGFNet:
     """Load a checkpoint (``*.pth.tar``) of the release of GFNet's authors, policy included.
 
     The glance is resized as theirs is, with aligned corners and without a low-pass filter, and
-    corners of patches are rounded down. ``image_size``, ``crop`` and ``picture_interpolation`` in
-    ``network.config.metadata`` say how they prepared pictures for evaluation. Thresholds are not
-    set: ``calibrate`` solves them.
+    corners of patches are rounded down. ``image_size`` and ``crop`` in ``network.config.metadata``
+    say what they cut out of pictures for evaluation. Thresholds are not set: ``calibrate`` solves
+    them.
 
     Args:
         path: The file. ``model_name`` in it is ``resnet50``, ``densenet121``, ``densenet169``,
@@ -136,7 +132,6 @@ def load_official(path: str | Path, *, interpolation: Interpolation | None = Non
                 "images": "imagenet",
                 "image_size": architecture.image_size,
                 "crop": architecture.crop,
-                "picture_interpolation": architecture.picture_interpolation,
                 "source": path.name,
             },
         )
