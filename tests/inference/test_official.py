@@ -165,7 +165,7 @@ def test_what_is_no_official_checkpoint_is_named(checkpoint, tmp_path):
         ({"policy": {"weight": 3}}, "policy in .* is no state dict"),
         ({"policy": {"weight": torch.ones(1)}}, "unknown policy: weight"),
         ({"fc": {"weight": torch.ones(1)}}, "unknown classifier: weight"),
-        ({"model_name": "resnet50"}, r"weights in .*checkpoint\.pth\.tar do not fit"),
+        ({"model_name": "mobilenetv3_large_100"}, r"weights in .*checkpoint\.pth\.tar do not fit"),
     ):
         torch.save(checkpoint | change, path)
         with pytest.raises(ValueError, match=message):

@@ -116,7 +116,7 @@ def test_a_cascade_trains_beside_a_frozen_global_encoder(sets, tmp_path):
     fresh = gfnet_env.GlanceFocusNetwork(network.config)
     for name, value in fresh.state_dict().items():
         kept = torch.equal(value, network.state_dict()[name])
-        assert kept == (name.startswith("global_encoder") or name.endswith(("mean", "std"))), name
+        assert kept == (name.startswith("global_encoder") or name.endswith((".mean", ".std"))), name
 
 
 def test_images_that_do_not_fit_are_found_before_anything_is_written(sets, tmp_path):
