@@ -79,7 +79,6 @@ def test_an_unknown_encoder_lists_what_comes_close():
         build_encoder("torchvision:shufflenet_v2_x05", 7)
 
 
-# Features as the paper's authors have them, and multiply-adds of their classifiers at 96×96.
 @pytest.mark.parametrize(
     ("name", "channels", "vector_size"),
     [
@@ -123,12 +122,9 @@ def test_a_torchvision_encoder_is_the_torchvision_model(tmp_path):
         build_encoder("torchvision:shufflenet_v2_x1_0", 7, tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "vit_b_32"])
-def test_torchvision_networks_without_map_and_vector_are_refused(name):
-    with pytest.raises(
-        ValueError, match=f"'{name}' has no head that takes in a pooled feature map"
-    ):
-        build_encoder(f"torchvision:{name}", 7)
+def test_a_torchvision_network_without_a_vector_is_refused():
+    with pytest.raises(ValueError, match="'squeezenet1_1' has no head that takes in a pooled"):
+        build_encoder("torchvision:squeezenet1_1", 7)
 
 
 class GroupedBlock(nn.Module):
