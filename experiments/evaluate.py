@@ -1,6 +1,7 @@
 """Accuracy against cost on the test split: anytime, budgeted, and static networks beside them.
 
 python experiments/evaluate.py --run runs/policy --baseline runs/digits-static
+python experiments/evaluate.py --official CHECKPOINT.pth.tar --images folder:IMAGENET
 """
 
 import tyro

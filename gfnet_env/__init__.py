@@ -6,7 +6,7 @@
 from gymnasium.envs.registration import register
 
 from gfnet_env.data import ArrayImages, load_images
-from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds
+from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, load_official
 from gfnet_env.perception import GlanceFocusNetwork, Step
 
 register(
@@ -22,4 +22,5 @@ __all__ = [
     "Step",
     "count_multiply_adds",
     "load_images",
+    "load_official",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gfnet_env.data import DEFAULT_SPEC, ImageSet, ReadingOptions
+from gfnet_env.data import DEFAULT_SPEC, CentreCrops, ImageSet, ReadingOptions
 from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig, StaticConfig
 
 
@@ -52,7 +52,8 @@ class ImageOptions(ReadingOptions):
         """One split of them.
 
         Args:
-            network: Its metadata name the images it was trained on.
+            network: Its metadata name the images it was trained on, and the share of a picture's
+                shorter side that its pictures are centre crops of, if that is not the whole.
             split: ``train``, ``val`` or ``test``.
 
         Raises:
@@ -64,12 +65,15 @@ class ImageOptions(ReadingOptions):
         if spec is None:
             raise ValueError("this network was trained on images given in memory; pass the images")
         seed = self.image_seed
-        return self.load(
+        size = self.image_size or trained_on.get("image_size", 224)
+        crop = trained_on.get("crop", 1)
+        images = self.load(
             spec,
             split,
-            image_size=self.image_size or trained_on.get("image_size", 224),
+            image_size=int(size / crop),
             seed=trained_on.get("image_seed", 0) if seed is None else seed,
         )
+        return images if crop == 1 else CentreCrops(images, size)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from gfnet_env.data.augmentation import Augmentation, AugmentedImages, augment
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
 from gfnet_env.data.folder import FolderImages, open_folder
-from gfnet_env.data.images import ArrayImages, ImageSet
+from gfnet_env.data.images import ArrayImages, CentreCrops, ImageSet, Subset
 from gfnet_env.data.options import ReadingOptions
 from gfnet_env.data.picture import load_picture
 from gfnet_env.data.reading import Batch, batches
@@ -16,11 +16,13 @@ __all__ = [
     "Augmentation",
     "AugmentedImages",
     "Batch",
+    "CentreCrops",
     "Clutter",
     "ClutteredScenes",
     "FolderImages",
     "ImageSet",
     "ReadingOptions",
+    "Subset",
     "augment",
     "batches",
     "load_images",

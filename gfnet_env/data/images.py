@@ -143,3 +143,48 @@ class ArrayImages(ImageSet):
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         return self._pixels[torch.from_numpy(indices)]
+
+
+class Subset(ImageSet):
+    """Some images of a set.
+
+    Args:
+        images: The set.
+        indices: Which of its images, (S,).
+    """
+
+    def __init__(self, images: ImageSet, indices: npt.NDArray[np.int64]) -> None:
+        self._images = images
+        self._indices = indices
+        chosen = torch.from_numpy(indices)
+        self.labels = images.labels[chosen]
+        self.class_names = images.class_names
+        self.boxes = None if images.boxes is None else images.boxes[chosen]
+
+    def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        return self._images[self._indices[indices]]
+
+
+class CentreCrops(ImageSet):
+    """The middle of every image of a set.
+
+    Args:
+        images: The set; where it knows the objects' places, this one does not.
+        side: Side of the squares that are cut out, in pixels.
+
+    Raises:
+        ValueError: The images are smaller than that.
+    """
+
+    def __init__(self, images: ImageSet, side: int) -> None:
+        height, width = images[[0]].shape[2:]
+        if min(height, width) < side:
+            raise ValueError(f"images of {height}×{width} have no crop of {side}×{side}")
+        self._images = images
+        self._rows = slice((height - side) // 2, (height + side) // 2)
+        self._columns = slice((width - side) // 2, (width + side) // 2)
+        self.labels = images.labels
+        self.class_names = images.class_names
+
+    def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        return self._images[indices][:, :, self._rows, self._columns]

@@ -46,10 +46,11 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
             f"a policy of type {type(policy).__name__} cannot be exported: it is no torch module; "
             "learn one, or write one as a module"
         )
-    if not network.config.antialias:
+    if not network.config.antialias or network.config.align_corners:
         raise ValueError(
-            "a network that does not antialias its glance cannot be exported: the exported folder "
-            "resizes with Pillow, which does"
+            "a network that does not antialias its glance cannot be exported, nor one that aligns "
+            "its corners: the exported folder resizes with Pillow, which does the one and not the "
+            "other"
         )
     size = network.patch_size
     pixels = torch.zeros(_ROWS, 3, size, size, dtype=torch.uint8, device=network.device)
@@ -77,6 +78,9 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
         "policy": (_Pick(policy, network.focus_steps), seen, ("picked",)),
         "classifier": (_Classify(network.classifier), viewed, ("remembered", "logits")),
     }
+    if network.glance_logits == "encoder":
+        glance = _ViewAndAnswer(network.global_encoder)
+        graphs["glance"] = (glance, {"pixels": pixels}, ("features", "vector", "logits"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Whole before anything is replaced: graphs of two networks must never lie side by side.
@@ -135,6 +139,18 @@ class _View(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.encoder(pixels)
         return features.map, features.vector
+
+
+class _ViewAndAnswer(nn.Module):
+    """An encoder whose results include its own logits."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.encoder(pixels)
+        return features.map, features.vector, self.encoder.head(features.vector)
 
 
 class _Pick(nn.Module):

@@ -127,7 +127,8 @@ class Runner:
         memory = np.zeros((count, self.memory_size), dtype=np.float32)
         location = np.zeros((count, 2), dtype=np.float32)
         thumbnails = resize(pictures, self.patch_size, self._interpolation)
-        features, vector = self._run("glance", pixels=thumbnails)
+        # Logits too, where those of the glance are the encoder's own.
+        features, vector, *answers = self._run("glance", pixels=thumbnails)
         glance = features
         seen = np.zeros((count, *features.shape[2:]), dtype=np.float32)
         for step, threshold in enumerate(self.thresholds):
@@ -149,6 +150,8 @@ class Runner:
                 features, vector = self._run("focus", pixels=patches)
                 number = number + 1
             memory, logits = self._run("classifier", vector=vector, memory=memory, number=number)
+            if step == 0 and answers:
+                (logits,) = answers
             probabilities = _softmax(logits)
             sure = probabilities.max(axis=1) >= threshold
             if step == self.focus_steps:

@@ -15,6 +15,7 @@ from gfnet_env.inference.early_exit import (
     classify,
 )
 from gfnet_env.inference.evaluation import Record, evaluate_policy, evaluate_static
+from gfnet_env.inference.official import load_official
 from gfnet_env.inference.thresholds import (
     NEVER,
     exit_steps,
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate_static",
     "exit_steps",
     "geometric_shares",
+    "load_official",
     "operating_point",
     "part_costs",
     "shares_for_cost",

@@ -81,6 +81,8 @@ def peak_activation_bytes(module: nn.Module | Callable[..., Any], *inputs: Any) 
 def part_costs(network: GlanceFocusNetwork, policy: Policy | None = None) -> list[PartCost]:
     """The cost of every part at its own input size, for one image.
 
+    A classifier whose steps differ in cost counts with its last, the dearest.
+
     Args:
         network: What sees.
         policy: Who picks the patch, if there is one yet.
@@ -88,10 +90,11 @@ def part_costs(network: GlanceFocusNetwork, policy: Policy | None = None) -> lis
     image = _blank_image(network)
     with torch.no_grad():
         step = network.glance(image)
+    last = torch.full_like(step.number, network.focus_steps)
     parts: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("global encoder", network.global_encoder, (image,)),
         ("local encoder", network.local_encoder, (image,)),
-        ("classifier", network.classifier, (step.vector, step.memory, step.number)),
+        ("classifier", network.classifier, (step.vector, step.memory, last)),
     ]
     if policy is not None:
         parts.append(("policy", policy, _policy_inputs(policy, network)))

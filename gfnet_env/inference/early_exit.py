@@ -29,6 +29,7 @@ from gfnet_env.inference.thresholds import NEVER
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies.base import Policy, Scene, initial_state, select_rows
 from gfnet_env.policies.learned import LearnedPolicy
+from gfnet_env.policies.recurrent import RecurrentPolicy
 from gfnet_env.policies.storage import check_saveable, load_policy, save_policy
 
 _NAME = "gfnet"
@@ -232,13 +233,16 @@ class EarlyExitGFNet(nn.Module):
         self.set_thresholds(point.thresholds)
         return point
 
-    def anytime(self, images: Tensor, deadline: float | None = None) -> Iterator[AnytimePrediction]:
+    def anytime(
+        self, images: Tensor, deadline: float | None = None, *, normalised: bool = False
+    ) -> Iterator[AnytimePrediction]:
         """Yield what is known after every step, whatever the thresholds: stop when you like.
 
         Args:
             images: (B, 3, H, W) uint8.
             deadline: Seconds from this call on; no step is begun that would end later if it took
                 as long as the longest one so far. The glance is always given.
+            normalised: Whether ``images`` are floats instead, normalised as the encoders expect.
 
         Raises:
             ValueError: The deadline is negative or NaN.
@@ -246,14 +250,15 @@ class EarlyExitGFNet(nn.Module):
         if deadline is not None and not deadline >= 0:
             raise ValueError(f"deadline must be at least 0 seconds, not {deadline}")
         end = math.inf if deadline is None else time.perf_counter() + deadline
-        return self._anytime(images.to(self.network.device), end)
+        return self._anytime(images.to(self.network.device), end, normalised)
 
     @torch.no_grad()
-    def _anytime(self, images: Tensor, end: float) -> Iterator[AnytimePrediction]:
+    def _anytime(self, images: Tensor, end: float, normalised: bool) -> Iterator[AnytimePrediction]:
         state = initial_state(self.policy, Scene(self.network, images, np.arange(len(images))))
         looked = torch.empty(len(images), 0, 2, device=images.device)
         longest, started = 0.0, time.perf_counter()
-        for number, step in enumerate(unroll(self.network, self.policy, images, state)):
+        steps = unroll(self.network, self.policy, images, state, normalised)
+        for number, step in enumerate(steps):
             if number > 0:
                 looked = torch.cat([looked, step.location[:, None]], dim=1)
             prediction = AnytimePrediction(step.logits, step.classes, step.confidence, looked)
@@ -267,11 +272,12 @@ class EarlyExitGFNet(nn.Module):
                 return
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Prediction:
+    def forward(self, images: Tensor, *, normalised: bool = False) -> Prediction:
         """Classify images; each leaves the batch as soon as it is confident enough.
 
         Args:
             images: (B, 3, H, W) uint8.
+            normalised: Whether ``images`` are floats instead, normalised as the encoders expect.
         """
         images = images.to(self.network.device)
         count, device = len(images), images.device
@@ -282,13 +288,15 @@ class EarlyExitGFNet(nn.Module):
         locations = torch.full((count, self.network.focus_steps, 2), torch.nan, device=device)
 
         rows = torch.arange(count, device=device)
-        step = self.network.glance(images)
+        step = self.network.glance(images, normalised)
         # Begun before any image leaves, so that a state can tell the images apart.
         scene = Scene(self.network, images, np.arange(count))
         state = initial_state(self.policy, scene)
         for number, threshold in enumerate(self.thresholds):
             if number > 0:
-                step, state = advance(self.network, self.policy, images, step, state, rows)
+                step, state = advance(
+                    self.network, self.policy, images, step, state, rows, normalised
+                )
                 locations[rows, number - 1] = step.location
             sure = step.confidence >= threshold
             if number == self.network.focus_steps:
@@ -328,7 +336,7 @@ class EarlyExitGFNet(nn.Module):
         folder = Path(folder)
         saved = files.load_config(folder, _NAME)
         network, policy = GlanceFocusNetwork.load(folder), load_policy(folder)
-        if isinstance(policy, LearnedPolicy):
+        if isinstance(policy, LearnedPolicy | RecurrentPolicy):
             policy.check_fit(network)
         if "thresholds" not in saved:
             raise ValueError(f"{folder / _NAME}.json has no thresholds; restore it from a copy")

@@ -21,6 +21,7 @@ def advance(
     step: Step,
     state: State,
     rows: Tensor | None = None,
+    normalised: bool = False,
 ) -> tuple[Step, State]:
     """One focus step: observe, let the policy pick, look.
 
@@ -34,20 +35,25 @@ def advance(
         step: What is known so far, R rows.
         state: The policy's, R rows.
         rows: Rows of ``images`` that these are, (R,), or None for all.
+        normalised: Whether ``images`` are normalised floats instead.
     """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         locations, state = policy(observe(step, network.focus_steps), state)
-    return network.focus(images, locations, step, rows), state
+    return network.focus(images, locations, step, rows, normalised), state
 
 
 def unroll(
-    network: GlanceFocusNetwork, policy: Policy, images: Tensor, state: State = None
+    network: GlanceFocusNetwork,
+    policy: Policy,
+    images: Tensor,
+    state: State = None,
+    normalised: bool = False,
 ) -> Iterator[Step]:
     """The glance and then every focus step of a batch, T steps in all."""
-    step = network.glance(images)
+    step = network.glance(images, normalised)
     yield step
     for _ in range(network.focus_steps):
-        step, state = advance(network, policy, images, step, state)
+        step, state = advance(network, policy, images, step, state, normalised=normalised)
         yield step
 
 

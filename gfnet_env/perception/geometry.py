@@ -25,7 +25,8 @@ def patch_corners(
     """The top left pixel of each patch.
 
     Args:
-        locations: (B, 2) in [-1, 1].
+        locations: (B, 2) in [-1, 1]. In float64, what was a float32 share of the way in [0, 1] has
+            lost nothing, and gives the corner that it would give itself.
         image_size: (H, W), neither smaller than the patch.
         patch_size: Side of the patch.
         rounding: To the nearest pixel, or down.
@@ -34,7 +35,9 @@ def patch_corners(
         (B, 2) int64, rows in [0, H - patch_size], columns in [0, W - patch_size].
     """
     room = torch.tensor(image_size, device=locations.device) - patch_size
-    corners = (locations.float() + 1) / 2 * room
+    exact = locations if locations.dtype == torch.float64 else locations.float()
+    # Rounded to float32 in the end, as a product of float32 would be.
+    corners = ((exact + 1) / 2 * room).float()
     rounded = corners.round() if rounding == "nearest" else corners.floor()
     return torch.minimum(rounded.long().clamp(min=0), room)
 
@@ -113,9 +116,11 @@ def check_locations(locations: Tensor, count: int) -> None:
         )
 
 
-def check_images(images: Tensor) -> None:
-    """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8."""
-    if images.dtype != torch.uint8:
+def check_images(images: Tensor, normalised: bool = False) -> None:
+    """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8, or normalised floats."""
+    if normalised and not images.is_floating_point():
+        raise ValueError(f"normalised images must be floating point, not {images.dtype}")
+    if not normalised and images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8 in 0..255, not {images.dtype}")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from gfnet_env.perception.geometry import (
 )
 from gfnet_env.perception.resize import Interpolation, check_interpolation, resize
 from gfnet_env.perception.saved import SavedModule
+
+GlanceLogits = Literal["classifier", "encoder"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,12 @@ class NetworkConfig:
         num_classes: K.
         focus_steps: N, most focus steps after the glance (T = 1 + N).
         classifier: Name of the classifier, see ``build_classifier``.
+        memory_size: Numbers that the classifier remembers, M, or None for its own choice.
+        glance_logits: Whose logits the glance has: the ``classifier``'s, or those of the global
+            ``encoder``'s own head; None for what the classifier is made for.
         interpolation: How the glance is resized.
         antialias: Whether the glance is low-pass filtered before it is made smaller.
+        align_corners: Whether corner pixels keep their centres in the glance, see ``resize``.
         corner_rounding: From a location to the pixel of the patch's corner.
         class_names: One name per class, or None.
         metadata: Where the weights come from: free-form, JSON.
@@ -101,8 +107,11 @@ class NetworkConfig:
     num_classes: int
     focus_steps: int = 3
     classifier: str = "recurrent"
+    memory_size: int | None = None
+    glance_logits: GlanceLogits | None = None
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
+    align_corners: bool = False
     corner_rounding: CornerRounding = "nearest"
     class_names: tuple[str, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +120,11 @@ class NetworkConfig:
         for name in ("patch_size", "num_classes", "focus_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.memory_size is not None and self.memory_size < 1:
+            raise ValueError(f"memory_size must be at least 1, not {self.memory_size}")
+        if self.glance_logits not in (None, *get_args(GlanceLogits)):
+            known = " or ".join(get_args(GlanceLogits))
+            raise ValueError(f"unknown glance_logits {self.glance_logits!r}: {known}")
         check_interpolation(self.interpolation)
         check_rounding(self.corner_rounding)
         check_class_names(self.class_names, self.num_classes)
@@ -132,7 +146,8 @@ class GlanceFocusNetwork(SavedModule):
         weights: Initial weights of both encoders, see ``TimmEncoder``.
 
     Raises:
-        ValueError: The encoder has no feature map at this patch size, or is unknown.
+        ValueError: The encoder has no feature map at this patch size, a name is unknown, or the
+            classifier has no logits for the glance that is to have them.
     """
 
     file_name = "network"
@@ -147,9 +162,21 @@ class GlanceFocusNetwork(SavedModule):
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
         self.classifier = build_classifier(
-            config.classifier, example.vector.shape[1], config.num_classes, config.focus_steps
+            config.classifier,
+            example.vector.shape[1],
+            config.num_classes,
+            config.focus_steps,
+            config.memory_size,
         )
         self.memory_size = self.classifier.memory_size
+        if config.glance_logits == "classifier" and not self.classifier.judges_glance:
+            raise ValueError(
+                f"the classifier {config.classifier!r} has no logits of a glance; "
+                "set glance_logits to 'encoder'"
+            )
+        self.glance_logits: GlanceLogits = config.glance_logits or (
+            "classifier" if self.classifier.judges_glance else "encoder"
+        )
         # Depthwise convolutions train half as fast in any other layout.
         self.to(memory_format=torch.channels_last)
 
@@ -198,25 +225,35 @@ class GlanceFocusNetwork(SavedModule):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def glance(self, images: Tensor) -> Step:
+    def glance(self, images: Tensor, normalised: bool = False) -> Step:
         """Look at whole images, scaled down to P×P (GFNet, section 3.1).
 
         Args:
             images: (B, 3, H, W) uint8, H and W at least P.
+            normalised: Whether ``images`` are floats instead, normalised as the encoders expect.
 
         Raises:
             ValueError: The images have another type, shape or size.
         """
-        self.check_images(images)
-        feature_map, vector = self.global_encoder(self.scale_down(images))
+        self.check_images(images, normalised)
+        feature_map, vector = self.global_encoder(self.scale_down(images), normalised)
         number = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        memory, logits = self.classifier(vector, self.classifier.empty_memory(vector), number)
+        memory = self.classifier.remember(vector, self.classifier.empty_memory(vector), number)
+        if self.glance_logits == "encoder":
+            logits = self.global_encoder.head(vector)
+        else:
+            logits = self.classifier.judge(memory, number)
         location = torch.zeros(len(images), 2, device=images.device)
         seen = torch.zeros(len(images), *feature_map.shape[2:], device=images.device)
         return Step(feature_map, vector, feature_map, seen, memory, logits, location, number)
 
     def focus(
-        self, images: Tensor, locations: Tensor, step: Step, rows: Tensor | None = None
+        self,
+        images: Tensor,
+        locations: Tensor,
+        step: Step,
+        rows: Tensor | None = None,
+        normalised: bool = False,
     ) -> Step:
         """Look at one P×P patch of each image at full resolution (GFNet, section 3.1).
 
@@ -226,11 +263,12 @@ class GlanceFocusNetwork(SavedModule):
             step: What is known of the images so far, R rows.
             rows: Which images the R rows of ``locations`` and ``step`` belong to, (R,) int64;
                 None for all, R = B. The images themselves are never copied.
+            normalised: As at the glance.
 
         Raises:
             ValueError: Images or locations have another type, shape or range.
         """
-        self.check_images(images)
+        self.check_images(images, normalised)
         check_locations(locations, len(step))
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
@@ -239,7 +277,7 @@ class GlanceFocusNetwork(SavedModule):
         size = (images.shape[2], images.shape[3])
         corners = patch_corners(locations, size, self.patch_size, self.config.corner_rounding)
         patches = crop_patches(images, rows, corners, self.patch_size)
-        feature_map, vector = self.local_encoder(patches)
+        feature_map, vector = self.local_encoder(patches, normalised)
         number = step.number + 1
         memory, logits = self.classifier(vector, step.memory, number)
         height, width = step.seen.shape[1:]
@@ -248,13 +286,15 @@ class GlanceFocusNetwork(SavedModule):
         return Step(feature_map, vector, step.glance_map, seen, memory, logits, location, number)
 
     def scale_down(self, images: Tensor) -> Tensor:
-        """The glance's pixels, (B, 3, P, P) uint8, of images (B, 3, H, W) uint8."""
+        """The glance's pixels, (B, 3, P, P), of images (B, 3, H, W); see ``resize``."""
         config = self.config
-        return resize(images, self.patch_size, config.interpolation, config.antialias)
+        return resize(
+            images, self.patch_size, config.interpolation, config.antialias, config.align_corners
+        )
 
-    def check_images(self, images: Tensor) -> None:
-        """Raises ``ValueError`` unless ``images`` are (B, 3, H, W) uint8, neither side below P."""
-        check_images(images)
+    def check_images(self, images: Tensor, normalised: bool = False) -> None:
+        """Raises ``ValueError`` unless ``images`` are what ``glance`` takes."""
+        check_images(images, normalised)
         if min(images.shape[2:]) < self.patch_size:
             height, width = images.shape[2:]
             raise ValueError(

@@ -18,41 +18,55 @@ def check_interpolation(name: str) -> None:
         raise ValueError(f"unknown interpolation {name!r}: bilinear or bicubic")
 
 
-def resize(images: Tensor, size: int, interpolation: Interpolation, antialias: bool) -> Tensor:
+def resize(
+    images: Tensor,
+    size: int,
+    interpolation: Interpolation,
+    antialias: bool,
+    align_corners: bool = False,
+) -> Tensor:
     """Resize images to squares, reading each once.
 
     What this takes beside the images is bounded, but for a part of size/W of them.
 
     Args:
-        images: (B, 3, H, W) uint8.
+        images: (B, 3, H, W), uint8 or floats.
         size: Side of the result, in pixels.
         interpolation: bilinear or bicubic.
         antialias: Whether what is made smaller is low-pass filtered first.
+        align_corners: Whether the centres of the corner pixels, not the corners of the images, stay
+            where they are.
 
     Returns:
-        (B, 3, size, size) uint8; the images themselves where they have this size.
+        (B, 3, size, size), the images themselves where they have this size. Of floats, floats; of
+        uint8, uint8, but floats that are not rounded where corners are aligned, as in the release
+        of GFNet's authors, who normalise first.
     """
     if images.shape[2:] == (size, size):
         return images
-    copied = _copied_bytes(images, antialias)
+    copied = _copied_bytes(images, antialias, align_corners)
     if copied <= _BAND_BYTES:
-        resized = _interpolate(images, (size, size), interpolation, antialias)
+        resized = _interpolate(images, (size, size), interpolation, antialias, align_corners)
     else:
         rows = max(1, images.shape[2] * _BAND_BYTES // copied)
         # Columns first, as a resize in one go does, so that the result is the same to the bit.
         narrow = [
-            _interpolate(band, (band.shape[2], size), interpolation, antialias)
+            _interpolate(band, (band.shape[2], size), interpolation, antialias, align_corners)
             for band in torch.split(images, rows, dim=2)
         ]
-        resized = _interpolate(torch.cat(narrow, dim=2), (size, size), interpolation, antialias)
-    if resized.dtype == torch.uint8:
+        resized = _interpolate(
+            torch.cat(narrow, dim=2), (size, size), interpolation, antialias, align_corners
+        )
+    if resized.dtype == torch.uint8 or images.is_floating_point() or align_corners:
         return resized
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def _copied_bytes(images: Tensor, antialias: bool) -> int:
+def _copied_bytes(images: Tensor, antialias: bool, align_corners: bool) -> int:
     """What torch would copy of these images to resize them in one go."""
-    if not _as_it_is(images, antialias):
+    if images.dtype == torch.float32:
+        return 0
+    if not _as_it_is(images, antialias, align_corners):
         return 4 * images.numel()
     # Pixels in the order of a decoded picture are read where they are.
     in_order = images.is_contiguous(memory_format=torch.channels_last)
@@ -60,14 +74,21 @@ def _copied_bytes(images: Tensor, antialias: bool) -> int:
 
 
 def _interpolate(
-    pixels: Tensor, size: tuple[int, int], interpolation: Interpolation, antialias: bool
+    pixels: Tensor,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    antialias: bool,
+    align_corners: bool,
 ) -> Tensor:
-    pixels = pixels if _as_it_is(pixels, antialias) else pixels.float()
-    return functional.interpolate(pixels, size, mode=interpolation, antialias=antialias)
+    pixels = pixels if _as_it_is(pixels, antialias, align_corners) else pixels.float()
+    return functional.interpolate(
+        pixels, size, mode=interpolation, antialias=antialias, align_corners=align_corners
+    )
 
 
-def _as_it_is(pixels: Tensor, antialias: bool) -> bool:
+def _as_it_is(pixels: Tensor, antialias: bool, align_corners: bool) -> bool:
     """Whether torch resizes these pixels without making floats of them."""
     # A CPU resizes uint8, but agrees with floats only where it antialiases: the bicubic kernels
     # differ. Other devices only know how to resize floats.
-    return pixels.device.type == "cpu" and pixels.dtype == torch.uint8 and antialias
+    on_cpu = pixels.device.type == "cpu"
+    return on_cpu and pixels.dtype == torch.uint8 and antialias and not align_corners

@@ -9,12 +9,13 @@ from gfnet_env import files
 from gfnet_env.policies.base import Policy
 from gfnet_env.policies.fixed import CenterPolicy, RandomPolicy
 from gfnet_env.policies.learned import LearnedPolicy
+from gfnet_env.policies.recurrent import RecurrentPolicy
 
 _NAME = "policy"
 
 # What can be saved and loaded by name; the privileged ones have no place in a deployed network.
 POLICIES: dict[str, type[Any]] = {
-    policy.name: policy for policy in (RandomPolicy, CenterPolicy, LearnedPolicy)
+    policy.name: policy for policy in (RandomPolicy, CenterPolicy, LearnedPolicy, RecurrentPolicy)
 }
 
 

@@ -18,6 +18,7 @@ from gfnet_env.inference.early_exit import EarlyExitGFNet, assemble
 from gfnet_env.inference.evaluation import evaluate_policy, scene_of, unroll
 from gfnet_env.matching import check_fit
 from gfnet_env.perception import GlanceFocusNetwork, load_static_networks
+from gfnet_env.perception.network import GlanceLogits
 from gfnet_env.policies.base import Policy, initial_state
 from gfnet_env.policies.fixed import RandomPolicy
 from gfnet_env.policies.privileged import TargetPolicy
@@ -29,7 +30,14 @@ from gfnet_env.training.patches import TrainingPatches
 from gfnet_env.training.processes import Shares, join_processes
 
 # What stage 3 takes over from the network that it goes on with.
-_OF_THE_NETWORK = ("encoder", "patch_size", "focus_steps", "classifier")
+_OF_THE_NETWORK = (
+    "encoder",
+    "patch_size",
+    "focus_steps",
+    "classifier",
+    "memory_size",
+    "glance_logits",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +64,12 @@ class NetworkOptions:
     focus_steps: int = 3
     """N, focus steps after the glance."""
     classifier: str = "recurrent"
-    """How the views of an image are combined."""
+    """How the views of an image are combined: recurrent or cascade."""
+    memory_size: int | None = None
+    """Numbers that the recurrent classifier remembers; by default at most 512."""
+    glance_logits: GlanceLogits | None = None
+    """Whose logits the glance has: the classifier's or the encoder's; by default the classifier's,
+    but the encoder's with a cascade, which has none of the glance."""
     baseline: Path | None = None
     """Run folder of train_baseline: the global encoder begins as its network of resolution P, the
     local one as that of the highest (so do the paper's, section 4.1)."""
@@ -177,15 +190,20 @@ class PatchObjective(nn.Module):
         self._encoder_loss = encoder_loss
 
     def forward(self, batch: Batch, epoch: int) -> Tensor:
-        """The loss of each image, (B,): the mean over the steps (GFNet, section 3.3)."""
+        """The loss of each image, (B,): the mean over the steps (GFNet, section 3.3).
+
+        Where the glance's logits are those of the encoder's head, they count once.
+        """
         policy, network = self._pick(epoch), self.network
         state = initial_state(policy, scene_of(network, batch))
         losses: list[Tensor] = []
         for step in unroll(network, policy, batch.pixels, state):
-            encoder = network.local_encoder if losses else network.global_encoder
             loss = _cross_entropies(step.logits, batch.labels)
-            own = _cross_entropies(encoder.head(step.vector), batch.labels)
-            losses.append(loss + self._encoder_loss * own)
+            encoder = network.local_encoder if losses else network.global_encoder
+            if losses or network.glance_logits == "classifier":
+                own = _cross_entropies(encoder.head(step.vector), batch.labels)
+                loss = loss + self._encoder_loss * own
+            losses.append(loss)
         return torch.stack(losses).mean(dim=0)
 
 
@@ -218,6 +236,8 @@ def _build(config: ClassifierConfig, images: ImageSet) -> GlanceFocusNetwork:
         num_classes=images.num_classes,
         focus_steps=config.focus_steps,
         classifier=config.classifier,
+        memory_size=config.memory_size,
+        glance_logits=config.glance_logits,
         weights=config.weights,
         class_names=images.class_names,
         metadata={"image_size": image_side(images)},

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import gfnet_env
+from gfnet_env.data import CentreCrops, Subset
 
 
 def test_images_by_index(tiny_images):
@@ -58,3 +59,18 @@ def test_arrays_of_the_wrong_kind_are_refused(pixels, labels, message):
 def test_a_label_needs_a_name_where_there_are_names():
     with pytest.raises(ValueError, match="label 1 has no name"):
         gfnet_env.ArrayImages(GOOD, [0, 1], class_names=["only"])
+
+
+def test_a_subset_is_those_images(tiny_images):
+    subset = Subset(tiny_images, np.array([7, 2, 5]))
+    assert len(subset) == 3
+    assert torch.equal(subset[[2, 0]], tiny_images[[5, 7]])
+    assert subset.labels.tolist() == [2, 2, 0]
+
+
+def test_centre_crops_are_the_middle(tiny_images):
+    crops = CentreCrops(tiny_images, 20)
+    assert torch.equal(crops[[3, 1]], tiny_images[[3, 1]][:, :, 2:22, 6:26])
+    assert torch.equal(crops.labels, tiny_images.labels)
+    with pytest.raises(ValueError, match="images of 24×32 have no crop of 25×25"):
+        CentreCrops(tiny_images, 25)

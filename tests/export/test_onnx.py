@@ -190,11 +190,29 @@ def test_policies_that_cannot_be_exported_are_named(network, tmp_path, policy, m
 
 
 def test_a_glance_that_pillow_cannot_make_is_refused(tmp_path):
+    for wrong in ({"antialias": False}, {"align_corners": True}):
+        network = GlanceFocusNetwork.build(encoder="compact", patch_size=16, num_classes=2, **wrong)
+        with pytest.raises(ValueError, match="does not antialias its glance cannot be exported"):
+            export_onnx(EarlyExitGFNet(network, learned(network)), tmp_path)
+
+
+def test_a_cascade_is_exported_with_the_encoders_own_answer(tmp_path, digits):
+    torch.manual_seed(0)
     network = GlanceFocusNetwork.build(
-        encoder="compact", patch_size=16, num_classes=2, antialias=False
-    )
-    with pytest.raises(ValueError, match="does not antialias its glance cannot be exported"):
-        export_onnx(EarlyExitGFNet(network, learned(network)), tmp_path)
+        encoder="compact", patch_size=16, num_classes=10, focus_steps=2, classifier="cascade"
+    ).eval()
+    gfnet = EarlyExitGFNet(network, learned(network))
+    glance, focus, _ = gfnet.anytime(digits[:])
+    # Half of the images leave at the glance, and half of the others one step later.
+    medians = [float(np.median(step.confidence)) for step in (glance, focus)]
+    gfnet.set_thresholds([*medians, 0])
+    export_onnx(gfnet, tmp_path)
+    expected = gfnet(digits[:])
+    found = Runner(tmp_path, threads=2).classify(pictures(digits[:]))
+    assert set(found.exit_step) == {0, 1, 2}
+    assert found.exit_step.tolist() == expected.exit_step.tolist()
+    assert found.classes.tolist() == expected.classes.tolist()
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
 
 
 def test_the_packages_that_are_missing_are_named(network, tmp_path, monkeypatch):

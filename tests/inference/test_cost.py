@@ -6,6 +6,7 @@ from torch import nn
 
 from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, part_costs
 from gfnet_env.inference.cost import count_parameters, peak_activation_bytes
+from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies import CenterPolicy, LearnedPolicy, RandomPolicy
 
 
@@ -63,6 +64,20 @@ def test_the_table_of_parts(network):
     assert sum(part.parameters for part in parts.values()) == learned
     assert count_parameters(CenterPolicy()) == 0
     assert "policy" not in {part.name for part in part_costs(network)}
+
+
+def test_the_steps_of_a_cascade_differ_in_cost():
+    network = GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=5, classifier="cascade"
+    ).eval()
+    glance, *focus = np.diff(EarlyExitGFNet(network, CenterPolicy()).multiply_adds, prepend=0)
+    patch = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    encoder = count_multiply_adds(network.local_encoder, patch)
+    # 128 features of each view, of which the own head takes one and the last step's layer four.
+    assert glance == encoder + 128 * 5
+    assert [cost - encoder for cost in focus] == [views * 128 * 5 for views in (2, 3, 4)]
+    parts = {part.name: part.multiply_adds for part in part_costs(network)}
+    assert parts["classifier"] == 4 * 128 * 5
 
 
 def test_peak_memory_by_hand():

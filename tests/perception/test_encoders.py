@@ -2,10 +2,19 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from torch import nn
+from torchvision import models
 
-from gfnet_env.perception import build_encoder
+from gfnet_env.benchmarks.backbones import check_backbone
+from gfnet_env.perception import (
+    GlanceFocusNetwork,
+    ModuleEncoder,
+    build_encoder,
+    register_encoder,
+)
 
 TIMM_NAMES = ["resnet18", "mobilenetv3_small_050", "tf_efficientnet_lite0", "densenet121"]
+SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
 
 
 @pytest.mark.parametrize("name", ["compact", *TIMM_NAMES])
@@ -66,3 +75,99 @@ def test_wrong_weights_are_named(tmp_path):
 def test_an_unknown_encoder_lists_what_comes_close():
     with pytest.raises(ValueError, match="unknown encoder 'resnet51'; did you mean .*'resnet50'"):
         build_encoder("resnet51", 7)
+    with pytest.raises(ValueError, match="did you mean .*'torchvision:shufflenet_v2_x0_5'"):
+        build_encoder("torchvision:shufflenet_v2_x05", 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "vector_size"),
+    [
+        ("mobilenetv3_large_125", 1200, 1280),
+        ("regnety_600m", 608, 608),
+        (SHUFFLENET, 1024, 1024),
+    ],
+)
+def test_backbones_learn_and_survive_saving(name, channels, vector_size):
+    found = check_backbone(name, training_size=64)
+    assert found.feature_shape == (channels, 3, 3)
+    assert found.vector_size == vector_size
+    assert found.multiply_adds > 1e6
+
+
+def test_the_papers_names_are_those_of_timm():
+    theirs = build_encoder("regnety_1.6g", 7).model.state_dict()
+    reference = timm.create_model("regnety_016", num_classes=7).state_dict()
+    assert [(key, value.shape) for key, value in theirs.items()] == [
+        (key, value.shape) for key, value in reference.items()
+    ]
+    with pytest.raises(ValueError, match="weights of mobilenetv3_large_125: nobody has published"):
+        build_encoder("mobilenetv3_large_125", 7, "pretrained")
+
+
+def test_a_torchvision_encoder_is_the_torchvision_model(tmp_path):
+    torch.manual_seed(0)
+    model = models.shufflenet_v2_x0_5(num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    encoder = build_encoder(SHUFFLENET, 7, tmp_path / "weights.pth").eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        feature_map, vector = encoder(images)
+        own = encoder.head(vector)
+        reference = model((images - encoder.mean) / encoder.std)
+    torch.testing.assert_close(own, reference)
+    torch.testing.assert_close(vector, feature_map.mean(dim=(2, 3)))
+    other = build_encoder(SHUFFLENET, 5, tmp_path / "weights.pth")
+    assert other.head_module().out_features == 5
+    with pytest.raises(ValueError, match="weights in .* do not fit"):
+        build_encoder("torchvision:shufflenet_v2_x1_0", 7, tmp_path / "weights.pth")
+
+
+def test_a_torchvision_network_without_a_vector_is_refused():
+    with pytest.raises(ValueError, match="'squeezenet1_1' has no head that takes in a pooled"):
+        build_encoder("torchvision:squeezenet1_1", 7)
+
+
+class GroupedBlock(nn.Module):
+    """As in the README."""
+
+    def __init__(self, channels, growth, groups=4):
+        super().__init__()
+        self.grow = nn.Sequential(
+            *(nn.BatchNorm2d(channels), nn.ReLU()),
+            nn.Conv2d(channels, 4 * growth, 1, groups=groups, bias=False),
+            *(nn.ChannelShuffle(groups), nn.BatchNorm2d(4 * growth), nn.ReLU()),
+            nn.Conv2d(4 * growth, growth, 3, padding=1, groups=groups, bias=False),
+        )
+
+    def forward(self, x):
+        return torch.cat([x, self.grow(x)], dim=1)
+
+
+def own_encoder(num_classes):
+    body = nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2, padding=1),
+        *(GroupedBlock(16, 8), GroupedBlock(24, 8), nn.AvgPool2d(2)),
+    )
+    return ModuleEncoder(body, head=nn.Linear(32, num_classes))
+
+
+def test_an_encoder_of_ones_own_is_built_and_loaded_by_its_name(tmp_path):
+    name = "a-test-of-ones-own"
+    with pytest.raises(ValueError, match=f"unknown encoder '{name}'.* register_encoder"):
+        build_encoder(name, 5)
+    register_encoder(name, own_encoder)
+    network = GlanceFocusNetwork.build(encoder=name, patch_size=16, num_classes=5).eval()
+    network.save(tmp_path)
+    loaded = GlanceFocusNetwork.load(tmp_path)
+    images = torch.randint(0, 256, (2, 3, 24, 24), dtype=torch.uint8)
+    with torch.no_grad():
+        step, again = network.glance(images), loaded.glance(images)
+    assert step.feature_map.shape == (2, 32, 4, 4)
+    torch.testing.assert_close(step.vector, step.feature_map.mean(dim=(2, 3)))
+    assert network.global_encoder.head(step.vector).shape == (2, 5)
+    assert torch.equal(step.logits, again.logits)
+    with pytest.raises(ValueError, match=f"'{name}' has no weights to load"):
+        build_encoder(name, 5, "pretrained")
+    for taken in ("compact", "resnet50", "regnety_600m", "torchvision:mine"):
+        with pytest.raises(ValueError, match=f"there is an encoder '{taken}' already"):
+            register_encoder(taken, own_encoder)

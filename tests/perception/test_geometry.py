@@ -82,6 +82,14 @@ def test_rounding():
         check_rounding("up")
 
 
+@given(st.floats(0, 1, width=32), st.integers(0, 400))
+def test_a_share_in_float64_gives_the_corner_of_the_share_itself(share, room):
+    for exact in (torch.tensor(share), torch.tensor(1.0) / max(room, 1) * (room // 5)):
+        location = (2 * exact.double() - 1).expand(1, 2)
+        corner = patch_corners(location, (room + 4, room + 4), 4, "floor")
+        assert corner.tolist() == [[int((exact * room).floor())] * 2]
+
+
 def test_crops_are_the_pixels_at_their_corners():
     images = torch.arange(2 * 3 * 10 * 12).view(2, 3, 10, 12)
     rows = torch.tensor([1, 0, 1])

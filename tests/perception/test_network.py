@@ -37,7 +37,17 @@ def test_a_focus_sees_the_pixels_of_its_patch_and_no_others(tiny_network, tiny_i
     assert not torch.equal(seen.logits, other.logits)
 
 
-def test_rows_at_different_steps_share_a_batch(tiny_network, tiny_images):
+@pytest.fixture
+def cascade():
+    torch.manual_seed(0)
+    return gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=5, focus_steps=2, classifier="cascade"
+    ).eval()
+
+
+@pytest.mark.parametrize("fixture", ["tiny_network", "cascade"])
+def test_rows_at_different_steps_share_a_batch(request, fixture, tiny_images):
+    tiny_network = request.getfixturevalue(fixture)
     images, locations = tiny_images[:], torch.rand(12, 2) * 2 - 1
     with torch.no_grad():
         glance = tiny_network.glance(images)
@@ -61,6 +71,49 @@ def test_rows_name_the_images_of_a_smaller_step(tiny_network, tiny_images):
     assert torch.equal(by_rows.logits, copied.logits)
     with pytest.raises(ValueError, match="12 images cannot go on from a step of 2 rows"):
         tiny_network.focus(images, locations, glance)
+
+
+def test_the_glance_may_be_judged_by_the_encoders_own_head(cascade, tiny_images):
+    images = tiny_images[:]
+    own_head = gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact",
+        patch_size=16,
+        num_classes=5,
+        memory_size=24,
+        glance_logits="encoder",
+    ).eval()
+    assert own_head.memory_size == 24
+    for network in (cascade, own_head):
+        with torch.no_grad():
+            step = network.glance(images)
+            assert torch.equal(step.logits, network.global_encoder.head(step.vector))
+            assert step.memory.any()
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_normalised_images_are_taken_as_they_are(align_corners, tiny_images):
+    network = gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact",
+        patch_size=16,
+        num_classes=5,
+        antialias=False,
+        align_corners=align_corners,
+        interpolation="bicubic",
+    ).eval()
+    images, encoder = tiny_images[:], network.global_encoder
+    normalised = (images - encoder.mean) / encoder.std
+    locations = torch.rand(12, 2) * 2 - 1
+    with torch.no_grad():
+        step = network.glance(images)
+        floats = network.glance(normalised, normalised=True)
+        # Of uint8, only a glance with aligned corners is not rounded.
+        close = torch.allclose(step.vector, floats.vector, atol=1e-4)
+        assert close == align_corners
+        seen = network.focus(images, locations, step)
+        same = network.focus(normalised, locations, step, normalised=True)
+    torch.testing.assert_close(seen.vector, same.vector, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"must be floating point, not torch\.uint8"):
+        network.glance(images, normalised=True)
 
 
 @pytest.mark.parametrize("antialias", [True, False])
@@ -178,6 +231,9 @@ def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
         ({"class_names": ("one",)}, "1 class names were given for 5 classes"),
         ({"classifier": "oracle"}, "unknown classifier 'oracle'; known: recurrent"),
         ({"encoder": "resnet51"}, "unknown encoder 'resnet51'"),
+        ({"memory_size": 0}, "memory_size must be at least 1, not 0"),
+        ({"glance_logits": "policy"}, "unknown glance_logits 'policy': classifier or encoder"),
+        ({"classifier": "cascade", "glance_logits": "classifier"}, "'cascade' has no logits of a"),
         ({"encoder": "vit_tiny_patch16_224", "patch_size": 224}, "choose a convolutional network"),
         ({"encoder": "swin_tiny_patch4_window7_224"}, "choose a convolutional network"),
     ],
@@ -191,8 +247,8 @@ def test_impossible_networks_are_refused(change, message):
 def test_a_configuration_of_another_version_is_refused(tiny_network, tmp_path):
     tiny_network.save(tmp_path)
     path = tmp_path / "network.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"align_corners": True}))
-    with pytest.raises(ValueError, match="align_corners.*another version"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"retina": True}))
+    with pytest.raises(ValueError, match="retina.*another version"):
         gfnet_env.GlanceFocusNetwork.load(tmp_path)
 
 

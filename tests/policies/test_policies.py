@@ -13,6 +13,7 @@ from gfnet_env.policies import (
     LearnedPolicy,
     OraclePolicy,
     RandomPolicy,
+    RecurrentPolicy,
     Scene,
     TargetPolicy,
     load_policy,
@@ -141,6 +142,28 @@ def test_policies_survive_saving(network, observation, tmp_path):
         loaded = load_policy(folder)
         assert type(loaded) is type(policy)
         assert torch.equal(loaded(observation, None)[0], policy(observation, None)[0])
+
+
+@pytest.mark.parametrize("squeezed", [{}, {"squeezed_channels": None, "flat_size": 20}])
+def test_the_recurrent_policy_remembers(network, observation, tmp_path, squeezed):
+    torch.manual_seed(0)
+    policy = RecurrentPolicy(network.feature_shape, hidden_size=12, **squeezed).eval()
+    save_policy(policy, tmp_path)
+    loaded = load_policy(tmp_path)
+    with torch.no_grad():
+        first, state = policy(observation, None)
+        second, _ = policy(observation, state)
+        rows = torch.tensor([4, 1])
+        fewer = {key: value[rows] for key, value in observation.items()}
+        again, _ = loaded(fewer, select_rows(state, rows))
+    assert first.abs().max() <= 1
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(again, second[rows], atol=1e-6, rtol=0)
+    evaluate_policy(network, policy, load_images("cluttered-digits:scenes=4", "test"))
+    with pytest.raises(ValueError, match="made for features of"):
+        RecurrentPolicy((3, 1, 1)).check_fit(network)
+    with pytest.raises(ValueError, match="hidden_size must be at least 1, not 0"):
+        RecurrentPolicy(network.feature_shape, hidden_size=0)
 
 
 def test_what_cannot_be_saved_or_loaded_is_named(network, tmp_path):

@@ -88,6 +88,16 @@ def test_a_frozen_global_encoder_keeps_everything(sets, tmp_path):
     assert not torch.equal(network.classifier.linear.weight, fresh.classifier.linear.weight)
 
 
+def test_a_cascade_trains_beside_a_frozen_global_encoder(sets, tmp_path):
+    run = tmp_path / "run"
+    network = train_classifier(config(run, classifier="cascade", freeze_global_encoder=True), sets)
+    torch.manual_seed(0)
+    fresh = gfnet_env.GlanceFocusNetwork(network.config)
+    for name, value in fresh.state_dict().items():
+        kept = torch.equal(value, network.state_dict()[name])
+        assert kept == (name.startswith("global_encoder") or name.endswith((".mean", ".std"))), name
+
+
 def test_images_that_do_not_fit_are_found_before_anything_is_written(sets, tmp_path):
     with pytest.raises(ValueError, match="64×64 are smaller than the patch of 65×65"):
         train_classifier(config(tmp_path / "run", patch_size=65), sets)

@@ -1,0 +1,43 @@
+"""Build, train for two steps, save and load a network of each encoder, and count its multiply-adds.
+
+python experiments/check_backbones.py
+python experiments/check_backbones.py --encoders resnet18 torchvision:shufflenet_v2_x1_0
+"""
+
+from dataclasses import dataclass
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from gfnet_env.benchmarks.backbones import PAPER_BACKBONES, check_backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """What to check."""
+
+    encoders: tuple[str, ...] = (*PAPER_BACKBONES, "torchvision:shufflenet_v2_x1_0")
+    """Encoders; by default those of the paper, and ShuffleNetV2."""
+    patch_size: int = 96
+    """P that multiply-adds are counted at, in pixels."""
+
+
+def check_backbones(config: BackboneConfig) -> None:
+    """Check them one by one and print a table."""
+    table = Table("encoder", "map", "vector", "parameters", "multiply-adds")
+    for name in track(config.encoders, description="backbones"):
+        found = check_backbone(name, config.patch_size)
+        table.add_row(
+            name,
+            "×".join(map(str, found.feature_shape)),
+            f"{found.vector_size:,}",
+            f"{found.parameters / 1e6:.2f} M",
+            f"{found.multiply_adds / 1e6:.1f} M",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    check_backbones(tyro.cli(BackboneConfig, description=__doc__))

@@ -1,0 +1,240 @@
+"""The checkpoints that GFNet's authors released, as assembled networks."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gfnet_env.files import load_tensors
+from gfnet_env.inference.early_exit import EarlyExitGFNet
+from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig
+from gfnet_env.perception.network import GlanceLogits
+from gfnet_env.perception.resize import Interpolation
+from gfnet_env.policies.recurrent import RecurrentPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Architecture:
+    """What a checkpoint does not say about itself.
+
+    Attributes:
+        interpolation: How the glance is resized.
+        glance_logits: Whose logits the glance has; None for what the classifier is made for.
+        image_size: Side of the images it was evaluated on, in pixels.
+        crop: Share of a picture's shorter side that was left of it after a centre crop.
+    """
+
+    interpolation: Interpolation
+    glance_logits: GlanceLogits | None = None
+    image_size: int = 224
+    crop: float = 0.875
+
+
+_DENSENET = _Architecture(interpolation="bilinear")
+_MOBILENET = _Architecture(interpolation="bicubic")
+_REGNET = _Architecture(interpolation="bilinear", glance_logits="encoder")
+
+_ARCHITECTURES = {
+    "resnet50": _Architecture(interpolation="bicubic"),
+    "densenet121": _DENSENET,
+    "densenet169": _DENSENET,
+    "densenet201": _DENSENET,
+    "mobilenetv3_large_100": _MOBILENET,
+    "mobilenetv3_large_125": _MOBILENET,
+    "efficientnet_b2": _Architecture(interpolation="bicubic", image_size=260),
+    "efficientnet_b3": _Architecture(interpolation="bicubic", image_size=300, crop=0.904),
+    "regnety_600m": _REGNET,
+    "regnety_800m": _REGNET,
+    "regnety_1.6g": _REGNET,
+}
+
+# The parts of a checkpoint.
+_GLOBAL, _LOCAL, _CLASSIFIER, _POLICY = "model_prime_state_dict", "model_state_dict", "fc", "policy"
+
+# The authors' RegNets are those of pycls, whose names these patterns turn into timm's.
+_REGNET_NAMES = (
+    (r"^(s\d+\.b\d+)\.proj\.", r"\1.downsample.conv."),
+    (r"^(s\d+\.b\d+)\.bn\.", r"\1.downsample.bn."),
+    (r"\.f\.a\.", ".conv1.conv."),
+    (r"\.f\.a_bn\.", ".conv1.bn."),
+    (r"\.f\.b\.", ".conv2.conv."),
+    (r"\.f\.b_bn\.", ".conv2.bn."),
+    (r"\.f\.c\.", ".conv3.conv."),
+    (r"\.f\.c_bn\.", ".conv3.bn."),
+    (r"\.f\.se\.f_ex\.0\.", ".se.fc1."),
+    (r"\.f\.se\.f_ex\.2\.", ".se.fc2."),
+    (r"^fc\.", "head.fc."),
+)
+
+
+def load_official(
+    path: str | Path, *, interpolation: Interpolation | None = None
+) -> EarlyExitGFNet:
+    """Load a checkpoint (``*.pth.tar``) of the release of GFNet's authors, policy included.
+
+    The glance is resized as theirs is, with aligned corners and without a low-pass filter, and
+    corners of patches are rounded down. ``image_size`` and ``crop`` in ``network.config.metadata``
+    say what they cut out of pictures for evaluation. Thresholds are not set: ``calibrate`` solves
+    them.
+
+    Args:
+        path: The file. ``model_name`` in it is ``resnet50``, ``densenet121``, ``densenet169``,
+            ``densenet201``, ``mobilenetv3_large_100``, ``mobilenetv3_large_125``,
+            ``efficientnet_b2``, ``efficientnet_b3``, ``regnety_600m``, ``regnety_800m`` or
+            ``regnety_1.6g``.
+        interpolation: How the glance is resized; None is as the authors have it, bilinear for
+            DenseNets and RegNets and bicubic for the others.
+
+    Returns:
+        The network, on the CPU and in evaluation mode. It can be saved and loaded like any other.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, would have to run code on loading, or is no such
+            checkpoint.
+    """
+    path = Path(path)
+    checkpoint = _read(path)
+    name = checkpoint["model_name"]
+    if name not in _ARCHITECTURES:
+        raise ValueError(
+            f"{path} holds the unknown model {name!r}; known: {', '.join(_ARCHITECTURES)}"
+        )
+    architecture = _ARCHITECTURES[name]
+    parts = {
+        part: _without_wrapper(checkpoint[part], part, path)
+        for part in (_GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
+    }
+    classifier = parts[_CLASSIFIER]
+    recurrent = "rnn.weight_hh_l0" in classifier
+    first_layer = classifier.get("fc.weight" if recurrent else "fc_2.weight")
+    if first_layer is None:
+        raise ValueError(f"{path} holds an unknown classifier: {', '.join(classifier)}")
+    network = GlanceFocusNetwork(
+        NetworkConfig(
+            encoder=name,
+            patch_size=int(checkpoint["patch_size"]),
+            num_classes=len(first_layer),
+            focus_steps=len(checkpoint["flops"]) - 1,
+            classifier="recurrent" if recurrent else "cascade",
+            memory_size=classifier["rnn.weight_hh_l0"].shape[1] if recurrent else None,
+            glance_logits=architecture.glance_logits,
+            interpolation=interpolation or architecture.interpolation,
+            antialias=False,
+            align_corners=True,
+            corner_rounding="floor",
+            metadata={
+                "images": "imagenet",
+                "image_size": architecture.image_size,
+                "crop": architecture.crop,
+                "source": path.name,
+            },
+        )
+    )
+    tensors = {
+        **_encoder_tensors("global_encoder", parts[_GLOBAL], network),
+        **_encoder_tensors("local_encoder", parts[_LOCAL], network),
+        **_classifier_tensors(classifier, network.focus_steps),
+    }
+    load_tensors(network, tensors, path)
+    return EarlyExitGFNet(network, _policy(parts[_POLICY], network, path)).eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is damaged, or more than tensors and plain values are in it, which would have "
+            f"to run code on loading and is refused: {str(error).splitlines()[0]}"
+        ) from error
+    # Whatever a damaged file makes zipfile or torch say.
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); download it again") from error
+    wanted = ("model_name", "patch_size", "flops", _GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
+    found = checkpoint if isinstance(checkpoint, dict) else {}
+    missing = [key for key in wanted if found.get(key) is None]
+    if missing:
+        raise ValueError(
+            f"{path} is no released checkpoint of GFNet: it has no {', '.join(missing)}"
+        )
+    if len(found["flops"]) < 2:
+        raise ValueError(f"{path} has {len(found['flops'])} steps; a GFNet has at least two")
+    return found
+
+
+def _without_wrapper(tensors: Any, part: str, path: Path) -> dict[str, Tensor]:
+    """A part's tensors by names without the ``module.`` of ``DataParallel``."""
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(value, Tensor) for value in tensors.values()
+    ):
+        raise ValueError(f"{part} in {path} is no state dict; download the file again")
+    return {key.removeprefix("module."): value for key, value in tensors.items()}
+
+
+def _encoder_tensors(
+    part: str, tensors: Mapping[str, Tensor], network: GlanceFocusNetwork
+) -> dict[str, Tensor]:
+    """An encoder's tensors by their names in a network."""
+    names = _REGNET_NAMES if network.config.encoder.startswith("regnety") else ()
+    renamed = {}
+    for key, value in tensors.items():
+        for pattern, replacement in names:
+            key = re.sub(pattern, replacement, key)
+        renamed[f"{part}.model.{key}"] = value
+    encoder = network.get_submodule(part)
+    return renamed | {f"{part}.{name}": getattr(encoder, name) for name in ("mean", "std")}
+
+
+def _classifier_tensors(tensors: Mapping[str, Tensor], focus_steps: int) -> dict[str, Tensor]:
+    """The classifier's tensors by their names in a network, layers of further steps left out."""
+    renamed = {}
+    for key, value in tensors.items():
+        layer = re.fullmatch(r"fc_(\d+)\.(\w+)", key)
+        if layer is None:
+            key = _cell_name(key, "rnn").replace("fc.", "linear.")
+            renamed[f"classifier.{key}"] = value
+        elif int(layer[1]) <= 1 + focus_steps:
+            renamed[f"classifier.layers.{int(layer[1]) - 2}.{layer[2]}"] = value
+    return renamed
+
+
+def _policy(
+    tensors: Mapping[str, Tensor], network: GlanceFocusNetwork, path: Path
+) -> RecurrentPolicy:
+    first = tensors.get("state_encoder.0.weight")
+    recurrent = tensors.get("gru.weight_hh_l0")
+    if first is None or recurrent is None:
+        raise ValueError(f"{path} holds an unknown policy: {', '.join(tensors)}")
+    convolves = first.ndim == 4
+    policy = RecurrentPolicy(
+        network.feature_shape,
+        hidden_size=recurrent.shape[1],
+        squeezed_channels=len(first) if convolves else None,
+        flat_size=None if convolves else len(first),
+    )
+    renamed = {}
+    for key, value in tensors.items():
+        # What is flattened before the first layer there is a layer of its own here.
+        shifted = key if convolves else re.sub(r"^state_encoder\.(\d)", _one_later, key)
+        key = _cell_name(shifted.replace("state_encoder.", "encoder."), "gru")
+        if not key.startswith("critic."):
+            renamed[key.replace("actor.0.", "actor.")] = value
+    load_tensors(policy, renamed, path)
+    return policy
+
+
+def _one_later(match: re.Match[str]) -> str:
+    return f"state_encoder.{int(match[1]) + 1}"
+
+
+def _cell_name(key: str, layer: str) -> str:
+    """The name in a ``GRUCell`` of what a one-layer ``GRU`` has."""
+    return key.replace(f"{layer}.", "cell.").removesuffix("_l0") if key.startswith(layer) else key

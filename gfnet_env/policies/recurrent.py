@@ -1,0 +1,76 @@
+"""The recurrent policy of GFNet's authors: it remembers what it saw at the steps before."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_env.env.observation import Observation
+from gfnet_env.perception import GlanceFocusNetwork
+
+
+class RecurrentPolicy(nn.Module):
+    """Maps the feature map of the latest view and its own memory to a location (GFNet, 3.2).
+
+    The map is squeezed by a 1×1 convolution and flattened, or flattened as it is; then come a
+    hidden layer, a gated recurrent unit and a linear layer, whose sigmoid is the location as a
+    share of the way from the top left to the bottom right.
+
+    Args:
+        feature_shape: (C, h, w) of ``features``.
+        hidden_size: Size of the memory.
+        squeezed_channels: Channels that the map is squeezed to; None does not squeeze it.
+        flat_size: Width of one more layer after flattening; None for none.
+
+    Raises:
+        ValueError: A size is below 1.
+    """
+
+    name = "recurrent"
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, int, int],
+        hidden_size: int = 256,
+        squeezed_channels: int | None = 32,
+        flat_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "hidden_size": hidden_size,
+            "squeezed_channels": squeezed_channels,
+            "flat_size": flat_size,
+        }
+        for name, size in sizes.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size}")
+        self.config = {"feature_shape": list(feature_shape), **sizes}
+        depth, *cells = feature_shape
+        layers: list[nn.Module] = []
+        if squeezed_channels is not None:
+            layers += [nn.Conv2d(depth, squeezed_channels, 1, bias=False), nn.ReLU()]
+            depth = squeezed_channels
+        layers.append(nn.Flatten())
+        width = depth * math.prod(cells)
+        if flat_size is not None:
+            layers += [nn.Linear(width, flat_size), nn.ReLU()]
+            width = flat_size
+        self.encoder = nn.Sequential(*layers, nn.Linear(width, hidden_size), nn.ReLU())
+        self.cell = nn.GRUCell(hidden_size, hidden_size)
+        self.actor = nn.Linear(hidden_size, 2)
+
+    def check_fit(self, network: GlanceFocusNetwork) -> None:
+        """Raises ``ValueError`` unless this policy was made for such a network."""
+        if list(network.feature_shape) != self.config["feature_shape"]:
+            raise ValueError(
+                f"the policy was made for features of {self.config['feature_shape']}, the network "
+                f"has {list(network.feature_shape)}; take the policy of this network"
+            )
+
+    def forward(self, observation: Observation, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Locations (B, 2) in [-1, 1], and its memory (B, hidden_size)."""
+        state = self.cell(self.encoder(observation["features"]), state)
+        share = self.actor(state).sigmoid()
+        # In float64 nothing of a small share is lost, which could move a corner by a pixel.
+        wide = share if share.device.type == "mps" else share.to(torch.float64)
+        return 2 * wide - 1, state
