@@ -58,7 +58,7 @@ def train_gfnet(
     """Run the stages into ``RUN/stage1`` to ``RUN/stage3`` and evaluate into ``RUN/evaluation``.
 
     With ``config.resume``, stages that are complete are left alone and the one that was interrupted
-    goes on (stage 2 begins anew).
+    goes on.
 
     Args:
         config: What to train and how.
@@ -143,8 +143,9 @@ def _stage2(config: PipelineConfig) -> PolicyConfig:
         oracle_images=0,
         seed=config.seed,
         device=config.device,
-        # What a kill has left of it is begun anew.
-        overwrite=config.overwrite or config.resume,
+        checkpoint_minutes=config.checkpoint_minutes,
+        resume=config.resume,
+        overwrite=config.overwrite,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -149,7 +150,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_makers()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged, or more than tensors and plain values are in it, which would have "
@@ -168,6 +170,16 @@ def _read(path: Path) -> dict[str, Any]:
     if len(found["flops"]) < 2:
         raise ValueError(f"{path} has {len(found['flops'])} steps; a GFNet has at least two")
     return found
+
+
+def _numpy_makers() -> list[Any]:
+    """What numpy's numbers and arrays are unpickled with: it makes data and runs nothing."""
+    number, array = (value.__reduce__()[0] for value in (np.float64(0), np.zeros(1)))
+    kinds = [type(np.dtype(name)) for name in ("float32", "float64", "int64")]
+    # Under their names before numpy 2 too.
+    former = "numpy.core.multiarray"
+    renamed = [(number, f"{former}.scalar"), (array, f"{former}._reconstruct")]
+    return [np.ndarray, np.dtype, *kinds, number, array, *renamed]
 
 
 def _without_wrapper(tensors: Any, part: str, path: Path) -> dict[str, Tensor]:

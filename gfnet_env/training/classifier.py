@@ -147,16 +147,20 @@ def train_classifier(
     if open_run(config, processes):
         return GlanceFocusNetwork.load(config.run).to(processes.device)
 
+    watched = RandomPolicy() if policy is None else policy
+
     def pick(epoch: int) -> Policy:
-        return policy or TrainingPatches(config.seed, epoch, config.object_share)
+        if policy is not None:
+            return policy
+        return TrainingPatches(config.seed, epoch, config.object_share)
 
     def validate(indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
-        record = evaluate_policy(network, policy or RandomPolicy(), sets["val"], indices=indices)
+        record = evaluate_policy(network, watched, sets["val"], indices=indices)
         return {f"step_{step}": right for step, right in enumerate(record.correct.T)}
 
     frozen = [encoder.get_submodule(name) for encoder in encoders for name in config.frozen]
     task = Task(
-        title="stage 3" if policy else "stage 1",
+        title="stage 1" if policy is None else "stage 3",
         model=network,
         encoders=encoders,
         classifiers=(network.classifier,),

@@ -395,3 +395,36 @@ def test_a_part_cannot_be_reset_before_the_whole(digits):
     env = vector(2, digits)
     with pytest.raises(RuntimeError, match="reset all sub-environments once"):
         env.reset(options={"reset_mask": np.array([True, False])})
+
+
+@pytest.mark.parametrize("sampling", ["all", "uncertain"])
+def test_an_environment_goes_on_from_its_state(digits, network, sampling):
+    env, other = (
+        vector(3, digits, network=network, sampling=sampling, autoreset_mode="SameStep")
+        for _ in range(2)
+    )
+    with pytest.raises(RuntimeError, match="no state to save before the first reset"):
+        env.state_dict()
+    with pytest.raises(RuntimeError, match="nothing to observe before the first reset"):
+        env.observations()
+    env.reset(seed=4)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        before = env.step(random_actions(rng, 3))[0]
+    state = copy.deepcopy(env.state_dict())
+    other.load_state_dict(state)
+    for key, value in other.observations().items():
+        np.testing.assert_array_equal(value, before[key])
+    for _ in range(7):
+        actions = random_actions(rng, 3)
+        (seen, *one, infos), (seen_there, *two, infos_there) = (
+            env.step(actions),
+            other.step(actions),
+        )
+        for mine, theirs in zip(one, two, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        for key, value in seen.items():
+            np.testing.assert_array_equal(value, seen_there[key])
+        assert infos["index"].tolist() == infos_there["index"].tolist()
+    with pytest.raises(ValueError, match="the state is of 3 sub-environments, not 2"):
+        vector(2, digits, network=network).load_state_dict(state)

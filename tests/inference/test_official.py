@@ -91,7 +91,9 @@ def checkpoint():
     return {
         "model_name": "mobilenetv3_large_125",
         "patch_size": 64,
-        "flops": [1.0, 2.0, 3.0],
+        # Results may be numpy's, which takes no code to load.
+        "flops": list(np.arange(3.0)),
+        "results": np.zeros((2, 3)),
         "model_prime_state_dict": {f"module.{key}": value for key, value in states[0].items()},
         "model_state_dict": states[1],
         "fc": nn.ModuleDict(heads).state_dict(),
