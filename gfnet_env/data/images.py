@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resized_crop
 
-from gfnet_env.data.picture import Crop, crop_and_resize
+from gfnet_env.data.picture import Crop
 
 Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
 
@@ -85,7 +87,14 @@ class ImageSet(ABC):
         whole = self._read(indices)
         parts = torch.empty(whole.shape, dtype=torch.uint8)
         for part, image, crop in zip(parts, whole, crops, strict=True):
-            part.copy_(crop_and_resize(image, crop, (image.shape[1], image.shape[2])))
+            top, left, bottom, right = crop(image.shape[1], image.shape[2]).tolist()
+            resized = resized_crop(
+                image,
+                *(top, left, bottom - top, right - left),
+                size=list(image.shape[1:]),
+                interpolation=InterpolationMode.BICUBIC,
+            )
+            part.copy_(resized)
         return parts
 
     @abstractmethod

@@ -2,38 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import get_size, resized_crop
 
 # Given the height and the width of a picture, what part of it to take: (top, left, bottom, right).
 Crop = Callable[[int, int], npt.NDArray[np.int64]]
-Picture = TypeVar("Picture", Tensor, Image.Image)
-
-
-def crop_and_resize(picture: Picture, crop: Crop, size: tuple[int, int]) -> Picture:
-    """Take a part of a picture and resize it.
-
-    Args:
-        picture: (3, H, W) uint8, or a picture of Pillow's.
-        crop: What part to take.
-        size: Height and width of the result, in pixels.
-    """
-    height, width = get_size(picture)
-    top, left, bottom, right = crop(height, width).tolist()
-    part: Picture = resized_crop(
-        picture,
-        *(top, left, bottom - top, right - left),
-        size=list(size),
-        interpolation=InterpolationMode.BICUBIC,
-        antialias=True,
-    )
-    return part
 
 
 def load_picture(
@@ -76,7 +51,9 @@ def load_picture(
 def _square(picture: Image.Image, side: int, crop: Crop | None) -> Image.Image:
     if crop is None:
         return ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
-    return crop_and_resize(picture, crop, (side, side))
+    top, left, bottom, right = crop(picture.height, picture.width).tolist()
+    part = picture.crop((left, top, right, bottom))
+    return part.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
