@@ -122,8 +122,9 @@ class PolicyConfig(PolicySchedule, ImageOptions):
     """What learns."""
     sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
-    exit_confidence: float | None = None
-    """End training episodes at this confidence; by default they go on to the last step."""
+    exit_confidence: float | None = 0.9
+    """End training episodes once the classifier is this sure, so that later steps are learned where
+    they are needed; None goes on to the last step."""
     oracle_images: int = 500
     """Test images that the oracle, dear as it is, is run on; 0 leaves it out."""
     continue_from: Path | None = None

@@ -22,6 +22,8 @@ from PIL import Image
 from gfnet_env.data.picture import load_picture
 
 _GRAPHS = ("glance", "focus", "policy", "classifier")
+# The operations of the others are too small for threads to share.
+_THREADED = ("glance", "focus")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Runner:
 
     Args:
         folder: What ``export_onnx`` wrote.
-        threads: Threads of one operation; None leaves it to onnxruntime.
+        threads: Threads of one operation; None leaves it to onnxruntime. Policy and classifier
+            have one.
         providers: Where it runs, by onnxruntime's names.
 
     Raises:
@@ -84,7 +87,10 @@ class Runner:
                 f"{folder / 'gfnet.json'} is damaged ({error!r}); copy the whole folder again"
             ) from error
         self._sessions = {
-            name: open_session(folder / f"{name}.onnx", threads, providers) for name in _GRAPHS
+            name: open_session(
+                folder / f"{name}.onnx", threads if name in _THREADED else 1, providers
+            )
+            for name in _GRAPHS
         }
 
     @property

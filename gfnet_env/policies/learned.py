@@ -40,8 +40,9 @@ class MapEncoder(nn.Module):
     ) -> None:
         super().__init__()
         depth, height, width_of_map = feature_shape
-        # Encoders differ in the scale of their features, which a policy should not care about.
-        self.normalise = nn.GroupNorm(1, depth)
+        # Encoders differ in the scale of their features, which a policy should not care about. What
+        # follows is linear, and needs no scale for each channel.
+        self.normalise = nn.GroupNorm(1, depth, affine=False)
         self.squeeze = nn.Conv2d(depth, channels, 1)
         self.attention = nn.Conv2d(channels, points, 1)
         self.flat = nn.Linear(channels * height * width_of_map, width)

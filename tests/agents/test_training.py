@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_results(sets, network, tmp_path):
 
 
 def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
-    first = config(tmp_path / "first", exit_confidence=0.9)
+    first = config(tmp_path / "first", exit_confidence=0.8)
     train_policy(first, network=network, image_sets=sets)
     second = PolicyConfig(
         run=tmp_path / "second", continue_from=tmp_path / "first", timesteps=96, oracle_images=0
@@ -87,7 +87,7 @@ def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
     )
     assert 0 < (after - before).norm() < 0.2 * before.norm()
     saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
-    assert saved["exit_confidence"] == 0.9
+    assert saved["exit_confidence"] == 0.8
     assert saved["num_envs"] == 8
     assert (
         "oracle" not in json.loads((tmp_path / "second" / "results.json").read_text())["policies"]
@@ -97,7 +97,7 @@ def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
 def test_a_run_that_goes_on_keeps_its_problem(sets, network, tmp_path):
     train_policy(config(tmp_path / "first"), network=network, image_sets=sets)
     other = config(tmp_path / "second", continue_from=tmp_path / "first", exit_confidence=0.5)
-    with pytest.raises(ValueError, match="exit_confidence is None in .*first, not 0.5"):
+    with pytest.raises(ValueError, match="exit_confidence is 0.9 in .*first, not 0.5"):
         train_policy(other, image_sets=sets)
     network.save(tmp_path / "stage1")
     with pytest.raises(FileNotFoundError, match=r"no agent\.zip in .*stage1"):
