@@ -50,7 +50,8 @@ def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
     by_step.set(xlabel="focus steps", ylabel=f"{results['split']} accuracy")
     by_step.set_xticks(range(len(results["multiply_adds"])))
     by_step.set_title("Policies, no exits")
-    by_step.legend()
+    # Where best is, matplotlib would look for, and warn where that takes long.
+    by_step.legend(loc="lower right")
 
     cost = np.array(results["multiply_adds"]) / 1e6
     by_cost.plot(cost, results["policies"]["learned"]["accuracy"], marker="o", label="all steps")
@@ -60,7 +61,7 @@ def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
     by_cost.plot(*zip(*points, strict=True), marker=".", label="early exit")
     by_cost.set(xlabel="mean multiply-adds per image (millions)")
     by_cost.set_title("Learned policy")
-    by_cost.legend()
+    by_cost.legend(loc="lower right")
     for axes in (by_step, by_cost):
         axes.grid(alpha=0.3)
     _save(figure, path)

@@ -125,13 +125,15 @@ def fit(
                 progress.advance(bar)
                 if board is not None:
                     board.add_scalar("train/loss", loss, training.step)
+                if training.checkpoint_is_due:
+                    training.save(board)
             accuracies = training.validate()
             if board is not None:
                 for name, value in accuracies.items():
                     board.add_scalar(f"val/accuracy_{name}", value, training.step)
                 listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
                 progress.console.print(f"{task.title}, epoch {epoch + 1}: accuracy {listed}")
-            training.save()
+            training.save(board)
     training.finish()
 
 
@@ -186,8 +188,17 @@ class _Training:
         # None may write the next checkpoint while another still reads this one.
         self._processes.wait()
 
-    def save(self) -> None:
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether it is time for one; at the end of an epoch comes validation first."""
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return minutes >= self._config.checkpoint_minutes and self.step % self._shares.steps > 0
+
+    def save(self, board: SummaryWriter | None) -> None:
         """Write a checkpoint: all that the next step depends on but for the configuration."""
+        if board is not None:
+            # Or else a kill would leave a gap in the logs before the step that a run goes on from.
+            board.flush()
         if self._processes.is_main:
             state: dict[str, Any] = {
                 "step": self.step,
@@ -220,10 +231,6 @@ class _Training:
                 )
             self._update()
             yield mean
-            # After the last step of an epoch comes validation, and then a checkpoint.
-            due = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
-            if due and self.step % self._shares.steps:
-                self.save()
             loss.zero_()
             self._seed()
 

@@ -62,7 +62,7 @@ def test_two_processes_lose_what_one_does_and_a_killed_one_ends_the_job(tiny, tm
     tiny.train(alone, frozen=BATCH_NORM)
     # accelerate's launcher is this one where there are GPUs.
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
-    kill = ("--kill-at", 12, 0)
+    kill = ("--kill-at", 14, 0)
     changes = ("--set", f"frozen={json.dumps(BATCH_NORM)}")
     assert tiny.launch(shared, *kill, *changes, launcher=launcher) != 0
     before = tiny.losses(shared)
