@@ -21,6 +21,18 @@ def _two_threads():
     torch.set_num_threads(2)
 
 
+def _devices() -> list[str]:
+    """All that this machine has."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return ["cpu", *(name for name, is_here in has.items() if is_here)]
+
+
+@pytest.fixture(params=_devices())
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every device of this machine in turn."""
+    return torch.device(request.param)
+
+
 @pytest.fixture
 def digits() -> ImageSet:
     """Forty test scenes of 128×128."""
