@@ -94,7 +94,7 @@ class CascadeClassifier(Classifier):
 
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
         place = torch.arange(self.views, device=number.device) == number[:, None]
-        views = memory.unflatten(1, (self.views, -1))
+        views = memory.reshape(len(memory), self.views, vector.shape[1])
         return torch.where(place[..., None], vector[:, None], views).flatten(1)
 
     def judge(self, memory: Tensor, number: Tensor) -> Tensor:
