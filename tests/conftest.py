@@ -17,8 +17,9 @@ DIGITS = "cluttered-digits:scenes=40"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    # Tests share the cores as processes.
+    torch.set_num_threads(1)
 
 
 def _devices() -> list[str]:
