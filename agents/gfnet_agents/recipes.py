@@ -46,6 +46,8 @@ def _of_the_authors(**changes: Any) -> Recipe:
         stage2=PolicySchedule(
             epochs=15,
             num_envs=256,
+            sampling="all",
+            exit_confidence=None,
             episodes_per_update=1,
             passes=1,
             minibatches=1,

@@ -43,7 +43,7 @@ from gfnet_env.policies import (
 from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import create_run, resolve_device, resume_run, save_config
 from gfnet_env.training.checkpoint import Checkpoints
-from gfnet_env.training.config import MAY_CHANGE
+from gfnet_env.training.config import MAY_CHANGE, RunControl
 
 _AGENT_FILE = "agent.zip"
 # What changes nothing that is learned.
@@ -66,12 +66,19 @@ _KEPT_WHEN_CONTINUED = (
 class PolicySchedule:
     """How long to learn and by which settings; what is left out is the algorithm's default."""
 
+    algorithm: str = "ppo"
+    """What learns."""
     timesteps: int = 80_000
     """Focus steps to learn from."""
     epochs: int | None = None
     """Times the training images to learn from, in place of timesteps."""
     num_envs: int = 64
     """Images looked at side by side."""
+    sampling: Sampling = "uncertain"
+    """Images to learn from: all alike, or by how uncertain the glance leaves them."""
+    exit_confidence: float | None = 0.9
+    """End training episodes once the classifier is this sure, so that later steps are learned where
+    they are needed; None goes on to the last step."""
     episodes_per_update: int | None = None
     """Episodes of each of them between updates."""
     passes: int | None = None
@@ -111,41 +118,23 @@ class PolicySchedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(PolicySchedule, ImageOptions):
+class PolicyConfig(PolicySchedule, ImageOptions, RunControl):
     """What to learn, on what, and how."""
 
     run: Path | None = None
     """Folder for the assembled network and its results; by default runs/policy-DATE-TIME."""
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
-    algorithm: str = "ppo"
-    """What learns."""
-    sampling: Sampling = "uncertain"
-    """Images to learn from: all alike, or by how uncertain the glance leaves them."""
-    exit_confidence: float | None = 0.9
-    """End training episodes once the classifier is this sure, so that later steps are learned where
-    they are needed; None goes on to the last step."""
     oracle_images: int = 500
     """Test images that the oracle, dear as it is, is run on; 0 leaves it out."""
     continue_from: Path | None = None
     """Run folder of an agent to go on training."""
     seed: int = 0
     """Of the agent and of the order of images."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    checkpoint_minutes: float = 10.0
-    """Minutes between checkpoints."""
-    resume: bool = False
-    """Whether to go on from the last checkpoint of the run, where it has one."""
-    overwrite: bool = False
-    """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.checkpoint_minutes >= 0:
-            raise ValueError(
-                f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
-            )
+        PolicySchedule.__post_init__(self)
+        RunControl.__post_init__(self)
         if self.resume and self.run is None:
             raise ValueError("give the run to resume")
         if self.oracle_images < 0:

@@ -68,7 +68,27 @@ class Schedule(Augmentation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(ReadingOptions):
+class RunControl:
+    """Where a run works, and what becomes of one that was begun before."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints; stages 1 and 3 write one after every epoch besides."""
+    resume: bool = False
+    """Whether to go on from the last checkpoint of the run, where it has one."""
+    overwrite: bool = False
+    """Whether an existing run may be written into."""
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint_minutes >= 0:
+            raise ValueError(
+                f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(RunControl, ReadingOptions):
     """What to train, on what, in which way on which machine; all but the schedule."""
 
     run: Path
@@ -95,16 +115,9 @@ class RunOptions(ReadingOptions):
     """Keep an exponential moving average of the weights with this decay; by default none."""
     seed: int = 0
     """Of the weights, the order of images and what is drawn for each."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    checkpoint_minutes: float = 10.0
-    """Minutes between checkpoints; there is one after every epoch besides."""
-    resume: bool = False
-    """Whether to go on from the last checkpoint of the run, where it has one."""
-    overwrite: bool = False
-    """Whether an existing run may be written into."""
 
     def __post_init__(self) -> None:
+        RunControl.__post_init__(self)
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ValueError(f"unknown precision {self.precision!r}; known: {known}")
@@ -114,10 +127,6 @@ class RunOptions(ReadingOptions):
             raise ValueError(f"clip_norm must be positive, not {self.clip_norm}")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay must be in (0, 1), not {self.average_decay}")
-        if not self.checkpoint_minutes >= 0:
-            raise ValueError(
-                f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
