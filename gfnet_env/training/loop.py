@@ -290,5 +290,5 @@ def _board(folder: Path, step: int, processes: Processes) -> Iterator[SummaryWri
     if not processes.is_main:
         yield None
         return
-    with SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None) as board:
+    with SummaryWriter(folder / "tensorboard", purge_step=step + 1) as board:
         yield board

@@ -2,6 +2,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ class TinyTraining:
         # The library that is tested, wherever another may be installed.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, *launcher, SCRIPT, run, *arguments]
-        return subprocess.run([*map(str, command)], check=False, env=environment).returncode
+        code = subprocess.run([*map(str, command)], check=False, env=environment).returncode
+        # TensorBoard orders its files by the second in which they were begun.
+        time.sleep(1)
+        return code
 
     @staticmethod
     def losses(run):
