@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import horizontal_flip
 
 from gfnet_env.data.images import ImageSet
 from gfnet_env.randomness import uniform
@@ -132,7 +131,7 @@ class AugmentedImages(ImageSet):
             pixels = self._images.read_crops(indices, [partial(crop, drawn) for drawn in draws])
         if self._augmentation.flip:
             mirrored = torch.from_numpy(self._mirrored(indices)).view(-1, 1, 1, 1)
-            pixels = torch.where(mirrored, horizontal_flip(pixels), pixels)
+            pixels = torch.where(mirrored, pixels.flip(3), pixels)
         return pixels
 
     def _seen(self, boxes: Tensor) -> Tensor:

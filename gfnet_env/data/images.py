@@ -7,8 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import resized_crop
 
 from gfnet_env.data.picture import Crop
 
@@ -84,6 +82,10 @@ class ImageSet(ABC):
 
     def _read_crops(self, indices: npt.NDArray[np.int64], crops: Sequence[Crop]) -> Tensor:
         """As ``_read``; a set whose pictures have more pixels than it serves crops those."""
+        # Dear to import, and few sets need it.
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2.functional import resized_crop
+
         whole = self._read(indices)
         parts = torch.empty(whole.shape, dtype=torch.uint8)
         for part, image, crop in zip(parts, whole, crops, strict=True):

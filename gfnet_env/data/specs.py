@@ -14,7 +14,6 @@ from gfnet_env.data.clutter import Clutter, ClutteredScenes
 from gfnet_env.data.download import ensure_downloaded
 from gfnet_env.data.folder import DEFAULT_MEMORY_LIMIT, SPLITS, FolderImages, open_folder
 from gfnet_env.data.images import ImageSet
-from gfnet_env.data.published import PUBLISHED, list_published
 
 DEFAULT_SPEC = "cluttered-digits"
 # The splits of the scanned digits are part of the data sets, so no seed of a user's changes them.
@@ -94,10 +93,17 @@ def _folder(path: str, source: _Source) -> ImageSet:
     )
 
 
+# Those of ``PUBLISHED``, which is imported only where one of them is asked for.
+_PUBLISHED = ("imagenette", "flowers102", "oxford-iiit-pet", "gtsrb", "imagenet")
+
+
 def _published(name: str) -> Callable[[str, _Source], ImageSet]:
     def open_published(options: str, source: _Source) -> ImageSet:
         if options:
             raise ValueError(f"the image set {name!r} has no options, {options!r} is given")
+        # torchvision is dear to import, and most sets do without.
+        from gfnet_env.data.published import list_published
+
         listing = list_published(name, source.data_root, source.split)
         return FolderImages(
             listing.files,
@@ -202,5 +208,5 @@ IMAGE_SETS: dict[str, Callable[[str, _Source], ImageSet]] = {
         {"train": 54_000, "val": 6_000, "test": 10_000},
     ),
     "folder": _folder,
-    **{name: _published(name) for name in PUBLISHED},
+    **{name: _published(name) for name in _PUBLISHED},
 }

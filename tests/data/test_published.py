@@ -12,7 +12,8 @@ from scipy.io import savemat
 from torchvision.datasets import Flowers102, Imagenette
 from torchvision.datasets.imagenet import ARCHIVE_META
 
-from gfnet_env.data import load_images
+from gfnet_env.data import IMAGE_SETS, load_images
+from gfnet_env.data.published import PUBLISHED
 
 SPLITS = ("train", "val", "test")
 WNIDS = ("n01440764", "n02102040")
@@ -43,6 +44,10 @@ def write_tree(root, train=20, val=5):
 def imagenette(tmp_path):
     write_tree(tmp_path / "imagenette2")
     return tmp_path
+
+
+def test_every_published_set_has_its_name():
+    assert set(PUBLISHED) <= set(IMAGE_SETS)
 
 
 def test_imagenette_is_tested_on_what_is_published_for_validation(imagenette):
