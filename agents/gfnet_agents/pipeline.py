@@ -25,7 +25,7 @@ from gfnet_env.training import (
     RunOptions,
     train_classifier,
 )
-from gfnet_env.training.config import MAY_CHANGE
+from gfnet_env.training.config import MAY_CHANGE, RunControl
 
 _RESULTS = "results.json"
 _STAGES = (1, 2, 3)
@@ -140,12 +140,9 @@ def _stage2(config: PipelineConfig) -> PolicyConfig:
         run=config.run / "stage2",
         network=config.run / "stage1",
         **_values(config, ReadingOptions),
+        **_values(config, RunControl),
         oracle_images=0,
         seed=config.seed,
-        device=config.device,
-        checkpoint_minutes=config.checkpoint_minutes,
-        resume=config.resume,
-        overwrite=config.overwrite,
     )
 
 

@@ -1,6 +1,6 @@
 """What every training has in common: its schedule, its images, its run folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -8,21 +8,6 @@ from gfnet_env.data import DEFAULT_SPEC, Augmentation, ImageSet, ReadingOptions
 
 OptimiserName = Literal["adamw", "sgd"]
 Precision = Literal["float32", "bfloat16"]
-
-# What a run may be resumed with, other than it was begun with: it changes no weight, or only as
-# another machine would.
-MAY_CHANGE = frozenset(
-    {
-        "run",
-        "data_root",
-        "workers",
-        "memory_gib",
-        "device",
-        "checkpoint_minutes",
-        "resume",
-        "overwrite",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +72,13 @@ class RunControl:
             )
 
 
+# What a run may be resumed with, other than it was begun with: it changes no weight, or only as
+# another machine would.
+MAY_CHANGE = frozenset(
+    {"run", *(each.name for kind in (RunControl, ReadingOptions) for each in fields(kind))}
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(RunControl, ReadingOptions):
     """What to train, on what, in which way on which machine; all but the schedule."""
@@ -100,7 +92,7 @@ class RunOptions(RunControl, ReadingOptions):
     image_seed: int = 0
     """Seed of the scenes, and of the splits of a folder that has none."""
     encoder: str = "compact"
-    """Every encoder: compact, or a timm name."""
+    """Every encoder: compact, compact-fine, or a timm name."""
     weights: str | None = None
     """Initial weights of the encoders: none, pretrained, or a file."""
     frozen: tuple[str, ...] = ()
