@@ -16,12 +16,11 @@ _INHIBITION = 10.0
 
 
 class MapEncoder(nn.Module):
-    """Makes one vector of a feature map without losing where things are.
+    """Says where in a feature map things are.
 
-    The map is squeezed to few channels (as GFNet, appendix A, does) and then read twice: flattened,
-    so that every cell has weights of its own, and as the expected coordinates of some attention
-    maps (the spatial soft-argmax of Levine et al., 2016), from which a location is a linear map
-    away.
+    The map is squeezed to few channels (as GFNet, appendix A, does), from which come attention
+    maps; what is kept of each is its expected coordinates (the spatial soft-argmax of Levine et
+    al., 2016), from which a location is a linear map away.
 
     Where patches have been, a glance is blanked out: attention goes to the next best place without
     having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
@@ -30,37 +29,31 @@ class MapEncoder(nn.Module):
         feature_shape: (C, h, w) of the map.
         channels: Channels it is squeezed to.
         points: Attention maps.
-        width: Numbers that the flattened map is brought to.
     """
 
     cell_coordinates: Tensor
 
-    def __init__(
-        self, feature_shape: tuple[int, int, int], channels: int, points: int, width: int
-    ) -> None:
+    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
         super().__init__()
-        depth, height, width_of_map = feature_shape
+        depth, height, width = feature_shape
+        self.squeeze = nn.Conv2d(depth, channels, 1, bias=False)
         # Encoders differ in the scale of their features, which a policy should not care about. What
         # follows is linear, and needs no scale for each channel.
-        self.normalise = nn.GroupNorm(1, depth, affine=False)
-        self.squeeze = nn.Conv2d(depth, channels, 1)
+        self.normalise = nn.LayerNorm((channels, height, width), elementwise_affine=False)
         self.attention = nn.Conv2d(channels, points, 1)
-        self.flat = nn.Linear(channels * height * width_of_map, width)
         rows = (torch.arange(height) + 0.5) / height * 2 - 1
-        columns = (torch.arange(width_of_map) + 0.5) / width_of_map * 2 - 1
+        columns = (torch.arange(width) + 0.5) / width * 2 - 1
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
         self.register_buffer("cell_coordinates", coordinates, persistent=False)
-        self.output_size = width + 2 * points
+        self.output_size = 2 * points
 
     def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
-        features = self.squeeze(self.normalise(feature_map)).relu()
-        scores = self.attention(features)
+        scores = self.attention(self.normalise(self.squeeze(feature_map)).relu())
         if seen is not None:
-            features, scores = features * (1 - seen), scores - _INHIBITION * seen
+            scores = scores - _INHIBITION * seen
         attention = scores.flatten(2).softmax(dim=2)
-        points = (attention @ self.cell_coordinates).flatten(1)
-        return torch.cat([self.flat(features.flatten(1)).relu(), points], dim=1)
+        return (attention @ self.cell_coordinates).flatten(1)
 
 
 class ObservationEncoder(nn.Module):
@@ -71,7 +64,7 @@ class ObservationEncoder(nn.Module):
         memory_size: M of ``memory``.
         channels: Channels each map is squeezed to.
         points: Attention maps of each.
-        width: Numbers that each flattened map and the memory are brought to.
+        width: Numbers that the memory is brought to.
     """
 
     def __init__(
@@ -83,10 +76,10 @@ class ObservationEncoder(nn.Module):
         width: int = 128,
     ) -> None:
         super().__init__()
-        self.glance = MapEncoder(feature_shape, channels, points, width)
-        self.features = MapEncoder(feature_shape, channels, points, width)
+        self.glance = MapEncoder(feature_shape, channels, points)
+        self.features = MapEncoder(feature_shape, channels, points)
         self.memory = nn.Sequential(nn.Linear(memory_size, width), nn.ReLU())
-        self.output_size = 2 * self.glance.output_size + width + 3
+        self.output_size = self.glance.output_size + self.features.output_size + width + 3
 
     def forward(self, observation: Observation) -> Tensor:
         """(B, output_size) of B observations."""
