@@ -20,21 +20,24 @@ def check_rounding(rounding: str) -> None:
 
 
 def patch_corners(
-    locations: Tensor, image_size: tuple[int, int], patch_size: int, rounding: CornerRounding
+    locations: Tensor,
+    image_size: tuple[int, int] | Tensor,
+    patch_size: int,
+    rounding: CornerRounding,
 ) -> Tensor:
     """The top left pixel of each patch.
 
     Args:
         locations: (B, 2) in [-1, 1]. In float64, what was a float32 share of the way in [0, 1] has
             lost nothing, and gives the corner that it would give itself.
-        image_size: (H, W), neither smaller than the patch.
+        image_size: (H, W) of all images, or (B, 2) int64 of each; none smaller than the patch.
         patch_size: Side of the patch.
         rounding: To the nearest pixel, or down.
 
     Returns:
         (B, 2) int64, rows in [0, H - patch_size], columns in [0, W - patch_size].
     """
-    room = torch.tensor(image_size, device=locations.device) - patch_size
+    room = torch.as_tensor(image_size, device=locations.device) - patch_size
     exact = locations if locations.dtype == torch.float64 else locations.float()
     # Rounded to float32 in the end, as a product of float32 would be.
     corners = ((exact + 1) / 2 * room).float()
@@ -59,24 +62,26 @@ def centred_locations(centres: Tensor, image_size: tuple[int, int], patch_size: 
 
 
 def covered(
-    corners: Tensor, image_size: tuple[int, int], patch_size: int, grid: tuple[int, int]
+    corners: Tensor, image_size: tuple[int, int] | Tensor, patch_size: int, grid: tuple[int, int]
 ) -> Tensor:
     """How much of each cell of a grid over the image a patch covers.
 
     Args:
         corners: Top left pixels, (B, 2).
-        image_size: (H, W).
+        image_size: (H, W) of all images, or (B, 2) int64 of each.
         patch_size: Side of the patch.
         grid: Cells (h, w) that the image is divided into.
 
     Returns:
         (B, h, w) float32 in [0, 1].
     """
+    sizes = torch.as_tensor(image_size, device=corners.device).expand_as(corners)
     along = []
-    for axis, (side, cells) in enumerate(zip(image_size, grid, strict=True)):
-        first = corners[:, axis, None].float() * (cells / side)
+    for axis, cells in enumerate(grid):
+        scale = cells / sizes[:, axis, None]
+        first = corners[:, axis, None] * scale
         cell = torch.arange(cells, device=corners.device)
-        overlap = torch.minimum(first + patch_size * cells / side, cell + 1) - first.maximum(cell)
+        overlap = torch.minimum(first + patch_size * scale, cell + 1) - first.maximum(cell)
         along.append(overlap.clamp(0, 1))
     return along[0][:, :, None] * along[1][:, None, :]
 

@@ -1,6 +1,7 @@
 """Encoders by name."""
 
 import difflib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,13 @@ from gfnet_env.perception.encoders.torchvision_encoder import (
 
 _TORCHVISION = "torchvision:"
 
+_OWN: dict[str, Callable[[int], Encoder]] = {
+    "compact": CompactEncoder,
+    # Sees each pixel before it shrinks anything, for 1.7 times the multiply-adds.
+    "compact-fine": functools.partial(CompactEncoder, strides=(1, 2, 2)),
+}
 # What is neither timm's nor torchvision's: builders that take the number of classes.
-_ENCODERS: dict[str, Callable[[int], Encoder]] = {"compact": CompactEncoder}
+_ENCODERS = dict(_OWN)
 
 
 def register_encoder(name: str, builder: Callable[[int], Encoder]) -> None:
@@ -36,7 +42,7 @@ def register_encoder(name: str, builder: Callable[[int], Encoder]) -> None:
     Raises:
         ValueError: The name is that of an encoder of this library, of timm or of torchvision.
     """
-    if name == "compact" or name.startswith(_TORCHVISION) or is_timm_name(name):
+    if name in _OWN or name.startswith(_TORCHVISION) or is_timm_name(name):
         raise ValueError(f"there is an encoder {name!r} already; choose another name")
     _ENCODERS[name] = builder
 
@@ -45,8 +51,9 @@ def build_encoder(name: str, num_classes: int, weights: str | Path | None = None
     """Build an encoder by name.
 
     Args:
-        name: ``compact``, the timm name of a convolutional network or the GFNet paper's (see
-            ``TimmEncoder``), ``torchvision:NAME``, or a name given to ``register_encoder``.
+        name: ``compact`` or ``compact-fine`` (see ``CompactEncoder``), the timm name of a
+            convolutional network or the GFNet paper's (see ``TimmEncoder``), ``torchvision:NAME``,
+            or a name given to ``register_encoder``.
         num_classes: Classes of its own head.
         weights: See ``TimmEncoder`` and ``TorchvisionEncoder``; others take none.
 
