@@ -16,8 +16,9 @@ from gfnet_env.data import picture
 from gfnet_env.env.observation import observe
 from gfnet_env.files import write_atomically, write_json, write_text
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.perception import Encoder, StaticNetwork, Step
+from gfnet_env.perception import Encoder, GlanceFocusNetwork, StaticNetwork, Step
 from gfnet_env.perception.classifiers import Classifier
+from gfnet_env.perception.geometry import covered, patch_corners
 
 # As little as a graph can be traced with: at one row, the batch would be taken for a constant.
 _ROWS = 2
@@ -53,9 +54,9 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
             "other"
         )
     size = network.patch_size
-    pixels = torch.zeros(_ROWS, 3, size, size, dtype=torch.uint8, device=network.device)
+    pictures = torch.zeros(_ROWS, size, size, 3, dtype=torch.uint8, device=network.device)
     with torch.no_grad():
-        step = network.glance(pixels)
+        step = network.glance(pictures.permute(0, 3, 1, 2))
         _, state = policy(observe(step, network.focus_steps), None)
     if state is not None:
         raise ValueError(
@@ -70,17 +71,19 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
         "memory": step.memory,
         "location": step.location,
         "number": step.number,
+        "sizes": torch.full((_ROWS, 2), size, device=network.device),
     }
+    looked = ("looked", "corners", "covered")
     viewed = {"vector": step.vector, "memory": step.memory, "number": step.number}
     graphs: dict[str, tuple[nn.Module, Mapping[str, Tensor], tuple[str, ...]]] = {
-        "glance": (_View(network.global_encoder), {"pixels": pixels}, ("features", "vector")),
-        "focus": (_View(network.local_encoder), {"pixels": pixels}, ("features", "vector")),
-        "policy": (_Pick(policy, network.focus_steps), seen, ("picked",)),
-        "classifier": (_Classify(network.classifier), viewed, ("remembered", "logits")),
+        "glance": (_View(network.global_encoder), {"pixels": pictures}, ("features", "vector")),
+        "focus": (_View(network.local_encoder), {"pixels": pictures}, ("features", "vector")),
+        "policy": (_Pick(policy, network), seen, looked),
+        "classifier": (_Classify(network.classifier), viewed, ("remembered", "probabilities")),
     }
     if network.glance_logits == "encoder":
         glance = _ViewAndAnswer(network.global_encoder)
-        graphs["glance"] = (glance, {"pixels": pixels}, ("features", "vector", "logits"))
+        graphs["glance"] = (glance, {"pixels": pictures}, ("features", "vector", "probabilities"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Whole before anything is replaced: graphs of two networks must never lie side by side.
@@ -95,15 +98,15 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:
-    """Write a static network as one graph, from pixels at its resolution to logits.
+    """Write a static network as one graph, from pixels (B, R, R, 3) at its resolution to logits.
 
     Raises:
         ImportError: The packages that write ONNX are missing.
     """
     check_packages()
     side = network.config.resolution
-    pixels = torch.zeros(_ROWS, 3, side, side, dtype=torch.uint8, device=network.device)
-    _write_graph(Path(path), "static", network, {"pixels": pixels}, ("logits",))
+    pictures = torch.zeros(_ROWS, side, side, 3, dtype=torch.uint8, device=network.device)
+    _write_graph(Path(path), "static", _Judge(network), {"pixels": pictures}, ("logits",))
 
 
 def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
@@ -113,7 +116,6 @@ def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
         "focus_steps": network.focus_steps,
         "memory_size": network.memory_size,
         "interpolation": config.interpolation,
-        "corner_rounding": config.corner_rounding,
         "image_size": config.metadata.get("image_size"),
         "class_names": list(config.class_names or map(str, range(network.num_classes))),
         "thresholds": list(gfnet.thresholds),
@@ -130,36 +132,31 @@ def _sources() -> dict[str, str]:
 
 
 class _View(nn.Module):
-    """An encoder whose results are a plain tuple."""
+    """An encoder of pictures as they are decoded, (B, P, P, 3); its results are a plain tuple."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.encoder(pixels)
-        return features.map, features.vector
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return self.encoder(pixels.permute(0, 3, 1, 2))
 
 
-class _ViewAndAnswer(nn.Module):
-    """An encoder whose results include its own logits."""
+class _ViewAndAnswer(_View):
+    """An encoder whose results include its own answer."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.encoder(pixels)
-        return features.map, features.vector, self.encoder.head(features.vector)
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        features, vector = super().forward(pixels)
+        return features, vector, self.encoder.head(vector).softmax(dim=1)
 
 
 class _Pick(nn.Module):
-    """A policy that makes its observation itself, by the one function there is for it."""
+    """A policy that makes its observation itself, and the geometry of the patch that it picks."""
 
-    def __init__(self, policy: nn.Module, focus_steps: int) -> None:
+    def __init__(self, policy: nn.Module, network: GlanceFocusNetwork) -> None:
         super().__init__()
         self.policy = policy
-        self.focus_steps = focus_steps
+        self.config = network.config
 
     def forward(
         self,
@@ -169,11 +166,15 @@ class _Pick(nn.Module):
         memory: Tensor,
         location: Tensor,
         number: Tensor,
-    ) -> Tensor:
+        sizes: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         nothing = memory[:, :0]
         step = Step(features, nothing, glance, seen, memory, nothing, location, number)
-        picked, _ = self.policy(observe(step, self.focus_steps), None)
-        return picked
+        picked, _ = self.policy(observe(step, self.config.focus_steps), None)
+        patch_size = self.config.patch_size
+        corners = patch_corners(picked, sizes, patch_size, self.config.corner_rounding)
+        height, width = seen.shape[1:]
+        return picked, corners, seen.maximum(covered(corners, sizes, patch_size, (height, width)))
 
 
 class _Classify(nn.Module):
@@ -182,7 +183,19 @@ class _Classify(nn.Module):
         self.classifier = classifier
 
     def forward(self, vector: Tensor, memory: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classifier(vector, memory, number)
+        memory, logits = self.classifier(vector, memory, number)
+        return memory, logits.softmax(dim=1)
+
+
+class _Judge(nn.Module):
+    """A static network of pictures as they are decoded."""
+
+    def __init__(self, network: StaticNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(pixels.permute(0, 3, 1, 2))
 
 
 def _write_graph(

@@ -80,7 +80,6 @@ class Runner:
             self.class_names: list[str] = config["class_names"]
             self._costs = np.array(config["multiply_adds"])
             self._interpolation: str = config["interpolation"]
-            self._round = np.round if config["corner_rounding"] == "nearest" else np.floor
             self.thresholds = config["thresholds"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -129,17 +128,18 @@ class Runner:
             return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
 
         rows = np.arange(count)
+        sizes = np.array([picture.shape[:2] for picture in pictures])
         number = np.zeros(count, dtype=np.int64)
         memory = np.zeros((count, self.memory_size), dtype=np.float32)
         location = np.zeros((count, 2), dtype=np.float32)
         thumbnails = resize(pictures, self.patch_size, self._interpolation)
-        # Logits too, where those of the glance are the encoder's own.
+        # Probabilities too, where those of the glance are the encoder's own.
         features, vector, *answers = self._run("glance", pixels=thumbnails)
         glance = features
         seen = np.zeros((count, *features.shape[2:]), dtype=np.float32)
         for step, threshold in enumerate(self.thresholds):
             if step > 0:
-                (location,) = self._run(
+                location, corners, seen = self._run(
                     "policy",
                     features=features,
                     glance=glance,
@@ -147,30 +147,34 @@ class Runner:
                     memory=memory,
                     location=location,
                     number=number,
+                    sizes=sizes,
                 )
                 locations[rows, step - 1] = location
-                patches, covered = self._patches(
-                    [pictures[int(row)] for row in rows], location, seen.shape[1:]
-                )
-                seen = np.maximum(seen, covered)
+                patches = self._patches(pictures, rows, corners)
                 features, vector = self._run("focus", pixels=patches)
                 number = number + 1
-            memory, logits = self._run("classifier", vector=vector, memory=memory, number=number)
+            memory, probabilities = self._run(
+                "classifier", vector=vector, memory=memory, number=number
+            )
             if step == 0 and answers:
-                (logits,) = answers
-            probabilities = _softmax(logits)
-            sure = probabilities.max(axis=1) >= threshold
+                (probabilities,) = answers
+            surest = probabilities.max(axis=1)
+            sure = surest >= threshold
             if step == self.focus_steps:
                 sure[:] = True
+            elif not sure.any():
+                continue
             leaving = rows[sure]
             classes[leaving] = probabilities[sure].argmax(axis=1)
-            confidence[leaving] = probabilities[sure].max(axis=1)
+            confidence[leaving] = surest[sure]
             exit_step[leaving] = step
-            if sure.all():
-                break
             stay = ~sure
-            rows, number, memory, location = rows[stay], number[stay], memory[stay], location[stay]
-            features, glance, seen = features[stay], glance[stay], seen[stay]
+            rows = rows[stay]
+            if len(rows) == 0:
+                break
+            number, memory, location = number[stay], memory[stay], location[stay]
+            features, glance = features[stay], glance[stay]
+            seen, sizes = seen[stay], sizes[stay]
         return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
 
     def _run(self, graph: str, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
@@ -191,20 +195,17 @@ class Runner:
     def _patches(
         self,
         pictures: Sequence[npt.NDArray[np.uint8]],
-        locations: npt.NDArray[np.float32],
-        grid: Sequence[int],
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-        """Patches (R, 3, P, P), and how much of each cell of a grid they cover, (R, h, w)."""
+        rows: npt.NDArray[np.int64],
+        corners: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.uint8]:
+        """One patch each of some of the pictures, (R, P, P, 3)."""
         side = self.patch_size
-        sizes = np.array([picture.shape[:2] for picture in pictures])
-        room = sizes - side
-        exact = (locations + 1) / np.float32(2) * room.astype(np.float32)
-        corners = self._round(exact).astype(np.int64).clip(0, room)
-        patches = [
-            picture[top : top + side, left : left + side]
-            for picture, (top, left) in zip(pictures, corners, strict=True)
-        ]
-        return _planes(patches), _covered(corners, sizes, side, grid)
+        return np.stack(
+            [
+                pictures[row][top : top + side, left : left + side]
+                for row, (top, left) in zip(rows.tolist(), corners.tolist(), strict=True)
+            ]
+        )
 
 
 def open_session(
@@ -232,9 +233,9 @@ def open_session(
 def resize(
     pictures: Sequence[npt.NDArray[np.uint8]], side: int, interpolation: str
 ) -> npt.NDArray[np.uint8]:
-    """Pictures (H, W, 3) brought to squares, (B, 3, side, side)."""
+    """Pictures (H, W, 3) brought to squares, (B, side, side, 3)."""
     method = Image.Resampling[interpolation.upper()]
-    return _planes(
+    return np.stack(
         [
             picture
             if picture.shape[:2] == (side, side)
@@ -242,29 +243,6 @@ def resize(
             for picture in pictures
         ]
     )
-
-
-def _covered(
-    corners: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], side: int, grid: Sequence[int]
-) -> npt.NDArray[np.float32]:
-    """How much of each cell of a grid over the pictures their patches cover, (R, h, w)."""
-    along = []
-    for axis, cells in enumerate(grid):
-        scale = cells / sizes[:, axis, None]
-        first, cell = corners[:, axis, None] * scale, np.arange(cells)
-        overlap = np.minimum(first + side * scale, cell + 1) - np.maximum(first, cell)
-        along.append(overlap.clip(0, 1).astype(np.float32))
-    return along[0][:, :, None] * along[1][:, None, :]
-
-
-def _planes(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """(B, 3, H, W) of B pictures (H, W, 3)."""
-    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -228,7 +228,7 @@ def test_static_networks_are_exported_too(tmp_path, digits):
     with torch.no_grad():
         pixels = network.scale(digits[:5])
         expected = network(digits[:5])
-    (found,) = session.run(None, {"pixels": pixels.numpy()})
+    (found,) = session.run(None, {"pixels": np.stack(pictures(pixels))})
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
