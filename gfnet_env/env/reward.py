@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gfnet_env.perception import GlanceFocusNetwork, Step
+from gfnet_env.perception import Step
 
 
 @dataclass(frozen=True)
@@ -13,22 +13,20 @@ class Transition:
     """One focus step of B images, for a reward to judge.
 
     Attributes:
-        network: The frozen network that took it.
-        pixels: The images, (B, 3, H, W) uint8, or more of them: see ``rows``.
-        rows: Which rows of ``pixels`` the B images are, (B,) int64.
         labels: True classes, (B,) int64.
         before: The step before the patch.
         after: The step after it.
         terminated: Whether the episode ends with it, (B,) bool.
+        look: What another patch would have led to: from locations (B, 2) in [-1, 1] to the step
+            after them instead, as long as the reward is being computed. The episode itself does
+            not change.
     """
 
-    network: GlanceFocusNetwork
-    pixels: Tensor
-    rows: Tensor
     labels: Tensor
     before: Step
     after: Step
     terminated: Tensor
+    look: Callable[[Tensor], Step]
 
 
 Reward = Callable[[Transition], Tensor]

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
 
 from gfnet_env.data import ImageSet
 from gfnet_env.env.observation import observation_space, observe
@@ -345,14 +346,16 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         before = self._step if everywhere else self._step.select(where)
         self._trails[rows, before.number.cpu().numpy()] = locations
         chosen = torch.from_numpy(locations).to(device)
-        after = self.network.focus(self._pixels, chosen, before, where)
+
+        def look(locations: Tensor) -> Step:
+            return self.network.focus(self._pixels, locations, before, where)
+
+        after = look(chosen)
         terminated = after.number >= self.focus_steps
         if self._exit_confidence is not None:
             terminated = terminated | (after.confidence >= self._exit_confidence)
         labels = self._labels if everywhere else self._labels[where]
-        reward = self._reward(
-            Transition(self.network, self._pixels, where, labels, before, after, terminated)
-        )
+        reward = self._reward(Transition(labels, before, after, terminated, look))
         self._step = after if everywhere else self._step.with_rows(where, after)
         return reward.cpu().double().numpy(), terminated.cpu().numpy()
 

@@ -61,6 +61,30 @@ def centred_locations(centres: Tensor, image_size: tuple[int, int], patch_size: 
     return torch.where(room > 0, locations.clamp(-1, 1), 0.0).float()
 
 
+def lattice(cells: int) -> Tensor:
+    """Locations that lie evenly over an image, edges included, row by row.
+
+    Args:
+        cells: Along each axis; one is the centre.
+
+    Returns:
+        (cells², 2) float32 in [-1, 1].
+
+    Raises:
+        ValueError: There are no cells.
+    """
+    if cells < 1:
+        raise ValueError(f"a lattice must have at least 1 cell along each axis, not {cells}")
+    axis = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
+    return torch.cartesian_prod(axis, axis)
+
+
+def nearest_cell(locations: Tensor, cells: int) -> Tensor:
+    """Which locations of the ``lattice`` are nearest to locations (B, 2): (B,) int64."""
+    row, column = ((locations + 1) / 2 * (cells - 1)).round().long().unbind(dim=1)
+    return row * cells + column
+
+
 def covered(
     corners: Tensor, image_size: tuple[int, int] | Tensor, patch_size: int, grid: tuple[int, int]
 ) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gfnet_env.env.observation import Observation
 from gfnet_env.perception import Step
-from gfnet_env.perception.geometry import centred_locations
+from gfnet_env.perception.geometry import centred_locations, lattice
 from gfnet_env.policies.base import Scene, step_numbers
 
 
@@ -81,8 +81,7 @@ class OraclePolicy:
         )
         best = memory.new_full((len(memory),), -1.0)
         locations = torch.zeros_like(step.location)
-        axis = torch.linspace(-1, 1, self.grid) if self.grid > 1 else torch.zeros(1)
-        for cell in torch.cartesian_prod(axis, axis).to(memory.device):
+        for cell in lattice(self.grid).to(memory.device):
             tried = cell.expand_as(locations)
             after = network.focus(state.pixels, tried, step, rows)
             confidence = after.label_confidence(state.labels[rows])

@@ -268,10 +268,12 @@ def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network):
 
 
 def test_a_reward_of_ones_own_sees_the_transition(digits, network):
-    seen = []
-
     def reward(transition):
-        seen.append(transition)
+        assert len(transition.before) == len(transition.labels)
+        again = transition.look(transition.after.location)
+        torch.testing.assert_close(again.logits, transition.after.logits)
+        other = transition.look(-transition.after.location)
+        assert not torch.equal(other.logits, again.logits)
         return 2 * confidence_gain(transition)
 
     own = vector(3, digits, network=network, reward=reward, exit_confidence=0.5)
@@ -282,7 +284,6 @@ def test_a_reward_of_ones_own_sees_the_transition(digits, network):
         actions = random_actions(np.random.default_rng(number), 3)
         doubled, single = own.step(actions)[1], plain.step(actions)[1]
         np.testing.assert_allclose(doubled, 2 * single, atol=1e-6)
-    assert all(len(t.before) == len(t.rows) == len(t.labels) for t in seen)
 
 
 def test_a_picture_shows_the_patches_taken(digits):

@@ -9,6 +9,8 @@ from gfnet_env.perception.geometry import (
     check_rounding,
     covered,
     crop_patches,
+    lattice,
+    nearest_cell,
     patch_corners,
 )
 
@@ -113,3 +115,23 @@ def test_crops_are_the_pixels_at_their_corners():
 def test_wrong_locations_are_refused(given_locations, message):
     with pytest.raises(ValueError, match=message):
         check_locations(given_locations, 2)
+
+
+@given(st.integers(1, 9))
+def test_every_location_of_a_lattice_is_its_own_cell(cells):
+    locations = lattice(cells)
+    assert locations.shape == (cells**2, 2)
+    assert locations.abs().max() == (cells > 1)
+    assert nearest_cell(locations, cells).tolist() == list(range(cells**2))
+
+
+@given(st.lists(locations, min_size=1, max_size=8), st.integers(2, 9))
+def test_the_nearest_cell_is_near(places, cells):
+    places = torch.tensor(places)
+    near = lattice(cells)[nearest_cell(places, cells)]
+    assert (near - places).abs().max() <= 1 / (cells - 1) + 1e-6
+
+
+def test_a_lattice_without_cells_is_refused():
+    with pytest.raises(ValueError, match="at least 1 cell along each axis, not 0"):
+        lattice(0)
