@@ -221,8 +221,9 @@ def open_session(
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Threads that spin while they wait take the cores from the other graphs' threads.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads spin between the operations of a graph, but not after it: there they would take the
+    # cores from the other graphs' threads.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     # Its errors have no common class of their own.
