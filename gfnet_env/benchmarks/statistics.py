@@ -8,33 +8,71 @@ _RESAMPLES = 1000
 
 
 def mean_interval(
-    values: npt.NDArray[np.generic], level: float = 0.95, seed: int = 0
+    values: npt.NDArray[np.generic],
+    groups: npt.NDArray[np.integer] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Bootstrap interval of a mean: its percentiles over images drawn anew with replacement.
 
     Args:
         values: One per image, (N,).
+        groups: Which images belong together, (N,), as those made from one original do: they are
+            drawn together. None where each is on its own.
         level: How often such intervals hold the mean of all images there could be.
         seed: Of the draws.
 
     Raises:
-        ValueError: There are no values, or they are not a list.
+        ValueError: There are no values, they are not a list, or the groups are not of them or
+            are one.
     """
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"values must be (N,) with N at least 1, not {values.shape}")
     values = values.astype(np.float64)
+    if groups is not None and groups.shape != values.shape:
+        raise ValueError(f"groups must be {values.shape}, one per value, not {groups.shape}")
     if (values == values[0]).all():
         return float(values[0]), float(values[0])
+    names, member = np.unique(
+        np.arange(len(values)) if groups is None else groups, return_inverse=True
+    )
+    sums = np.bincount(member, weights=values)
+    counts = np.bincount(member)
+    if len(names) == 1:
+        raise ValueError("all values are of one group, which says nothing about others")
     result = stats.bootstrap(
-        (values,),
-        np.mean,
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
         n_resamples=_RESAMPLES,
         batch=100,
+        paired=True,
+        vectorized=True,
         confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def interquartile_mean(scores: npt.NDArray[np.floating]) -> float:
+    """Mean of the middle half of some runs' scores, (R,) (Agarwal et al., 2021, section 4.3)."""
+    return float(stats.trim_mean(scores, 0.25))
+
+
+def probability_of_improvement(
+    scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]
+) -> float:
+    """How likely a run of one kind beats one of another (Agarwal et al., 2021, section 4.3).
+
+    Args:
+        scores: Of runs of the one, (R,).
+        others: Of runs of the other, (S,).
+
+    Returns:
+        The share of pairs that it wins, ties as half.
+    """
+    wins = stats.mannwhitneyu(scores, others).statistic
+    return float(wins / (len(scores) * len(others)))
 
 
 def expected_calibration_error(

@@ -72,10 +72,10 @@ class ClutteredScenes(ImageSet):
         self.class_names = tuple(str(name) for name in range(10))
 
         index = np.arange(scenes)
-        self._source = self._integers(index, 0, len(digits))
+        self.sources = self._integers(index, 0, len(digits))
         offsets = clutter.canvas - clutter.digit + 1
         self._top, self._left = (self._integers(index, draw, offsets) for draw in (1, 2))
-        self.labels = torch.from_numpy(labels[self._source])
+        self.labels = torch.from_numpy(labels[self.sources])
         corner = np.stack([self._top, self._left], axis=1)
         box = np.concatenate([corner, corner + clutter.digit], axis=1)
         self.boxes = torch.from_numpy(box.astype(np.float32))
@@ -89,7 +89,7 @@ class ClutteredScenes(ImageSet):
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         side = self.clutter.canvas
         scenes = np.zeros((len(indices), side, side), dtype=np.uint8)
-        _draw(scenes, self._digits[self._source[indices]], self._top[indices], self._left[indices])
+        _draw(scenes, self._digits[self.sources[indices]], self._top[indices], self._left[indices])
         for number in range(self.clutter.pieces):
             first_draw = 3 + 5 * number
             piece = self._piece(indices, first_draw)
@@ -102,7 +102,7 @@ class ClutteredScenes(ImageSet):
         """A fragment of a digit other than the scene's own, (B, piece, piece)."""
         others = len(self._digits) - 1
         source = self._integers(indices, first_draw, others)
-        source += source >= self._source[indices]
+        source += source >= self.sources[indices]
         crops = self.clutter.digit - self.clutter.piece + 1
         top, left = (self._integers(indices, first_draw + 1 + axis, crops) for axis in (0, 1))
         rows, columns = _window(top, left, self.clutter.piece)

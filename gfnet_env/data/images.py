@@ -21,11 +21,14 @@ class ImageSet(ABC):
         class_names: One name per class, or None where the classes have none.
         boxes: Where the object is, (N, 4) float32 as (top, left, bottom, right) in pixels, or None
             where the set does not know.
+        sources: Number of the original that each image was made from, (N,) int64, or None where
+            every image is one of its own. Images of one original are not independent.
     """
 
     labels: Tensor
     class_names: tuple[str, ...] | None = None
     boxes: Tensor | None = None
+    sources: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,6 +174,7 @@ class Subset(ImageSet):
         self.labels = images.labels[chosen]
         self.class_names = images.class_names
         self.boxes = None if images.boxes is None else images.boxes[chosen]
+        self.sources = None if images.sources is None else images.sources[chosen]
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         return self._images[self._indices[indices]]

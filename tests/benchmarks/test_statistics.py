@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfnet_env.benchmarks import expected_calibration_error, mean_interval
+from gfnet_env.benchmarks.statistics import interquartile_mean, probability_of_improvement
 
 
 def test_an_interval_is_as_wide_as_theory_says():
@@ -27,6 +28,38 @@ def test_intervals_hold_the_mean(values):
     assert 0 <= low <= values.mean() <= high <= 1
     if values.all() or not values.any():
         assert low == high
+
+
+def test_copies_of_an_image_do_not_narrow_an_interval():
+    right = np.random.default_rng(0).random(100) < 0.8
+    copies = np.repeat(right, 10)
+    narrow = np.subtract(*mean_interval(copies))
+    wide = np.subtract(*mean_interval(copies, groups=np.repeat(np.arange(100), 10)))
+    assert wide / narrow == pytest.approx(np.sqrt(10), rel=0.15)
+    assert mean_interval(right, groups=np.arange(100)) == mean_interval(right)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.zeros(3, int), r"groups must be \(4,\)"),
+        (np.ones(4, int), "all values are of one group"),
+    ],
+)
+def test_groups_that_say_nothing_are_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        mean_interval(np.array([0, 1, 1, 0]), groups=groups)
+
+
+def test_the_best_and_the_worst_runs_do_not_move_the_interquartile_mean():
+    assert interquartile_mean(np.array([-100, 1.0, 2, 3, 4, 1000, 2, 3])) == pytest.approx(2.5)
+
+
+def test_the_probability_of_improvement_counts_pairs():
+    ours, theirs = np.array([0.9, 0.7, 0.5]), np.array([0.6, 0.5])
+    # Of the six pairs four are won and one is a tie.
+    assert probability_of_improvement(ours, theirs) == pytest.approx(4.5 / 6)
+    assert probability_of_improvement(theirs, ours) == pytest.approx(1.5 / 6)
 
 
 @pytest.mark.parametrize("values", [np.zeros(0), np.zeros((2, 2))])

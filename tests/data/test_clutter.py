@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfnet_env.data import Clutter, ClutteredScenes
+from gfnet_env.data import Clutter, ClutteredScenes, Subset
 
 SCANS = np.random.default_rng(0).integers(100, 256, (30, 8, 8), dtype=np.uint8)
 LABELS = np.arange(30) % 10
@@ -27,6 +27,20 @@ def test_the_same_scene_is_the_same_picture_however_it_is_asked_for():
 def test_other_seeds_and_splits_have_other_pictures(other):
     differing = (scenes()[range(50)] != scenes(**other)[range(50)]).flatten(1).any(dim=1)
     assert differing.all()
+
+
+def test_scenes_of_one_source_share_their_digit():
+    images = scenes(Clutter(canvas=48, digit=12, pieces=0, piece=6))
+    assert images.labels.tolist() == LABELS[images.sources].tolist()
+    digits = {}
+    for picture, box, source in zip(
+        images[range(50)], images.boxes.int().tolist(), images.sources, strict=True
+    ):
+        top, left, bottom, right = box
+        digit = picture[:, top:bottom, left:right]
+        assert torch.equal(digits.setdefault(source, digit), digit)
+    assert len(digits) < 50
+    assert Subset(images, np.array([4, 2])).sources.tolist() == images.sources[[4, 2]].tolist()
 
 
 def test_without_clutter_the_digit_fills_its_box_and_nothing_else():
