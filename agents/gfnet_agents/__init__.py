@@ -7,6 +7,7 @@ from gfnet_agents.algorithms import (
     build_agent,
     learned_policy,
 )
+from gfnet_agents.comparison import ComparisonConfig, compare_algorithms
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
 from gfnet_agents.recipes import RECIPES, Recipe, find_recipe, parse_config
 from gfnet_agents.training import PolicyConfig, PolicySchedule, train_policy
@@ -16,6 +17,7 @@ __all__ = [
     "ALGORITHMS",
     "RECIPES",
     "Algorithm",
+    "ComparisonConfig",
     "ObservationExtractor",
     "PipelineConfig",
     "PolicyConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "Recipe",
     "StableBaselinesVecEnv",
     "build_agent",
+    "compare_algorithms",
     "find_recipe",
     "learned_policy",
     "parse_config",

@@ -114,8 +114,8 @@ def parse_config(
     """A stage's configuration from the command line, its defaults those of ``--recipe``.
 
     Args:
-        config_class: Of ``train_classifier``, ``train_baselines``, ``train_policy`` or
-            ``train_gfnet``.
+        config_class: Of ``train_classifier``, ``train_baselines``, ``train_policy``,
+            ``train_gfnet`` or ``compare_algorithms``.
         description: What the command does.
         arguments: In place of the command line's.
 
@@ -127,10 +127,9 @@ def parse_config(
     name, rest = _take_recipe(given)
     recipe = find_recipe(name)
     names = {field.name: field for field in dataclasses.fields(cast("Any", config_class))}
-    if "stage1" in names:
-        defaults: dict[str, Any] = {"stage1": recipe.stage1, "stage2": recipe.stage2}
-        defaults["stage3"] = recipe.stage3
-    else:
+    stages = ("stage1", "stage2", "stage3")
+    defaults: dict[str, Any] = {name: getattr(recipe, name) for name in stages if name in names}
+    if not defaults:
         schedule: ClassifierSchedule | PolicySchedule = recipe.stage1
         if issubclass(config_class, PolicyConfig):
             schedule = recipe.stage2

@@ -15,6 +15,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from gfnet_agents.algorithms import build_agent, learned_policy
 from gfnet_agents.checkpoint import AgentCheckpoints
+from gfnet_agents.curve import LearningCurve
 from gfnet_agents.progress import ProgressBar
 from gfnet_agents.vec_env import StableBaselinesVecEnv
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
@@ -45,9 +46,10 @@ from gfnet_env.runs import create_run, resolve_device, resume_run, save_config
 from gfnet_env.training.checkpoint import Checkpoints
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
+CURVE_FILE = "curve.json"
 _AGENT_FILE = "agent.zip"
 # What changes nothing that is learned.
-_MAY_CHANGE = MAY_CHANGE | {"oracle_images"}
+_MAY_CHANGE = MAY_CHANGE | {"oracle_images", "curve_points", "curve_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.
@@ -127,6 +129,10 @@ class PolicyConfig(PolicySchedule, ImageOptions, RunControl):
     """Folder of a trained network; by default the one that comes with the package."""
     oracle_images: int = 500
     """Test images that the oracle, dear as it is, is run on; 0 leaves it out."""
+    curve_points: int = 8
+    """Times to evaluate, evenly over the training, what was learned so far; 0 leaves it out."""
+    curve_images: int = 500
+    """Validation images that this is done on."""
     continue_from: Path | None = None
     """Run folder of an agent to go on training."""
     seed: int = 0
@@ -137,8 +143,11 @@ class PolicyConfig(PolicySchedule, ImageOptions, RunControl):
         RunControl.__post_init__(self)
         if self.resume and self.run is None:
             raise ValueError("give the run to resume")
-        if self.oracle_images < 0:
-            raise ValueError(f"oracle_images must be at least 0, not {self.oracle_images}")
+        for name in ("oracle_images", "curve_points"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.curve_images < 1:
+            raise ValueError(f"curve_images must be at least 1, not {self.curve_images}")
 
 
 def train_policy(
@@ -166,9 +175,7 @@ def train_policy(
     console = Console()
     config = _as_begun(config)
     device = resolve_device(config.device)
-    if network is None:
-        network = GlanceFocusNetwork.load(config.network) if config.network else packaged_network()
-    network.to(device)
+    network = (network or open_network(config.network)).to(device)
     sets = image_sets or {split: config.open(network, split) for split in ("train", "val", "test")}
     for images in sets.values():
         check_fit(network, images)
@@ -183,16 +190,25 @@ def train_policy(
     if not going_on:
         create_run(run, overwrite=config.overwrite or config.resume)
         # What a run that is written over has left could be taken for this one's.
-        (run / "results.json").unlink(missing_ok=True)
+        for name in ("results.json", CURVE_FILE):
+            (run / name).unlink(missing_ok=True)
         checkpoints.clear()
         save_config(run, config)
     restored = going_on and saving.restore(agent)
     agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
     timesteps = config.total_steps(len(sets["train"]), network.focus_steps)
+    curve = LearningCurve(
+        network,
+        sets["val"],
+        count=config.curve_images,
+        timesteps=timesteps,
+        points=config.curve_points,
+        path=run / CURVE_FILE,
+    )
     with ProgressBar(timesteps) as progress:
         agent.learn(
             timesteps - agent.num_timesteps if restored else timesteps,
-            callback=[progress, saving],
+            callback=[progress, curve, saving],
             reset_num_timesteps=not restored,
         )
     write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
@@ -226,6 +242,11 @@ def train_policy(
     print_results(results, console)
     console.print(f"{run} holds the assembled network, results.json, accuracy.png and patches.png")
     return gfnet
+
+
+def open_network(folder: Path | None) -> GlanceFocusNetwork:
+    """The network in a folder, or the one that comes with the package."""
+    return GlanceFocusNetwork.load(folder) if folder else packaged_network()
 
 
 def _build(

@@ -1,0 +1,325 @@
+"""Algorithms side by side: each with several seeds, at the same number of environment steps."""
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
+
+from gfnet_agents.training import (
+    CURVE_FILE,
+    PolicyConfig,
+    PolicySchedule,
+    open_network,
+    train_policy,
+)
+from gfnet_env.benchmarks.statistics import (
+    interquartile_mean,
+    mean_interval,
+    probability_of_improvement,
+)
+from gfnet_env.data import ImageSet
+from gfnet_env.files import read_json, write_atomically, write_json
+from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
+from gfnet_env.matching import ImageOptions
+from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
+from gfnet_env.runs import create_run, resume_run, save_config
+from gfnet_env.training.config import MAY_CHANGE, RunControl
+
+_Correct = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonConfig(ImageOptions, RunControl):
+    """What to compare, on what."""
+
+    run: Path
+    """Folder for the runs, the table and the pictures; shared, where several machines work."""
+    algorithms: tuple[str, ...] = ("ppo",)
+    """Their names."""
+    seeds: int = 3
+    """Runs of each, seeded 0, 1, …"""
+    network: Path | None = None
+    """Folder of a trained network; by default the one that comes with the package."""
+    stage2: PolicySchedule = field(default_factory=PolicySchedule)
+    """How each learns."""
+    ray: bool = False
+    """Whether Ray Tune spreads the runs; by default they come one after the other."""
+    address: str | None = None
+    """Of a Ray cluster; by default this machine is one."""
+    cpus: int = 1
+    """Processors that Ray sets apart for a run."""
+
+    def __post_init__(self) -> None:
+        RunControl.__post_init__(self)
+        for name in ("seeds", "cpus"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.algorithms:
+            raise ValueError("give at least one algorithm")
+        twice = {name for name in self.algorithms if self.algorithms.count(name) > 1}
+        if twice:
+            raise ValueError(f"algorithms are named twice: {', '.join(sorted(twice))}")
+
+    def job(self, algorithm: str, seed: int) -> PolicyConfig:
+        """The run of one algorithm with one seed."""
+        schedule = dataclasses.replace(self.stage2, algorithm=algorithm)
+        shared = {
+            each.name: getattr(self, each.name)
+            for kind in (ImageOptions, RunControl)
+            for each in dataclasses.fields(kind)
+        }
+        return PolicyConfig(
+            **{each.name: getattr(schedule, each.name) for each in dataclasses.fields(schedule)},
+            # Whether the comparison begins anew, its own folder says.
+            **shared | {"resume": True, "overwrite": False},
+            run=self.run / f"{algorithm}-{seed}",
+            network=self.network,
+            oracle_images=0,
+            seed=seed,
+        )
+
+
+def compare_algorithms(
+    config: ComparisonConfig, image_sets: Mapping[str, ImageSet] | None = None
+) -> dict[str, Any]:
+    """Learn with every algorithm and seed, and write results.json, table.csv and curves.png.
+
+    With ``config.resume``, runs that are complete are left alone and those that were interrupted
+    go on.
+
+    Args:
+        config: What to compare.
+        image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``;
+            without Ray only.
+
+    Returns:
+        What was written. ``algorithms`` has, for each, accuracy per step (mean over seeds), the
+        interquartile mean over seeds of the last step's and its interval, how likely a run of it
+        beats one of each other, and its difference to random patches at the last step with a 95%
+        interval over the originals that the test images were made from.
+
+    Raises:
+        FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
+        ImportError: Ray was asked for and is not installed.
+        RuntimeError: A run failed under Ray.
+        ValueError: A value is wrong.
+    """
+    console = Console()
+    if not (config.resume and resume_run(config.run, config, MAY_CHANGE | {"ray", "address"})):
+        create_run(config.run, overwrite=config.overwrite or config.resume)
+        save_config(config.run, config)
+    jobs = [
+        config.job(algorithm, seed)
+        for algorithm in config.algorithms
+        for seed in range(config.seeds)
+    ]
+    if config.ray:
+        _spread(jobs, config)
+    else:
+        for number, job in enumerate(jobs, start=1):
+            console.rule(f"{job.algorithm}, seed {job.seed} ({number} of {len(jobs)})")
+            train_policy(job, image_sets=image_sets)
+    results = _judge(jobs, config, image_sets, console)
+    write_json(config.run / "results.json", results)
+    _write_table(results, config.run / "table.csv")
+    _plot(results, config.run / "curves.png")
+    _note_hyperparameters(jobs, results, config.run / "tensorboard")
+    _print(results, console)
+    return results
+
+
+def _spread(jobs: Sequence[PolicyConfig], config: ComparisonConfig) -> None:
+    """Run them under Ray Tune."""
+    try:
+        import ray
+        from ray import tune
+    except ImportError as error:
+        raise ImportError("Ray Tune must be installed: pip install 'ray[tune]'") from error
+
+    def train(chosen: Mapping[str, int]) -> None:
+        torch.set_num_threads(config.cpus)
+        train_policy(jobs[chosen["job"]])
+
+    ray.init(address=config.address, ignore_reinit_error=True)
+    # Trials work in folders of their own.
+    jobs = [dataclasses.replace(job, **_absolute(job)) for job in jobs]
+    tuner = tune.Tuner(
+        tune.with_resources(train, {"cpu": config.cpus}),
+        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        run_config=tune.RunConfig(name="ray", storage_path=str(config.run.resolve())),
+    )
+    errors = tuner.fit().errors
+    if errors:
+        raise RuntimeError(f"{len(errors)} of {len(jobs)} runs failed; the first: {errors[0]}")
+
+
+def _absolute(job: PolicyConfig) -> dict[str, Any]:
+    paths = {each.name: getattr(job, each.name) for each in dataclasses.fields(job)}
+    return {name: path.resolve() for name, path in paths.items() if isinstance(path, Path)}
+
+
+def _judge(
+    jobs: Sequence[PolicyConfig],
+    config: ComparisonConfig,
+    image_sets: Mapping[str, ImageSet] | None,
+    console: Console,
+) -> dict[str, Any]:
+    """Every step of every test image under each learned policy, held against random patches."""
+    network = open_network(config.network)
+    images = image_sets["test"] if image_sets else config.open(network, "test")
+
+    def correct(policy: Policy) -> _Correct:
+        return evaluate_policy(network, policy, images).correct
+
+    with console.status("random patches"):
+        bounds = {"random": correct(RandomPolicy())}
+        if images.boxes is not None:
+            bounds["target"] = correct(TargetPolicy())
+    learned: dict[str, list[_Correct]] = {}
+    runs = []
+    for job in jobs:
+        assert job.run is not None
+        with console.status(f"{job.algorithm}, seed {job.seed}"):
+            found = correct(EarlyExitGFNet.load(job.run).policy)
+        learned.setdefault(job.algorithm, []).append(found)
+        results = read_json(job.run / "results.json")
+        runs.append(
+            {
+                "algorithm": job.algorithm,
+                "seed": job.seed,
+                "environment_steps": results["environment_steps"],
+                "seconds": results["seconds"],
+                "accuracy": found.mean(axis=0).round(6).tolist(),
+                "curve": read_json(job.run / CURVE_FILE)["curve"],
+            }
+        )
+    return {
+        "split": "test",
+        "images": len(images),
+        "bounds": {name: found.mean(axis=0).round(6).tolist() for name, found in bounds.items()},
+        "algorithms": {
+            name: _summary(found, learned, bounds, images.sources)
+            for name, found in learned.items()
+        },
+        "runs": runs,
+    }
+
+
+def _summary(
+    found: Sequence[_Correct],
+    everyone: Mapping[str, Sequence[_Correct]],
+    bounds: Mapping[str, _Correct],
+    sources: npt.NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    """One algorithm: of (N, T) for each of its seeds, and of all algorithms."""
+    mean = np.mean(found, axis=0)
+    last = _last(found)
+    difference = mean[:, -1] - bounds["random"][:, -1]
+    low, high = mean_interval(difference, sources)
+    summary = {
+        "accuracy": mean.mean(axis=0).round(6).tolist(),
+        "interquartile_mean": round(interquartile_mean(last), 6),
+        "interval": [round(bound, 6) for bound in mean_interval(last)],
+        "beats": {
+            name: round(probability_of_improvement(last, _last(other)), 6)
+            for name, other in everyone.items()
+            if other is not found
+        },
+        "above_random": round(float(difference.mean()), 6),
+        "above_random_interval": [round(low, 6), round(high, 6)],
+    }
+    if "target" in bounds:
+        gain, most = (rows.mean(axis=0)[1] for rows in (mean, bounds["target"]))
+        glance = mean.mean(axis=0)[0]
+        summary["share_of_target_gain"] = round(float((gain - glance) / (most - glance)), 6)
+    return summary
+
+
+def _last(found: Sequence[_Correct]) -> npt.NDArray[np.float64]:
+    """Accuracy at the last step, one per seed."""
+    return np.array([rows[:, -1].mean() for rows in found])
+
+
+def _write_table(results: Mapping[str, Any], path: Path) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            steps = range(len(results["bounds"]["random"]))
+            writer.writerow(
+                ["algorithm", "seed", "steps", "seconds", *(f"step {n}" for n in steps)]
+            )
+            for run in results["runs"]:
+                begun = (run["algorithm"], run["seed"], run["environment_steps"], run["seconds"])
+                writer.writerow([*begun, *run["accuracy"]])
+
+    write_atomically(path, write)
+
+
+def _plot(results: Mapping[str, Any], path: Path) -> None:
+    """Accuracy at the last step against environment steps: mean and range over seeds."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name in results["algorithms"]:
+        curves = [run["curve"] for run in results["runs"] if run["algorithm"] == name]
+        # Seeds of one algorithm are evaluated at the same steps, unless one stopped early.
+        length = min(map(len, curves))
+        steps = [point["steps"] for point in curves[0][:length]]
+        last = np.array([[point["accuracy"][-1] for point in curve[:length]] for curve in curves])
+        (line,) = axes.plot(steps, last.mean(axis=0), label=name)
+        low, high = last.min(axis=0), last.max(axis=0)
+        axes.fill_between(steps, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+    for name, accuracy in results["bounds"].items():
+        axes.axhline(accuracy[-1], color="gray", linestyle=":" if name == "random" else "--")
+        axes.annotate(name, (0, accuracy[-1]), (2, 3), textcoords="offset points", color="gray")
+    axes.set(xlabel="environment steps", ylabel="accuracy at the last step")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+
+
+def _note_hyperparameters(
+    jobs: Sequence[PolicyConfig], results: Mapping[str, Any], folder: Path
+) -> None:
+    """For TensorBoard's table of hyperparameters."""
+    with SummaryWriter(str(folder)) as writer:
+        for job, run in zip(jobs, results["runs"], strict=True):
+            values = dataclasses.asdict(job)
+            known = {
+                each.name: values[each.name]
+                for each in dataclasses.fields(PolicySchedule)
+                if isinstance(values[each.name], bool | str | float | int)
+            }
+            metrics = {f"accuracy/{step}": value for step, value in enumerate(run["accuracy"])}
+            name = f"{job.algorithm}-{job.seed}"
+            writer.add_hparams(known | {"seed": job.seed}, metrics, run_name=name)
+
+
+def _print(results: Mapping[str, Any], console: Console) -> None:
+    steps = range(1, len(results["bounds"]["random"]))
+    table = Table(
+        "algorithm",
+        "glance",
+        *(f"focus {number}" for number in steps),
+        "interquartile mean",
+        "above random",
+        title=f"Accuracy on {results['images']} {results['split']} images, mean over seeds",
+    )
+    for name, accuracy in results["bounds"].items():
+        table.add_row(name, *(f"{value:.1%}" for value in accuracy), "", "")
+    for name, row in results["algorithms"].items():
+        low, high = row["interval"]
+        middle = f"{row['interquartile_mean']:.1%} ({low:.1%} to {high:.1%})"
+        low, high = row["above_random_interval"]
+        above = f"{row['above_random']:+.1%} ({low:+.1%} to {high:+.1%})"
+        table.add_row(name, *(f"{value:.1%}" for value in row["accuracy"]), middle, above)
+    console.print(table)

@@ -1,0 +1,9 @@
+"""Learn the policy with several algorithms and seeds, and compare what comes out.
+
+python experiments/compare_algorithms.py --algorithms ppo a2c sac --seeds 3 --run runs/algorithms
+"""
+
+from gfnet_agents import ComparisonConfig, compare_algorithms, parse_config
+
+if __name__ == "__main__":
+    compare_algorithms(parse_config(ComparisonConfig, __doc__))

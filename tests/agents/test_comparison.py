@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gfnet_agents import (
+    ComparisonConfig,
+    PolicyConfig,
+    PolicySchedule,
+    compare_algorithms,
+    train_policy,
+)
+from gfnet_env.data import load_images
+from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return {
+        split: load_images("cluttered-digits:scenes=40", split)
+        for split in ("train", "val", "test")
+    }
+
+
+def config(run, **changes):
+    values = {
+        "run": run,
+        "seeds": 2,
+        "stage2": PolicySchedule(timesteps=96, num_envs=8),
+        "device": "cpu",
+    }
+    return ComparisonConfig(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def compared(sets, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    return folder, compare_algorithms(config(folder), sets)
+
+
+def test_every_run_is_a_run_of_its_own(compared, sets):
+    folder, results = compared
+    assert [(run["algorithm"], run["seed"]) for run in results["runs"]] == [("ppo", 0), ("ppo", 1)]
+    for run in results["runs"]:
+        gfnet = EarlyExitGFNet.load(folder / f"ppo-{run['seed']}")
+        record = evaluate_policy(gfnet.network, gfnet.policy, sets["test"])
+        assert run["accuracy"] == pytest.approx(record.accuracy.tolist(), abs=1e-6)
+        assert run["curve"][0]["steps"] == 0
+        assert len(run["curve"]) == 9
+
+
+def test_the_summary_is_that_of_the_runs(compared):
+    _, results = compared
+    summary = results["algorithms"]["ppo"]
+    accuracy = np.array([run["accuracy"] for run in results["runs"]])
+    assert summary["accuracy"] == pytest.approx(accuracy.mean(axis=0).tolist(), abs=1e-6)
+    random = results["bounds"]["random"]
+    assert summary["above_random"] == pytest.approx(accuracy[:, -1].mean() - random[-1], abs=1e-6)
+    low, high = summary["above_random_interval"]
+    assert low <= summary["above_random"] <= high
+    assert summary["beats"] == {}
+
+
+def test_it_is_written_as_a_table_and_a_picture(compared):
+    folder, results = compared
+    assert json.loads((folder / "results.json").read_text()) == results
+    rows = (folder / "table.csv").read_text().splitlines()
+    assert rows[0].startswith("algorithm,seed,steps,seconds,step 0")
+    assert len(rows) == 3
+    with Image.open(folder / "curves.png") as drawn:
+        assert drawn.size[0] > 500
+    assert list((folder / "tensorboard").glob("ppo-*"))
+
+
+def test_runs_that_are_complete_are_left_alone(compared, sets):
+    folder, results = compared
+    written = (folder / "ppo-0" / "results.json").stat().st_mtime_ns
+    again = compare_algorithms(config(folder, resume=True), sets)
+    assert again == results
+    assert (folder / "ppo-0" / "results.json").stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match="was begun with seeds=2, not 3"):
+        compare_algorithms(config(folder, resume=True, seeds=3), sets)
+    with pytest.raises(FileExistsError, match="already exists"):
+        compare_algorithms(config(folder), sets)
+
+
+def test_a_curve_changes_nothing_that_is_learned(compared, sets, tmp_path):
+    folder, _ = compared
+    train_policy(
+        PolicyConfig(
+            run=tmp_path / "plain",
+            timesteps=96,
+            num_envs=8,
+            oracle_images=0,
+            curve_points=0,
+            device="cpu",
+        ),
+        image_sets=sets,
+    )
+    assert not (tmp_path / "plain" / "curve.json").exists()
+    ours, plain = (
+        (path / "policy.safetensors").read_bytes()
+        for path in (folder / "ppo-0", tmp_path / "plain")
+    )
+    assert ours == plain
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+        ({"algorithms": ()}, "give at least one algorithm"),
+        ({"algorithms": ("ppo", "ppo")}, "algorithms are named twice: ppo"),
+    ],
+)
+def test_a_comparison_of_nothing_is_refused(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **wrong)
