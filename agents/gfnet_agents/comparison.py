@@ -144,7 +144,7 @@ def _spread(jobs: Sequence[PolicyConfig], config: ComparisonConfig) -> None:
         import ray
         from ray import tune
     except ImportError as error:
-        raise ImportError("Ray Tune must be installed: pip install 'ray[tune]'") from error
+        raise ImportError("Ray Tune must be installed: pip install 'gfnet-env[ray]'") from error
 
     def train(chosen: Mapping[str, int]) -> None:
         torch.set_num_threads(config.cpus)

@@ -54,6 +54,8 @@ class ClutteredScenes(ImageSet):
         split: Number of the split, so that splits do not share their random numbers.
     """
 
+    sources: npt.NDArray[np.int64]
+
     def __init__(
         self,
         digits: npt.NDArray[np.uint8],
