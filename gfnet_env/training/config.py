@@ -92,7 +92,7 @@ class RunOptions(RunControl, ReadingOptions):
     image_seed: int = 0
     """Seed of the scenes, and of the splits of a folder that has none."""
     encoder: str = "compact"
-    """Every encoder: compact, compact-fine, or a timm name."""
+    """Every encoder: compact, compact-deep, or a timm name."""
     weights: str | None = None
     """Initial weights of the encoders: none, pretrained, or a file."""
     frozen: tuple[str, ...] = ()

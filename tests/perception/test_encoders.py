@@ -17,7 +17,7 @@ TIMM_NAMES = ["resnet18", "mobilenetv3_small_050", "tf_efficientnet_lite0", "den
 SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
 
 
-@pytest.mark.parametrize("name", ["compact", "compact-fine", *TIMM_NAMES])
+@pytest.mark.parametrize("name", ["compact", "compact-deep", *TIMM_NAMES])
 def test_an_encoder_has_a_map_a_vector_and_a_head(name):
     encoder = build_encoder(name, 7).eval()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -168,6 +168,6 @@ def test_an_encoder_of_ones_own_is_built_and_loaded_by_its_name(tmp_path):
     assert torch.equal(step.logits, again.logits)
     with pytest.raises(ValueError, match=f"'{name}' has no weights to load"):
         build_encoder(name, 5, "pretrained")
-    for taken in ("compact", "compact-fine", "resnet50", "regnety_600m", "torchvision:mine"):
+    for taken in ("compact", "compact-deep", "resnet50", "regnety_600m", "torchvision:mine"):
         with pytest.raises(ValueError, match=f"there is an encoder '{taken}' already"):
             register_encoder(taken, own_encoder)

@@ -22,8 +22,10 @@ _TORCHVISION = "torchvision:"
 
 _OWN: dict[str, Callable[[int], Encoder]] = {
     "compact": CompactEncoder,
-    # Sees each pixel before it shrinks anything, for 1.7 times the multiply-adds.
-    "compact-fine": functools.partial(CompactEncoder, strides=(1, 2, 2)),
+    # One more convolution, and more of the image seen by each cell of its map: 19 pixels, not 15.
+    "compact-deep": functools.partial(
+        CompactEncoder, widths=(32, 64, 64, 128), strides=(2, 1, 2, 1)
+    ),
 }
 # What is neither timm's nor torchvision's: builders that take the number of classes.
 _ENCODERS = dict(_OWN)
@@ -51,7 +53,7 @@ def build_encoder(name: str, num_classes: int, weights: str | Path | None = None
     """Build an encoder by name.
 
     Args:
-        name: ``compact`` or ``compact-fine`` (see ``CompactEncoder``), the timm name of a
+        name: ``compact`` or ``compact-deep`` (see ``CompactEncoder``), the timm name of a
             convolutional network or the GFNet paper's (see ``TimmEncoder``), ``torchvision:NAME``,
             or a name given to ``register_encoder``.
         num_classes: Classes of its own head.
