@@ -109,26 +109,25 @@ class CachedFeatures(FrozenFeatures):
             encode = partial(self._encode_images, indices)
             yield self.network.begin(self._serve(indices * self.views, encode))
 
-    def fill(self, indices: Numbers, pixels: Tensor, batch_size: int = 256) -> None:
-        """Compute what is missing of some images.
-
-        Args:
-            indices: Which, (B,).
-            pixels: Of them, (B, 3, H, W) uint8.
-            batch_size: Patches that the encoder is given at once.
-        """
+    def fill(self, indices: Numbers, batch_size: int = 256) -> None:
+        """Compute what is missing of images (B,), ``batch_size`` patches at once."""
         numbers = indices[:, None] * self.views + np.arange(self.views)
-        rows, views = np.nonzero(~self.store.read(numbers.ravel())[1].reshape(numbers.shape))
-        glanced = rows[views == 0]
+        there = self.store.read(numbers.ravel())[1].reshape(numbers.shape)
+        lacking = np.flatnonzero(~there.all(axis=1))
+        if len(lacking) == 0:
+            return
+        numbers, there = numbers[lacking], there[lacking]
+        pixels = self.images[indices[lacking]].to(self.network.device)
+        glanced = np.flatnonzero(~there[:, 0])
         if len(glanced):
             features = self._encode_glances(pixels[self._on_device(glanced)])
             self.store.write(numbers[glanced, 0], self._packed(features))
-        rows, views = rows[views > 0], views[views > 0]
+        rows, cells = np.nonzero(~there[:, 1:])
         for start in range(0, len(rows), batch_size):
-            part = slice(start, start + batch_size)
-            locations = self._locations[self._on_device(views[part] - 1)]
-            features = self._encode_patches(pixels, locations, self._on_device(rows[part]))
-            self.store.write(numbers[rows[part], views[part]], self._packed(features))
+            row, cell = rows[start : start + batch_size], cells[start : start + batch_size]
+            locations = self._locations[self._on_device(cell)]
+            features = self._encode_patches(pixels, locations, self._on_device(row))
+            self.store.write(numbers[row, 1 + cell], self._packed(features))
 
     def _glance(self, rows: Numbers) -> Step:
         numbers = self._indices[rows] * self.views

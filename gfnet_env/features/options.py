@@ -85,6 +85,10 @@ class FeatureOptions(CacheOptions):
     def __post_init__(self) -> None:
         CacheOptions.__post_init__(self)
         resolve_features(self.features)
+        if self.keep_glances and self.features != "live":
+            raise ValueError(
+                f"keep_glances is for live features; {self.features} ones keep every glance anyway"
+            )
 
     def feature_source(self) -> FeatureSource:
         """What makes features by these options."""

@@ -131,8 +131,9 @@ def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, ca
     train_policy(config(whole, **changes), network=network, image_sets=sets)
 
     images = load_images("cluttered-digits:scenes=30", "train")
-    # Two checks, the glances at all images, the first reset, and four in each update but the third.
-    read, left = images._read, iter(range(4 + 2 * 4 + 2))
+    # Three looks at the first, the glances at all images, the first reset, and four in each update
+    # but the third.
+    read, left = images._read, iter(range(5 + 2 * 4 + 2))
 
     def interrupt(indices):
         if next(left, None) is None:
