@@ -40,7 +40,7 @@ class ThroughputConfig:
     """Focus steps of its episodes."""
     num_envs: int = 64
     """Images looked at side by side."""
-    cells: int = 9
+    cells: int = 13
     """Locations along each axis that cached patches are at."""
     repeats: int = 15
     """Rounds, in which all are timed in turn; a round is one episode of every image."""

@@ -54,7 +54,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         features: Where features come from: ``live``, the encoders at every step; ``cached``, a
             store on disk for a lattice of locations that actions are taken to, see
             ``CachedFeatures``; or a function that makes them of network, images and N, such as
-            ``functools.partial(CachedFeatures, cells=13)``.
+            ``functools.partial(CachedFeatures, cells=7)``.
         focus_steps: Focus steps of an episode; None is as many as the network has.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
         exit_confidence: End an episode after the focus step at which the most confident class
@@ -219,7 +219,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 infos["label"][row],
                 infos["confidence"][row],
             )
-            taken = trail[~trail.isnan().any(dim=1)]
+            taken = self.features.snap(trail[~trail.isnan().any(dim=1)].to(pixels.device))
             frames.append(draw_trajectory(self.network, pixels, taken, text))
         return tuple(frames)
 
@@ -350,12 +350,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         where = torch.from_numpy(rows).to(device)
         everywhere = len(rows) == self.num_envs
         before = self._step if everywhere else self._step.select(where)
+        self._trails[rows, before.number.cpu().numpy()] = locations
 
         def look(locations: Tensor) -> Step:
             return self.features.focus(rows, locations, before)
 
         after = look(torch.from_numpy(locations).to(device))
-        self._trails[rows, before.number.cpu().numpy()] = after.location.cpu().numpy()
         terminated = after.number >= self.focus_steps
         if self._exit_confidence is not None:
             terminated = terminated | (after.confidence >= self._exit_confidence)
@@ -388,8 +388,15 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     def _observations(self) -> Observations:
         tensors = observe(self._step, self.network.focus_steps)
-        # Copied, so that what a caller holds or changes is never what the next step starts from.
-        return {key: value.numpy(force=True).copy() for key, value in tensors.items()}
+        arrays: Observations = {}
+        held = {value.untyped_storage().data_ptr() for value in vars(self._step).values()}
+        for key, tensor in tensors.items():
+            value = tensor.cpu()
+            # Copied, so that what a caller holds or changes is never what the next step starts
+            # from; unless that was done on the way.
+            is_held = value.untyped_storage().data_ptr() in held
+            arrays[key] = (value.clone() if is_held else value).numpy(force=True)
+        return arrays
 
     def _infos(self, rows: npt.NDArray[np.int64]) -> Info:
         """Infos of all sub-environments, marked (``_key``) as given for ``rows``."""

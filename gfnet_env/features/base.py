@@ -79,6 +79,10 @@ class FrozenFeatures(ABC):
     def glances(self, batch_size: int = 256) -> Iterator[Step]:
         """Glances at all images of the set in order, whatever the rows are about."""
 
+    def snap(self, locations: Tensor) -> Tensor:
+        """Where patches that are asked for at locations (S, 2) really are, (S, 2)."""
+        return locations
+
     def pixels(self, rows: Numbers) -> Tensor:
         """The images of some rows, (S, 3, H, W) uint8."""
         self._read(rows)

@@ -19,9 +19,10 @@ from gfnet_env.perception import Features, GlanceFocusNetwork, Step
 from gfnet_env.perception.geometry import check_locations, lattice, nearest_cell
 from gfnet_env.perception.precision import Precision, precision_type
 
-DEFAULT_CELLS = 9
+# The lattice of a grid of 7×7 is part of this one.
+DEFAULT_CELLS = 13
 DEFAULT_FOLDER = Path("runs") / "features"
-DEFAULT_LIMIT_GIB = 64.0
+DEFAULT_LIMIT_GIB = 128.0
 
 
 class CachedFeatures(FrozenFeatures):
@@ -88,6 +89,9 @@ class CachedFeatures(FrozenFeatures):
             f"{self.cells} locations, {self.precision}; {_gib(self.store.bytes_on_disk)} of at "
             f"most {_gib(most)} on disk"
         )
+
+    def snap(self, locations: Tensor) -> Tensor:
+        return self._locations[nearest_cell(locations, self.cells)]
 
     def focus(self, rows: Numbers, locations: Tensor, step: Step) -> Step:
         check_locations(locations, len(rows))

@@ -77,8 +77,7 @@ class FeatureOptions(CacheOptions):
     """Where an environment's features come from."""
 
     features: Literal["live", "cached"] = "live"
-    """live: the encoders at every step; cached: computed once for a lattice of locations, on disk.
-    """
+    """live: the encoders at every step; cached: computed once for a lattice of locations."""
     keep_glances: bool = False
     """Whether live features keep every image's glance in memory."""
 

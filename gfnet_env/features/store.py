@@ -81,7 +81,9 @@ class RecordStore:
         Raises:
             OSError: There is no room; no record that was there is lost.
         """
-        words = np.zeros((len(records), self._words), dtype=np.uint64)
+        words = np.empty((len(records), self._words), dtype=np.uint64)
+        # A record need not fill its last word.
+        words[:, -1] = 0
         words[:, 1:].view(np.uint8)[:, : self.record_bytes] = records
         words[:, 0] = _checksums(words[:, 1:])
         path = self.folder / _DATA
