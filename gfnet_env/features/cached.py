@@ -79,7 +79,7 @@ class CachedFeatures(FrozenFeatures):
             folder /= digest(description)[:32]
         self.store = RecordStore(folder, description, len(images) * self.views, record_bytes)
         if self.store.is_new:
-            Console(soft_wrap=True, highlight=False).print(self.summary())
+            Console(soft_wrap=True, highlight=False, markup=False).print(self.summary())
 
     def summary(self) -> str:
         """One line: what the store is of, and what it takes."""

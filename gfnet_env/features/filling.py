@@ -64,7 +64,7 @@ def cache_features(
         ValueError: A value is wrong, network and images do not fit, the store would be over its
             limit, or it is damaged.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     if network is None:
         network = GlanceFocusNetwork.load(config.network) if config.network else packaged_network()
     network.eval().to(resolve_device(config.device))

@@ -54,6 +54,8 @@ class LiveFeatures(FrozenFeatures):
         if self._kept is None:
             return self.network.begin(self._encode_rows(rows))
         unknown = rows[~self._kept.known[self._indices[rows]]]
+        # Of rows that are about the same image, the first.
+        unknown = unknown[np.unique(self._indices[unknown], return_index=True)[1]]
         if len(unknown):
             self._kept.put(self._indices[unknown], self._encode_rows(unknown))
         return self.network.begin(self._kept.get(self._indices[rows]))
