@@ -98,11 +98,15 @@ class FrozenFeatures(ABC):
         if len(rows) == 0:
             return
         pixels = self.images[self._indices[rows]].to(self.network.device)
-        if len(rows) == len(self._indices):
+        if self._are_all(rows):
             self._pixels = pixels.contiguous()
         else:
             self._pixels[self._on_device(rows)] = pixels
         self._is_read[rows] = True
+
+    def _are_all(self, rows: Numbers) -> bool:
+        """Whether these are all rows in order, so that nothing need be picked out."""
+        return np.array_equal(rows, np.arange(len(self._indices)))
 
     def _on_device(self, rows: Numbers) -> Tensor:
         return torch.from_numpy(rows).to(self.network.device)
@@ -110,8 +114,7 @@ class FrozenFeatures(ABC):
     def _encode_rows(self, rows: Numbers) -> Features:
         """What the global encoder makes of the images of some rows."""
         self._read(rows)
-        everywhere = len(rows) == len(self._indices)
-        return self._encode_glances(self._pixels if everywhere else self.pixels(rows))
+        return self._encode_glances(self._pixels if self._are_all(rows) else self.pixels(rows))
 
     def _encode_glances(self, pixels: Tensor) -> Features:
         """What the global encoder makes of images, (B, 3, H, W)."""

@@ -239,6 +239,23 @@ def test_kept_glances_are_those_of_live_features(environment, tiny_network):
     assert sum(glances) == len(np.unique(indices))
 
 
+@pytest.mark.parametrize("keep_glances", [False, True])
+def test_rows_come_in_any_order(tiny_network, tiny_images, cached, keep_glances):
+    indices, locations = np.array([7, 2, 2]), lattice(CELLS)[:3]
+    rows = np.array([2, 0, 1])
+    sources = [partial(LiveFeatures, keep_glances=keep_glances), cached, cached]
+    with torch.no_grad():
+        glance = tiny_network.glance(tiny_images[indices])
+        focus = tiny_network.focus(tiny_images[indices], locations, glance)
+        for source in sources:
+            features = source(tiny_network, tiny_images, 3)
+            begun = features.begin(rows, indices)
+            torch.testing.assert_close(begun.logits, glance.logits)
+            found = features.focus(rows, locations, begun)
+            torch.testing.assert_close(found.logits, focus.logits)
+            assert torch.equal(features.pixels(rows), tiny_images[indices])
+
+
 def test_doubtful_images_are_found_by_any_features(environment, cached):
     live = environment("live", sampling="uncertain")
     expected = play(live)
