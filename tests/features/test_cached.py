@@ -74,14 +74,23 @@ def same(one, other, tolerance=TOLERANCE):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("exit_confidence", [None, 0.23])
-def test_at_the_lattice_episodes_are_those_of_live_features(environment, cached, exit_confidence):
-    live = play(environment("live", exit_confidence=exit_confidence))
+def test_at_the_lattice_episodes_are_those_of_live_features(environment, cached):
+    live = play(environment("live"))
     # An empty store, and then a full one.
     for _ in range(2):
-        same(play(environment(cached, exit_confidence=exit_confidence)), live)
-    if exit_confidence is not None:
-        assert any(0 < shown[2].sum() < 5 for shown in live[1:])
+        same(play(environment(cached)), live)
+    assert all(shown[2].all() or not shown[2].any() for shown in live[1:])
+
+
+def test_episodes_that_end_early_are_those_of_live_features(environment, cached):
+    confidence = np.unique([shown[4]["confidence"] for shown in play(environment("live"))[1:]])
+    middle = len(confidence) // 2
+    # Between two of them, so that rounding decides nothing.
+    exits = {"exit_confidence": float(confidence[middle - 1 : middle + 1].mean())}
+    live = play(environment("live", **exits))
+    for _ in range(2):
+        same(play(environment(cached, **exits)), live)
+    assert any(0 < shown[2].sum() < 5 for shown in live[1:])
 
 
 def test_the_single_environment_takes_cached_features(tiny_network, images, cached):
@@ -158,7 +167,7 @@ def test_what_features_depend_on_makes_another_store(tiny_network, tiny_images, 
     def changed_weight(name):
         network = copy.deepcopy(tiny_network)
         with torch.no_grad():
-            next(network.get_submodule(name).parameters()).view(-1)[0] += 1e-3
+            next(network.get_submodule(name).parameters())[0] += 1e-3
         return network
 
     def other_config(**changes):
