@@ -22,6 +22,7 @@ from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.data import ImageSet
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.features import FeatureOptions
 from gfnet_env.files import read_json, write_atomically, write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
@@ -49,7 +50,10 @@ from gfnet_env.training.config import MAY_CHANGE, RunControl
 CURVE_FILE = "curve.json"
 _AGENT_FILE = "agent.zip"
 # What changes nothing that is learned.
-_MAY_CHANGE = MAY_CHANGE | {"oracle_images", "curve_points", "curve_images"}
+_MAY_CHANGE = MAY_CHANGE | {
+    *("oracle_images", "curve_points", "curve_images"),
+    *("cache", "cache_gib", "keep_glances"),
+}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.
@@ -120,7 +124,7 @@ class PolicySchedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(PolicySchedule, ImageOptions, RunControl):
+class PolicyConfig(PolicySchedule, ImageOptions, FeatureOptions, RunControl):
     """What to learn, on what, and how."""
 
     run: Path | None = None
@@ -141,6 +145,7 @@ class PolicyConfig(PolicySchedule, ImageOptions, RunControl):
     def __post_init__(self) -> None:
         PolicySchedule.__post_init__(self)
         RunControl.__post_init__(self)
+        FeatureOptions.__post_init__(self)
         if self.resume and self.run is None:
             raise ValueError("give the run to resume")
         for name in ("oracle_images", "curve_points"):
@@ -257,6 +262,7 @@ def _build(
         config.num_envs,
         network=network,
         images=images,
+        features=config.feature_source(),
         exit_confidence=config.exit_confidence,
         sampling=config.sampling,
         autoreset_mode=AutoresetMode.SAME_STEP,

@@ -5,6 +5,7 @@ Attention" (NIPS 2014, section 4.1): small enough to train on anywhere, and yet 
 show what the digit is while a patch at the right place does.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gfnet_env.data.images import ImageSet
+from gfnet_env.digest import digest
 from gfnet_env.randomness import uniform
 
 
@@ -87,6 +89,11 @@ class ClutteredScenes(ImageSet):
     ) -> npt.NDArray[np.int64]:
         """Draw number ``draw`` of each scene: integers in [0, high), in the shape of ``index``."""
         return (uniform(*self._keys, index, draw) * high).astype(np.int64)
+
+    def digest(self) -> str:
+        """The digest of what the scenes are made of; none is made for it."""
+        origin = [dataclasses.asdict(self.clutter), self._keys, len(self)]
+        return digest("scenes", origin, self._digits)
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         side = self.clutter.canvas

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gfnet_env.data.images import ImageSet
 from gfnet_env.data.picture import Crop, load_picture
+from gfnet_env.digest import digest
 
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -74,6 +75,18 @@ class FolderImages(ImageSet):
     def __getstate__(self) -> dict[str, Any]:
         # Threads stay behind when a set is copied or sent to another process.
         return {key: value for key, value in self.__dict__.items() if key != "_pool"}
+
+    def digest(self) -> str:
+        """The digest of the files' classes, names, sizes and times of change, and the image size.
+
+        No picture is read, and a folder that is moved as it is stays the same set.
+        """
+        files = [
+            (file.parent.name, file.name, state.st_size, state.st_mtime_ns)
+            for file in self.files
+            for state in [file.stat()]
+        ]
+        return digest("folder", self.image_size, files)
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         if len(self._kept) == 0:

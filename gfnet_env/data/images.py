@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from gfnet_env.data.picture import Crop
+from gfnet_env.digest import digest
+
+# Pixels that are read at a time to tell a set from others.
+_DIGEST_BYTES = 2**24
 
 Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
 
@@ -102,6 +106,15 @@ class ImageSet(ABC):
             part.copy_(resized)
         return parts
 
+    def digest(self) -> str:
+        """What tells these pixels from all others, 64 hexadecimal digits.
+
+        Made of all pixels here; sets that know where their pixels come from need not read them.
+        """
+        step = max(1, _DIGEST_BYTES // self[[0]].numel())
+        parts = [digest(self[start : start + step]) for start in range(0, len(self), step)]
+        return digest("pixels", len(self), parts)
+
     @abstractmethod
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         """The pixels of images whose indices have been checked, (B, 3, H, W) uint8."""
@@ -176,6 +189,9 @@ class Subset(ImageSet):
         self.boxes = None if images.boxes is None else images.boxes[chosen]
         self.sources = None if images.sources is None else images.sources[chosen]
 
+    def digest(self) -> str:
+        return digest("subset", self._images.digest(), self._indices)
+
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         return self._images[self._indices[indices]]
 
@@ -200,6 +216,10 @@ class CentreCrops(ImageSet):
         self._columns = slice((width - side) // 2, (width + side) // 2)
         self.labels = images.labels
         self.class_names = images.class_names
+
+    def digest(self) -> str:
+        bounds = [each for part in (self._rows, self._columns) for each in (part.start, part.stop)]
+        return digest("centre crops", self._images.digest(), bounds)
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         return self._images[indices][:, :, self._rows, self._columns]

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfnet_env.data import ImageSet, batches
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.features import FrozenFeatures
 
 Sampling = Literal["all", "uncertain"]
 
@@ -64,16 +63,17 @@ class ImageOrder:
 
 
 @torch.no_grad()
-def glance_uncertainty(
-    network: GlanceFocusNetwork, images: ImageSet, batch_size: int = 256
-) -> npt.NDArray[np.float64]:
-    """1 − p_glance(y) of every image, (N,): all that any patch could gain there.
+def glance_uncertainty(features: FrozenFeatures) -> npt.NDArray[np.float64]:
+    """1 − p_glance(y) of every image of a set, (N,): all that any patch could gain there.
 
     The reward dries up on images that the glance has settled, so drawing by this number spends the
     episodes where there is something to learn.
     """
-    uncertainty = [
-        1 - network.glance(batch.pixels).label_confidence(batch.labels).cpu().double().numpy()
-        for batch in batches(images, batch_size, device=network.device)
-    ]
+    labels = features.images.labels.to(features.network.device)
+    uncertainty: list[npt.NDArray[np.float64]] = []
+    done = 0
+    for step in features.glances():
+        confidence = step.label_confidence(labels[done : done + len(step)])
+        uncertainty.append(1 - confidence.cpu().double().numpy())
+        done += len(step)
     return np.concatenate(uncertainty)

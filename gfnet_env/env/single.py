@@ -13,6 +13,7 @@ from gfnet_env.data import ImageSet
 from gfnet_env.env.reward import Reward
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv, Info, Observations
+from gfnet_env.features import FeatureSource
 from gfnet_env.perception import GlanceFocusNetwork
 
 
@@ -32,6 +33,7 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
         images: ImageSet | str | None = None,
         split: str = "train",
         data_root: str | Path = "data",
+        features: str | FeatureSource = "live",
         focus_steps: int | None = None,
         reward: str | Reward = "confidence-gain",
         exit_confidence: float | None = None,
@@ -45,6 +47,7 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
             images=images,
             split=split,
             data_root=data_root,
+            features=features,
             focus_steps=focus_steps,
             reward=reward,
             exit_confidence=exit_confidence,

@@ -18,6 +18,7 @@ from gfnet_env.env.observation import observation_space, observe
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.env.reward import Reward, Transition, resolve_reward
 from gfnet_env.env.sampling import ImageOrder, Sampling, check_sampling, glance_uncertainty
+from gfnet_env.features import FeatureSource, resolve_features
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import GlanceFocusNetwork, Step
 from gfnet_env.pretrained import packaged_network
@@ -50,6 +51,10 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         images: An image set or the spec of one; None is what the network was trained on.
         split: Which split of a spec.
         data_root: Folder of downloaded data sets, for a spec that names one.
+        features: Where features come from: ``live``, the encoders at every step; ``cached``, a
+            store on disk for a lattice of locations that actions are taken to, see
+            ``CachedFeatures``; or a function that makes them of network, images and N, such as
+            ``functools.partial(CachedFeatures, cells=7)``.
         focus_steps: Focus steps of an episode; None is as many as the network has.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
         exit_confidence: End an episode after the focus step at which the most confident class
@@ -78,6 +83,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         images: ImageSet | str | None = None,
         split: str = "train",
         data_root: str | Path = "data",
+        features: str | FeatureSource = "live",
         focus_steps: int | None = None,
         reward: str | Reward = "confidence-gain",
         exit_confidence: float | None = None,
@@ -93,6 +99,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: None, 'rgb_array'")
         check_sampling(sampling)
+        open_features = resolve_features(features)
         self.network = _open_network(network).eval()
         if device is not None:
             self.network.to(resolve_device(device))
@@ -107,6 +114,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"focus_steps must be in 1..{self.network.focus_steps}, the steps the network was "
                 f"built for, not {self.focus_steps}"
             )
+        self.features = open_features(self.network, self.images, num_envs)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -203,7 +211,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise RuntimeError("there is nothing to render before the first reset")
         infos = self._infos(np.arange(self.num_envs))
         frames = []
-        for row, pixels in enumerate(self._pixels):
+        for row, pixels in enumerate(self.features.pixels(np.arange(self.num_envs))):
             trail = torch.from_numpy(self._trails[row])
             text = caption(
                 self.network.config.class_names,
@@ -211,7 +219,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 infos["label"][row],
                 infos["confidence"][row],
             )
-            taken = trail[~trail.isnan().any(dim=1)]
+            taken = self.features.snap(trail[~trail.isnan().any(dim=1)].to(pixels.device))
             frames.append(draw_trajectory(self.network, pixels, taken, text))
         return tuple(frames)
 
@@ -254,7 +262,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._ended = state["ended"].numpy().copy()
         self._trails = state["trails"].numpy().copy()
         device = self.network.device
-        self._pixels = self.images[self._indices].to(device).contiguous()
+        self.features.place(np.arange(self.num_envs), self._indices)
         self._labels = self.images.labels[state["indices"]].to(device)
         self._step = Step(**{key: value.to(device) for key, value in state["step"].items()})
         self._is_reset = True
@@ -306,7 +314,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def _weigh(self) -> None:
         """Find how often to draw each image, once."""
         if self._sampling == "uncertain" and self._weights is None:
-            weights = glance_uncertainty(self.network, self.images)
+            weights = glance_uncertainty(self.features)
             # A glance that leaves no doubt anywhere leaves nothing to prefer either.
             self._weights = weights if weights.sum() > 0 else np.ones_like(weights)
 
@@ -321,14 +329,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             self._indices[row] = requested.popleft() if requested else self._orders[row].draw()
         chosen = torch.from_numpy(self._indices[rows])
         device = self.network.device
-        pixels = self.images[chosen].to(device)
         labels = self.images.labels[chosen].to(device)
-        step = self.network.glance(pixels)
+        step = self.features.begin(rows, self._indices[rows])
         if len(rows) == self.num_envs:
-            self._pixels, self._labels, self._step = pixels.contiguous(), labels, step
+            self._labels, self._step = labels, step
         else:
             where = torch.from_numpy(rows).to(device)
-            self._pixels[where] = pixels
             self._labels[where] = labels
             self._step = self._step.with_rows(where, step)
         self._trails[rows] = np.nan
@@ -345,12 +351,11 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         everywhere = len(rows) == self.num_envs
         before = self._step if everywhere else self._step.select(where)
         self._trails[rows, before.number.cpu().numpy()] = locations
-        chosen = torch.from_numpy(locations).to(device)
 
         def look(locations: Tensor) -> Step:
-            return self.network.focus(self._pixels, locations, before, where)
+            return self.features.focus(rows, locations, before)
 
-        after = look(chosen)
+        after = look(torch.from_numpy(locations).to(device))
         terminated = after.number >= self.focus_steps
         if self._exit_confidence is not None:
             terminated = terminated | (after.confidence >= self._exit_confidence)
@@ -383,8 +388,15 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     def _observations(self) -> Observations:
         tensors = observe(self._step, self.network.focus_steps)
-        # Copied, so that what a caller holds or changes is never what the next step starts from.
-        return {key: value.numpy(force=True).copy() for key, value in tensors.items()}
+        arrays: Observations = {}
+        held = {value.untyped_storage().data_ptr() for value in vars(self._step).values()}
+        for key, tensor in tensors.items():
+            value = tensor.cpu()
+            # Copied, so that what a caller holds or changes is never what the next step starts
+            # from; unless that was done on the way.
+            is_held = value.untyped_storage().data_ptr() in held
+            arrays[key] = (value.clone() if is_held else value).numpy(force=True)
+        return arrays
 
     def _infos(self, rows: npt.NDArray[np.int64]) -> Info:
         """Infos of all sub-environments, marked (``_key``) as given for ``rows``."""

@@ -161,9 +161,10 @@ class GlanceFocusNetwork(SavedModule):
         example = self._example_features()
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
+        self.vector_size = example.vector.shape[1]
         self.classifier = build_classifier(
             config.classifier,
-            example.vector.shape[1],
+            self.vector_size,
             config.num_classes,
             config.focus_steps,
             config.memory_size,
@@ -235,17 +236,7 @@ class GlanceFocusNetwork(SavedModule):
         Raises:
             ValueError: The images have another type, shape or size.
         """
-        self.check_images(images, normalised)
-        feature_map, vector = self.global_encoder(self.scale_down(images), normalised)
-        number = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        memory = self.classifier.remember(vector, self.classifier.empty_memory(vector), number)
-        if self.glance_logits == "encoder":
-            logits = self.global_encoder.head(vector)
-        else:
-            logits = self.classifier.judge(memory, number)
-        location = torch.zeros(len(images), 2, device=images.device)
-        seen = torch.zeros(len(images), *feature_map.shape[2:], device=images.device)
-        return Step(feature_map, vector, feature_map, seen, memory, logits, location, number)
+        return self.begin(self.encode_glances(images, normalised))
 
     def focus(
         self,
@@ -270,20 +261,69 @@ class GlanceFocusNetwork(SavedModule):
         """
         self.check_images(images, normalised)
         check_locations(locations, len(step))
+        features = self.encode_patches(images, locations, rows, normalised)
+        return self.go_on(features, locations, step, (images.shape[2], images.shape[3]))
+
+    def encode_glances(self, images: Tensor, normalised: bool = False) -> Features:
+        """What the global encoder makes of whole images; see ``glance``."""
+        self.check_images(images, normalised)
+        return self.global_encoder(self.scale_down(images), normalised)
+
+    def encode_patches(
+        self,
+        images: Tensor,
+        locations: Tensor,
+        rows: Tensor | None = None,
+        normalised: bool = False,
+    ) -> Features:
+        """What the local encoder makes of a patch at each of R locations; see ``focus``."""
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
-        if len(rows) != len(step):
-            raise ValueError(f"{len(rows)} images cannot go on from a step of {len(step)} rows")
-        size = (images.shape[2], images.shape[3])
-        corners = patch_corners(locations, size, self.patch_size, self.config.corner_rounding)
-        patches = crop_patches(images, rows, corners, self.patch_size)
-        feature_map, vector = self.local_encoder(patches, normalised)
+        if len(rows) != len(locations):
+            raise ValueError(f"{len(rows)} images were given {len(locations)} locations")
+        corners = self._corners(locations, (images.shape[2], images.shape[3]))
+        return self.local_encoder(crop_patches(images, rows, corners, self.patch_size), normalised)
+
+    def begin(self, features: Features) -> Step:
+        """The step of a glance, from what the global encoder made of it.
+
+        Args:
+            features: Of B glances, see ``encode_glances``.
+        """
+        feature_map, vector = features
+        number = torch.zeros(len(vector), dtype=torch.int64, device=vector.device)
+        memory = self.classifier.remember(vector, self.classifier.empty_memory(vector), number)
+        if self.glance_logits == "encoder":
+            logits = self.global_encoder.head(vector)
+        else:
+            logits = self.classifier.judge(memory, number)
+        location = torch.zeros(len(vector), 2, device=vector.device)
+        seen = torch.zeros(len(vector), *feature_map.shape[2:], device=vector.device)
+        return Step(feature_map, vector, feature_map, seen, memory, logits, location, number)
+
+    def go_on(
+        self, features: Features, locations: Tensor, step: Step, image_size: tuple[int, int]
+    ) -> Step:
+        """The step of a focus, from what the local encoder made of the patches.
+
+        Args:
+            features: Of R patches, see ``encode_patches``.
+            locations: Where the patches are, (R, 2).
+            step: What is known of the images so far, R rows.
+            image_size: (H, W).
+        """
+        feature_map, vector = features
         number = step.number + 1
         memory, logits = self.classifier(vector, step.memory, number)
         height, width = step.seen.shape[1:]
-        seen = step.seen.maximum(covered(corners, size, self.patch_size, (height, width)))
+        corners = self._corners(locations, image_size)
+        patches = covered(corners, image_size, self.patch_size, (height, width))
+        seen = step.seen.maximum(patches)
         location = locations.float()
         return Step(feature_map, vector, step.glance_map, seen, memory, logits, location, number)
+
+    def _corners(self, locations: Tensor, image_size: tuple[int, int]) -> Tensor:
+        return patch_corners(locations, image_size, self.patch_size, self.config.corner_rounding)
 
     def scale_down(self, images: Tensor) -> Tensor:
         """The glance's pixels, (B, 3, P, P), of images (B, 3, H, W); see ``resize``."""

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from gfnet_env.data import DEFAULT_SPEC, Augmentation, ImageSet, ReadingOptions
+from gfnet_env.perception.precision import Precision, check_precision
 
 OptimiserName = Literal["adamw", "sgd"]
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +110,7 @@ class RunOptions(RunControl, ReadingOptions):
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)
-        if self.precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ValueError(f"unknown precision {self.precision!r}; known: {known}")
+        check_precision(self.precision)
         if self.accumulation < 1:
             raise ValueError(f"accumulation must be at least 1, not {self.accumulation}")
         if self.clip_norm is not None and not self.clip_norm > 0:

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.data import ImageSet, augment
 from gfnet_env.files import write_json
+from gfnet_env.perception.precision import autocast
 from gfnet_env.runs import create_run, resume_run, save_config
 from gfnet_env.training.checkpoint import Checkpoints
 from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
@@ -260,12 +261,11 @@ class _Training:
 
     def _backward(self, part: Part, epoch: int) -> Tensor:
         """Add a part's share to the gradients; its share of the loss of the batch, a scalar."""
-        device, bfloat16 = self._processes.device.type, self._config.precision == "bfloat16"
         with contextlib.ExitStack() as stack:
             # Gradients are exchanged once a batch.
             if not part.is_last and isinstance(self._objective, DistributedDataParallel):
                 stack.enter_context(self._objective.no_sync())
-            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            with autocast(self._processes.device, self._config.precision):
                 losses = self._objective(part.batch, epoch)
             loss: Tensor = losses[: part.counted].sum() / part.total
             # Gradients are averaged over the processes, of which each has but a share of the sum.

@@ -131,8 +131,9 @@ def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, ca
     train_policy(config(whole, **changes), network=network, image_sets=sets)
 
     images = load_images("cluttered-digits:scenes=30", "train")
-    # Two checks, the glances at all images, the first reset, and four in each update but the third.
-    read, left = images._read, iter(range(4 + 2 * 4 + 2))
+    # Three looks at the first, the glances at all images, the first reset, and four in each update
+    # but the third.
+    read, left = images._read, iter(range(5 + 2 * 4 + 2))
 
     def interrupt(indices):
         if next(left, None) is None:
@@ -166,3 +167,27 @@ def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, ca
 def test_wrong_settings_are_named(tmp_path, change):
     with pytest.raises(ValueError, match=next(iter(change))):
         config(tmp_path, **change)
+
+
+def test_a_policy_is_learned_from_cached_features(sets, network, tmp_path):
+    changes = {"features": "cached", "cells": 3, "cache": tmp_path / "features"}
+    changes |= {"oracle_images": 0}
+    first, again = tmp_path / "first", tmp_path / "again"
+    for run in (first, again):
+        train_policy(config(run, **changes), network=network, image_sets=sets)
+    assert len(list((tmp_path / "features").iterdir())) == 1
+    results = [json.loads((run / "results.json").read_text()) for run in (first, again)]
+    assert results[0]["environment_steps"] == results[1]["environment_steps"]
+    one, other = (
+        torch.cat([value.flatten() for value in load_policy(run).parameters()])
+        for run in (first, again)
+    )
+    # The second run took from the store what the first had computed, in batches of other sizes.
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    saved = json.loads((first / "config.json").read_text())["config"]
+    assert saved["features"] == "cached"
+    assert saved["cells"] == 3
+    with pytest.raises(ValueError, match="over the limit of 0.001 GiB"):
+        train_policy(
+            config(tmp_path / "x", **changes, cache_gib=0.001), network=network, image_sets=sets
+        )

@@ -69,7 +69,7 @@ def test_rows_name_the_images_of_a_smaller_step(tiny_network, tiny_images):
         by_rows = tiny_network.focus(images, locations, glance, rows)
         copied = tiny_network.focus(images[rows], locations, glance)
     assert torch.equal(by_rows.logits, copied.logits)
-    with pytest.raises(ValueError, match="12 images cannot go on from a step of 2 rows"):
+    with pytest.raises(ValueError, match="12 images were given 2 locations"):
         tiny_network.focus(images, locations, glance)
 
 

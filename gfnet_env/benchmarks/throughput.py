@@ -1,0 +1,265 @@
+"""Environment steps a second: what serves features, against the bare encoders."""
+
+import io
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.vector import AutoresetMode
+from rich.progress import track
+
+from gfnet_env.data import ArrayImages, ImageSet, load_images
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.features import CachedFeatures, FeatureSource, LiveFeatures
+from gfnet_env.inference.latency import seconds
+from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.perception.precision import Precision, autocast
+from gfnet_env.pretrained import packaged_network
+from gfnet_env.runs import resolve_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughputConfig:
+    """What to time."""
+
+    encoder: str | None = None
+    """Both encoders, of random weights, on random images; by default the network that comes with
+    the package, on its images."""
+    patch_size: int = 96
+    """P of the given encoder, in pixels."""
+    image_size: int = 224
+    """Side of its random images, in pixels."""
+    focus_steps: int = 3
+    """Focus steps of its episodes."""
+    num_envs: int = 64
+    """Images looked at side by side."""
+    cells: int = 13
+    """Locations along each axis that cached patches are at."""
+    repeats: int = 15
+    """Rounds, in which all are timed in turn; a round is one episode of every image."""
+    training_repeats: int = 5
+    """Rounds of training, in which all are timed in turn; a round is one update of PPO."""
+    threads: int = 2
+    """Threads of torch."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    seed: int = 0
+    """Of images, weights and actions."""
+    out: Path | None = None
+    """File for the results, JSON; by default none."""
+
+    def __post_init__(self) -> None:
+        for name in ("focus_steps", "num_envs", "cells", "repeats", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.training_repeats < 0:
+            raise ValueError(f"training_repeats must be at least 0, not {self.training_repeats}")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all contenders have in common.
+
+    Attributes:
+        network: What sees.
+        images: Two per sub-environment: that of the round, and that of its last reset.
+        num_envs: Sub-environments.
+        actions: Of a round, (focus steps, num_envs, 2).
+    """
+
+    network: GlanceFocusNetwork
+    images: ImageSet
+    num_envs: int
+    actions: npt.NDArray[np.float32]
+
+    def environment(self, features: str | FeatureSource) -> GlanceFocusVectorEnv:
+        """A vector environment with some features."""
+        return GlanceFocusVectorEnv(
+            self.num_envs,
+            network=self.network,
+            images=self.images,
+            features=features,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to time.
+
+    Attributes:
+        run: One round.
+        prepare: What comes before it and is not timed.
+    """
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+def open_setting(config: ThroughputConfig) -> Setting:
+    """The network, the images and the actions that a configuration names."""
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    count = 2 * config.num_envs
+    if config.encoder is None:
+        network = packaged_network()
+        scenes = load_images(f"cluttered-digits:scenes={count}", "train", seed=config.seed)
+        # Drawn once: it is the environment that is timed.
+        images = ArrayImages(scenes[:].contiguous(), scenes.labels, scenes.class_names)
+    else:
+        network = GlanceFocusNetwork.build(
+            encoder=config.encoder,
+            patch_size=config.patch_size,
+            num_classes=10,
+            focus_steps=config.focus_steps,
+        ).eval()
+        shape = (count, 3, config.image_size, config.image_size)
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        images = ArrayImages(pixels, rng.integers(0, 10, count))
+    actions = rng.uniform(-1, 1, (network.focus_steps, config.num_envs, 2)).astype(np.float32)
+    network.to(resolve_device(config.device))
+    return Setting(network, images, config.num_envs, actions)
+
+
+def feature_sources(setting: Setting, cells: int, folder: Path) -> dict[str, FeatureSource]:
+    """Every way to serve features; those that are kept are computed here, once for all.
+
+    Args:
+        setting: Of the network and the images.
+        cells: Of the lattice, along each axis.
+        folder: For the store.
+    """
+    cached = partial(CachedFeatures, cells=cells, folder=folder)
+    filled = cached(setting.network, setting.images, 1)
+    for index in track(range(len(setting.images)), "filling the cache"):
+        filled.fill(np.array([index]))
+    return {
+        "live, float32": LiveFeatures,
+        "live, bfloat16": partial(LiveFeatures, precision="bfloat16"),
+        "live, float32, glances kept": partial(LiveFeatures, keep_glances=True),
+        "live, bfloat16, glances kept": partial(
+            LiveFeatures, precision="bfloat16", keep_glances=True
+        ),
+        "cached, warm": cached,
+    }
+
+
+def environments(
+    setting: Setting, sources: Mapping[str, FeatureSource], cells: int, folder: Path
+) -> dict[str, Contender]:
+    """The environments with each kind of features.
+
+    Args:
+        setting: Of the network and the images.
+        sources: Of ``feature_sources``.
+        cells: Of the lattice, along each axis.
+        folder: For a store that is emptied before every round.
+    """
+    contenders = {name: _plays(setting, source) for name, source in sources.items()}
+    return contenders | {"cached, cold": _plays_cold(setting, cells, folder)}
+
+
+def bare_encoders(setting: Setting) -> dict[str, Contender]:
+    """The encoders alone, on batches of patches that are ready."""
+    size, device = setting.network.patch_size, setting.network.device
+    generator = torch.Generator().manual_seed(0)
+    shape = (setting.num_envs, 3, size, size)
+    ready = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
+
+    @torch.no_grad()
+    def run(precision: Precision) -> None:
+        with autocast(device, precision):
+            setting.network.global_encoder(ready)
+            for _ in range(len(setting.actions)):
+                setting.network.local_encoder(ready)
+
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    return {f"bare encoders, {name}": Contender(partial(run, name)) for name in precisions}
+
+
+def time_rounds(
+    contenders: Mapping[str, Contender], repeats: int, device: torch.device, description: str
+) -> dict[str, list[float]]:
+    """Seconds of every round of each; one round that does not count comes first.
+
+    What else the machine does changes from round to round, so they take turns within one.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in track(range(1 + repeats), description):
+        for name, contender in contenders.items():
+            contender.prepare()
+            taken = seconds(contender.run, device)
+            if number > 0:
+                times[name].append(taken)
+    return times
+
+
+def rates(times: Sequence[float], count: int) -> dict[str, float]:
+    """Median, least and most of what was done a second, of ``count`` a round."""
+    return {
+        "median": round(count / statistics.median(times), 2),
+        "min": round(count / max(times), 2),
+        "max": round(count / min(times), 2),
+    }
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """How many times as fast ``one`` is: the median over the rounds."""
+    return round(statistics.median(b / a for a, b in zip(one, other, strict=True)), 4)
+
+
+def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """What is to be compared, each pair within its rounds."""
+    pairs = {
+        **{
+            f"live / bare encoders, {precision}": (
+                f"live, {precision}",
+                f"bare encoders, {precision}",
+            )
+            for precision in ("float32", "bfloat16")
+        },
+        "bfloat16 / float32, live": ("live, bfloat16", "live, float32"),
+        "glances kept / live, float32": ("live, float32, glances kept", "live, float32"),
+        "cached, warm / live, float32": ("cached, warm", "live, float32"),
+        "cached, cold / live, float32": ("cached, cold", "live, float32"),
+    }
+    return {name: ratio(times[a], times[b]) for name, (a, b) in pairs.items()}
+
+
+def _plays(setting: Setting, source: FeatureSource) -> Contender:
+    env = setting.environment(source)
+    return Contender(partial(_play, env, setting), partial(_reset, env))
+
+
+def _plays_cold(setting: Setting, cells: int, folder: Path) -> Contender:
+    begun: list[GlanceFocusVectorEnv] = []
+    source = partial(CachedFeatures, cells=cells, folder=folder)
+
+    def prepare() -> None:
+        begun.clear()
+        shutil.rmtree(folder, ignore_errors=True)
+        # Every new store would say what it may take.
+        with redirect_stdout(io.StringIO()):
+            begun.append(setting.environment(source))
+        _reset(begun[0])
+
+    return Contender(lambda: _play(begun[0], setting), prepare)
+
+
+def _reset(env: GlanceFocusVectorEnv) -> None:
+    # Every round is about the same images, and none of them comes twice.
+    env.reset(seed=0, options={"indices": range(2 * env.num_envs)})
+
+
+def _play(env: GlanceFocusVectorEnv, setting: Setting) -> None:
+    # The last step glances at the next images.
+    for actions in setting.actions:
+        env.step(actions)

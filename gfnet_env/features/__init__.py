@@ -1,0 +1,16 @@
+"""Frozen features served to the environment: live, cached."""
+
+from gfnet_env.features.base import FrozenFeatures
+from gfnet_env.features.cached import CachedFeatures
+from gfnet_env.features.live import LiveFeatures
+from gfnet_env.features.options import FEATURES, FeatureOptions, FeatureSource, resolve_features
+
+__all__ = [
+    "FEATURES",
+    "CachedFeatures",
+    "FeatureOptions",
+    "FeatureSource",
+    "FrozenFeatures",
+    "LiveFeatures",
+    "resolve_features",
+]
