@@ -19,6 +19,7 @@ from gfnet_agents.progress import ProgressBar
 from gfnet_agents.vec_env import StableBaselinesVecEnv
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.data import ImageSet
+from gfnet_env.env.reward import resolve_reward
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import read_json, write_atomically, write_json
@@ -57,6 +58,7 @@ _KEPT_WHEN_CONTINUED = (
     "image_size",
     "image_seed",
     "sampling",
+    "reward",
     "exit_confidence",
     "num_envs",
 )
@@ -76,6 +78,8 @@ class PolicySchedule:
     """Images looked at side by side."""
     sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
+    reward: str = "confidence-gain"
+    """What a patch is worth: confidence-gain, random-contrast, cross-entropy-gain or sparse."""
     exit_confidence: float | None = 0.9
     """End training episodes once the classifier is this sure, so that later steps are learned where
     they are needed; None goes on to the last step."""
@@ -97,6 +101,7 @@ class PolicySchedule:
     """Standard deviation that actions begin with, on [-1, 1]."""
 
     def __post_init__(self) -> None:
+        resolve_reward(self.reward)
         for name in (
             *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
         ):
@@ -236,6 +241,7 @@ def _build(
         config.num_envs,
         network=network,
         images=images,
+        reward=config.reward,
         exit_confidence=config.exit_confidence,
         sampling=config.sampling,
         autoreset_mode=AutoresetMode.SAME_STEP,
