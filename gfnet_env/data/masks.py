@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gfnet_env.data.folder import FolderImages
@@ -17,6 +17,8 @@ from gfnet_env.data.images import CentreCrops, ImageSet
 Masks = Callable[[npt.NDArray[np.int64]], Tensor]
 
 _DECODERS = 4
+# Orientations from this on swap height and width (Exif 2.3, tag 274).
+_FIRST_TURNED = 5
 
 
 def object_masks(images: ImageSet, folder: Path | None = None, split: str = "test") -> Masks | None:
@@ -113,11 +115,12 @@ class FolderMasks:
                 bands = file.convert("RGB") if file.mode in ("RGBA", "LA", "PA") else file
                 values = np.asarray(bands)
             with Image.open(picture) as file:
-                # As load_picture turns it.
-                size = ImageOps.exif_transpose(file).size
+                # Pictures lie on their side that load_picture turns.
+                turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
+                size = file.size[::-1] if turned else file.size
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(
-                f"cannot decode {path}, the mask of {picture} ({error}); replace it"
+                f"cannot decode the mask {path} of {picture} ({error}); replace what is damaged"
             ) from error
         marked = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
         mask = Image.fromarray(marked.astype(np.uint8) * 255)

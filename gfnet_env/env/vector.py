@@ -32,8 +32,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     An episode is one image. Its reset is the glance; each action is the location of the next patch,
     a (row, column) in [-1, 1] where -1 and 1 are flush with the edges (values beyond them are taken
-    as the edge); the reward is, unless another is chosen, the gain in the classifier's confidence in
-    the true class. The episode terminates after the last focus step, or once the classifier is
+    as the edge); the reward is, unless another is chosen, the gain in the classifier's confidence
+    in the true class. The episode terminates after the last focus step, or once the classifier is
     confident enough.
 
     Sub-environment i goes through the images in an order of its own, fixed by its seed: seed + i
