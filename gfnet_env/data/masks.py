@@ -111,8 +111,8 @@ class FolderMasks:
         path, picture = self._masks[index], self._pictures[index]
         try:
             with Image.open(path) as file:
-                # Of a palette the numbers count and not the colours; opacity says nothing.
-                bands = file.convert("RGB") if file.mode in ("RGBA", "LA", "PA") else file
+                # Opacity says nothing; of a palette the numbers count and not the colours.
+                bands = file.convert("RGB") if file.mode in ("RGBA", "LA") else file
                 values = np.asarray(bands)
             with Image.open(picture) as file:
                 # Pictures lie on their side that load_picture turns.
