@@ -189,7 +189,7 @@ def compare_records(
     reference = _reference(records)
     compared = {}
     for name, record in records.items():
-        found = {
+        found: dict[str, Any] = {
             "images": len(record.indices),
             "accuracy": _rounded(record.accuracy),
             "accuracy_interval": _intervals(record.correct, seed),

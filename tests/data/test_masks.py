@@ -76,7 +76,7 @@ def test_what_is_not_zero_is_the_object_in_any_mode(tree, mode):
     path = tree / "masks" / "test" / "cat" / "0.png"
     images = open_folder(tree, "test", image_size=SIDE)
     expected = object_masks(images, tree / "masks")(np.array([0]))
-    marked = Image.open(path).point(lambda value: 255 * value).convert("L")
+    marked = Image.open(path).point(lambda value: min(255, 255 * value)).convert("L")
     if mode == "P":
         indices = Image.open(path).copy()
         indices.putpalette([200, 0, 0, 0, 0, 0])  # Black is the object.
