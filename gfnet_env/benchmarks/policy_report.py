@@ -24,12 +24,16 @@ _BOUNDS = ("target", "oracle")
 
 def print_comparison(results: Mapping[str, Any], console: Console) -> None:
     """Print accuracy, confidence, gains and overlaps of every policy, step by step."""
-    policies = results["policies"]
     where = f"{results['images']} {results['split']} images"
-    for key, title in (("accuracy", "Accuracy"), ("label_confidence", "Confidence in the class")):
+    policies = {}
+    for name, found in results["policies"].items():
+        fewer = found["images"] < results["images"]
+        policies[f"{name} ({found['images']} images)" if fewer else name] = found
+    titles = {"accuracy": "Accuracy", "label_confidence": "Confidence in the true class"}
+    for key, title in titles.items():
         rows = {
             name: [
-                f"{value:.1%}\n{low:.1%}–{high:.1%}"
+                f"{value:.1%}\n{100 * low:.1f}–{high:.1%}"
                 for value, (low, high) in zip(found[key], found[f"{key}_interval"], strict=True)
             ]
             for name, found in policies.items()
