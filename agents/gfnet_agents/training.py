@@ -18,8 +18,15 @@ from gfnet_agents.checkpoint import AgentCheckpoints
 from gfnet_agents.curve import LearningCurve
 from gfnet_agents.progress import ProgressBar
 from gfnet_agents.vec_env import StableBaselinesVecEnv
+from gfnet_env.benchmarks.policies import (
+    LEARNED,
+    choose_policies,
+    compare_records,
+    record_policies,
+)
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.data import ImageSet
+from gfnet_env.env.reward import resolve_reward
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.features import FeatureOptions
@@ -27,21 +34,11 @@ from gfnet_env.files import read_json, write_atomically, write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
     OperatingPoint,
-    Record,
     assemble,
-    evaluate_policy,
     operating_point,
 )
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies import (
-    CenterPolicy,
-    LearnedPolicy,
-    OraclePolicy,
-    Policy,
-    RandomPolicy,
-    TargetPolicy,
-)
 from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import create_run, resolve_device, resume_run, save_config
 from gfnet_env.training.checkpoint import Checkpoints
@@ -63,6 +60,7 @@ _KEPT_WHEN_CONTINUED = (
     "image_size",
     "image_seed",
     "sampling",
+    "reward",
     "exit_confidence",
     "num_envs",
 )
@@ -82,6 +80,8 @@ class PolicySchedule:
     """Images looked at side by side."""
     sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
+    reward: str = "confidence-gain"
+    """What a patch is worth: confidence-gain, random-contrast, cross-entropy-gain or sparse."""
     exit_confidence: float | None = 0.9
     """End training episodes once the classifier is this sure, so that later steps are learned where
     they are needed; None goes on to the last step."""
@@ -103,6 +103,7 @@ class PolicySchedule:
     """Standard deviation that actions begin with, on [-1, 1]."""
 
     def __post_init__(self) -> None:
+        resolve_reward(self.reward)
         for name in (
             *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
         ):
@@ -219,13 +220,17 @@ def train_policy(
     write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
     learned = learned_policy(agent).to(device)
 
-    records = _compare(network, learned, sets["test"], config, console)
+    test = sets["test"]
+    bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
+    names = ["random", "center", LEARNED, *bounds]
+    policies = choose_policies(names, learned, test, config.oracle_images)
+    records = record_policies(network, policies, test, config.oracle_images, console)
     gfnet = assemble(network, learned, sets["val"])
     gfnet.save(run)
     budgets = gfnet.budgets
     shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
     tested = [
-        operating_point(records["learned"], gfnet.multiply_adds, budgets[number].thresholds)
+        operating_point(records[LEARNED], gfnet.multiply_adds, budgets[number].thresholds)
         for number in shown
     ]
 
@@ -235,7 +240,7 @@ def train_policy(
         "environment_steps": agent.num_timesteps,
         "seconds": round(time.monotonic() - started, 1),
         "multiply_adds": gfnet.multiply_adds,
-        "policies": {name: _summary(record) for name, record in records.items()},
+        "policies": compare_records(records),
         "early_exit": [_early_exit(point) for point in tested],
     }
     plot_accuracy(results, run / "accuracy.png")
@@ -263,6 +268,7 @@ def _build(
         network=network,
         images=images,
         features=config.feature_source(),
+        reward=config.reward,
         exit_confidence=config.exit_confidence,
         sampling=config.sampling,
         autoreset_mode=AutoresetMode.SAME_STEP,
@@ -315,42 +321,10 @@ def _as_begun(config: PolicyConfig) -> PolicyConfig:
     return dataclasses.replace(config, network=config.network or folder, **kept)
 
 
-def _compare(
-    network: GlanceFocusNetwork,
-    learned: LearnedPolicy,
-    images: ImageSet,
-    config: PolicyConfig,
-    console: Console,
-) -> dict[str, Record]:
-    """Take every step of every image under each policy; of some images under the oracle."""
-    policies: dict[str, tuple[Policy, int]] = {
-        "random": (RandomPolicy(), len(images)),
-        "center": (CenterPolicy(), len(images)),
-        "learned": (learned, len(images)),
-    }
-    if images.boxes is not None:
-        policies["target"] = (TargetPolicy(), len(images))
-    if config.oracle_images > 0:
-        policies["oracle"] = (OraclePolicy(), min(config.oracle_images, len(images)))
-    records = {}
-    for name, (policy, count) in policies.items():
-        with console.status(f"{name} policy on {count} test images"):
-            records[name] = evaluate_policy(network, policy, images, indices=np.arange(count))
-    return records
-
-
 def _early_exit(point: OperatingPoint) -> dict[str, Any]:
     return {
         "accuracy": round(point.accuracy, 6),
         "multiply_adds": round(point.multiply_adds, 1),
         "exit_share": [round(share, 6) for share in point.exit_share],
         "thresholds": list(point.thresholds),
-    }
-
-
-def _summary(record: Record) -> dict[str, Any]:
-    return {
-        "images": len(record.indices),
-        "accuracy": record.accuracy.round(6).tolist(),
-        "label_confidence": record.label_confidence.mean(axis=0, dtype=float).round(6).tolist(),
     }

@@ -1,6 +1,14 @@
-"""What a network is worth: accuracy against cost with intervals, latency, memory."""
+"""What a network and its policy are worth: accuracy, cost, latency, memory, with intervals."""
 
 from gfnet_env.benchmarks.curves import EvaluationConfig, evaluate
+from gfnet_env.benchmarks.policies import ComparisonConfig, compare_policies
 from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
 
-__all__ = ["EvaluationConfig", "evaluate", "expected_calibration_error", "mean_interval"]
+__all__ = [
+    "ComparisonConfig",
+    "EvaluationConfig",
+    "compare_policies",
+    "evaluate",
+    "expected_calibration_error",
+    "mean_interval",
+]

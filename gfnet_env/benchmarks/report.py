@@ -64,7 +64,7 @@ def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
     by_cost.legend(loc="lower right")
     for axes in (by_step, by_cost):
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_sheet(
@@ -84,7 +84,7 @@ def draw_sheet(
         _frame(gfnet, pixels[row], prediction, row, int(images.labels[index]))
         for row, index in enumerate(indices)
     ]
-    _draw_frames(frames, path)
+    draw_frames(frames, path)
 
 
 def draw_predictions(
@@ -102,7 +102,7 @@ def draw_predictions(
         _frame(gfnet, image, prediction, 0, None)
         for image, prediction in zip(images, predictions, strict=True)
     ]
-    _draw_frames(frames, path)
+    draw_frames(frames, path)
 
 
 def _frame(
@@ -118,16 +118,31 @@ def _frame(
     return draw_trajectory(gfnet.network, pixels, taken, text)
 
 
-def _draw_frames(frames: Sequence[npt.NDArray[np.uint8]], path: Path) -> None:
-    columns = min(_SHEET_COLUMNS, len(frames))
+def draw_frames(
+    frames: Sequence[npt.NDArray[np.uint8]],
+    path: Path,
+    columns: int = _SHEET_COLUMNS,
+    row_names: Sequence[str] = (),
+) -> None:
+    """Draw pictures side by side, row by row.
+
+    Args:
+        frames: (H, W, 3) each.
+        path: The picture's file.
+        columns: Pictures in a row.
+        row_names: What to write above the rows, if anything.
+    """
+    columns = min(columns, len(frames))
     rows = -(-len(frames) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axes in grid:
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
         axes.axis("off")
-    for frame, axes in zip(frames, grid, strict=False):
+    for frame, axes in zip(frames, grid.flat, strict=False):
         axes.imshow(frame)
-    _save(figure, path)
+    for name, axes in zip(row_names, grid[:, 0], strict=False):
+        axes.set_title(name, loc="left", fontsize=10)
+    save_figure(figure, path)
 
 
 def print_curves(results: Mapping[str, Any], console: Console) -> None:
@@ -247,15 +262,20 @@ def write_csv(results: Mapping[str, Any], path: Path) -> None:
     if "static" in results:
         curves["static"] = results["static"]
 
+    rows = [
+        [name, point["multiply_adds"], point["accuracy"], *point["interval"]]
+        for name, points in curves.items()
+        for point in points
+    ]
+    write_rows(["curve", "multiply_adds", "accuracy", "low", "high"], rows, path)
+
+
+def write_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> None:
+    """Write a table as CSV."""
+
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["curve", "multiply_adds", "accuracy", "low", "high"])
-            for name, points in curves.items():
-                for point in points:
-                    writer.writerow(
-                        [name, point["multiply_adds"], point["accuracy"], *point["interval"]]
-                    )
+            csv.writer(file).writerows([header, *rows])
 
     write_atomically(path, write)
 
@@ -284,7 +304,7 @@ def plot_curves(results: Mapping[str, Any], path: Path) -> None:
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -304,7 +324,8 @@ def _columns(points: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float6
     return cost, accuracy, low, high
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's ending."""
     # Named, since matplotlib gives an ending of its own to a file that has none.
     kind = path.suffix.lstrip(".") or "png"
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format=kind))

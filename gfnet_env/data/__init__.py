@@ -4,6 +4,7 @@ from gfnet_env.data.augmentation import Augmentation, AugmentedImages, augment
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
 from gfnet_env.data.folder import FolderImages, open_folder
 from gfnet_env.data.images import ArrayImages, CentreCrops, ImageSet, Subset
+from gfnet_env.data.masks import Masks, object_masks
 from gfnet_env.data.options import ReadingOptions
 from gfnet_env.data.picture import load_picture
 from gfnet_env.data.reading import Batch, batches
@@ -21,11 +22,13 @@ __all__ = [
     "ClutteredScenes",
     "FolderImages",
     "ImageSet",
+    "Masks",
     "ReadingOptions",
     "Subset",
     "augment",
     "batches",
     "load_images",
     "load_picture",
+    "object_masks",
     "open_folder",
 ]

@@ -203,6 +203,9 @@ class CentreCrops(ImageSet):
         images: The set; where it knows the objects' places, this one does not.
         side: Side of the squares that are cut out, in pixels.
 
+    Attributes:
+        images: The set.
+
     Raises:
         ValueError: The images are smaller than that.
     """
@@ -211,7 +214,7 @@ class CentreCrops(ImageSet):
         height, width = images[[0]].shape[2:]
         if min(height, width) < side:
             raise ValueError(f"images of {height}×{width} have no crop of {side}×{side}")
-        self._images = images
+        self.images = images
         self._rows = slice((height - side) // 2, (height + side) // 2)
         self._columns = slice((width - side) // 2, (width + side) // 2)
         self.labels = images.labels
@@ -219,7 +222,11 @@ class CentreCrops(ImageSet):
 
     def digest(self) -> str:
         bounds = [each for part in (self._rows, self._columns) for each in (part.start, part.stop)]
-        return digest("centre crops", self._images.digest(), bounds)
+        return digest("centre crops", self.images.digest(), bounds)
+
+    def crop(self, pixels: Tensor) -> Tensor:
+        """The middle of what has the height and the width of the set's images, (..., H, W)."""
+        return pixels[..., self._rows, self._columns]
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        return self._images[indices][:, :, self._rows, self._columns]
+        return self.crop(self.images[indices])

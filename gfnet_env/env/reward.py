@@ -3,9 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gfnet_env.perception import Step
+from gfnet_env.randomness import uniform
+
+# A key of its own: the patches of a random policy must not be those it is rewarded against.
+_STREAM = 0x636F6E74
 
 
 @dataclass(frozen=True)
@@ -13,6 +21,7 @@ class Transition:
     """One focus step of B images, for a reward to judge.
 
     Attributes:
+        indices: Which images of their set they are, (B,).
         labels: True classes, (B,) int64.
         before: The step before the patch.
         after: The step after it.
@@ -22,6 +31,7 @@ class Transition:
             not change.
     """
 
+    indices: npt.NDArray[np.int64]
     labels: Tensor
     before: Step
     after: Step
@@ -35,15 +45,58 @@ Reward = Callable[[Transition], Tensor]
 def confidence_gain(transition: Transition) -> Tensor:
     """p_t(y) − p_{t−1}(y), (B,): the rise of the confidence in the true class.
 
-    GFNet (section 3.3) subtracts the confidence of a random patch instead; both have the same best
-    policy where the discount is zero.
+    ``RandomContrast`` has the same best policy where the discount is zero.
     """
     labels = transition.labels
     after = transition.after.label_confidence(labels)
     return after - transition.before.label_confidence(labels)
 
 
-REWARDS: dict[str, Reward] = {"confidence-gain": confidence_gain}
+class RandomContrast:
+    """p_t(y) less that after a random patch in the same state, (B,) (GFNet, section 3.3).
+
+    The paper estimates the mean over random patches by one of them, and so is it done here, at the
+    price of one more call of the local encoder each step. The patch is drawn by (seed, image,
+    step): what is subtracted is the same whatever the policy does in that state, and a run that
+    goes on, or another environment, has the same rewards.
+
+    Args:
+        seed: Other seeds give other patches.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, transition: Transition) -> Tensor:
+        after = transition.after
+        keys = (transition.indices[:, None], after.number.cpu().numpy()[:, None], np.arange(2))
+        draws = torch.from_numpy(2 * uniform(_STREAM, self.seed, *keys) - 1)
+        contrast = transition.look(draws.to(after.location))
+        labels = transition.labels
+        return after.label_confidence(labels) - contrast.label_confidence(labels)
+
+
+def cross_entropy_gain(transition: Transition) -> Tensor:
+    """The fall of the cross-entropy, log p_t(y) − log p_{t−1}(y), (B,)."""
+
+    def cross_entropy(step: Step) -> Tensor:
+        return functional.cross_entropy(step.logits.float(), transition.labels, reduction="none")
+
+    return cross_entropy(transition.before) - cross_entropy(transition.after)
+
+
+def sparse(transition: Transition) -> Tensor:
+    """1 where an episode ends with the right class, else 0, (B,) float32."""
+    right = transition.after.classes == transition.labels
+    return (right & transition.terminated).float()
+
+
+REWARDS: dict[str, Reward] = {
+    "confidence-gain": confidence_gain,
+    "random-contrast": RandomContrast(),
+    "cross-entropy-gain": cross_entropy_gain,
+    "sparse": sparse,
+}
 
 
 def resolve_reward(reward: str | Reward) -> Reward:

@@ -33,8 +33,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     An episode is one image. Its reset is the glance; each action is the location of the next patch,
     a (row, column) in [-1, 1] where -1 and 1 are flush with the edges (values beyond them are taken
-    as the edge); the reward is the gain in the classifier's confidence in the true class. The
-    episode terminates after the last focus step, or once the classifier is confident enough.
+    as the edge); the reward is, unless another is chosen, the gain in the classifier's confidence
+    in the true class. The episode terminates after the last focus step, or once the classifier is
+    confident enough.
 
     Sub-environment i goes through the images in an order of its own, fixed by its seed: seed + i
     where ``reset`` is given one seed. ``reset(options={"indices": […]})`` puts images in front of
@@ -360,7 +361,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if self._exit_confidence is not None:
             terminated = terminated | (after.confidence >= self._exit_confidence)
         labels = self._labels if everywhere else self._labels[where]
-        reward = self._reward(Transition(labels, before, after, terminated, look))
+        indices = self._indices[rows]
+        reward = self._reward(Transition(indices, labels, before, after, terminated, look))
         self._step = after if everywhere else self._step.with_rows(where, after)
         return reward.cpu().double().numpy(), terminated.cpu().numpy()
 

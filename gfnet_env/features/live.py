@@ -66,11 +66,13 @@ class _Glances:
 
     def __init__(self, features: LiveFeatures) -> None:
         network, count = features.network, len(features.images)
-        place = {"device": network.device, "dtype": precision_type(features.precision)}
+        kept = precision_type(features.precision)
         self.known = np.zeros(count, dtype=bool)
         # What is never written takes no memory on a CPU.
-        self._map = torch.empty(count, *network.feature_shape, **place)
-        self._vector = torch.empty(count, network.vector_size, **place)
+        map_shape = (count, *network.feature_shape)
+        self._map = torch.empty(map_shape, dtype=kept, device=network.device)
+        vector_shape = (count, network.vector_size)
+        self._vector = torch.empty(vector_shape, dtype=kept, device=network.device)
 
     def get(self, indices: Numbers) -> Features:
         chosen = torch.from_numpy(indices).to(self._map.device)

@@ -128,6 +128,11 @@ def policy_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:
     return count_multiply_adds(policy, *_policy_inputs(policy, network))
 
 
+def start_multiply_adds(policy: Policy, network: GlanceFocusNetwork) -> int:
+    """Multiply-adds of what a policy does with one image before its first pick."""
+    return count_multiply_adds(lambda: initial_state(policy, _blank_scene(network)))
+
+
 def static_multiply_adds(network: StaticNetwork) -> int:
     """Multiply-adds of one image in a static network."""
     side = network.config.resolution
@@ -184,10 +189,14 @@ def _evaluating(module: nn.Module | Callable[..., Any]) -> Iterator[None]:
 
 
 def _policy_inputs(policy: Policy, network: GlanceFocusNetwork) -> tuple[Observation, State]:
-    image = _blank_image(network)
+    scene = _blank_scene(network)
     with torch.no_grad():
-        observation = observe(network.glance(image), network.focus_steps)
-    return observation, initial_state(policy, Scene(network, image, np.zeros(1, dtype=np.int64)))
+        observation = observe(network.glance(scene.pixels), network.focus_steps)
+    return observation, initial_state(policy, scene)
+
+
+def _blank_scene(network: GlanceFocusNetwork) -> Scene:
+    return Scene(network, _blank_image(network), np.zeros(1, dtype=np.int64))
 
 
 def _blank_image(network: GlanceFocusNetwork) -> Tensor:

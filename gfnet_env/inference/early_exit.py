@@ -22,7 +22,11 @@ from gfnet_env.inference.budgets import (
     point_within,
     solve_budgets,
 )
-from gfnet_env.inference.cost import policy_multiply_adds, step_multiply_adds
+from gfnet_env.inference.cost import (
+    policy_multiply_adds,
+    start_multiply_adds,
+    step_multiply_adds,
+)
 from gfnet_env.inference.evaluation import advance, evaluate_policy, unroll
 from gfnet_env.inference.latency import median_seconds, synchronise
 from gfnet_env.inference.thresholds import NEVER
@@ -106,7 +110,7 @@ class EarlyExitGFNet(nn.Module):
         if name == "policy":
             # A module may give way to a plain callable, which torch alone would refuse.
             self._modules.pop(name, None)
-            self._policy_cost: int | None = None
+            self._policy_costs: tuple[int, int] | None = None
             # Solved or measured for the policy that goes.
             self._budgets: tuple[OperatingPoint, ...] = ()
             self._milliseconds: tuple[float, ...] | None = None
@@ -136,10 +140,14 @@ class EarlyExitGFNet(nn.Module):
     @property
     def multiply_adds(self) -> list[int]:
         """Multiply-adds of one image that exits at each step, T numbers."""
-        if self._policy_cost is None:
-            self._policy_cost = policy_multiply_adds(self.policy, self.network)
+        if self._policy_costs is None:
+            self._policy_costs = (
+                start_multiply_adds(self.policy, self.network),
+                policy_multiply_adds(self.policy, self.network),
+            )
+        start, pick = self._policy_costs
         glance, *focus = self._step_costs
-        return list(itertools.accumulate([glance, *(cost + self._policy_cost for cost in focus)]))
+        return list(itertools.accumulate([glance + start, *(cost + pick for cost in focus)]))
 
     @property
     def budgets(self) -> tuple[OperatingPoint, ...]:

@@ -7,15 +7,32 @@ from torch import nn
 
 from gfnet_env import files
 from gfnet_env.policies.base import Policy
-from gfnet_env.policies.fixed import CenterPolicy, RandomPolicy
+from gfnet_env.policies.fixed import (
+    CenterPolicy,
+    CenterThenCornersPolicy,
+    GaussianPolicy,
+    GridPolicy,
+    RandomPolicy,
+)
 from gfnet_env.policies.learned import LearnedPolicy
 from gfnet_env.policies.recurrent import RecurrentPolicy
+from gfnet_env.policies.saliency import SaliencyPolicy
 
 _NAME = "policy"
 
 # What can be saved and loaded by name; the privileged ones have no place in a deployed network.
 POLICIES: dict[str, type[Any]] = {
-    policy.name: policy for policy in (RandomPolicy, CenterPolicy, LearnedPolicy, RecurrentPolicy)
+    policy.name: policy
+    for policy in (
+        RandomPolicy,
+        CenterPolicy,
+        CenterThenCornersPolicy,
+        GridPolicy,
+        GaussianPolicy,
+        SaliencyPolicy,
+        LearnedPolicy,
+        RecurrentPolicy,
+    )
 }
 
 

@@ -46,6 +46,7 @@ def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path)
     assert [policy["images"] for policy in policies.values()] == [30, 30, 30, 30, 2]
     for policy in policies.values():
         assert len(policy["accuracy"]) == len(policy["label_confidence"]) == 4
+        assert len(policy["share_of_gain"]) == 3
     for point in results["early_exit"]:
         assert sum(point["exit_share"]) == pytest.approx(1, abs=1e-5)
         mean = sum(
@@ -74,7 +75,7 @@ def test_the_same_seed_gives_the_same_results(sets, network, tmp_path):
 
 
 def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
-    first = config(tmp_path / "first", exit_confidence=0.8)
+    first = config(tmp_path / "first", exit_confidence=0.8, reward="random-contrast")
     train_policy(first, network=network, image_sets=sets)
     second = PolicyConfig(
         run=tmp_path / "second", continue_from=tmp_path / "first", timesteps=96, oracle_images=0
@@ -88,6 +89,7 @@ def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
     assert 0 < (after - before).norm() < 0.2 * before.norm()
     saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
     assert saved["exit_confidence"] == 0.8
+    assert saved["reward"] == "random-contrast"
     assert saved["num_envs"] == 8
     assert (
         "oracle" not in json.loads((tmp_path / "second" / "results.json").read_text())["policies"]
@@ -162,7 +164,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "change", [{"timesteps": 0}, {"oracle_images": -1}, {"checkpoint_minutes": -1.0}]
+    "change",
+    [{"timesteps": 0}, {"oracle_images": -1}, {"checkpoint_minutes": -1.0}, {"reward": "praise"}],
 )
 def test_wrong_settings_are_named(tmp_path, change):
     with pytest.raises(ValueError, match=next(iter(change))):
