@@ -101,7 +101,7 @@ class GridActions:
 
 
 ACTIONS: dict[str, Callable[[int], Actions]] = {
-    "continuous": lambda grid: ContinuousActions(),
+    "continuous": lambda _: ContinuousActions(),
     "grid": GridActions,
 }
 
