@@ -127,16 +127,21 @@ def _replay_defaults(num_envs: int) -> dict[str, Any]:
     return {
         "gamma": 0.0,
         "learning_rate": 1e-3,
-        "batch_size": 256,
+        "batch_size": 128,
         # Every step is learned from sixteen times or so, however many come at once.
         "train_freq": 1,
-        "gradient_steps": max(1, num_envs // 16),
+        "gradient_steps": max(1, num_envs // 8),
         "learning_starts": 16 * num_envs,
         "policy_kwargs": {
             "features_extractor_class": ObservationExtractor,
             "net_arch": [128, 128],
         },
     }
+
+
+def _entropy_defaults(num_envs: int) -> dict[str, Any]:
+    # A gain is at most 1 and mostly far less, so that a greater weight would drown it.
+    return _replay_defaults(num_envs) | {"ent_coef": "auto_0.03"}
 
 
 def _noisy_defaults(num_envs: int) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def _noisy_defaults(num_envs: int) -> dict[str, Any]:
 
 
 def _crossq_defaults(num_envs: int) -> dict[str, Any]:
-    defaults = _replay_defaults(num_envs)
+    defaults = _entropy_defaults(num_envs)
     networks = {"net_arch": {"pi": [128, 128], "qf": [256, 256]}}
     return defaults | {"policy_kwargs": defaults["policy_kwargs"] | networks}
 
@@ -183,10 +188,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm(A2C, _a2c_defaults, _BOTH),
     "trpo": Algorithm(TRPO, _trpo_defaults),
     "recurrent-ppo": Algorithm(RecurrentPPO, _recurrent_defaults, policy="MultiInputLstmPolicy"),
-    "sac": Algorithm(SAC, _replay_defaults),
+    "sac": Algorithm(SAC, _entropy_defaults),
     "td3": Algorithm(TD3, _noisy_defaults),
     "ddpg": Algorithm(DDPG, _noisy_defaults),
-    "tqc": Algorithm(TQC, _replay_defaults),
+    "tqc": Algorithm(TQC, _entropy_defaults),
     "crossq": Algorithm(CrossQ, _crossq_defaults, policy="MlpPolicy", flat=True),
     "ars": Algorithm(RandomSearch, _random_search_defaults, policy=RandomSearchPolicy),
     "dqn": Algorithm(DQN, _value_defaults, _GRID),
