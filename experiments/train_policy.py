@@ -1,6 +1,8 @@
-"""Stage 2: learn where to look with PPO, compare policies, assemble the early-exit network.
+"""Stage 2: learn where to look, compare policies, assemble the early-exit network.
 
 python experiments/train_policy.py
+python experiments/train_policy.py --algorithm sac --timesteps 20000 --set gradient_steps=4
+python experiments/train_policy.py --algorithm ppo --actions grid --grid 9
 python experiments/train_policy.py --network runs/classifier --run runs/policy
 """
 

@@ -15,7 +15,7 @@ from gfnet_env.files import read_json, write_json
 
 _PACKAGES = (
     *("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy"),
-    *("accelerate", "scipy", "pillow", "onnxruntime"),
+    *("accelerate", "scipy", "pillow", "onnxruntime", "sb3-contrib"),
 )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from gfnet_agents.algorithms import learned_policy
+from gfnet_agents.learned import learned_policy
 from gfnet_env.data import ImageSet
 from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import evaluate_policy

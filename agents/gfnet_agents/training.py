@@ -5,18 +5,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from gfnet_agents.algorithms import build_agent, learned_policy
+from gfnet_agents.algorithms import ALGORITHMS, build_agent, find_algorithm
 from gfnet_agents.checkpoint import AgentCheckpoints
 from gfnet_agents.curve import LearningCurve
+from gfnet_agents.learned import learned_policy
 from gfnet_agents.progress import ProgressBar
+from gfnet_agents.settings import parse_settings, schedule_arguments
 from gfnet_agents.vec_env import StableBaselinesVecEnv
 from gfnet_env.benchmarks.policies import (
     LEARNED,
@@ -56,6 +59,8 @@ _BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.
 _KEPT_WHEN_CONTINUED = (
     "algorithm",
+    "actions",
+    "grid",
     "images",
     "image_size",
     "image_seed",
@@ -71,7 +76,11 @@ class PolicySchedule:
     """How long to learn and by which settings; what is left out is the algorithm's default."""
 
     algorithm: str = "ppo"
-    """What learns."""
+    """What learns: a name in ALGORITHMS, or module:name of your own, which is imported."""
+    actions: str | None = None
+    """What it emits, continuous locations or cells of a grid; by default what it takes."""
+    grid: int = 7
+    """Cells along each axis of that grid."""
     timesteps: int = 80_000
     """Focus steps to learn from."""
     epochs: int | None = None
@@ -101,16 +110,22 @@ class PolicySchedule:
     """Weight of the entropy of the actions."""
     deviation: float | None = None
     """Standard deviation that actions begin with, on [-1, 1]."""
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
+    """Other arguments of the algorithm's constructor, each value JSON or else a string."""
+    replay_gib: float = 2.0
+    """GiB that a replay memory may take; a checkpoint takes as much again while it is written."""
 
     def __post_init__(self) -> None:
         resolve_reward(self.reward)
         for name in (
             *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
+            "grid",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("policy_rate", "clip_range", "deviation"):
+        parse_settings(self.settings)
+        for name in ("policy_rate", "clip_range", "deviation", "replay_gib"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, not {value}")
@@ -190,7 +205,7 @@ def train_policy(
     if going_on and (run / "results.json").is_file():
         console.print(f"{run} is complete; there is nothing to resume")
         return EarlyExitGFNet.load(run).to(device)
-    agent = _build(config, network, sets["train"])
+    agent = _build(config, network, sets["train"], console)
     checkpoints = Checkpoints(run / "checkpoints")
     saving = AgentCheckpoints(checkpoints, config.checkpoint_minutes)
     if not going_on:
@@ -260,18 +275,24 @@ def open_network(folder: Path | None) -> GlanceFocusNetwork:
 
 
 def _build(
-    config: PolicyConfig, network: GlanceFocusNetwork, images: ImageSet
-) -> OnPolicyAlgorithm:
+    config: PolicyConfig, network: GlanceFocusNetwork, images: ImageSet, console: Console
+) -> BaseAlgorithm:
     """The agent, in its vector environment."""
+    algorithm = find_algorithm(config.algorithm)
     env = GlanceFocusVectorEnv(
         config.num_envs,
         network=network,
         images=images,
         features=config.feature_source(),
         reward=config.reward,
+        actions=config.actions or algorithm.actions[0],
+        grid=config.grid,
         exit_confidence=config.exit_confidence,
         sampling=config.sampling,
         autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    arguments = schedule_arguments(
+        vars(config), algorithm, config.algorithm, config.num_envs, network.focus_steps
     )
     return build_agent(
         config.algorithm,
@@ -279,24 +300,11 @@ def _build(
         seed=config.seed,
         device=network.device,
         parameters=config.continue_from / _AGENT_FILE if config.continue_from else None,
-        deviation=config.deviation,
-        minibatches=config.minibatches,
-        **_settings(config, network.focus_steps),
+        timesteps=config.total_steps(len(images), network.focus_steps),
+        replay_gib=config.replay_gib,
+        announce=console.print,
+        **arguments | parse_settings(config.settings),
     )
-
-
-def _settings(config: PolicySchedule, focus_steps: int) -> dict[str, Any]:
-    """Arguments of the algorithm's constructor for what the schedule says."""
-    settings: dict[str, Any] = {
-        "n_epochs": config.passes,
-        "learning_rate": config.policy_rate,
-        "gamma": config.discount,
-        "clip_range": config.clip_range,
-        "ent_coef": config.entropy_weight,
-    }
-    if config.episodes_per_update is not None:
-        settings["n_steps"] = config.episodes_per_update * focus_steps
-    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _as_begun(config: PolicyConfig) -> PolicyConfig:
@@ -311,6 +319,11 @@ def _as_begun(config: PolicyConfig) -> PolicyConfig:
     default = PolicyConfig()
     # What the run of an older version does not name, it had as it is by default.
     begun = dataclasses.asdict(default) | read_json(folder / "config.json")["config"]
+    if begun["algorithm"] not in {*ALGORITHMS, config.algorithm}:
+        raise ValueError(
+            f"{folder} was learned by {begun['algorithm']!r}, and no file says what is imported: "
+            "name the algorithm yourself"
+        )
     for name in _KEPT_WHEN_CONTINUED:
         if getattr(config, name) not in (getattr(default, name), begun[name]):
             raise ValueError(

@@ -7,10 +7,12 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from gfnet_env.env.observation import FlatView
 from gfnet_env.env.vector import GlanceFocusVectorEnv, Info
 
 
@@ -109,9 +111,13 @@ class StableBaselinesVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of the one environment, once."""
+        """Call a method of the one environment, once.
+
+        Of ``action_masks``, which has a row for each sub-environment, each gets its own.
+        """
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
-        return [result for _ in self._get_indices(indices)]
+        rows = self._get_indices(indices)
+        return [result[row] if method_name == "action_masks" else result for row in rows]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
@@ -138,3 +144,36 @@ class StableBaselinesVecEnv(VecEnv):
     @staticmethod
     def _row(infos: Info, row: int | np.integer) -> dict[str, Any]:
         return {key: value[row].item() for key, value in infos.items() if not key.startswith("_")}
+
+
+class FlatObservations(VecEnvWrapper):
+    """The same environment with each observation as one vector, see ``FlatView``.
+
+    Args:
+        env: What to wrap.
+    """
+
+    venv: StableBaselinesVecEnv
+
+    def __init__(self, env: StableBaselinesVecEnv) -> None:
+        assert isinstance(env.observation_space, spaces.Dict)
+        self.view = FlatView(env.observation_space)
+        super().__init__(env, observation_space=self.view.space)
+
+    def reset(self) -> VecEnvObs:
+        return self.view.flatten(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, dones, reports = self.venv.step_wait()
+        for row in np.flatnonzero(dones):
+            last = reports[row]["terminal_observation"]
+            reports[row]["terminal_observation"] = self.view.flatten(last)
+        return self.view.flatten(observations), rewards, dones, reports
+
+    def state_dict(self) -> dict[str, Any]:
+        """See ``StableBaselinesVecEnv``."""
+        return self.venv.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> VecEnvObs:
+        """See ``StableBaselinesVecEnv``."""
+        return self.view.flatten(self.venv.load_state_dict(state))

@@ -35,6 +35,8 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
         data_root: str | Path = "data",
         features: str | FeatureSource = "live",
         focus_steps: int | None = None,
+        actions: str = "continuous",
+        grid: int = 7,
         reward: str | Reward = "confidence-gain",
         exit_confidence: float | None = None,
         sampling: Sampling = "all",
@@ -49,6 +51,8 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
             data_root=data_root,
             features=features,
             focus_steps=focus_steps,
+            actions=actions,
+            grid=grid,
             reward=reward,
             exit_confidence=exit_confidence,
             sampling=sampling,
@@ -71,12 +75,13 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
         return _first(observations), _scalars(infos)
 
     def step(self, action: npt.NDArray[Any]) -> tuple[Observations, float, bool, bool, Info]:
-        location = np.asarray(action)
-        if location.shape != (2,):
+        given = np.asarray(action)
+        wanted = self.action_space.shape or ()
+        if given.shape != wanted:
             raise ValueError(
-                f"an action must be (2,), a (row, column) in [-1, 1], not {location.shape}"
+                f"an action must be {wanted}, {self._vector.actions.meaning}, not {given.shape}"
             )
-        observations, rewards, terminations, truncations, infos = self._vector.step(location[None])
+        observations, rewards, terminations, truncations, infos = self._vector.step(given[None])
         return (
             _first(observations),
             float(rewards[0]),
@@ -84,6 +89,16 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
             bool(truncations[0]),
             _scalars(infos),
         )
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Cells that have not been looked at in this episode, (cells,).
+
+        Where it has looked at all of them, all are True again.
+
+        Raises:
+            ValueError: Actions are not cells of a grid.
+        """
+        return self._vector.action_masks()[0]
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         frames = self._vector.render()

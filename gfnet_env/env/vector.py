@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from gfnet_env.data import ImageSet
+from gfnet_env.env.action import resolve_actions
 from gfnet_env.env.observation import observation_space, observe
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.env.reward import Reward, Transition, resolve_reward
@@ -33,9 +33,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     An episode is one image. Its reset is the glance; each action is the location of the next patch,
     a (row, column) in [-1, 1] where -1 and 1 are flush with the edges (values beyond them are taken
-    as the edge); the reward is, unless another is chosen, the gain in the classifier's confidence
-    in the true class. The episode terminates after the last focus step, or once the classifier is
-    confident enough.
+    as the edge), or the cell of a grid; the reward is, unless another is chosen, the gain in the
+    classifier's confidence in the true class. The episode terminates after the last focus step, or
+    once the classifier is confident enough.
 
     Sub-environment i goes through the images in an order of its own, fixed by its seed: seed + i
     where ``reset`` is given one seed. ``reset(options={"indices": […]})`` puts images in front of
@@ -57,6 +57,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             ``CachedFeatures``; or a function that makes them of network, images and N, such as
             ``functools.partial(CachedFeatures, cells=7)``.
         focus_steps: Focus steps of an episode; None is as many as the network has.
+        actions: ``continuous`` locations, or ``grid``: the number of a cell, row by row, whose
+            location is that of ``lattice``; a name in ``ACTIONS``.
+        grid: Cells of that grid along each axis.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
         exit_confidence: End an episode after the focus step at which the most confident class
             reaches this probability; None never does.
@@ -86,6 +89,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         data_root: str | Path = "data",
         features: str | FeatureSource = "live",
         focus_steps: int | None = None,
+        actions: str = "continuous",
+        grid: int = 7,
         reward: str | Reward = "confidence-gain",
         exit_confidence: float | None = None,
         sampling: Sampling = "all",
@@ -101,6 +106,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise ValueError(f"unknown render_mode {render_mode!r}; known: None, 'rgb_array'")
         check_sampling(sampling)
         open_features = resolve_features(features)
+        self.actions = resolve_actions(actions, grid)
         self.network = _open_network(network).eval()
         if device is not None:
             self.network.to(resolve_device(device))
@@ -122,7 +128,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation_space(self.network)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.single_action_space = self.actions.space
         self.action_space = batch_space(self.single_action_space, num_envs)
 
         self._reward = resolve_reward(reward)
@@ -177,13 +183,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """Look at one patch of every image whose episode is under way.
 
         Args:
-            actions: Locations (N, 2) in [-1, 1]; those of sub-environments that begin anew
-                instead (NEXT_STEP) are ignored.
+            actions: Locations (N, 2) in [-1, 1], or cells (N,); those of sub-environments that
+                begin anew instead (NEXT_STEP) are ignored.
 
         Raises:
             RuntimeError: The environment was never reset, or (autoreset disabled) an episode that
                 has ended was not.
-            ValueError: An action is NaN or of the wrong shape.
+            ValueError: An action is NaN, no cell, or of the wrong shape or type.
         """
         beginning = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         active = np.arange(self.num_envs) if beginning is None else np.flatnonzero(~beginning)
@@ -203,6 +209,16 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         infos = self._infos(np.arange(self.num_envs))
         truncations = np.zeros(self.num_envs, dtype=bool)
         return self._observations(), rewards, terminations, truncations, {**infos, **final}
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Cells that have not been looked at in the episodes under way, (N, cells).
+
+        Where an episode has looked at all of them, all are True again.
+
+        Raises:
+            ValueError: Actions are not cells of a grid.
+        """
+        return self.actions.masks(self._trails)
 
     def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
         """One picture per sub-environment, (H', W', 3) uint8, or None without a render mode."""
@@ -351,12 +367,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         where = torch.from_numpy(rows).to(device)
         everywhere = len(rows) == self.num_envs
         before = self._step if everywhere else self._step.select(where)
-        self._trails[rows, before.number.cpu().numpy()] = locations
 
         def look(locations: Tensor) -> Step:
             return self.features.focus(rows, locations, before)
 
         after = look(torch.from_numpy(locations).to(device))
+        # Where it really looked: features may have a lattice of their own.
+        self._trails[rows, before.number.cpu().numpy()] = after.location.cpu().numpy()
         terminated = after.number >= self.focus_steps
         if self._exit_confidence is not None:
             terminated = terminated | (after.confidence >= self._exit_confidence)
@@ -377,16 +394,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"the episodes of sub-environments {ended} have ended; reset them with "
                 "options={'reset_mask': mask}"
             )
-        locations = np.asarray(actions, dtype=np.float32)
-        if locations.shape != (self.num_envs, 2):
+        given = np.asarray(actions)
+        wanted = (self.num_envs, *(self.single_action_space.shape or ()))
+        if given.shape != wanted:
             raise ValueError(
-                f"actions must be ({self.num_envs}, 2), a (row, column) in [-1, 1] per image, "
-                f"not {locations.shape}"
+                f"actions must be {wanted}, {self.actions.meaning} per image, not {given.shape}"
             )
-        locations = locations[active]
-        if np.isnan(locations).any():
-            raise ValueError("an action is NaN; look for NaN in the weights of the policy")
-        return locations.clip(-1, 1)
+        return self.actions.locations(given[active])
 
     def _observations(self) -> Observations:
         tensors = observe(self._step, self.network.focus_steps)

@@ -1,15 +1,18 @@
 """The learned policy as a plain torch module, free of the library that trained it."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gfnet_env.env.observation import Observation
 from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.perception.geometry import lattice
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
-
+_OUTPUTS = ("clamp", "tanh", "grid")
 
 # Enough to take a cell that was seen whole out of a softmax.
 _INHIBITION = 10.0
@@ -99,19 +102,27 @@ class ObservationEncoder(nn.Module):
 
 
 class LearnedPolicy(nn.Module):
-    """Maps an observation to a location, deterministically.
+    """Maps an observation to a location, deterministically: what an agent has learned.
 
     Args:
         feature_shape: (C, h, w) of ``features``.
         memory_size: M of ``memory``.
         hidden_sizes: Widths of the hidden layers between encoder and action.
         activation: ``tanh`` or ``relu``, after each hidden layer.
+        output: What becomes of the last layer: ``clamp`` cuts two numbers to [-1, 1], ``tanh``
+            squashes them, ``grid`` takes the cell of the largest of grid².
+        grid: Cells along each axis, for ``grid``.
+        revisit: Whether cells may be looked at twice; where not, each image's are remembered.
+        recurrent_size: Size of a memory of its own (an LSTM) after the encoder; None for none.
+        encoder: Sizes of the ``ObservationEncoder`` in place of its defaults.
 
     Raises:
-        ValueError: The activation is unknown.
+        ValueError: The activation or the output is unknown, or cells are to be told apart where
+            there are none.
     """
 
     name = "learned"
+    cells: Tensor
 
     def __init__(
         self,
@@ -119,23 +130,43 @@ class LearnedPolicy(nn.Module):
         memory_size: int,
         hidden_sizes: tuple[int, ...],
         activation: str = "tanh",
+        output: str = "clamp",
+        grid: int = 7,
+        revisit: bool = True,
+        recurrent_size: int | None = None,
+        encoder: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if activation not in _ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; known: {', '.join(_ACTIVATIONS)}")
+        if output not in _OUTPUTS:
+            raise ValueError(f"unknown output {output!r}; known: {', '.join(_OUTPUTS)}")
+        if not revisit and output != "grid":
+            raise ValueError(f"only cells of a grid can be left out, not locations of {output!r}")
         self.config = {
             "feature_shape": list(feature_shape),
             "memory_size": memory_size,
             "hidden_sizes": list(hidden_sizes),
             "activation": activation,
+            "output": output,
+            "grid": grid,
+            "revisit": revisit,
+            "recurrent_size": recurrent_size,
+            "encoder": dict(encoder or {}),
         }
+        self.output, self.revisit = output, revisit
         depth, height, width = feature_shape
-        self.encoder = ObservationEncoder((depth, height, width), memory_size)
-        sizes = [self.encoder.output_size, *hidden_sizes]
+        self.encoder = ObservationEncoder((depth, height, width), memory_size, **(encoder or {}))
+        size = self.encoder.output_size
+        self.recurrent = None if recurrent_size is None else nn.LSTMCell(size, recurrent_size)
+        size = size if recurrent_size is None else recurrent_size
+        self.register_buffer("cells", lattice(grid), persistent=False)
+        sizes = [size, *hidden_sizes]
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
-        self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], 2))
+        outputs = len(self.cells) if output == "grid" else 2
+        self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
     def check_fit(self, network: GlanceFocusNetwork) -> None:
         """Raises ``ValueError`` unless this policy was made for such a network."""
@@ -147,6 +178,30 @@ class LearnedPolicy(nn.Module):
                 f"{wanted}; learn a policy for this network"
             )
 
-    def forward(self, observation: Observation, state: None = None) -> tuple[Tensor, None]:
-        """Locations (B, 2) in [-1, 1], and no state."""
-        return self.actor(self.encoder(observation)).clamp(-1, 1), state
+    def forward(
+        self, observation: Observation, state: Mapping[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any] | None]:
+        """Locations (B, 2) in [-1, 1], and what it remembers.
+
+        That is ``recurrent``, the hidden and the cell state of its LSTM, each (B, recurrent_size),
+        and ``looked``, (B, grid²) bool, as far as it has them; None where it has neither.
+        """
+        before: Mapping[str, Any] = state or {}
+        after: dict[str, Any] = {}
+        features = self.encoder(observation)
+        if self.recurrent is not None:
+            after["recurrent"] = self.recurrent(features, before.get("recurrent"))
+            features, _ = after["recurrent"]
+        chosen = self.actor(features)
+        if self.output != "grid":
+            locations = chosen.tanh() if self.output == "tanh" else chosen.clamp(-1, 1)
+            return locations, after or None
+        if not self.revisit:
+            looked = before.get("looked", torch.zeros_like(chosen, dtype=torch.bool))
+            # As in the environment, all cells are open again where none is left.
+            closed = looked & ~looked.all(dim=1, keepdim=True)
+            chosen = chosen.masked_fill(closed, -torch.inf)
+        cell = chosen.argmax(dim=1)
+        if not self.revisit:
+            after["looked"] = looked.scatter(1, cell[:, None], True)
+        return self.cells[cell], after or None

@@ -106,6 +106,36 @@ def test_a_run_that_goes_on_keeps_its_problem(sets, network, tmp_path):
         train_policy(config(tmp_path / "x", continue_from=tmp_path / "stage1"), image_sets=sets)
 
 
+def test_other_algorithms_learn_and_go_on_too(sets, network, tmp_path, capsys):
+    few = {"oracle_images": 0, "algorithm": "dqn", "grid": 3}
+    few["settings"] = ("learning_starts=16", "batch_size=16", "target_update_interval=8")
+    gfnet = train_policy(config(tmp_path / "first", **few), network=network, image_sets=sets)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "MiB for 96 steps" in said
+    assert gfnet.policy.config["output"] == "grid"
+    second = PolicyConfig(
+        run=tmp_path / "second",
+        continue_from=tmp_path / "first",
+        timesteps=32,
+        oracle_images=0,
+        settings=few["settings"],
+    )
+    train_policy(second, image_sets=sets)
+    saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
+    assert (saved["algorithm"], saved["actions"], saved["grid"]) == ("dqn", None, 3)
+    assert load_policy(tmp_path / "second").config["grid"] == 3
+
+
+def test_no_file_says_what_is_imported(sets, network, tmp_path):
+    run = tmp_path / "first"
+    train_policy(config(run, oracle_images=0), network=network, image_sets=sets)
+    saved = json.loads((run / "config.json").read_text())
+    saved["config"]["algorithm"] = "evil:Algorithm"
+    (run / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="learned by 'evil:Algorithm'.* name the algorithm your"):
+        train_policy(config(tmp_path / "second", continue_from=run), image_sets=sets)
+
+
 def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_network, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(ValueError, match="network knows 5 classes, the images have 10"):
@@ -117,6 +147,15 @@ def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_netwo
         train_policy(config(run), network=network, image_sets=small)
     with pytest.raises(ValueError, match="unknown algorithm 'chance'"):
         train_policy(config(run, algorithm="chance"), image_sets=sets)
+    with pytest.raises(ValueError, match="maskable-ppo does not take continuous actions"):
+        wrong = config(run, algorithm="maskable-ppo", actions="continuous")
+        train_policy(wrong, network=network, image_sets=sets)
+    with pytest.raises(ValueError, match="sac has no clip_range"):
+        wrong = config(run, algorithm="sac", clip_range=0.2)
+        train_policy(wrong, network=network, image_sets=sets)
+    with pytest.raises(ValueError, match="ppo has no setting luck; it has batch_size"):
+        wrong = config(run, settings=("luck=1",))
+        train_policy(wrong, network=network, image_sets=sets)
     assert not run.exists()
     run.mkdir()
     (run / "results.json").write_text("precious")
@@ -165,7 +204,14 @@ def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, ca
 
 @pytest.mark.parametrize(
     "change",
-    [{"timesteps": 0}, {"oracle_images": -1}, {"checkpoint_minutes": -1.0}, {"reward": "praise"}],
+    [
+        {"timesteps": 0},
+        {"grid": 0},
+        {"replay_gib": 0.0},
+        {"oracle_images": -1},
+        {"checkpoint_minutes": -1.0},
+        {"reward": "praise"},
+    ],
 )
 def test_wrong_settings_are_named(tmp_path, change):
     with pytest.raises(ValueError, match=next(iter(change))):

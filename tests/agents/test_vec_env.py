@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gfnet_agents import StableBaselinesVecEnv
+from gfnet_agents import FlatObservations, StableBaselinesVecEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 
 
@@ -71,6 +71,41 @@ def test_attributes_are_those_of_the_vector_environment(env):
     assert env.env_method("render", indices=[1])[0][0].dtype == np.uint8
     with pytest.raises(ValueError, match="all sub-environments together"):
         env.set_attr("render_mode", None, indices=[1])
+
+
+def test_every_sub_environment_has_its_own_mask(make_env):
+    env = make_env("grid")
+    env.reset()
+    env.step(np.arange(8))
+    masks = np.stack(env.env_method("action_masks"))
+    np.testing.assert_array_equal(masks, env.env.action_masks())
+    assert [np.flatnonzero(~row).tolist() for row in masks] == [[cell] for cell in range(8)]
+    assert len(env.env_method("action_masks", indices=[2])) == 1
+
+
+def test_flat_observations_are_the_same_ones(make_env):
+    plain, flat = make_env(), FlatObservations(make_env())
+    for env in (plain, flat):
+        env.seed(3)
+    view = flat.view
+
+    def same(vectors, parts):
+        np.testing.assert_array_equal(vectors, view.flatten(parts))
+
+    same(flat.reset(), plain.reset())
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        actions = rng.uniform(-1, 1, (8, 2))
+        (shown, *mine, infos), (parts, *theirs, reports) = flat.step(actions), plain.step(actions)
+        same(shown, parts)
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+        for info, report in zip(infos, reports, strict=True):
+            assert set(info) == set(report)
+            if report:
+                same(info["terminal_observation"], report["terminal_observation"])
+    other = FlatObservations(make_env())
+    np.testing.assert_array_equal(other.load_state_dict(flat.state_dict()), shown)
 
 
 def test_another_autoreset_mode_is_refused(digits):

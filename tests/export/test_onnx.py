@@ -54,6 +54,17 @@ def test_the_runner_does_what_the_network_does(exported, digits, count):
         assert len(np.unique(found.exit_step)) > 1
 
 
+@pytest.mark.parametrize("output", ["tanh", "grid"])
+def test_policies_of_other_outputs_are_exported(network, digits, tmp_path, output):
+    torch.manual_seed(1)
+    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,), output=output, grid=4)
+    nn.init.normal_(policy.actor[-1].weight, std=0.5)
+    gfnet = EarlyExitGFNet(network, policy)
+    export_onnx(gfnet, tmp_path)
+    found = Runner(tmp_path, threads=1).classify(pictures(digits[:8]))
+    np.testing.assert_allclose(found.locations, gfnet(digits[:8]).locations, atol=1e-4)
+
+
 def test_the_batch_shrinks(exported, digits, monkeypatch):
     runner = Runner(exported[1], threads=2)
     seen = []

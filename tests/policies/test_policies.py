@@ -166,6 +166,45 @@ def test_the_recurrent_policy_remembers(network, observation, tmp_path, squeezed
         RecurrentPolicy(network.feature_shape, hidden_size=0)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"output": "tanh", "encoder": {"channels": 4, "points": 2, "width": 3}},
+        {"output": "grid", "grid": 3},
+        {"output": "grid", "grid": 2, "revisit": False},
+        {"recurrent_size": 5},
+        {"output": "grid", "grid": 2, "revisit": False, "recurrent_size": 5},
+    ],
+)
+def test_learned_policies_of_every_kind_survive_saving(network, observation, tmp_path, arguments):
+    policy = learned(network, **arguments)
+    save_policy(policy, tmp_path)
+    loaded = load_policy(tmp_path)
+    state, other = None, None
+    for _ in range(3):
+        locations, state = policy(observation, state)
+        again, other = loaded(observation, other)
+        assert torch.equal(locations, again)
+        assert locations.shape == (6, 2)
+        assert locations.abs().max() <= 1
+    assert set(state or {}) == {
+        *(["recurrent"] if "recurrent_size" in arguments else []),
+        *(["looked"] if "revisit" in arguments else []),
+    }
+    evaluate_policy(network, policy, load_images("cluttered-digits:scenes=4", "test"))
+
+
+def test_cells_are_looked_at_once_until_none_is_left(network, observation):
+    policy = learned(network, output="grid", grid=2, revisit=False)
+    state, cells = None, []
+    for _ in range(4):
+        locations, state = policy(observation, state)
+        cells.append(locations)
+    for places in torch.stack(cells, dim=1):
+        assert len(places.unique(dim=0)) == 4
+    assert torch.equal(policy(observation, state)[0], cells[0])
+
+
 def test_what_cannot_be_saved_or_loaded_is_named(network, tmp_path):
     with pytest.raises(ValueError, match="Linear cannot be saved: only random, center, "):
         save_policy(nn.Linear(1, 1), tmp_path)
@@ -180,3 +219,7 @@ def test_what_cannot_be_saved_or_loaded_is_named(network, tmp_path):
         load_policy(tmp_path)
     with pytest.raises(ValueError, match="unknown activation 'sine'"):
         learned(network, activation="sine")
+    with pytest.raises(ValueError, match="unknown output 'dial'; known: clamp, tanh, grid"):
+        learned(network, output="dial")
+    with pytest.raises(ValueError, match="only cells of a grid can be left out"):
+        learned(network, revisit=False)
