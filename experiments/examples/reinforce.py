@@ -3,80 +3,72 @@
 python experiments/examples/reinforce.py
 """
 
-from dataclasses import dataclass
-
 import torch
 import tyro
 from torch.distributions import Normal
 
+from gfnet_env import EarlyExitGFNet
 from gfnet_env.data import load_images
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.inference import assemble, classify, evaluate_policy
+from gfnet_env.inference import assemble, evaluate_policy
 from gfnet_env.policies import LearnedPolicy
 
-
-@dataclass(frozen=True, kw_only=True)
-class ReinforceConfig:
-    """What to learn on, and how."""
-
-    images: str = "cluttered-digits"
-    """Image set; the network that comes with the package looks at it."""
-    updates: int = 800
-    """Steps of the optimiser."""
-    num_envs: int = 64
-    """Images looked at side by side: the episodes of an update."""
-    learning_rate: float = 2e-3
-    """Of Adam; it falls to zero."""
-    deviation: float = 0.4
-    """Standard deviation of the actions, on [-1, 1]."""
-    discount: float = 0.0
-    """What a reward one step later counts: nothing, since each patch is paid for what it showed."""
-    seed: int = 0
-    """Of the weights, the actions and the order of images."""
+DEVIATION = 0.4  # Of the actions, on [-1, 1].
+DISCOUNT = 0.0  # A patch is paid for what it shows itself, so what comes later counts nothing.
 
 
-def learn(envs: GlanceFocusVectorEnv, config: ReinforceConfig) -> LearnedPolicy:
-    """Maximise the return of whole episodes by its score-function gradient (Williams, 1992)."""
-    torch.manual_seed(config.seed)
-    network = envs.network
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (128,)).to(network.device)
-    optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, config.updates)
-    for update in range(config.updates):
-        observations, _ = envs.reset(seed=config.seed if update == 0 else None)
+def learn(envs: GlanceFocusVectorEnv, updates: int, seed: int) -> LearnedPolicy:
+    """Ascend the score-function gradient of the return (Williams, 1992).
+
+    Args:
+        envs: N images side by side, all of whose episodes take every focus step.
+        updates: Steps of the optimiser, each on one episode of every image.
+        seed: Of the weights, the actions and the order of images.
+    """
+    torch.manual_seed(seed)
+    device = envs.network.device
+    policy = LearnedPolicy(envs.network.feature_shape, envs.network.memory_size, (128,)).to(device)
+    optimiser = torch.optim.Adam(policy.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, updates)
+    for update in range(updates):
+        observations, _ = envs.reset(seed=seed if update == 0 else None)
         log_probabilities, rewards = [], []
         for _ in range(envs.focus_steps):
             observation = {
-                key: torch.from_numpy(value).to(network.device)
-                for key, value in observations.items()
+                key: torch.from_numpy(observations[key]).to(device) for key in observations
             }
-            chances = Normal(policy.actor(policy.encoder(observation)), config.deviation)
-            actions = chances.sample()
-            log_probabilities.append(chances.log_prob(actions).sum(dim=1))
+            distribution = Normal(policy.actor(policy.encoder(observation)), DEVIATION)
+            actions = distribution.sample()
+            log_probabilities.append(distribution.log_prob(actions).sum(dim=1))
             observations, reward, _, _, _ = envs.step(actions.numpy(force=True))
-            rewards.append(torch.from_numpy(reward).float().to(network.device))
-        returns = [rewards[-1]]
-        for earlier in rewards[-2::-1]:
-            returns.insert(0, earlier + config.discount * returns[0])
-        # Against the mean of the other images at the same step, which no action changes.
-        advantages = torch.stack([values - values.mean() for values in returns])
+            rewards.append(torch.from_numpy(reward).float().to(device))
+        returns = [rewards.pop()]
+        while rewards:
+            returns.insert(0, rewards.pop() + DISCOUNT * returns[0])
+        # Against what the other images got at the same step: no action of an image changes that.
+        advantages = [gained - gained.mean() for gained in returns]
+        loss = -(torch.stack(log_probabilities) * torch.stack(advantages)).mean()
         optimiser.zero_grad()
-        (-torch.stack(log_probabilities) * advantages).mean().backward()
+        loss.backward()
         optimiser.step()
         schedule.step()
     return policy
 
 
-def main(config: ReinforceConfig) -> None:
-    """Learn on the training split, choose thresholds on val, report on test."""
-    images = {split: load_images(config.images, split) for split in ("train", "val", "test")}
-    envs = GlanceFocusVectorEnv(config.num_envs, images=images["train"], sampling="uncertain")
-    policy = learn(envs, config)
-    accuracy = evaluate_policy(envs.network, policy, images["test"]).accuracy
-    print("accuracy of every step:", " ".join(f"{value:.1%}" for value in accuracy))
-    prediction = classify(assemble(envs.network, policy, images["val"]), images["test"])
-    print(f"multiply-adds with early exits: {prediction.multiply_adds.double().mean():.3g}")
+def main(images: str = "cluttered-digits", updates: int = 800, seed: int = 0) -> EarlyExitGFNet:
+    """Learn on the split train, solve thresholds on val, report on test.
+
+    Args:
+        images: Image set, for the network that comes with the package.
+        updates: Steps of the optimiser, each on an episode of 64 images.
+        seed: Of the weights, the actions and the order of images.
+    """
+    envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain")
+    gfnet = assemble(envs.network, learn(envs, updates, seed), load_images(images, "val"))
+    record = evaluate_policy(gfnet.network, gfnet.policy, load_images(images, "test"))
+    print("accuracy after each step:", *(f"{value:.1%}" for value in record.accuracy))
+    return gfnet
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ReinforceConfig, description=__doc__))
+    tyro.cli(main, description=__doc__)
