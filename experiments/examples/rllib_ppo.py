@@ -3,8 +3,6 @@
 python experiments/examples/rllib_ppo.py
 """
 
-from typing import Any
-
 import torch
 import tyro
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.data import load_images
+from gfnet_env.env.observation import Observation
 from gfnet_env.inference import assemble, evaluate_policy
 from gfnet_env.policies import LearnedPolicy
 from gfnet_env.pretrained import packaged_network
@@ -27,15 +26,14 @@ class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
     def setup(self) -> None:
         space = self.observation_space
         self.policy = LearnedPolicy(space["features"].shape, space["memory"].shape[0], (128,))
-        self.log_deviation = nn.Parameter(torch.full((2,), -1.0))
+        self.log_std = nn.Parameter(torch.full((2,), -1.0))
         self.critic = nn.Linear(self.policy.encoder.output_size, 1)
 
-    def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Tensor]:
+    def _forward(self, batch: dict[str, Observation], **_: object) -> dict[str, Tensor]:
         mean = self.policy.actor(self.policy.encoder(batch[Columns.OBS]))
-        spread = self.log_deviation.expand_as(mean)
-        return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, spread], dim=1)}
+        return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, self.log_std.expand_as(mean)], dim=1)}
 
-    def compute_values(self, batch: dict[str, Any], embeddings: None = None) -> Tensor:
+    def compute_values(self, batch: dict[str, Observation], embeddings: None = None) -> Tensor:
         return self.critic(self.policy.encoder(batch[Columns.OBS])).squeeze(1)
 
 
