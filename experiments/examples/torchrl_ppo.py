@@ -19,9 +19,7 @@ from gfnet_env.inference import assemble, evaluate_policy
 from gfnet_env.policies import LearnedPolicy
 
 
-def main(
-    images: str = "cluttered-digits", timesteps: int = 76_800, seed: int = 0
-) -> EarlyExitGFNet:
+def main(images: str = "cluttered-digits", updates: int = 100, seed: int = 0) -> EarlyExitGFNet:
     """Learn on the split train, solve thresholds on val, report on test."""
     torch.manual_seed(seed)
     envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="Disabled")
@@ -39,7 +37,8 @@ def main(
     critic = TensorDictModule(value, ["observation"], ["state_value"])
     loss = ClipPPOLoss(actor, critic, entropy_bonus=False, normalize_advantage=True)
     optimiser = torch.optim.Adam(loss.parameters(), lr=1e-3)
-    for batch in Collector(env, actor, frames_per_batch=768, total_frames=timesteps):
+    size = {"frames_per_batch": 768, "total_frames": 768 * updates}
+    for batch in Collector(env, actor, **size, auto_register_policy_transforms=True):
         steps = batch.reshape(-1)
         # A patch is judged by its own gain, so that nothing is handed back from later steps.
         steps["value_target"] = steps["next", "reward"]
