@@ -55,7 +55,7 @@ def learn(envs: GlanceFocusVectorEnv, updates: int, seed: int) -> LearnedPolicy:
     return policy
 
 
-def main(images: str = "cluttered-digits", updates: int = 800, seed: int = 0) -> EarlyExitGFNet:
+def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) -> EarlyExitGFNet:
     """Learn on the split train, solve thresholds on val, report on test.
 
     Args:
