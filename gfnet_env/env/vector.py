@@ -104,6 +104,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise ValueError(f"exit_confidence must be in [0, 1] or None, not {exit_confidence}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: None, 'rgb_array'")
+        if autoreset_mode not in [*AutoresetMode, *(mode.value for mode in AutoresetMode)]:
+            known = ", ".join(repr(mode.value) for mode in AutoresetMode)
+            raise ValueError(f"unknown autoreset_mode {autoreset_mode!r}; known: {known}")
         check_sampling(sampling)
         open_features = resolve_features(features)
         self.actions = resolve_actions(actions, grid)

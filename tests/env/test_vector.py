@@ -322,6 +322,10 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
         ({"focus_steps": 0}, r"focus_steps must be in 1..3"),
         ({"exit_confidence": 1.5}, r"exit_confidence must be in \[0, 1\]"),
         ({"render_mode": "human"}, "unknown render_mode 'human'"),
+        (
+            {"autoreset_mode": "never"},
+            "unknown autoreset_mode 'never'; known: 'NextStep', 'SameStep'",
+        ),
         ({"autoreset_mode": "Sometimes"}, "Sometimes"),
         ({"images": "nothing"}, "unknown image set 'nothing'"),
     ],

@@ -1,5 +1,3 @@
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +10,6 @@ from gfnet_env.export.runner import Runner
 from gfnet_env.policies import LearnedPolicy
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a script as if from the command line; what it printed."""
-
-    def run_script(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-        capsys.readouterr()
-        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-        return capsys.readouterr().out
-
-    return run_script
 
 
 @pytest.fixture

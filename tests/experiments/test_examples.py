@@ -1,0 +1,89 @@
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gfnet_env.data import load_images
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.inference import evaluate_policy
+
+ROOT = Path(__file__).parents[2]
+REINFORCE = ROOT / "experiments" / "examples" / "reinforce.py"
+PAGE = ROOT / "agents" / "README.md"
+DIGITS = "cluttered-digits:scenes=50"
+
+
+@pytest.fixture
+def train(run, network):
+    """Runs an example on few scenes; checks that what it reports is of an assembled network."""
+
+    def train_example(script, *arguments):
+        printed = run(f"examples/{script}", "--images", DIGITS, *arguments)
+        (line,) = re.findall(r"accuracy after each step: (.*)", printed)
+        accuracy = [float(value) for value in re.findall(r"([\d.]+)%", line)]
+        assert len(accuracy) == 1 + network.focus_steps
+        test = load_images(DIGITS, "test")
+        glance = network.glance(test[np.arange(len(test))])
+        right = (glance.classes == test.labels).float().mean().item()
+        assert accuracy[0] == pytest.approx(100 * right, abs=0.06)
+
+    return train_example
+
+
+def test_reinforce_runs(train):
+    train("reinforce.py", "--updates", 2)
+
+
+def test_reinforce_finds_what_is_rewarded(tiny_network, tiny_images):
+    place = torch.tensor([0.5, -0.5])
+    envs = GlanceFocusVectorEnv(
+        16,
+        network=tiny_network,
+        images=tiny_images,
+        reward=lambda transition: -(transition.after.location - place).square().sum(dim=1),
+    )
+    policy = runpy.run_path(str(REINFORCE))["learn"](envs, updates=120, seed=0)
+    record = evaluate_policy(tiny_network, policy, tiny_images)
+    assert np.abs(record.locations - place.numpy()).max() < 0.25
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
+def test_rllib_learns_in_the_vector_environment(train):
+    pytest.importorskip("ray.rllib", reason="RLlib is not installed (the extra 'rllib')")
+    train("rllib_ppo.py", "--updates", 1)
+
+
+@pytest.mark.filterwarnings("ignore:Creating .*WeightUpdater:DeprecationWarning")
+def test_torchrl_learns_in_the_vector_environment(train):
+    pytest.importorskip("torchrl", reason="TorchRL is not installed (the extra 'torchrl')")
+    train("torchrl_ppo.py", "--updates", 1)
+
+
+def test_torchrl_takes_the_single_environment_as_it_is():
+    pytest.importorskip("torchrl", reason="TorchRL is not installed (the extra 'torchrl')")
+    from torchrl.envs import GymEnv, check_env_specs
+
+    import gfnet_env  # noqa: F401
+
+    env = GymEnv("gfnet_env/GlanceFocus-v0", images=DIGITS)
+    check_env_specs(env)
+    episode = env.rollout(10)
+    assert len(episode) == 3
+    assert episode["next", "terminated"].squeeze(1).tolist() == [False, False, True]
+
+
+def test_the_page_says_what_runs():
+    source = re.sub(r"\s+", " ", REINFORCE.read_text())
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    quoted = [block for block in blocks if re.sub(r"\s+", " ", block).strip() in source]
+    assert len(quoted) == 2
+    for block in blocks:
+        if block not in quoted:
+            exec(compile(block, str(PAGE), "exec"), names)
+    assert isinstance(names["policy"], nn.Module)
+    assert names["prediction"].classes.shape == (8,)
