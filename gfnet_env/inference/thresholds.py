@@ -164,4 +164,9 @@ def _threshold_for(confidence: npt.NDArray[np.floating], exits: int) -> float:
         return NEVER
     if exits >= len(confidence):
         return 0.0
-    return float(np.sort(confidence)[-exits])
+    ordered = np.sort(confidence)
+    below, reached = ordered[-exits - 1], ordered[-exits]
+    # Half-way to the next one below: sums are rounded by how many images a batch has, and what was
+    # calibrated should exit alike in all.
+    middle = (below + reached) / 2
+    return float(middle if below < middle else reached)
