@@ -161,7 +161,7 @@ class CachedFeatures(FrozenFeatures):
 
     def _unpacked(self, records: npt.NDArray[np.uint8]) -> Features:
         both = torch.from_numpy(records).view(self._type).to(self.network.device).float()
-        feature_map = both[:, : self._map_size].reshape(-1, *self.network.feature_shape)
+        feature_map = both[:, : self._map_size].view(len(both), *self.network.feature_shape)
         return Features(feature_map, both[:, self._map_size :])
 
     def _check_size(self, record_bytes: int, limit_gib: float) -> None:

@@ -1,6 +1,7 @@
 """Features made by the encoders whenever they are asked for."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -66,13 +67,13 @@ class _Glances:
 
     def __init__(self, features: LiveFeatures) -> None:
         network, count = features.network, len(features.images)
-        kept = precision_type(features.precision)
         self.known = np.zeros(count, dtype=bool)
         # What is never written takes no memory on a CPU.
-        map_shape = (count, *network.feature_shape)
-        self._map = torch.empty(map_shape, dtype=kept, device=network.device)
-        vector_shape = (count, network.vector_size)
-        self._vector = torch.empty(vector_shape, dtype=kept, device=network.device)
+        empty = partial(
+            torch.empty, device=network.device, dtype=precision_type(features.precision)
+        )
+        self._map: Tensor = empty((count, *network.feature_shape))
+        self._vector: Tensor = empty((count, network.vector_size))
 
     def get(self, indices: Numbers) -> Features:
         chosen = torch.from_numpy(indices).to(self._map.device)

@@ -11,6 +11,7 @@ from gfnet_env.files import read_json, write_json
 
 DESCRIPTION = "store.json"
 _DATA = "records.bin"
+_MARKS = "marks.bin"
 _WORD = 8
 
 Records = npt.NDArray[np.uint8]
@@ -24,6 +25,9 @@ class RecordStore:
     counts as not there: it was never written, a kill came in between, another process is writing it
     now, or the disk lost it. So nothing needs a lock, and nothing wrong is ever read.
 
+    A second file has a mark for every record that was written. It only saves looking into holes,
+    which is slow; what it says is not relied on.
+
     Args:
         folder: Of the store; made where it is missing.
         description: What the records are, JSON. A folder holds the records of one description.
@@ -31,7 +35,7 @@ class RecordStore:
         record_bytes: Size of a record, in bytes.
 
     Raises:
-        ValueError: The folder holds records of another description, or its file was cut off.
+        ValueError: The folder holds records of another description, or a file of it was cut off.
         OSError: The folder cannot be written.
     """
 
@@ -45,20 +49,28 @@ class RecordStore:
         self.is_new = not (folder / DESCRIPTION).is_file()
         if not self.is_new:
             _check_description(folder, description)
-        self._make_file(description)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_file(_DATA, count * self._words * _WORD)
+        self._make_file(_MARKS, count)
+        if self.is_new:
+            # Last, since it says that the files have their sizes.
+            write_json(folder / DESCRIPTION, description)
         self._map()
 
     @staticmethod
     def most_bytes(count: int, record_bytes: int) -> int:
         """What a store takes when all its records are there."""
-        return count * _WORD * (1 + -(-record_bytes // _WORD))
+        return count * (1 + _WORD * (1 + -(-record_bytes // _WORD)))
 
     @property
     def bytes_on_disk(self) -> int:
         """What the records that are there take."""
+        states = [(self.folder / name).stat() for name in (_DATA, _MARKS)]
         # Blocks of 512 bytes, whatever those of the disk are; not every system counts them.
-        state = (self.folder / _DATA).stat()
-        return 512 * state.st_blocks if hasattr(state, "st_blocks") else state.st_size
+        return sum(
+            512 * state.st_blocks if hasattr(state, "st_blocks") else state.st_size
+            for state in states
+        )
 
     def read(self, numbers: npt.NDArray[np.int64]) -> tuple[Records, npt.NDArray[np.bool_]]:
         """Copies of some records.
@@ -70,7 +82,12 @@ class RecordStore:
             The records (R, record_bytes), and which of them are there (R,); the others hold
             anything.
         """
-        words = self._file.take(numbers, axis=0)
+        there = self._marks.take(numbers) != 0
+        if there.all():
+            words = self._file.take(numbers, axis=0)
+        else:
+            words = np.zeros((len(numbers), self._words), dtype=np.uint64)
+            words[there] = self._file.take(numbers[there], axis=0)
         # Judged by the copy, which no other process changes any more.
         there = words[:, 0] == _checksums(words[:, 1:])
         return words[:, 1:].view(np.uint8)[:, : self.record_bytes], there
@@ -86,11 +103,41 @@ class RecordStore:
         words[:, -1] = 0
         words[:, 1:].view(np.uint8)[:, : self.record_bytes] = records
         words[:, 0] = _checksums(words[:, 1:])
-        path = self.folder / _DATA
+        self._write_rows(_DATA, numbers, words)
+        self._write_rows(_MARKS, numbers, np.ones((len(numbers), 1), dtype=np.uint8))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, in this process or in another, shares the file.
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("_file", "_marks")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map()
+
+    def _make_file(self, name: str, size: int) -> None:
+        """Make a file of holes, where it is missing; several processes may do so at once."""
+        path = self.folder / name
+        if self.is_new:
+            with path.open("ab") as file:
+                if file.tell() < size:
+                    file.truncate(size)
+        found = path.stat().st_size if path.is_file() else "no"
+        if found != size:
+            raise ValueError(
+                f"{path} is damaged: it has {found} bytes instead of {size}. Restore it, or delete "
+                f"{self.folder} to have it computed again"
+            )
+
+    def _write_rows(
+        self, name: str, numbers: npt.NDArray[np.int64], rows: npt.NDArray[Any]
+    ) -> None:
+        """Write rows (R, …) of a file, not by its map: there a full disk would end the process."""
+        path = self.folder / name
         try:
-            # Not by the map: there a full disk would end the process.
             with path.open("r+b") as file:
-                for number, row in zip(numbers.tolist(), words, strict=True):
+                for number, row in zip(numbers.tolist(), rows, strict=True):
                     file.seek(number * row.nbytes)
                     file.write(row.data)
         except OSError as error:
@@ -100,36 +147,12 @@ class RecordStore:
                 "make room or choose another folder",
             ) from error
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy, in this process or in another, shares the file.
-        return {key: value for key, value in self.__dict__.items() if key != "_file"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._map()
-
-    def _make_file(self, description: Mapping[str, Any]) -> None:
-        """Make what is missing; of several processes that do, all make the same."""
-        path, size = self.folder / _DATA, self.count * self._words * _WORD
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.is_new:
-            with path.open("ab") as file:
-                if file.tell() < size:
-                    file.truncate(size)
-        if not path.is_file() or path.stat().st_size != size:
-            found = path.stat().st_size if path.is_file() else "no"
-            raise ValueError(
-                f"{path} is damaged: it has {found} bytes instead of {size}. Restore it, or delete "
-                f"{self.folder} to have it computed again"
-            )
-        if self.is_new:
-            # Last, since it says that the file has its size.
-            write_json(self.folder / DESCRIPTION, description)
-
     def _map(self) -> None:
-        shape = (self.count, self._words)
-        mapped = np.memmap(self.folder / _DATA, dtype=np.uint64, mode="r", shape=shape)
-        self._file = np.asarray(mapped)
+        def mapped(name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+            return np.asarray(np.memmap(self.folder / name, dtype=dtype, mode="r", shape=shape))
+
+        self._file = mapped(_DATA, np.uint64, (self.count, self._words))
+        self._marks = mapped(_MARKS, np.uint8, (self.count,))
 
 
 def _checksums(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -93,11 +93,28 @@ def test_a_damaged_record_can_be_written_again(folder):
 
 def test_what_was_never_written_takes_no_place(folder):
     store = opened(folder, count=10**6)
-    assert RecordStore.most_bytes(10**6, SIZE) == (folder / "records.bin").stat().st_size > 10**9
+    sizes = [(folder / name).stat().st_size for name in ("records.bin", "marks.bin")]
+    assert RecordStore.most_bytes(10**6, SIZE) == sum(sizes) > 10**9
     assert store.bytes_on_disk < 10**5
     store.write(np.array([10**6 - 1]), records(1))
     assert 0 < store.bytes_on_disk < 10**5
     assert store.read(np.array([10**6 - 1]))[1].all()
+
+
+def test_a_kill_before_the_mark_leaves_a_record_to_be_written_again(folder):
+    store, numbers = opened(folder), np.arange(COUNT)
+    store.write(numbers, records(COUNT))
+    marks = bytearray((folder / "marks.bin").read_bytes())
+    marks[5] = 0
+    (folder / "marks.bin").write_bytes(marks)
+    store = opened(folder)
+    found, there = store.read(numbers)
+    assert np.flatnonzero(~there).tolist() == [5]
+    np.testing.assert_array_equal(found[there], records(COUNT)[there])
+    # A mark with nothing behind it is not believed.
+    fresh = opened(folder.with_name("fresh"))
+    (folder.with_name("fresh") / "marks.bin").write_bytes(bytes([1]) * COUNT)
+    assert not fresh.read(numbers)[1].any()
 
 
 def test_copies_share_the_file(folder):
@@ -116,19 +133,21 @@ def test_records_of_another_kind_are_named(folder):
         opened(folder, description={"of": "music"})
 
 
-def test_a_file_that_was_cut_off_is_named_and_left_alone(folder):
+@pytest.mark.parametrize("name", ["records.bin", "marks.bin"])
+def test_a_file_that_was_cut_off_is_named_and_left_alone(folder, name):
     opened(folder).write(np.arange(COUNT), records(COUNT))
-    whole = (folder / "records.bin").read_bytes()
-    (folder / "records.bin").write_bytes(whole[:-1])
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
     for _ in range(2):
-        message = rf"records\.bin is damaged: it has {len(whole) - 1} bytes instead of {len(whole)}"
+        message = rf"{name} is damaged: it has {len(whole) - 1} bytes instead of {len(whole)}"
         with pytest.raises(ValueError, match=message):
             opened(folder)
-    assert (folder / "records.bin").read_bytes() == whole[:-1]
-    (folder / "records.bin").unlink()
-    with pytest.raises(ValueError, match=r"records\.bin is damaged: it has no bytes"):
+    assert path.read_bytes() == whole[:-1]
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{name} is damaged: it has no bytes"):
         opened(folder)
-    (folder / "records.bin").write_bytes(whole)
+    path.write_bytes(whole)
     assert opened(folder).read(np.arange(COUNT))[1].all()
 
 
