@@ -255,7 +255,7 @@ def train_policy(
         "environment_steps": agent.num_timesteps,
         "seconds": round(time.monotonic() - started, 1),
         "multiply_adds": gfnet.multiply_adds,
-        "policies": compare_records(records),
+        "policies": compare_records(records, sources=sets["test"].sources),
         "early_exit": [_early_exit(point) for point in tested],
     }
     plot_accuracy(results, run / "accuracy.png")

@@ -100,7 +100,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
             "images": len(images),
             "reference": _reference(records),
             "objects": None if masks is None else "masks" if config.masks else "boxes",
-            "policies": compare_records(records, overlaps, config.seed),
+            "policies": compare_records(records, overlaps, images.sources, config.seed),
         }
     write_comparison(results, out / "table.csv")
     plot_comparison(results, out / "accuracy.png")
@@ -167,7 +167,10 @@ def record_policies(
 
 
 def compare_records(
-    records: Mapping[str, Record], overlaps: Mapping[str, Overlap] | None = None, seed: int = 0
+    records: Mapping[str, Record],
+    overlaps: Mapping[str, Overlap] | None = None,
+    sources: npt.NDArray[np.int64] | None = None,
+    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """What came out under each policy, as JSON has it.
 
@@ -176,6 +179,8 @@ def compare_records(
     Args:
         records: By policy, each of the first images of one set.
         overlaps: By policy, where the objects are known.
+        sources: Originals that the set's images were made from, (N,), which the bootstrap draws;
+            None draws images.
         seed: Of the bootstrap.
 
     Returns:
@@ -192,14 +197,14 @@ def compare_records(
         found: dict[str, Any] = {
             "images": len(record.indices),
             "accuracy": _rounded(record.accuracy),
-            "accuracy_interval": _intervals(record.correct, seed),
+            "accuracy_interval": _intervals(record.correct, sources, seed),
             "label_confidence": _rounded(record.label_confidence.mean(axis=0, dtype=float)),
-            "label_confidence_interval": _intervals(record.label_confidence, seed),
+            "label_confidence_interval": _intervals(record.label_confidence, sources, seed),
         }
         if reference is not None:
             found["share_of_gain"] = _share_of_gain(record, records[reference])
         if "random" in records and name != "random":
-            found["over_random"] = _difference(record, records["random"], seed)
+            found["over_random"] = _difference(record, records["random"], sources, seed)
         if overlaps and name in overlaps:
             overlap = overlaps[name]
             found["object_images"] = len(overlap.centred)
@@ -224,18 +229,23 @@ def _share_of_gain(record: Record, reference: Record) -> list[float | None]:
     ]
 
 
-def _difference(record: Record, random: Record, seed: int) -> dict[str, Any]:
+def _difference(
+    record: Record, random: Record, sources: npt.NDArray[np.int64] | None, seed: int
+) -> dict[str, Any]:
     """By how much the last step is more often right than after random patches, image by image."""
     shared = min(len(record.indices), len(random.indices))
     last = (each.correct[:shared, -1].astype(int) for each in (record, random))
     difference = np.subtract(*last)
-    (interval,) = _intervals(difference[:, None], seed)
+    (interval,) = _intervals(difference[:, None], sources, seed)
     return {"difference": round(float(difference.mean()), _DIGITS), "interval": interval}
 
 
-def _intervals(values: npt.NDArray[np.generic], seed: int) -> list[list[float]]:
-    """Bounds of the mean of each column of values (N, T)."""
-    return [_rounded(mean_interval(column, seed=seed)) for column in values.T]
+def _intervals(
+    values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
+) -> list[list[float]]:
+    """Bounds of the mean of each column of values (N, T), of the first images of a set."""
+    groups = None if sources is None else sources[: len(values)]
+    return [_rounded(mean_interval(column, groups, seed=seed)) for column in values.T]
 
 
 def _rounded(values: npt.ArrayLike) -> list[float]:
