@@ -37,7 +37,9 @@ class DictRewardReplayBuffer(DictReplayBuffer):
         super().__init__(*arguments, **named)
         self.next_observations = {}
 
-    def _get_samples(self, *arguments: Any, **named: Any) -> DictReplayBufferSamples:
+    def _get_samples(  # type: ignore[override]
+        self, *arguments: Any, **named: Any
+    ) -> DictReplayBufferSamples:
         samples = super()._get_samples(*arguments, **named)
         return samples._replace(next_observations=samples.observations)
 
