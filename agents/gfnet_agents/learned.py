@@ -63,13 +63,14 @@ def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
     squashed = actor.squashed or activations[hidden:] == ["tanh"]
     if len(set(activations[:hidden])) > 1:
         raise TypeError(f"hidden layers must have one activation, not {activations[:hidden]}")
-    discrete = isinstance(agent.action_space, spaces.Discrete)
+    space = agent.action_space
+    cells = int(space.n) if isinstance(space, spaces.Discrete) else None
     learned = LearnedPolicy(
         **actor.extractor.arguments,
         hidden_sizes=tuple(layer.out_features for layer in linear[:-1]),
         activation=activations[0] if hidden else "tanh",
-        output="grid" if discrete else "tanh" if squashed else "clamp",
-        grid=math.isqrt(agent.action_space.n) if discrete else 7,
+        output="grid" if cells else "tanh" if squashed else "clamp",
+        grid=math.isqrt(cells) if cells else 7,
         revisit=not isinstance(agent.policy, MaskableActorCriticPolicy),
         recurrent_size=None if actor.lstm is None else actor.lstm.hidden_size,
     )

@@ -34,7 +34,7 @@ class RandomSearchPolicy(ARSPolicy):
         super().__init__(observation_space, action_space, net_arch or [], **others)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        return ObservationExtractor(self.observation_space, **self._sizes)
+        return ObservationExtractor(self.observation_space, None, **self._sizes)
 
 
 class RandomSearch(ARS):

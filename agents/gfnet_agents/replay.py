@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 GIB = 2**30
 # Reward, end and truncation of a step, as stable-baselines3 keeps them.
@@ -34,10 +35,13 @@ class DictRewardReplayBuffer(DictReplayBuffer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.next_observations = self.observations
+        self.next_observations = {}
 
-    def add(self, obs: dict[str, npt.NDArray[Any]], next_obs: Any, *rest: Any) -> None:  # type: ignore[override]
-        super().add(obs, obs, *rest)
+    def _get_samples(  # type: ignore[override]
+        self, *arguments: Any, **named: Any
+    ) -> DictReplayBufferSamples:
+        samples = super()._get_samples(*arguments, **named)
+        return samples._replace(next_observations=samples.observations)
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,10 @@ class ReplayPlan:
     bytes: int
 
     def __str__(self) -> str:
-        size, unit = (
-            (self.bytes / GIB, "GiB")
-            if self.bytes >= GIB / 10
-            else (
-                self.bytes / 2**20,
-                "MiB",
-            )
-        )
-        return f"replay memory: {size:.1f} {unit} for {self.steps:,} steps"
+        size = f"{self.bytes / GIB:.1f} GiB"
+        if self.bytes < GIB / 10:
+            size = f"{self.bytes / 2**20:.1f} MiB"
+        return f"replay memory: {size} for {self.steps:,} steps"
 
 
 def plan_replay(
@@ -122,7 +121,7 @@ def replay_arrays(buffer: ReplayBuffer) -> dict[str, npt.NDArray[Any]]:
     }
     if parts.get("next_observations") is parts["observations"]:
         parts = {name: part for name, part in parts.items() if name != "next_observations"}
-    arrays = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     for name, part in parts.items():
         if isinstance(part, dict):
             arrays |= {f"{name}.{key}": value[kept] for key, value in part.items()}

@@ -161,14 +161,14 @@ class FlatObservations(VecEnvWrapper):
         super().__init__(env, observation_space=self.view.space)
 
     def reset(self) -> VecEnvObs:
-        return self.view.flatten(self.venv.reset())
+        return self._flat(self.venv.reset())
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, rewards, dones, reports = self.venv.step_wait()
         for row in np.flatnonzero(dones):
             last = reports[row]["terminal_observation"]
             reports[row]["terminal_observation"] = self.view.flatten(last)
-        return self.view.flatten(observations), rewards, dones, reports
+        return self._flat(observations), rewards, dones, reports
 
     def state_dict(self) -> dict[str, Any]:
         """See ``StableBaselinesVecEnv``."""
@@ -176,4 +176,8 @@ class FlatObservations(VecEnvWrapper):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> VecEnvObs:
         """See ``StableBaselinesVecEnv``."""
-        return self.view.flatten(self.venv.load_state_dict(state))
+        return self._flat(self.venv.load_state_dict(state))
+
+    def _flat(self, observations: VecEnvObs) -> npt.NDArray[np.float32]:
+        assert isinstance(observations, dict)
+        return self.view.flatten(observations)

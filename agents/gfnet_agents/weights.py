@@ -40,4 +40,5 @@ def set_weights(
         # In place, since an optimiser holds it.
         value.copy_(variables[name])
     if isinstance(agent, RandomSearch):
-        agent.weights = torch.nn.utils.parameters_to_vector(agent.policy.parameters())
+        vector = torch.nn.utils.parameters_to_vector(agent.policy.parameters())
+        agent.weights = vector  # type: ignore[assignment]

@@ -12,15 +12,17 @@ from gfnet_env.perception.geometry import lattice, nearest_cell
 
 
 class Actions(Protocol):
-    """A kind of action.
+    """A kind of action."""
 
-    Attributes:
-        space: Of one sub-environment's actions.
-        meaning: What one action is, for messages.
-    """
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """The space of one sub-environment's actions."""
+        ...
 
-    space: spaces.Space[Any]
-    meaning: str
+    @property
+    def meaning(self) -> str:
+        """What one action is, for messages."""
+        ...
 
     def locations(self, actions: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """The locations (N, 2) in [-1, 1] that N actions of the space's shape mean.

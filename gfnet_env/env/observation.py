@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from gymnasium import spaces
 from torch import Tensor
 
@@ -90,7 +91,7 @@ class FlatView:
     ) -> npt.NDArray[np.float32]:
         """(N, D) of N observations, (D,) of one that has no batch."""
         flat = [
-            observations[key].reshape(*observations[key].shape[: -len(shape)], -1)
+            observations[key].reshape(*observations[key].shape[: -len(shape)], math.prod(shape))
             for key, shape in self._shapes.items()
         ]
         return np.concatenate(flat, axis=-1)
@@ -98,7 +99,7 @@ class FlatView:
     def split(self, vectors: Tensor) -> Observation:
         """What ``flatten`` was given, of (N, D)."""
         sizes = [math.prod(shape) for shape in self._shapes.values()]
-        flat = vectors.split(sizes, dim=1)
+        flat = torch.split(vectors, sizes, dim=1)
         return {
             key: part.view(-1, *shape)
             for (key, shape), part in zip(self._shapes.items(), flat, strict=True)

@@ -34,7 +34,8 @@ class Checkpoints:
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        content = buffer.getvalue()
+        # Without a copy, since a replay memory may be among it.
+        content = buffer.getbuffer()
         name = f"{step:09d}"
         write_bytes(self.folder / f"{name}.pt", content)
         digest = hashlib.sha256(content).hexdigest()

@@ -147,15 +147,16 @@ def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_netwo
         train_policy(config(run), network=network, image_sets=small)
     with pytest.raises(ValueError, match="unknown algorithm 'chance'"):
         train_policy(config(run, algorithm="chance"), image_sets=sets)
-    with pytest.raises(ValueError, match="maskable-ppo does not take continuous actions"):
-        wrong = config(run, algorithm="maskable-ppo", actions="continuous")
-        train_policy(wrong, network=network, image_sets=sets)
-    with pytest.raises(ValueError, match="sac has no clip_range"):
-        wrong = config(run, algorithm="sac", clip_range=0.2)
-        train_policy(wrong, network=network, image_sets=sets)
-    with pytest.raises(ValueError, match="ppo has no setting luck; it has batch_size"):
-        wrong = config(run, settings=("luck=1",))
-        train_policy(wrong, network=network, image_sets=sets)
+    for wrong, message in (
+        (
+            {"algorithm": "maskable-ppo", "actions": "continuous"},
+            "maskable-ppo does not take continuous actions",
+        ),
+        ({"algorithm": "sac", "clip_range": 0.2}, "sac has no clip_range"),
+        ({"settings": ("luck=1",)}, "ppo has no setting luck; it has batch_size"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_policy(config(run, **wrong), network=network, image_sets=sets)
     assert not run.exists()
     run.mkdir()
     (run / "results.json").write_text("precious")
