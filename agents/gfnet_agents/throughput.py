@@ -123,7 +123,9 @@ def _time_training(
 
 def _agent(config: ThroughputConfig, setting: Setting, source: FeatureSource) -> OnPolicyAlgorithm:
     env = StableBaselinesVecEnv(setting.environment(source))
-    return build_agent("ppo", env, seed=config.seed, device=setting.network.device)
+    agent = build_agent("ppo", env, seed=config.seed, device=setting.network.device)
+    assert isinstance(agent, OnPolicyAlgorithm)
+    return agent
 
 
 def _update(agent: OnPolicyAlgorithm) -> None:

@@ -23,7 +23,7 @@ def main(images: str = "cluttered-digits", updates: int = 100, seed: int = 0) ->
     """Learn on the split train, solve thresholds on val, report on test."""
     torch.manual_seed(seed)
     envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="Disabled")
-    keys = list(envs.single_observation_space)
+    keys = list(envs.single_observation_space)  # type: ignore[call-overload]
     nested = RenameTransform(keys, [("observation", key) for key in keys])
     env = TransformedEnv(GymWrapper(envs), nested)
     env.set_seed(seed)

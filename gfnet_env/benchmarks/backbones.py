@@ -93,7 +93,7 @@ def _train(network: GlanceFocusNetwork, images: torch.Tensor) -> None:
         if not torch.isfinite(loss):
             raise RuntimeError(f"the loss of {network.config.encoder!r} is {loss.item()}")
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     changed = zip(before, network.parameters(), strict=True)
     if all(torch.equal(old, new) for old, new in changed):

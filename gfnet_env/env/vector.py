@@ -370,13 +370,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         where = torch.from_numpy(rows).to(device)
         everywhere = len(rows) == self.num_envs
         before = self._step if everywhere else self._step.select(where)
+        self._trails[rows, before.number.cpu().numpy()] = locations
 
         def look(locations: Tensor) -> Step:
             return self.features.focus(rows, locations, before)
 
         after = look(torch.from_numpy(locations).to(device))
-        # Where it really looked: features may have a lattice of their own.
-        self._trails[rows, before.number.cpu().numpy()] = after.location.cpu().numpy()
         terminated = after.number >= self.focus_steps
         if self._exit_confidence is not None:
             terminated = terminated | (after.confidence >= self._exit_confidence)

@@ -139,7 +139,7 @@ def static_multiply_adds(network: StaticNetwork) -> int:
     return count_multiply_adds(network, torch.zeros(1, 3, side, side, device=network.device).byte())
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveBytes(TorchDispatchMode):
     """Sums the memory of all tensors that are alive at once."""
 
     def __init__(self, weights: set[int]) -> None:

@@ -269,7 +269,7 @@ class _Training:
                 losses = self._objective(part.batch, epoch)
             loss: Tensor = losses[: part.counted].sum() / part.total
             # Gradients are averaged over the processes, of which each has but a share of the sum.
-            (self._processes.count * loss).backward()  # type: ignore[no-untyped-call]
+            (self._processes.count * loss).backward()
         return loss.detach()
 
     def _update(self) -> None:

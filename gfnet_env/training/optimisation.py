@@ -56,7 +56,7 @@ def build_average(model: nn.Module, decay: float | None) -> AveragedModel | None
     """The moving average of a model's weights and of the statistics of its batch norm."""
     if decay is None:
         return None
-    mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    mean = get_ema_multi_avg_fn(decay)
     return AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
 
 

@@ -47,7 +47,7 @@ class Processes:
             from timm.layers.norm_act import convert_sync_batchnorm
 
             # Knows timm's own batch norm, which torch's function does not.
-            convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            convert_sync_batchnorm(module)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """A module whose backward pass averages gradients over the processes."""

@@ -58,7 +58,7 @@ class TimmEncoder(Encoder):
         if weights is not None and weights != "pretrained":
             heads = _as_tuple(model.pretrained_cfg["classifier"])
             load_weights_file(model, Path(weights), heads)
-        data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+        data = resolve_model_data_config(model)
         super().__init__(data["mean"], data["std"])
         self.model: Any = model
 
