@@ -95,8 +95,8 @@ def _ppo_defaults(num_envs: int) -> dict[str, Any]:
 def _a2c_defaults(_: int) -> dict[str, Any]:
     return _OWN_GAIN | {
         # One step of the optimiser on all that is new, so there must be many.
-        "n_steps": 3,
-        "learning_rate": LinearSchedule(2e-3, 2e-4, 1.0),
+        "n_steps": 1,
+        "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
         "use_rms_prop": False,
         "normalize_advantage": True,
         "policy_kwargs": _GAUSSIAN,
@@ -105,11 +105,11 @@ def _a2c_defaults(_: int) -> dict[str, Any]:
 
 def _trpo_defaults(num_envs: int) -> dict[str, Any]:
     return _OWN_GAIN | {
-        "n_steps": 12,
-        "batch_size": 4 * num_envs,
+        "n_steps": 6,
+        "batch_size": 2 * num_envs,
         "n_critic_updates": 2,
         "learning_rate": 1.5e-3,
-        "target_kl": 0.03,
+        "target_kl": 0.05,
         "policy_kwargs": _GAUSSIAN,
     }
 
@@ -146,7 +146,9 @@ def _entropy_defaults(num_envs: int) -> dict[str, Any]:
 
 def _noisy_defaults(num_envs: int) -> dict[str, Any]:
     return _replay_defaults(num_envs) | {
-        "action_noise": NormalActionNoise(np.zeros(2), np.full(2, 0.3))
+        # An actor that is certain climbs only what its critic knows of places far from it.
+        "learning_starts": 64 * num_envs,
+        "action_noise": NormalActionNoise(np.zeros(2), np.full(2, 0.5)),
     }
 
 
