@@ -19,7 +19,7 @@ from gfnet_env.inference import assemble, evaluate_policy
 from gfnet_env.policies import LearnedPolicy
 
 
-def main(images: str = "cluttered-digits", updates: int = 100, seed: int = 0) -> EarlyExitGFNet:
+def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> EarlyExitGFNet:
     """Learn on the split train, solve thresholds on val, report on test."""
     torch.manual_seed(seed)
     envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="Disabled")
