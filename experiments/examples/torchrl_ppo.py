@@ -23,9 +23,9 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
     """Learn on the split train, solve thresholds on val, report on test."""
     torch.manual_seed(seed)
     envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="Disabled")
-    keys = list(envs.single_observation_space)
-    nested = RenameTransform(keys, [("observation", key) for key in keys])
-    env = TransformedEnv(GymWrapper(envs), nested)
+    flat = GymWrapper(envs)
+    keys = list(flat.observation_spec.keys())
+    env = TransformedEnv(flat, RenameTransform(keys, [("observation", key) for key in keys]))
     env.set_seed(seed)
     policy = LearnedPolicy(envs.network.feature_shape, envs.network.memory_size, (128,))
     scale = AddStateIndependentNormalScale(2, init_value=-1.0)
