@@ -37,7 +37,7 @@ class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
         return self.critic(self.policy.encoder(batch[Columns.OBS])).squeeze(1)
 
 
-def main(images: str = "cluttered-digits", updates: int = 100, seed: int = 0) -> EarlyExitGFNet:
+def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> EarlyExitGFNet:
     """Learn on the split train, solve thresholds on val, report on test."""
     options = {"images": images, "sampling": "uncertain"}
     ppo = PPOConfig().environment("gfnet_env/GlanceFocus-v0", env_config=options)

@@ -19,13 +19,13 @@ from gfnet_env.inference import assemble, evaluate_policy
 from gfnet_env.policies import LearnedPolicy
 
 
-def main(images: str = "cluttered-digits", updates: int = 100, seed: int = 0) -> EarlyExitGFNet:
+def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> EarlyExitGFNet:
     """Learn on the split train, solve thresholds on val, report on test."""
     torch.manual_seed(seed)
     envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="Disabled")
-    keys = list(envs.single_observation_space)  # type: ignore[call-overload]
-    nested = RenameTransform(keys, [("observation", key) for key in keys])
-    env = TransformedEnv(GymWrapper(envs), nested)
+    flat = GymWrapper(envs)
+    keys = list(flat.observation_spec.keys())
+    env = TransformedEnv(flat, RenameTransform(keys, [("observation", key) for key in keys]))
     env.set_seed(seed)
     policy = LearnedPolicy(envs.network.feature_shape, envs.network.memory_size, (128,))
     scale = AddStateIndependentNormalScale(2, init_value=-1.0)

@@ -54,7 +54,12 @@ def test_reinforce_finds_what_is_rewarded(tiny_network, tiny_images):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
 def test_rllib_learns_in_the_vector_environment(train):
     pytest.importorskip("ray.rllib", reason="RLlib is not installed (the extra 'rllib')")
-    train("rllib_ppo.py", "--updates", 1)
+    import ray
+
+    try:
+        train("rllib_ppo.py", "--updates", 1)
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore:Creating .*WeightUpdater:DeprecationWarning")
