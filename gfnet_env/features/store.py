@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gfnet_env.files import read_json, write_json
+from gfnet_env.files import read_json, write_json, writing
 
 DESCRIPTION = "store.json"
 _DATA = "records.bin"
@@ -135,17 +135,10 @@ class RecordStore:
     ) -> None:
         """Write rows (R, …) of a file, not by its map: there a full disk would end the process."""
         path = self.folder / name
-        try:
-            with path.open("r+b") as file:
-                for number, row in zip(numbers.tolist(), rows, strict=True):
-                    file.seek(number * row.nbytes)
-                    file.write(row.data)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot write {path}: {error.strerror or error}. Nothing that was there is lost; "
-                "make room or choose another folder",
-            ) from error
+        with writing(path), path.open("r+b") as file:
+            for number, row in zip(numbers.tolist(), rows, strict=True):
+                file.seek(number * row.nbytes)
+                file.write(row.data)
 
     def _map(self) -> None:
         def mapped(name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
