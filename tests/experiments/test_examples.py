@@ -51,7 +51,6 @@ def test_reinforce_finds_what_is_rewarded(tiny_network, tiny_images):
     assert np.abs(record.locations - place.numpy()).max() < 0.25
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
 def test_rllib_learns_in_the_vector_environment(train):
     pytest.importorskip("ray.rllib", reason="RLlib is not installed (the extra 'rllib')")
     import ray
