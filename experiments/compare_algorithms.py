@@ -3,7 +3,7 @@
 python experiments/compare_algorithms.py --algorithms ppo a2c sac --seeds 3 --run runs/algorithms
 """
 
-from gfnet_agents import ComparisonConfig, compare_algorithms, parse_config
+from gfnet_agents import AlgorithmComparisonConfig, compare_algorithms, parse_config
 
 if __name__ == "__main__":
-    compare_algorithms(parse_config(ComparisonConfig, __doc__))
+    compare_algorithms(parse_config(AlgorithmComparisonConfig, __doc__))

@@ -80,6 +80,11 @@ def save_config(folder: Path, config: Any) -> None:
     )
 
 
+def values_of(config: Any, kind: type[Any]) -> dict[str, Any]:
+    """Those fields of a configuration that ``kind``, a dataclass, has too, by name."""
+    return {each.name: getattr(config, each.name) for each in dataclasses.fields(kind)}
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``values`` without mappings in it: what was ``a: {b: 1}`` is ``a.b: 1``."""
     flat: dict[str, Any] = {}

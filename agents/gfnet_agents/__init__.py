@@ -1,7 +1,7 @@
 """What learns a policy, stage 2 itself, and all stages one after the other with their recipes."""
 
 from gfnet_agents.algorithms import ALGORITHMS, Algorithm, build_agent, find_algorithm
-from gfnet_agents.comparison import ComparisonConfig, compare_algorithms
+from gfnet_agents.comparison import AlgorithmComparisonConfig, compare_algorithms
 from gfnet_agents.extractor import ObservationExtractor
 from gfnet_agents.learned import learned_policy
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
@@ -13,7 +13,7 @@ __all__ = [
     "ALGORITHMS",
     "RECIPES",
     "Algorithm",
-    "ComparisonConfig",
+    "AlgorithmComparisonConfig",
     "FlatObservations",
     "ObservationExtractor",
     "PipelineConfig",

@@ -1,6 +1,5 @@
 """Algorithms side by side: each with several seeds, at the same number of environment steps."""
 
-import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,24 +21,27 @@ from gfnet_agents.training import (
     open_network,
     train_policy,
 )
+from gfnet_env.benchmarks.report import save_figure, write_rows
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
     mean_interval,
     probability_of_improvement,
 )
 from gfnet_env.data import ImageSet
-from gfnet_env.files import read_json, write_atomically, write_json
+from gfnet_env.features import COST_OPTIONS, FeatureOptions
+from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
 from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import create_run, resume_run, save_config
+from gfnet_env.runs import create_run, resume_run, save_config, values_of
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
+_MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"ray", "address"}
 _Correct = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonConfig(ImageOptions, RunControl):
+class AlgorithmComparisonConfig(ImageOptions, FeatureOptions, RunControl):
     """What to compare, on what."""
 
     run: Path
@@ -61,6 +63,7 @@ class ComparisonConfig(ImageOptions, RunControl):
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)
+        FeatureOptions.__post_init__(self)
         for name in ("seeds", "cpus"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -73,15 +76,12 @@ class ComparisonConfig(ImageOptions, RunControl):
     def job(self, algorithm: str, seed: int) -> PolicyConfig:
         """The run of one algorithm with one seed."""
         schedule = dataclasses.replace(self.stage2, algorithm=algorithm)
-        shared = {
-            each.name: getattr(self, each.name)
-            for kind in (ImageOptions, RunControl)
-            for each in dataclasses.fields(kind)
-        }
         return PolicyConfig(
-            **{each.name: getattr(schedule, each.name) for each in dataclasses.fields(schedule)},
+            **values_of(schedule, PolicySchedule),
+            **values_of(self, ImageOptions),
+            **values_of(self, FeatureOptions),
             # Whether the comparison begins anew, its own folder says.
-            **shared | {"resume": True, "overwrite": False},
+            **values_of(self, RunControl) | {"resume": True, "overwrite": False},
             run=self.run / f"{algorithm}-{seed}",
             network=self.network,
             oracle_images=0,
@@ -90,7 +90,7 @@ class ComparisonConfig(ImageOptions, RunControl):
 
 
 def compare_algorithms(
-    config: ComparisonConfig, image_sets: Mapping[str, ImageSet] | None = None
+    config: AlgorithmComparisonConfig, image_sets: Mapping[str, ImageSet] | None = None
 ) -> dict[str, Any]:
     """Learn with every algorithm and seed, and write results.json, table.csv and curves.png.
 
@@ -115,7 +115,7 @@ def compare_algorithms(
         ValueError: A value is wrong.
     """
     console = Console()
-    if not (config.resume and resume_run(config.run, config, MAY_CHANGE | {"ray", "address"})):
+    if not (config.resume and resume_run(config.run, config, _MAY_CHANGE)):
         create_run(config.run, overwrite=config.overwrite or config.resume)
         save_config(config.run, config)
     jobs = [
@@ -138,7 +138,7 @@ def compare_algorithms(
     return results
 
 
-def _spread(jobs: Sequence[PolicyConfig], config: ComparisonConfig) -> None:
+def _spread(jobs: Sequence[PolicyConfig], config: AlgorithmComparisonConfig) -> None:
     """Run them under Ray Tune."""
     try:
         import ray
@@ -170,7 +170,7 @@ def _absolute(job: PolicyConfig) -> dict[str, Any]:
 
 def _judge(
     jobs: Sequence[PolicyConfig],
-    config: ComparisonConfig,
+    config: AlgorithmComparisonConfig,
     image_sets: Mapping[str, ImageSet] | None,
     console: Console,
 ) -> dict[str, Any]:
@@ -251,18 +251,10 @@ def _last(found: Sequence[_Correct]) -> npt.NDArray[np.float64]:
 
 
 def _write_table(results: Mapping[str, Any], path: Path) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            steps = range(len(results["bounds"]["random"]))
-            writer.writerow(
-                ["algorithm", "seed", "steps", "seconds", *(f"step {n}" for n in steps)]
-            )
-            for run in results["runs"]:
-                begun = (run["algorithm"], run["seed"], run["environment_steps"], run["seconds"])
-                writer.writerow([*begun, *run["accuracy"]])
-
-    write_atomically(path, write)
+    steps = (f"step {number}" for number in range(len(results["bounds"]["random"])))
+    columns = ("algorithm", "seed", "environment_steps", "seconds")
+    rows = [[*(run[column] for column in columns), *run["accuracy"]] for run in results["runs"]]
+    write_rows(["algorithm", "seed", "steps", "seconds", *steps], rows, path)
 
 
 def _plot(results: Mapping[str, Any], path: Path) -> None:
@@ -284,7 +276,7 @@ def _plot(results: Mapping[str, Any], path: Path) -> None:
     axes.set(xlabel="environment steps", ylabel="accuracy at the last step")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    save_figure(figure, path)
 
 
 def _note_hyperparameters(

@@ -17,7 +17,7 @@ from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.data import ImageSet, ReadingOptions
 from gfnet_env.files import read_json, write_json
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.runs import create_run, resume_run, save_config
+from gfnet_env.runs import create_run, resume_run, save_config, values_of
 from gfnet_env.training import (
     ClassifierConfig,
     ClassifierSchedule,
@@ -116,7 +116,7 @@ def train_gfnet(
     evaluation = EvaluationConfig(
         run=config.run / assembled[0],
         out=config.run / "evaluation",
-        **_values(config, ReadingOptions),
+        **values_of(config, ReadingOptions),
         seed=config.seed,
         device=config.device,
         overwrite=True,
@@ -129,18 +129,18 @@ def train_gfnet(
 
 
 def _stage1(config: PipelineConfig) -> ClassifierConfig:
-    values = _values(config, RunOptions) | _values(config, NetworkOptions)
-    values |= _values(config.stage1, ClassifierSchedule) | {"run": config.run / "stage1"}
+    values = values_of(config, RunOptions) | values_of(config, NetworkOptions)
+    values |= values_of(config.stage1, ClassifierSchedule) | {"run": config.run / "stage1"}
     return ClassifierConfig(**values)
 
 
 def _stage2(config: PipelineConfig) -> PolicyConfig:
     return PolicyConfig(
-        **_values(config.stage2, PolicySchedule),
+        **values_of(config.stage2, PolicySchedule),
         run=config.run / "stage2",
         network=config.run / "stage1",
-        **_values(config, ReadingOptions),
-        **_values(config, RunControl),
+        **values_of(config, ReadingOptions),
+        **values_of(config, RunControl),
         oracle_images=0,
         seed=config.seed,
     )
@@ -149,13 +149,8 @@ def _stage2(config: PipelineConfig) -> PolicyConfig:
 def _stage3(config: PipelineConfig) -> ClassifierConfig:
     begun: dict[str, Any] = {"policy": config.run / "stage2", "run": config.run / "stage3"}
     begun |= {"weights": None, "baseline": None, "object_share": 0.0}
-    changes = _values(config.stage3, ClassifierSchedule) | begun
+    changes = values_of(config.stage3, ClassifierSchedule) | begun
     return dataclasses.replace(_stage1(config), **changes)
-
-
-def _values(config: Any, kind: type[Any]) -> dict[str, Any]:
-    """Those fields of a configuration that ``kind``, a dataclass, has too."""
-    return {each.name: getattr(config, each.name) for each in dataclasses.fields(kind)}
 
 
 def _accuracy(folder: Path) -> dict[str, Any]:

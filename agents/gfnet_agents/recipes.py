@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import tyro
 
 from gfnet_agents.training import PolicyConfig, PolicySchedule
+from gfnet_env.runs import values_of
 from gfnet_env.training import ClassifierSchedule
 
 Config = TypeVar("Config")
@@ -135,9 +136,7 @@ def parse_config(
             schedule = recipe.stage2
         elif "policy" in names and any(word.split("=")[0] == "--policy" for word in rest):
             schedule = recipe.stage3
-        values = {
-            field.name: getattr(schedule, field.name) for field in dataclasses.fields(schedule)
-        }
+        values = values_of(schedule, type(schedule))
         defaults = {key: value for key, value in values.items() if key in names}
     if "run" in names and names["run"].default is dataclasses.MISSING:
         defaults["run"] = tyro.MISSING

@@ -32,7 +32,7 @@ from gfnet_env.data import ImageSet
 from gfnet_env.env.reward import resolve_reward
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.features import FeatureOptions
+from gfnet_env.features import COST_OPTIONS, FeatureOptions
 from gfnet_env.files import read_json, write_atomically, write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
@@ -50,10 +50,7 @@ from gfnet_env.training.config import MAY_CHANGE, RunControl
 CURVE_FILE = "curve.json"
 _AGENT_FILE = "agent.zip"
 # What changes nothing that is learned.
-_MAY_CHANGE = MAY_CHANGE | {
-    *("oracle_images", "curve_points", "curve_images"),
-    *("cache", "cache_gib", "keep_glances"),
-}
+_MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"oracle_images", "curve_points", "curve_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
 # What a run that goes on takes over from the run that it continues.

@@ -22,12 +22,10 @@ from gfnet_env.files import write_json
 from gfnet_env.inference import EarlyExitGFNet, Record, evaluate_policy
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies import UNLEARNED, Policy, find_policy
+from gfnet_env.policies import BOUNDS, UNLEARNED, Policy, find_policy
 from gfnet_env.runs import create_run, resolve_device, save_config
 
 LEARNED = "learned"
-# Whose gain is the whole of what there is to gain; the first that was compared.
-_REFERENCES = ("target", "oracle")
 _DIGITS = 6
 
 
@@ -215,7 +213,8 @@ def compare_records(
 
 
 def _reference(records: Mapping[str, Record]) -> str | None:
-    return next((name for name in _REFERENCES if name in records), None)
+    """Whose gain is the whole of what there is to gain."""
+    return next((name for name in BOUNDS if name in records), None)
 
 
 def _share_of_gain(record: Record, reference: Record) -> list[float | None]:

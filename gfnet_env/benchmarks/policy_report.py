@@ -16,10 +16,7 @@ from gfnet_env.data import ImageSet, batches
 from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.inference.evaluation import scene_of, unroll
 from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies import Policy, initial_state
-
-# Policies that are told what no agent may know.
-_BOUNDS = ("target", "oracle")
+from gfnet_env.policies import BOUNDS, Policy, initial_state
 
 
 def print_comparison(results: Mapping[str, Any], console: Console) -> None:
@@ -100,7 +97,7 @@ def plot_comparison(results: Mapping[str, Any], path: Path) -> None:
         for name, found in results["policies"].items():
             low, high = np.array(found[f"{key}_interval"]).T
             steps = np.arange(len(low))
-            dashed = "--" if name in _BOUNDS else "-"
+            dashed = "--" if name in BOUNDS else "-"
             (line,) = axes.plot(steps, found[key], dashed, marker="o", label=name)
             axes.fill_between(steps, low, high, alpha=0.12, color=line.get_color(), linewidth=0)
         axes.set_xticks(steps)

@@ -17,6 +17,7 @@ from gfnet_env.env.rendering import caption, draw_trajectory
 from gfnet_env.files import write_atomically
 from gfnet_env.inference.cost import PartCost
 from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
+from gfnet_env.policies import BOUNDS
 
 _SHEET_COLUMNS = 6
 
@@ -45,7 +46,7 @@ def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     by_step, by_cost = figure.subplots(1, 2, sharey=True)
     for name, policy in results["policies"].items():
-        dashed = "--" if name in ("target", "oracle") else "-"
+        dashed = "--" if name in BOUNDS else "-"
         by_step.plot(policy["accuracy"], dashed, marker="o", label=name)
     by_step.set(xlabel="focus steps", ylabel=f"{results['split']} accuracy")
     by_step.set_xticks(range(len(results["multiply_adds"])))

@@ -23,6 +23,9 @@ FeatureSource = Callable[[GlanceFocusNetwork, ImageSet, int], FrozenFeatures]
 
 FEATURES: dict[str, FeatureSource] = {"live": LiveFeatures, "cached": CachedFeatures}
 
+# Options that change what features cost, not what they are.
+COST_OPTIONS = frozenset({"cache", "cache_gib", "keep_glances"})
+
 
 def resolve_features(features: str | FeatureSource) -> FeatureSource:
     """A source of features by name, or a user's own as it is.

@@ -13,9 +13,10 @@ from gfnet_env.policies.privileged import OraclePolicy, TargetPolicy
 from gfnet_env.policies.recurrent import RecurrentPolicy
 from gfnet_env.policies.saliency import SaliencyPolicy
 from gfnet_env.policies.storage import POLICIES, load_policy, save_policy
-from gfnet_env.policies.table import UNLEARNED, find_policy
+from gfnet_env.policies.table import BOUNDS, UNLEARNED, find_policy
 
 __all__ = [
+    "BOUNDS",
     "POLICIES",
     "UNLEARNED",
     "CenterPolicy",

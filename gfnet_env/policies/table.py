@@ -25,6 +25,9 @@ UNLEARNED: dict[str, Callable[[], Policy]] = {
     OraclePolicy.name: OraclePolicy,
 }
 
+# Those that are told what no agent may know; bounds for the others.
+BOUNDS = (TargetPolicy.name, OraclePolicy.name)
+
 
 def find_policy(name: str) -> Policy:
     """A policy that needs no training, by name.

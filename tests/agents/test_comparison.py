@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from gfnet_agents import (
-    ComparisonConfig,
+    AlgorithmComparisonConfig,
     PolicyConfig,
     PolicySchedule,
     compare_algorithms,
@@ -30,7 +30,7 @@ def config(run, **changes):
         "stage2": PolicySchedule(timesteps=96, num_envs=8),
         "device": "cpu",
     }
-    return ComparisonConfig(**values | changes)
+    return AlgorithmComparisonConfig(**values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,14 @@ def test_a_curve_changes_nothing_that_is_learned(compared, sets, tmp_path):
         for path in (folder / "ppo-0", tmp_path / "plain")
     )
     assert ours == plain
+
+
+def test_all_runs_share_one_cache_of_features(sets, tmp_path):
+    options = {"features": "cached", "cells": 3, "cache": tmp_path / "features"}
+    comparison = config(tmp_path / "run", algorithms=("ppo", "a2c"), seeds=1, **options)
+    results = compare_algorithms(comparison, sets)
+    assert [run["algorithm"] for run in results["runs"]] == ["ppo", "a2c"]
+    assert len(list((tmp_path / "features").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
