@@ -49,7 +49,8 @@ def load_images(
     Args:
         spec: ``NAME`` or ``NAME:OPTION=VALUE,…`` with NAME one of ``cluttered-digits``,
             ``cluttered-mnist``, ``cluttered-mnist-60`` and ``cluttered-mnist-100`` and options
-            ``canvas``, ``digit``, ``pieces``, ``piece`` (pixels; see ``Clutter``) and ``scenes``;
+            ``canvas``, ``digit``, ``pieces``, ``piece`` (pixels; see ``Clutter``), ``scenes``, of
+            every split, and ``train``, scenes of that split;
             or ``folder:PATH``, a tree ``PATH/{train,val,test}/CLASS/*`` or ``PATH/CLASS/*``;
             or a published set: ``imagenette``, ``flowers102``, ``oxford-iiit-pet``, ``gtsrb`` or
             ``imagenet``.
@@ -155,15 +156,16 @@ def _cluttered(
     digits: Callable[[_Source], _Digits], clutter: Clutter, scenes: Mapping[str, int]
 ) -> Callable[[str, _Source], ImageSet]:
     def open_scenes(options: str, source: _Source) -> ImageSet:
-        known = [*(field.name for field in dataclasses.fields(Clutter)), "scenes"]
+        known = [*(field.name for field in dataclasses.fields(Clutter)), "scenes", "train"]
         changes = _parse_options(options, known)
-        count = changes.pop("scenes", scenes[source.split])
+        counts = dict.fromkeys(SPLITS, changes.pop("scenes")) if "scenes" in changes else scenes
+        counts = counts | ({"train": changes.pop("train")} if "train" in changes else {})
         pixels, labels = digits(source)
         return ClutteredScenes(
             pixels,
             labels,
             dataclasses.replace(clutter, **changes),
-            scenes=count,
+            scenes=counts[source.split],
             seed=source.seed,
             split=SPLITS.index(source.split),
         )

@@ -35,6 +35,13 @@ def test_options_change_the_scenes():
     assert images[[6]].shape == (1, 3, 100, 100)
 
 
+def test_the_train_split_may_have_more_scenes():
+    few, many = (load_images(f"cluttered-digits:scenes=3{more}") for more in ("", ",train=9"))
+    assert (len(few), len(many)) == (3, 9)
+    assert torch.equal(few[range(3)], many[range(3)])
+    assert len(load_images("cluttered-digits:scenes=3,train=9", "test")) == 3
+
+
 @pytest.mark.parametrize(
     ("spec", "split", "message"),
     [
