@@ -15,13 +15,12 @@ from gfnet_agents.pipeline import PipelineConfig, train_gfnet
 from gfnet_env.benchmarks import (
     ComparisonConfig,
     EvaluationConfig,
-    LatencyConfig,
     compare_policies,
     evaluate,
-    measure_latency,
 )
+from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.data import ImageSet, ReadingOptions
-from gfnet_env.files import read_json, write_atomically, write_json
+from gfnet_env.files import read_json, write_json, write_text
 from gfnet_env.runs import create_run, provenance, resume_run, save_config, values_of
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE, RunControl
@@ -111,9 +110,7 @@ def run_study(
         shutil.copyfile(first / source, options.out / name)
     write_json(options.out / "results.json", results)
     text = markdown(results)
-    write_atomically(
-        options.out / "README.md", lambda temporary: temporary.write_text(text, encoding="utf-8")
-    )
+    write_text(options.out / "README.md", text)
     console.print(text)
     return results
 
@@ -132,7 +129,7 @@ def _run_seed(
     shared |= {"resume": True, "overwrite": False, "seed": seed}
     static = dataclasses.replace(study.static, run=folder / "static", **shared)
     train_baselines(static, image_sets)
-    begun = {"baseline": static.run} if study.begin_with_static else {}
+    begun: dict[str, Any] = {"baseline": static.run} if study.begin_with_static else {}
     gfnet = dataclasses.replace(study.gfnet, run=folder / "gfnet", **begun, **shared)
     train_gfnet(gfnet, image_sets)
     measured = values_of(options, ReadingOptions)

@@ -3,20 +3,23 @@
 python experiments/recipes/ram60.py --run runs/ram60 --out experiments/results/ram60
 """
 
+from pathlib import Path
+from typing import Any
+
 import tyro
 
 from gfnet_agents import PipelineConfig, PolicySchedule
 from gfnet_agents.study import Study, StudyOptions, run_study
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
-_SHARED = {
+_SHARED: dict[str, Any] = {
     # Each digit six times, at another place among other pieces.
     "images": "cluttered-mnist-60:train=324000",
     "encoder": "compact-deep",
     "precision": "bfloat16",
-    "run": tyro.MISSING,
+    "run": Path(),  # The study says where.
 }
-_SCHEDULE = {"epochs": 1, "batch_size": 128, "learning_rate": 2e-3}
+_SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 128, "learning_rate": 2e-3}
 
 STUDY = Study(
     title="Cluttered translated MNIST, 60×60",

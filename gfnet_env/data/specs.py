@@ -158,14 +158,16 @@ def _cluttered(
     def open_scenes(options: str, source: _Source) -> ImageSet:
         known = [*(field.name for field in dataclasses.fields(Clutter)), "scenes", "train"]
         changes = _parse_options(options, known)
-        counts = dict.fromkeys(SPLITS, changes.pop("scenes")) if "scenes" in changes else scenes
-        counts = counts | ({"train": changes.pop("train")} if "train" in changes else {})
+        count = changes.pop("scenes", scenes[source.split])
+        # Taken out in any case, since it is no option of a scene.
+        of_train = changes.pop("train", count)
+        count = of_train if source.split == "train" else count
         pixels, labels = digits(source)
         return ClutteredScenes(
             pixels,
             labels,
             dataclasses.replace(clutter, **changes),
-            scenes=counts[source.split],
+            scenes=count,
             seed=source.seed,
             split=SPLITS.index(source.split),
         )

@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gfnet_agents import PipelineConfig, PolicySchedule
+from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.data import load_images
+from gfnet_env.training import BaselineConfig, ClassifierSchedule
+
+SHARED = {"images": "in memory", "encoder": "compact"}
+SCHEDULE = {"epochs": 1, "batch_size": 32}
+
+
+@pytest.fixture(scope="module")
+def sets():
+    # With the digit in the middle of a small canvas a network learns within seconds.
+    return {
+        split: load_images("cluttered-digits:canvas=40,pieces=2,scenes=40", split)
+        for split in ("train", "val", "test")
+    }
+
+
+def study(run, **changes):
+    values = {
+        "title": "Digits",
+        "static": BaselineConfig(run=run, resolutions=(16, 40), **SCHEDULE, **SHARED),
+        "gfnet": PipelineConfig(
+            run=run,
+            patch_size=16,
+            focus_steps=2,
+            stage1=ClassifierSchedule(**SCHEDULE),
+            stage2=PolicySchedule(timesteps=64, num_envs=8),
+            stage3=ClassifierSchedule(**SCHEDULE),
+            **SHARED,
+        ),
+        "published": {"others": "50%"},
+        "oracle_images": 3,
+        "timed": False,
+    }
+    return Study(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def done(sets, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    options = StudyOptions(run=folder / "run", out=folder / "out", seeds=(0, 1), device="cpu")
+    return options, run_study(study(folder), options, sets)
+
+
+def test_the_table_is_the_mean_of_the_runs(done):
+    options, results = done
+    assert [run["seed"] for run in results["runs"]] == [0, 1]
+    assert json.loads((options.out / "results.json").read_text()) == results
+    learned = [run["policies"]["learned"] for run in results["runs"]]
+    assert results["mean"]["policies"]["learned"] == pytest.approx(np.mean(learned, 0), abs=1e-6)
+    table = (options.out / "README.md").read_text()
+    last = results["mean"]["policies"]["learned"][-1]
+    (row,) = (line for line in table.splitlines() if line.startswith("| learned patches"))
+    assert f"{1 - last:.2%}" in row
+    assert "| others | 50% |" in table
+    assert str(options.run) not in table + (options.out / "results.json").read_text()
+
+
+def test_pictures_lie_beside_it(done):
+    options, _ = done
+    for name in ("curves.png", "patches.png"):
+        with Image.open(options.out / name) as drawn:
+            assert drawn.size[0] > 200
+
+
+def test_it_goes_on_with_more_seeds(done, sets):
+    options, results = done
+    more = StudyOptions(run=options.run, out=options.out, seeds=(0,), resume=True, device="cpu")
+    again = run_study(study(options.run), more, sets)
+    assert again["runs"] == results["runs"][:1]
+
+
+def test_one_seed_gives_the_same_numbers_twice(done, sets, tmp_path):
+    _, results = done
+    options = StudyOptions(run=tmp_path / "run", out=tmp_path / "out", seeds=(1,), device="cpu")
+    (again,) = run_study(study(tmp_path), options, sets)["runs"]
+    before = results["runs"][1]
+    assert {**again, "seconds": 0} == {**before, "seconds": 0}
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
+def test_seeds_are_checked(tmp_path, seeds):
+    with pytest.raises(ValueError, match="seeds must be different numbers"):
+        StudyOptions(run=tmp_path, out=tmp_path, seeds=seeds)
