@@ -21,7 +21,14 @@ def assembled(network, digits, tmp_path):
     return gfnet
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
+@pytest.mark.parametrize(
+    "script",
+    sorted(
+        path.relative_to(SCRIPTS).as_posix()
+        for pattern in ("*.py", "recipes/*.py")
+        for path in SCRIPTS.glob(pattern)
+    ),
+)
 def test_every_script_explains_itself(script, run, capsys):
     with pytest.raises(SystemExit) as stop:
         run(script, "--help")

@@ -1,0 +1,67 @@
+"""Photographs of clothes, 224×224, with ImageNet's weights of tf_efficientnet_lite0.
+
+python experiments/recipes/clothing.py --images PATH --run runs/clothing \
+    --out experiments/results/clothing
+
+PATH is https://github.com/alexeygrigorev/clothing-dataset-small as it is cloned.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from gfnet_agents import PipelineConfig, find_recipe
+from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.runs import values_of
+from gfnet_env.training import BaselineConfig
+from gfnet_env.training.config import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClothingOptions(StudyOptions):
+    """Where the photographs are, and how large patches are."""
+
+    images: Path
+    """Folder that holds train, val and test."""
+    weights: str = "pretrained"
+    """Of the encoders: pretrained (downloaded), or a file."""
+    patch_size: int = 96
+    """P, side of the glance and of the patches, in pixels."""
+
+
+def study(options: ClothingOptions) -> Study:
+    """The study of these options."""
+    photographs = find_recipe("photographs")
+    stage1 = dataclasses.replace(photographs.stage1, epochs=6, crop_scale=(0.5, 1.0))
+    shared: dict[str, Any] = {
+        "images": f"folder:{options.images}",
+        "encoder": "tf_efficientnet_lite0",
+        "weights": options.weights,
+        # They cost most to train and change least.
+        "frozen": ("model.conv_stem", "model.bn1", *(f"model.blocks.{n}" for n in range(3))),
+        "average_decay": 0.99,
+        "run": Path(),  # The study says where.
+    }
+    return Study(
+        title=f"Photographs of clothes, 224×224, P = {options.patch_size}",
+        static=BaselineConfig(
+            resolutions=(96, 128, 160, 224), **values_of(stage1, Schedule), **shared
+        ),
+        gfnet=PipelineConfig(
+            patch_size=options.patch_size,
+            stage1=stage1,
+            stage2=photographs.stage2,
+            stage3=dataclasses.replace(photographs.stage3, crop_scale=(0.5, 1.0)),
+            **shared,
+        ),
+        begin_with_static=False,
+        oracle_images=0,
+    )
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(ClothingOptions, description=__doc__)
+    run_study(study(chosen), chosen)

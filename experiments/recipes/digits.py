@@ -1,0 +1,31 @@
+"""The default cluttered digits, 128×128, with patches of 48×48.
+
+python experiments/recipes/digits.py --run runs/digits --out experiments/results/digits-48
+"""
+
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from gfnet_agents import PipelineConfig, PolicySchedule
+from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.training import BaselineConfig, ClassifierSchedule
+
+_SHARED: dict[str, Any] = {"precision": "bfloat16", "run": Path()}  # The study says where.
+
+STUDY = Study(
+    title="Cluttered digits, 128×128",
+    static=BaselineConfig(resolutions=(48, 64, 96, 128), epochs=4, **_SHARED),
+    gfnet=PipelineConfig(
+        patch_size=48,
+        object_share=0.5,
+        stage1=ClassifierSchedule(epochs=4),
+        stage2=PolicySchedule(),
+        stage3=ClassifierSchedule(epochs=2, learning_rate=2e-4),
+        **_SHARED,
+    ),
+)
+
+if __name__ == "__main__":
+    run_study(STUDY, tyro.cli(StudyOptions, description=__doc__))
