@@ -74,8 +74,8 @@ class ObservationEncoder(nn.Module):
         self,
         feature_shape: tuple[int, int, int],
         memory_size: int,
-        channels: int = 32,
-        points: int = 16,
+        channels: int = 64,
+        points: int = 32,
         width: int = 128,
     ) -> None:
         super().__init__()
