@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -259,8 +260,10 @@ def _write_table(results: Mapping[str, Any], path: Path) -> None:
 
 def _plot(results: Mapping[str, Any], path: Path) -> None:
     """Accuracy at the last step against environment steps: mean and range over seeds."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
+    # The usual ten colours are fewer than the algorithms.
+    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
     for name in results["algorithms"]:
         curves = [run["curve"] for run in results["runs"] if run["algorithm"] == name]
         # Seeds of one algorithm are evaluated at the same steps, unless one stopped early.
@@ -275,7 +278,7 @@ def _plot(results: Mapping[str, Any], path: Path) -> None:
         axes.annotate(name, (0, accuracy[-1]), (2, 3), textcoords="offset points", color="gray")
     axes.set(xlabel="environment steps", ylabel="accuracy at the last step")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside right center")
     save_figure(figure, path)
 
 
