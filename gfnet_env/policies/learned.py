@@ -16,6 +16,8 @@ _OUTPUTS = ("clamp", "tanh", "grid")
 
 # Enough to take a cell that was seen whole out of a softmax.
 _INHIBITION = 10.0
+# Of the squeeze of a map: the deep maps of large encoders would make a policy dear to learn.
+_MOST_WEIGHTS = 2**16
 
 
 class MapEncoder(nn.Module):
@@ -30,7 +32,7 @@ class MapEncoder(nn.Module):
 
     Args:
         feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to.
+        channels: Channels it is squeezed to; fewer where it has more than 1024.
         points: Attention maps.
     """
 
@@ -39,6 +41,7 @@ class MapEncoder(nn.Module):
     def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
         super().__init__()
         depth, height, width = feature_shape
+        channels = min(channels, max(1, _MOST_WEIGHTS // depth))
         self.squeeze = nn.Conv2d(depth, channels, 1, bias=False)
         # Encoders differ in the scale of their features, which a policy should not care about. What
         # follows is linear, and needs no scale for each channel.

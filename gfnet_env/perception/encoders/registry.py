@@ -17,6 +17,7 @@ from gfnet_env.perception.encoders.torchvision_encoder import (
     TorchvisionEncoder,
     is_torchvision_name,
 )
+from gfnet_env.perception.precision import see_in_float32
 
 _TORCHVISION = "torchvision:"
 
@@ -62,6 +63,12 @@ def build_encoder(name: str, num_classes: int, weights: str | Path | None = None
     Raises:
         ValueError: There is no encoder of that name, or it takes no weights.
     """
+    encoder = _find(name, num_classes, weights)
+    see_in_float32(encoder)
+    return encoder
+
+
+def _find(name: str, num_classes: int, weights: str | Path | None) -> Encoder:
     if name in _ENCODERS:
         if weights is not None:
             raise ValueError(f"the encoder {name!r} has no weights to load, but got {weights}")
