@@ -1,7 +1,12 @@
 """What learns a policy, stage 2 itself, and all stages one after the other with their recipes."""
 
 from gfnet_agents.algorithms import ALGORITHMS, Algorithm, build_agent, find_algorithm
-from gfnet_agents.comparison import AlgorithmComparisonConfig, compare_algorithms
+from gfnet_agents.comparison import (
+    AlgorithmComparisonConfig,
+    ScheduleComparisonConfig,
+    compare_algorithms,
+    compare_schedules,
+)
 from gfnet_agents.extractor import ObservationExtractor
 from gfnet_agents.learned import learned_policy
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
@@ -20,9 +25,11 @@ __all__ = [
     "PolicyConfig",
     "PolicySchedule",
     "Recipe",
+    "ScheduleComparisonConfig",
     "StableBaselinesVecEnv",
     "build_agent",
     "compare_algorithms",
+    "compare_schedules",
     "find_algorithm",
     "find_recipe",
     "learned_policy",

@@ -1,4 +1,4 @@
-"""Algorithms side by side: each with several seeds, at the same number of environment steps."""
+"""Ways to learn side by side: each with several seeds, at the same number of environment steps."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -42,19 +42,15 @@ _Correct = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlgorithmComparisonConfig(ImageOptions, FeatureOptions, RunControl):
-    """What to compare, on what."""
+class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
+    """On what to compare schedules of stage 2, and how."""
 
     run: Path
     """Folder for the runs, the table and the pictures; shared, where several machines work."""
-    algorithms: tuple[str, ...] = ("ppo",)
-    """Their names."""
     seeds: int = 3
     """Runs of each, seeded 0, 1, …"""
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
-    stage2: PolicySchedule = field(default_factory=PolicySchedule)
-    """How each learns."""
     ray: bool = False
     """Whether Ray Tune spreads the runs; by default they come one after the other."""
     address: str | None = None
@@ -68,43 +64,82 @@ class AlgorithmComparisonConfig(ImageOptions, FeatureOptions, RunControl):
         for name in ("seeds", "cpus"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def job(self, name: str, schedule: PolicySchedule, seed: int) -> "_Job":
+        """The run of one schedule with one seed."""
+        config = PolicyConfig(
+            **values_of(schedule, PolicySchedule),
+            **values_of(self, ImageOptions),
+            **values_of(self, FeatureOptions),
+            # Whether the comparison begins anew, its own folder says.
+            **values_of(self, RunControl) | {"resume": True, "overwrite": False},
+            run=self.run / f"{name}-{seed}",
+            network=self.network,
+            oracle_images=0,
+            seed=seed,
+        )
+        return _Job(name, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmComparisonConfig(ScheduleComparisonConfig):
+    """Which algorithms to compare, on what."""
+
+    algorithms: tuple[str, ...] = ("ppo",)
+    """Their names."""
+    stage2: PolicySchedule = field(default_factory=PolicySchedule)
+    """How each learns."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.algorithms:
             raise ValueError("give at least one algorithm")
         twice = {name for name in self.algorithms if self.algorithms.count(name) > 1}
         if twice:
             raise ValueError(f"algorithms are named twice: {', '.join(sorted(twice))}")
 
-    def job(self, algorithm: str, seed: int) -> PolicyConfig:
-        """The run of one algorithm with one seed."""
-        schedule = dataclasses.replace(self.stage2, algorithm=algorithm)
-        return PolicyConfig(
-            **values_of(schedule, PolicySchedule),
-            **values_of(self, ImageOptions),
-            **values_of(self, FeatureOptions),
-            # Whether the comparison begins anew, its own folder says.
-            **values_of(self, RunControl) | {"resume": True, "overwrite": False},
-            run=self.run / f"{algorithm}-{seed}",
-            network=self.network,
-            oracle_images=0,
-            seed=seed,
-        )
+
+@dataclass(frozen=True)
+class _Job:
+    """One run, and the name of what it is a run of."""
+
+    name: str
+    config: PolicyConfig
+
+    @property
+    def folder(self) -> Path:
+        assert self.config.run is not None
+        return self.config.run
 
 
 def compare_algorithms(
     config: AlgorithmComparisonConfig, image_sets: Mapping[str, ImageSet] | None = None
 ) -> dict[str, Any]:
-    """Learn with every algorithm and seed, and write results.json, table.csv and curves.png.
+    """``compare_schedules`` of one schedule with each of several algorithms."""
+    schedules = {
+        name: dataclasses.replace(config.stage2, algorithm=name) for name in config.algorithms
+    }
+    return compare_schedules(schedules, config, image_sets)
+
+
+def compare_schedules(
+    schedules: Mapping[str, PolicySchedule],
+    config: ScheduleComparisonConfig,
+    image_sets: Mapping[str, ImageSet] | None = None,
+) -> dict[str, Any]:
+    """Learn by every schedule with every seed, and write results.json, table.csv and curves.png.
 
     With ``config.resume``, runs that are complete are left alone and those that were interrupted
     go on.
 
     Args:
-        config: What to compare.
+        schedules: How to learn, by name.
+        config: On what to compare them.
         image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``;
             without Ray only.
 
     Returns:
-        What was written. ``algorithms`` has, for each, accuracy per step (mean over seeds), the
+        What was written. ``schedules`` has, for each, accuracy per step (mean over seeds), the
         interquartile mean over seeds of the last step's and its interval, how likely a run of it
         beats one of each other, and its difference to random patches at the last step with a 95%
         interval over the originals that the test images were made from.
@@ -120,16 +155,16 @@ def compare_algorithms(
         create_run(config.run, overwrite=config.overwrite or config.resume)
         save_config(config.run, config)
     jobs = [
-        config.job(algorithm, seed)
-        for algorithm in config.algorithms
+        config.job(name, schedule, seed)
+        for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
     if config.ray:
         _spread(jobs, config)
     else:
         for number, job in enumerate(jobs, start=1):
-            console.rule(f"{job.algorithm}, seed {job.seed} ({number} of {len(jobs)})")
-            train_policy(job, image_sets=image_sets)
+            console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
+            train_policy(job.config, image_sets=image_sets)
     results = _judge(jobs, config, image_sets, console)
     write_json(config.run / "results.json", results)
     _write_table(results, config.run / "table.csv")
@@ -139,7 +174,7 @@ def compare_algorithms(
     return results
 
 
-def _spread(jobs: Sequence[PolicyConfig], config: AlgorithmComparisonConfig) -> None:
+def _spread(jobs: Sequence[_Job], config: ScheduleComparisonConfig) -> None:
     """Run them under Ray Tune."""
     try:
         import ray
@@ -149,29 +184,29 @@ def _spread(jobs: Sequence[PolicyConfig], config: AlgorithmComparisonConfig) -> 
 
     def train(chosen: Mapping[str, int]) -> None:
         torch.set_num_threads(config.cpus)
-        train_policy(jobs[chosen["job"]])
+        train_policy(configs[chosen["job"]])
 
     ray.init(address=config.address, ignore_reinit_error=True)
     # Trials work in folders of their own.
-    jobs = [dataclasses.replace(job, **_absolute(job)) for job in jobs]
+    configs = [dataclasses.replace(job.config, **_absolute(job.config)) for job in jobs]
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": config.cpus}),
-        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        param_space={"job": tune.grid_search(list(range(len(configs))))},
         run_config=tune.RunConfig(name="ray", storage_path=str(config.run.resolve())),
     )
     errors = tuner.fit().errors
     if errors:
-        raise RuntimeError(f"{len(errors)} of {len(jobs)} runs failed; the first: {errors[0]}")
+        raise RuntimeError(f"{len(errors)} of {len(configs)} runs failed; the first: {errors[0]}")
 
 
-def _absolute(job: PolicyConfig) -> dict[str, Any]:
-    paths = {each.name: getattr(job, each.name) for each in dataclasses.fields(job)}
+def _absolute(config: PolicyConfig) -> dict[str, Any]:
+    paths = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
     return {name: path.resolve() for name, path in paths.items() if isinstance(path, Path)}
 
 
 def _judge(
-    jobs: Sequence[PolicyConfig],
-    config: AlgorithmComparisonConfig,
+    jobs: Sequence[_Job],
+    config: ScheduleComparisonConfig,
     image_sets: Mapping[str, ImageSet] | None,
     console: Console,
 ) -> dict[str, Any]:
@@ -189,26 +224,25 @@ def _judge(
     learned: dict[str, list[_Correct]] = {}
     runs = []
     for job in jobs:
-        assert job.run is not None
-        with console.status(f"{job.algorithm}, seed {job.seed}"):
-            found = correct(EarlyExitGFNet.load(job.run).policy)
-        learned.setdefault(job.algorithm, []).append(found)
-        results = read_json(job.run / "results.json")
+        with console.status(f"{job.name}, seed {job.config.seed}"):
+            found = correct(EarlyExitGFNet.load(job.folder).policy)
+        learned.setdefault(job.name, []).append(found)
+        results = read_json(job.folder / "results.json")
         runs.append(
             {
-                "algorithm": job.algorithm,
-                "seed": job.seed,
+                "schedule": job.name,
+                "seed": job.config.seed,
                 "environment_steps": results["environment_steps"],
                 "seconds": results["seconds"],
                 "accuracy": found.mean(axis=0).round(6).tolist(),
-                "curve": read_json(job.run / CURVE_FILE)["curve"],
+                "curve": read_json(job.folder / CURVE_FILE)["curve"],
             }
         )
     return {
         "split": "test",
         "images": len(images),
         "bounds": {name: found.mean(axis=0).round(6).tolist() for name, found in bounds.items()},
-        "algorithms": {
+        "schedules": {
             name: _summary(found, learned, bounds, images.sources)
             for name, found in learned.items()
         },
@@ -222,7 +256,7 @@ def _summary(
     bounds: Mapping[str, _Correct],
     sources: npt.NDArray[np.int64] | None,
 ) -> dict[str, Any]:
-    """One algorithm: of (N, T) for each of its seeds, and of all algorithms."""
+    """One schedule: of (N, T) for each of its seeds, and of all schedules."""
     mean = np.mean(found, axis=0)
     last = _last(found)
     difference = mean[:, -1] - bounds["random"][:, -1]
@@ -253,20 +287,20 @@ def _last(found: Sequence[_Correct]) -> npt.NDArray[np.float64]:
 
 def _write_table(results: Mapping[str, Any], path: Path) -> None:
     steps = (f"step {number}" for number in range(len(results["bounds"]["random"])))
-    columns = ("algorithm", "seed", "environment_steps", "seconds")
+    columns = ("schedule", "seed", "environment_steps", "seconds")
     rows = [[*(run[column] for column in columns), *run["accuracy"]] for run in results["runs"]]
-    write_rows(["algorithm", "seed", "steps", "seconds", *steps], rows, path)
+    write_rows(["schedule", "seed", "steps", "seconds", *steps], rows, path)
 
 
 def _plot(results: Mapping[str, Any], path: Path) -> None:
     """Accuracy at the last step against environment steps: mean and range over seeds."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
-    # The usual ten colours are fewer than the algorithms.
+    # The usual ten colours are fewer than there are algorithms.
     axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
-    for name in results["algorithms"]:
-        curves = [run["curve"] for run in results["runs"] if run["algorithm"] == name]
-        # Seeds of one algorithm are evaluated at the same steps, unless one stopped early.
+    for name in results["schedules"]:
+        curves = [run["curve"] for run in results["runs"] if run["schedule"] == name]
+        # Seeds of one schedule are evaluated at the same steps, unless one stopped early.
         length = min(map(len, curves))
         steps = [point["steps"] for point in curves[0][:length]]
         last = np.array([[point["accuracy"][-1] for point in curve[:length]] for curve in curves])
@@ -282,27 +316,25 @@ def _plot(results: Mapping[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _note_hyperparameters(
-    jobs: Sequence[PolicyConfig], results: Mapping[str, Any], folder: Path
-) -> None:
+def _note_hyperparameters(jobs: Sequence[_Job], results: Mapping[str, Any], folder: Path) -> None:
     """For TensorBoard's table of hyperparameters."""
     with SummaryWriter(str(folder)) as writer:
         for job, run in zip(jobs, results["runs"], strict=True):
-            values = dataclasses.asdict(job)
+            values = dataclasses.asdict(job.config)
             known = {
                 each.name: values[each.name]
                 for each in dataclasses.fields(PolicySchedule)
                 if isinstance(values[each.name], bool | str | float | int)
             }
             metrics = {f"accuracy/{step}": value for step, value in enumerate(run["accuracy"])}
-            name = f"{job.algorithm}-{job.seed}"
-            writer.add_hparams(known | {"seed": job.seed}, metrics, run_name=name)
+            known["seed"] = job.config.seed
+            writer.add_hparams(known, metrics, run_name=job.folder.name)
 
 
 def _print(results: Mapping[str, Any], console: Console) -> None:
     steps = range(1, len(results["bounds"]["random"]))
     table = Table(
-        "algorithm",
+        "learned by",
         "glance",
         *(f"focus {number}" for number in steps),
         "interquartile mean",
@@ -311,7 +343,7 @@ def _print(results: Mapping[str, Any], console: Console) -> None:
     )
     for name, accuracy in results["bounds"].items():
         table.add_row(name, *(f"{value:.1%}" for value in accuracy), "", "")
-    for name, row in results["algorithms"].items():
+    for name, row in results["schedules"].items():
         low, high = row["interval"]
         middle = f"{row['interquartile_mean']:.1%} ({low:.1%} to {high:.1%})"
         low, high = row["above_random_interval"]

@@ -17,7 +17,7 @@ class ObservationExtractor(BaseFeaturesExtractor):
         observation_space: Of the environment.
         view: What observations are to be split by where they are vectors; None where they are
             dicts.
-        sizes: Sizes of the encoder in place of its defaults.
+        options: Arguments of the encoder in place of its defaults.
 
     Attributes:
         encoder: The encoder.
@@ -25,19 +25,19 @@ class ObservationExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], view: FlatView | None = None, **sizes: int
+        self, observation_space: spaces.Space[Any], view: FlatView | None = None, **options: int
     ) -> None:
         parts = observation_space if view is None else view.parts
         assert isinstance(parts, spaces.Dict)
         depth, height, width = parts["features"].shape or ()
         (memory_size,) = parts["memory"].shape or ()
-        encoder = ObservationEncoder((depth, height, width), memory_size, **sizes)
+        encoder = ObservationEncoder((depth, height, width), memory_size, **options)
         super().__init__(observation_space, encoder.output_size)
         self.encoder = encoder
         self.arguments: dict[str, Any] = {
             "feature_shape": (depth, height, width),
             "memory_size": memory_size,
-            "encoder": sizes,
+            "encoder": options,
         }
         self._view = view
 

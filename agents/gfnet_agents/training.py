@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -61,6 +61,7 @@ _KEPT_WHEN_CONTINUED = (
     "images",
     "image_size",
     "image_seed",
+    "learn_from",
     "sampling",
     "reward",
     "exit_confidence",
@@ -84,6 +85,9 @@ class PolicySchedule:
     """Times the training images to learn from, in place of timesteps."""
     num_envs: int = 64
     """Images looked at side by side."""
+    learn_from: Literal["train", "val"] = "train"
+    """Split to learn from: the classifier knows train, which leaves less to gain there; val also
+    gives the learning curve and solves the thresholds."""
     sampling: Sampling = "uncertain"
     """Images to learn from: all alike, or by how uncertain the glance leaves them."""
     reward: str = "confidence-gain"
@@ -114,6 +118,8 @@ class PolicySchedule:
 
     def __post_init__(self) -> None:
         resolve_reward(self.reward)
+        if self.learn_from not in ("train", "val"):
+            raise ValueError(f"learn_from must be train or val, not {self.learn_from!r}")
         for name in (
             *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
             "grid",
@@ -202,7 +208,8 @@ def train_policy(
     if going_on and (run / "results.json").is_file():
         console.print(f"{run} is complete; there is nothing to resume")
         return EarlyExitGFNet.load(run).to(device)
-    agent = _build(config, network, sets["train"], console)
+    learned_from = sets[config.learn_from]
+    agent = _build(config, network, learned_from, console)
     checkpoints = Checkpoints(run / "checkpoints")
     saving = AgentCheckpoints(checkpoints, config.checkpoint_minutes)
     if not going_on:
@@ -214,7 +221,7 @@ def train_policy(
         save_config(run, config)
     restored = going_on and saving.restore(agent)
     agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-    timesteps = config.total_steps(len(sets["train"]), network.focus_steps)
+    timesteps = config.total_steps(len(learned_from), network.focus_steps)
     curve = LearningCurve(
         network,
         sets["val"],

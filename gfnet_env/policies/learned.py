@@ -71,6 +71,8 @@ class ObservationEncoder(nn.Module):
         channels: Channels each map is squeezed to.
         points: Attention maps of each.
         width: Numbers that the memory is brought to.
+        keep_glance: Whether the map of the glance is read at every step, and not at the first only.
+        inhibition: Whether it is blanked out where patches have been.
     """
 
     def __init__(
@@ -80,28 +82,28 @@ class ObservationEncoder(nn.Module):
         channels: int = 64,
         points: int = 32,
         width: int = 128,
+        keep_glance: bool = True,
+        inhibition: bool = True,
     ) -> None:
         super().__init__()
-        self.glance = MapEncoder(feature_shape, channels, points)
+        self.glance = MapEncoder(feature_shape, channels, points) if keep_glance else None
         self.features = MapEncoder(feature_shape, channels, points)
         self.memory = nn.Sequential(nn.Linear(memory_size, width), nn.ReLU())
-        self.output_size = self.glance.output_size + self.features.output_size + width + 3
+        self.inhibition = inhibition
+        maps = 1 if self.glance is None else 2
+        self.output_size = maps * self.features.output_size + width + 3
 
     def forward(self, observation: Observation) -> Tensor:
         """(B, output_size) of B observations."""
-        features = observation["features"]
-        seen = observation["seen"].view(-1, 1, *features.shape[2:])
-        return torch.cat(
-            [
-                self.glance(observation["glance"].view_as(features), seen),
-                # At the glance both maps are one; what is learned of it there serves later steps.
-                self.features(features) * (observation["step"] > 0),
-                self.memory(observation["memory"]),
-                observation["location"],
-                observation["step"],
-            ],
-            dim=1,
-        )
+        features, step = observation["features"], observation["step"]
+        maps = [self.features(features)]
+        if self.glance is not None:
+            glance = observation["glance"].view_as(features)
+            seen = observation["seen"].view(-1, 1, *features.shape[2:])
+            # At the glance both maps are one; what is learned of it there serves later steps.
+            maps = [self.glance(glance, seen if self.inhibition else None), maps[0] * (step > 0)]
+        memory = self.memory(observation["memory"])
+        return torch.cat([*maps, memory, observation["location"], step], dim=1)
 
 
 class LearnedPolicy(nn.Module):
@@ -117,7 +119,7 @@ class LearnedPolicy(nn.Module):
         grid: Cells along each axis, for ``grid``.
         revisit: Whether cells may be looked at twice; where not, each image's are remembered.
         recurrent_size: Size of a memory of its own (an LSTM) after the encoder; None for none.
-        encoder: Sizes of the ``ObservationEncoder`` in place of its defaults.
+        encoder: Arguments of the ``ObservationEncoder`` in place of its defaults.
 
     Raises:
         ValueError: The activation or the output is unknown, or cells are to be told apart where

@@ -1,4 +1,7 @@
+import dataclasses
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,9 @@ from gfnet_agents import (
     AlgorithmComparisonConfig,
     PolicyConfig,
     PolicySchedule,
+    ScheduleComparisonConfig,
     compare_algorithms,
+    compare_schedules,
     train_policy,
 )
 from gfnet_env.data import load_images
@@ -41,7 +46,7 @@ def compared(sets, tmp_path_factory):
 
 def test_every_run_is_a_run_of_its_own(compared, sets):
     folder, results = compared
-    assert [(run["algorithm"], run["seed"]) for run in results["runs"]] == [("ppo", 0), ("ppo", 1)]
+    assert [(run["schedule"], run["seed"]) for run in results["runs"]] == [("ppo", 0), ("ppo", 1)]
     for run in results["runs"]:
         gfnet = EarlyExitGFNet.load(folder / f"ppo-{run['seed']}")
         record = evaluate_policy(gfnet.network, gfnet.policy, sets["test"])
@@ -52,7 +57,7 @@ def test_every_run_is_a_run_of_its_own(compared, sets):
 
 def test_the_summary_is_that_of_the_runs(compared):
     _, results = compared
-    summary = results["algorithms"]["ppo"]
+    summary = results["schedules"]["ppo"]
     accuracy = np.array([run["accuracy"] for run in results["runs"]])
     assert summary["accuracy"] == pytest.approx(accuracy.mean(axis=0).tolist(), abs=1e-6)
     random = results["bounds"]["random"]
@@ -66,7 +71,7 @@ def test_it_is_written_as_a_table_and_a_picture(compared):
     folder, results = compared
     assert json.loads((folder / "results.json").read_text()) == results
     rows = (folder / "table.csv").read_text().splitlines()
-    assert rows[0].startswith("algorithm,seed,steps,seconds,step 0")
+    assert rows[0].startswith("schedule,seed,steps,seconds,step 0")
     assert len(rows) == 3
     with Image.open(folder / "curves.png") as drawn:
         assert drawn.size[0] > 500
@@ -110,8 +115,23 @@ def test_all_runs_share_one_cache_of_features(sets, tmp_path):
     options = {"features": "cached", "cells": 3, "cache": tmp_path / "features"}
     comparison = config(tmp_path / "run", algorithms=("ppo", "a2c"), seeds=1, **options)
     results = compare_algorithms(comparison, sets)
-    assert [run["algorithm"] for run in results["runs"]] == ["ppo", "a2c"]
+    assert [run["schedule"] for run in results["runs"]] == ["ppo", "a2c"]
     assert len(list((tmp_path / "features").iterdir())) == 1
+
+
+def test_every_choice_of_the_recipe_is_learned_in_its_own_way(sets, tmp_path):
+    recipe = Path(__file__).parents[2] / "experiments" / "recipes" / "policy.py"
+    schedules = {
+        name: dataclasses.replace(schedule, timesteps=48, num_envs=4)
+        for name, schedule in runpy.run_path(str(recipe))["SCHEDULES"].items()
+    }
+    config = ScheduleComparisonConfig(run=tmp_path / "run", seeds=1, device="cpu")
+    results = compare_schedules(schedules, config, sets)
+    assert list(results["schedules"]) == list(schedules)
+    learned = {
+        (tmp_path / "run" / f"{name}-0" / "policy.safetensors").read_bytes() for name in schedules
+    }
+    assert len(learned) == len(schedules)
 
 
 @pytest.mark.parametrize(

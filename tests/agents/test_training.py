@@ -212,6 +212,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, ca
         {"oracle_images": -1},
         {"checkpoint_minutes": -1.0},
         {"reward": "praise"},
+        {"learn_from": "test"},
     ],
 )
 def test_wrong_settings_are_named(tmp_path, change):

@@ -194,6 +194,23 @@ def test_learned_policies_of_every_kind_survive_saving(network, observation, tmp
     evaluate_policy(network, policy, load_images("cluttered-digits:scenes=4", "test"))
 
 
+def test_a_policy_reads_what_its_encoder_is_told_to(network, observation):
+    def differs(key, **encoder):
+        torch.manual_seed(0)
+        policy = learned(network, encoder=encoder)
+        # A patch has been looked at, so that the glance's map is not that of the latest view.
+        later = observation | {"step": observation["step"] + 1 / 3}
+        changed = later | {key: torch.rand(later[key].shape)}
+        return not torch.equal(policy(later)[0], policy(changed)[0])
+
+    assert differs("glance")
+    assert differs("seen")
+    assert not differs("glance", keep_glance=False)
+    assert not differs("seen", keep_glance=False)
+    assert not differs("seen", inhibition=False)
+    assert differs("features", keep_glance=False)
+
+
 def test_cells_are_looked_at_once_until_none_is_left(network, observation):
     policy = learned(network, output="grid", grid=2, revisit=False)
     state, cells = None, []
