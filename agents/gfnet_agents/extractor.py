@@ -25,7 +25,7 @@ class ObservationExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], view: FlatView | None = None, **options: int
+        self, observation_space: spaces.Space[Any], view: FlatView | None = None, **options: Any
     ) -> None:
         parts = observation_space if view is None else view.parts
         assert isinstance(parts, spaces.Dict)

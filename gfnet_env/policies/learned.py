@@ -139,7 +139,7 @@ class LearnedPolicy(nn.Module):
         grid: int = 7,
         revisit: bool = True,
         recurrent_size: int | None = None,
-        encoder: Mapping[str, int] | None = None,
+        encoder: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if activation not in _ACTIVATIONS:
