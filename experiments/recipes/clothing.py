@@ -6,7 +6,6 @@ python experiments/recipes/clothing.py --images PATH --run runs/clothing \
 PATH is https://github.com/alexeygrigorev/clothing-dataset-small as it is cloned.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,26 +34,24 @@ class ClothingOptions(StudyOptions):
 def study(options: ClothingOptions) -> Study:
     """The study of these options."""
     photographs = find_recipe("photographs")
-    stage1 = dataclasses.replace(photographs.stage1, epochs=6, crop_scale=(0.5, 1.0))
     shared: dict[str, Any] = {
         "images": f"folder:{options.images}",
         "encoder": "tf_efficientnet_lite0",
         "weights": options.weights,
         # They cost most to train and change least.
         "frozen": ("model.conv_stem", "model.bn1", *(f"model.blocks.{n}" for n in range(3))),
-        "average_decay": 0.99,
         "run": Path(),  # The study says where.
     }
     return Study(
         title=f"Photographs of clothes, 224×224, P = {options.patch_size}",
         static=BaselineConfig(
-            resolutions=(96, 128, 160, 224), **values_of(stage1, Schedule), **shared
+            resolutions=(96, 128, 160, 224), **values_of(photographs.stage1, Schedule), **shared
         ),
         gfnet=PipelineConfig(
             patch_size=options.patch_size,
-            stage1=stage1,
+            stage1=photographs.stage1,
             stage2=photographs.stage2,
-            stage3=dataclasses.replace(photographs.stage3, crop_scale=(0.5, 1.0)),
+            stage3=photographs.stage3,
             **shared,
         ),
         begin_with_static=False,

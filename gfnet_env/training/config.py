@@ -30,6 +30,8 @@ class Schedule(Augmentation):
     """Share of the training over which the rate rises to its peak."""
     weight_decay: float = 1e-4
     """Decay of the weights."""
+    average_decay: float | None = None
+    """Keep an exponential moving average of the weights with this decay; by default none."""
 
     def __post_init__(self) -> None:
         Augmentation.__post_init__(self)
@@ -50,6 +52,8 @@ class Schedule(Augmentation):
             raise ValueError(f"warmup must be in [0, 1), not {self.warmup}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise ValueError(f"average_decay must be in (0, 1), not {self.average_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +107,6 @@ class RunOptions(RunControl, ReadingOptions):
     """Parts that a process takes its share of a batch in, one after the other, to save memory."""
     clip_norm: float | None = None
     """Longest that the gradient of all weights may be; by default any length."""
-    average_decay: float | None = None
-    """Keep an exponential moving average of the weights with this decay; by default none."""
     seed: int = 0
     """Of the weights, the order of images and what is drawn for each."""
 
@@ -115,8 +117,6 @@ class RunOptions(RunControl, ReadingOptions):
             raise ValueError(f"accumulation must be at least 1, not {self.accumulation}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be positive, not {self.clip_norm}")
-        if self.average_decay is not None and not 0 < self.average_decay < 1:
-            raise ValueError(f"average_decay must be in (0, 1), not {self.average_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
