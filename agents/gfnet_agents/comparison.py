@@ -65,9 +65,9 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
-    def job(self, name: str, schedule: PolicySchedule, seed: int) -> "_Job":
+    def job(self, name: str, schedule: PolicySchedule, seed: int) -> PolicyConfig:
         """The run of one schedule with one seed."""
-        config = PolicyConfig(
+        return PolicyConfig(
             **values_of(schedule, PolicySchedule),
             **values_of(self, ImageOptions),
             **values_of(self, FeatureOptions),
@@ -78,7 +78,6 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             oracle_images=0,
             seed=seed,
         )
-        return _Job(name, config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +154,7 @@ def compare_schedules(
         create_run(config.run, overwrite=config.overwrite or config.resume)
         save_config(config.run, config)
     jobs = [
-        config.job(name, schedule, seed)
+        _Job(name, config.job(name, schedule, seed))
         for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
