@@ -66,7 +66,7 @@ def _of_the_authors(**changes: Any) -> Recipe:
 def _of_photographs() -> Recipe:
     """For some thousand pictures, and encoders that know ImageNet."""
     stage1 = ClassifierSchedule(
-        epochs=6,
+        epochs=4,
         # Steps are what so few pictures are short of: a quarter of the rate and half of the steps
         # cost a network of 96×96 eight points.
         batch_size=16,
