@@ -117,8 +117,7 @@ def test_the_command_line_wins_over_the_recipe():
     third = parse(ClassifierConfig, "--recipe=regnet", "--policy", "runs/policy")
     assert third.classifier_learning_rate == 0.01
     assert third.policy == Path("runs/policy")
-    static = parse(BaselineConfig, "--recipe", "photographs")
-    assert static.batch_size == RECIPES["photographs"].stage1.batch_size < BaselineConfig.batch_size
+    assert parse(BaselineConfig, "--recipe", "photographs").batch_size == 16
     assert parse(PolicyConfig, "--recipe", "resnet", "--discount", "0.5") == PolicyConfig(
         run=Path("there"), **vars(RECIPES["resnet"].stage2) | {"discount": 0.5}
     )
