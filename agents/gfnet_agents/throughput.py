@@ -31,7 +31,6 @@ from gfnet_env.benchmarks.throughput import (
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.features import FeatureSource
 from gfnet_env.files import write_json
-from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.runs import provenance, to_json
 
 _SINGLE = "single environments in DummyVecEnv"
@@ -116,7 +115,7 @@ def _time_training(
             "steps_per_second": rates(times[name], steps),
             # Environment steps a second over images a second.
             "share_of_bare_encoders": round(steps / views * ratio(times[name], bare), 4),
-            "time": _time_shares(agent, setting.network),
+            "time": _time_shares(agent),
         }
     return results
 
@@ -133,11 +132,12 @@ def _update(agent: OnPolicyAlgorithm) -> None:
     agent.learn(agent.n_steps * agent.n_envs, reset_num_timesteps=False)
 
 
-def _time_shares(agent: OnPolicyAlgorithm, network: GlanceFocusNetwork) -> dict[str, float]:
+def _time_shares(agent: OnPolicyAlgorithm) -> dict[str, float]:
     """What an update and the steps before it spend their time on, as shares of it."""
-    watch = Stopwatch(network.device)
     env = agent.env
     assert isinstance(env, StableBaselinesVecEnv)
+    network = env.env.features.encoding
+    watch = Stopwatch(network.device)
     calls: list[tuple[Any, str, str]] = [
         (network.global_encoder, "forward", "encoder"),
         (network.local_encoder, "forward", "encoder"),

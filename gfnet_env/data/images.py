@@ -169,7 +169,8 @@ class ArrayImages(ImageSet):
                 raise ValueError(f"boxes must be ({len(labels)}, 4), not {tuple(self.boxes.shape)}")
 
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        return self._pixels[torch.from_numpy(indices)]
+        # Copies whole images, where an index between brackets would gather byte by byte.
+        return self._pixels.index_select(0, torch.from_numpy(indices))
 
 
 class Subset(ImageSet):

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from gfnet_env.data import ImageSet
 from gfnet_env.perception import Features, GlanceFocusNetwork, Step
-from gfnet_env.perception.precision import Precision, autocast, check_precision, precision_type
+from gfnet_env.perception.precision import (
+    Precision,
+    autocast,
+    check_precision,
+    precision_type,
+    with_weights_in,
+)
 
 Numbers = npt.NDArray[np.int64]
 
@@ -22,12 +28,15 @@ class FrozenFeatures(ABC):
     everywhere, ``GlanceFocusNetwork.begin`` and ``go_on``, so the classifier may change.
 
     Args:
-        network: What sees; the features are on its device.
+        network: What sees; the features are on its device. Its encoders must not change from here
+            on.
         images: The set that the rows' images are of.
         rows: R.
         precision: What the encoders compute in; features are rounded to it, and float32 again.
 
     Attributes:
+        encoding: The network that encodes: ``network``, or a copy that holds its weights in another
+            precision.
         image_size: (H, W) of the set's images.
 
     Raises:
@@ -46,6 +55,7 @@ class FrozenFeatures(ABC):
         self.network = network
         self.images = images
         self.precision: Precision = precision
+        self.encoding = with_weights_in(network, precision)
         height, width = images[[0]].shape[2:]
         self.image_size = (height, width)
         self._indices = np.full(rows, -1, dtype=np.int64)
@@ -86,7 +96,7 @@ class FrozenFeatures(ABC):
     def pixels(self, rows: Numbers) -> Tensor:
         """The images of some rows, (S, 3, H, W) uint8."""
         self._read(rows)
-        return self._pixels[self._on_device(rows)]
+        return self._pixels.index_select(0, self._on_device(rows))
 
     @abstractmethod
     def _glance(self, rows: Numbers) -> Step:
@@ -101,7 +111,7 @@ class FrozenFeatures(ABC):
         if self._are_all(rows):
             self._pixels = pixels.contiguous()
         else:
-            self._pixels[self._on_device(rows)] = pixels
+            self._pixels.index_copy_(0, self._on_device(rows), pixels)
         self._is_read[rows] = True
 
     def _are_all(self, rows: Numbers) -> bool:
@@ -119,12 +129,12 @@ class FrozenFeatures(ABC):
     def _encode_glances(self, pixels: Tensor) -> Features:
         """What the global encoder makes of images, (B, 3, H, W)."""
         with torch.no_grad(), autocast(self.network.device, self.precision):
-            return self._rounded(self.network.encode_glances(pixels))
+            return self._rounded(self.encoding.encode_glances(pixels))
 
     def _encode_patches(self, pixels: Tensor, locations: Tensor, rows: Tensor) -> Features:
         """What the local encoder makes of patches at locations (S, 2) of rows (S,) of images."""
         with torch.no_grad(), autocast(self.network.device, self.precision):
-            return self._rounded(self.network.encode_patches(pixels, locations, rows))
+            return self._rounded(self.encoding.encode_patches(pixels, locations, rows))
 
     def _rounded(self, features: Features) -> Features:
         # To a type first: autocast leaves some results in float32.

@@ -40,7 +40,7 @@ class CachedFeatures(FrozenFeatures):
     the store no pixel is read.
 
     Args:
-        network: See ``FrozenFeatures``; its encoders must not change from here on.
+        network: See ``FrozenFeatures``.
         images: Likewise.
         rows: Likewise.
         precision: Likewise, and what the store holds.

@@ -1,12 +1,15 @@
 """What the encoders compute in."""
 
+import copy
 import types
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16"]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -26,6 +29,23 @@ def precision_type(name: Precision) -> torch.dtype:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """A context in which torch computes in a precision wherever it deems that safe."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def with_weights_in(module: Module, precision: Precision) -> Module:
+    """A network whose layers hold their weights in the type that ``autocast`` computes in.
+
+    What it makes of an input under ``autocast`` is the same to the bit, but nothing is converted at
+    each call any more. It is for weights that stay as they are: a copy, but for float32, where it
+    is the module itself.
+    """
+    if precision == "float32":
+        return module
+    converted = copy.deepcopy(module).requires_grad_(False)
+    for layer in converted.modules():
+        # Neither classes that make something else of their weights nor what stays in float32.
+        if type(layer) in (nn.Conv2d, nn.Linear) and "forward" not in vars(layer):
+            layer.to(precision_type(precision))
+    return converted
 
 
 def see_in_float32(module: nn.Module) -> None:

@@ -1,10 +1,11 @@
 import copy
 
+import pytest
 import torch
 from torch import nn
 
 from gfnet_env.perception.encoders import build_encoder
-from gfnet_env.perception.precision import autocast, see_in_float32
+from gfnet_env.perception.precision import autocast, see_in_float32, with_weights_in
 
 CPU = torch.device("cpu")
 
@@ -51,3 +52,25 @@ def test_other_types_stay_as_they_are():
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     assert encoder(images).vector.dtype == torch.float64
     see_in_float32(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("name", ["compact", "mobilenetv3_small_050"])
+def test_converted_weights_give_the_same_to_the_bit(name):
+    torch.manual_seed(0)
+    encoder = build_encoder(name, 10).eval().to(memory_format=torch.channels_last)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    weights = copy.deepcopy(encoder.state_dict())
+    converted = with_weights_in(encoder, "bfloat16")
+    with torch.no_grad(), autocast(CPU, "bfloat16"):
+        for found, wanted in zip(converted(images), encoder(images), strict=True):
+            assert torch.equal(found, wanted)
+    kept = {value.dtype for value in converted.state_dict().values()}
+    assert {torch.bfloat16, torch.float32} <= kept
+    for key, value in encoder.state_dict().items():
+        assert value.dtype == weights[key].dtype
+        assert torch.equal(value, weights[key])
+
+
+def test_float32_is_the_network_itself():
+    encoder = build_encoder("compact", 10)
+    assert with_weights_in(encoder, "float32") is encoder
