@@ -46,7 +46,7 @@ def study(options: Options) -> Study:
             object_share=0.5,
             stage1=ClassifierSchedule(**_SCHEDULE),
             stage2=PolicySchedule(timesteps=160_000),
-            stage3=ClassifierSchedule(**_SCHEDULE | {"learning_rate": 5e-4}),
+            stage3=ClassifierSchedule(**_SCHEDULE | {"learning_rate": 1e-3}),
             **_SHARED,
         ),
         published={

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gfnet_env.perception.encoders.base import Encoder, Features
 
@@ -38,8 +39,9 @@ class CompactEncoder(Encoder):
 
     def encode(self, images: Tensor) -> Features:
         feature_map = self.blocks(images)
-        # The strongest response, not the mean: an object fills few cells of a glance.
-        return Features(feature_map, feature_map.amax(dim=(2, 3)))
+        # The strongest response, not the mean: an object fills few cells of a glance. (``amax`` would
+        # do as well, but takes far longer to go back through.)
+        return Features(feature_map, functional.adaptive_max_pool2d(feature_map, 1).flatten(1))
 
     def head_module(self) -> nn.Module:
         return self.classifier
