@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
+from gfnet_agents.comparison_report import print_table, write_report
 from gfnet_agents.training import (
     CURVE_FILE,
     PolicyConfig,
@@ -22,7 +20,6 @@ from gfnet_agents.training import (
     open_network,
     train_policy,
 )
-from gfnet_env.benchmarks.report import save_figure, write_rows
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
     mean_interval,
@@ -30,14 +27,14 @@ from gfnet_env.benchmarks.statistics import (
 )
 from gfnet_env.data import ImageSet
 from gfnet_env.features import COST_OPTIONS, FeatureOptions
-from gfnet_env.files import read_json, write_json
+from gfnet_env.files import read_json
 from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
 from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import create_run, resume_run, save_config, values_of
+from gfnet_env.runs import create_run, provenance, resume_run, save_config, values_of
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
-_MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"ray", "address"}
+_MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"out", "ray", "address"}
 _Correct = npt.NDArray[np.bool_]
 
 
@@ -46,7 +43,9 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
     """On what to compare schedules of stage 2, and how."""
 
     run: Path
-    """Folder for the runs, the table and the pictures; shared, where several machines work."""
+    """Folder for the runs, the table and the picture; shared, where several machines work."""
+    out: Path | None = None
+    """Another folder for the table and the picture."""
     seeds: int = 3
     """Runs of each, seeded 0, 1, …"""
     network: Path | None = None
@@ -126,7 +125,9 @@ def compare_schedules(
     config: ScheduleComparisonConfig,
     image_sets: Mapping[str, ImageSet] | None = None,
 ) -> dict[str, Any]:
-    """Learn by every schedule with every seed, and write results.json, table.csv and curves.png.
+    """Learn by every schedule with every seed, and write the results into ``config.run``.
+
+    They are results.json, README.md, table.csv and curves.png.
 
     With ``config.resume``, runs that are complete are left alone and those that were interrupted
     go on.
@@ -165,12 +166,26 @@ def compare_schedules(
             console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
             train_policy(job.config, image_sets=image_sets)
     results = _judge(jobs, config, image_sets, console)
-    write_json(config.run / "results.json", results)
-    _write_table(results, config.run / "table.csv")
-    _plot(results, config.run / "curves.png")
+    for folder in [config.run] if config.out is None else [config.run, config.out]:
+        write_report(results, folder)
     _note_hyperparameters(jobs, results, config.run / "tensorboard")
-    _print(results, console)
+    print_table(results, console)
     return results
+
+
+def _note_hyperparameters(jobs: Sequence[_Job], results: Mapping[str, Any], folder: Path) -> None:
+    """For TensorBoard's table of hyperparameters."""
+    with SummaryWriter(str(folder)) as writer:
+        for job, run in zip(jobs, results["runs"], strict=True):
+            values = dataclasses.asdict(job.config)
+            known = {
+                each.name: values[each.name]
+                for each in dataclasses.fields(PolicySchedule)
+                if isinstance(values[each.name], bool | str | float | int)
+            }
+            metrics = {f"accuracy/{step}": value for step, value in enumerate(run["accuracy"])}
+            known["seed"] = job.config.seed
+            writer.add_hparams(known, metrics, run_name=job.folder.name)
 
 
 def _spread(jobs: Sequence[_Job], config: ScheduleComparisonConfig) -> None:
@@ -246,6 +261,8 @@ def _judge(
             for name, found in learned.items()
         },
         "runs": runs,
+        # The command would name this machine's folders.
+        "provenance": {key: value for key, value in provenance().items() if key != "command"},
     }
 
 
@@ -282,70 +299,3 @@ def _summary(
 def _last(found: Sequence[_Correct]) -> npt.NDArray[np.float64]:
     """Accuracy at the last step, one per seed."""
     return np.array([rows[:, -1].mean() for rows in found])
-
-
-def _write_table(results: Mapping[str, Any], path: Path) -> None:
-    steps = (f"step {number}" for number in range(len(results["bounds"]["random"])))
-    columns = ("schedule", "seed", "environment_steps", "seconds")
-    rows = [[*(run[column] for column in columns), *run["accuracy"]] for run in results["runs"]]
-    write_rows(["schedule", "seed", "steps", "seconds", *steps], rows, path)
-
-
-def _plot(results: Mapping[str, Any], path: Path) -> None:
-    """Accuracy at the last step against environment steps: mean and range over seeds."""
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    axes = figure.subplots()
-    # The usual ten colours are fewer than there are algorithms.
-    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
-    for name in results["schedules"]:
-        curves = [run["curve"] for run in results["runs"] if run["schedule"] == name]
-        # Seeds of one schedule are evaluated at the same steps, unless one stopped early.
-        length = min(map(len, curves))
-        steps = [point["steps"] for point in curves[0][:length]]
-        last = np.array([[point["accuracy"][-1] for point in curve[:length]] for curve in curves])
-        (line,) = axes.plot(steps, last.mean(axis=0), label=name)
-        low, high = last.min(axis=0), last.max(axis=0)
-        axes.fill_between(steps, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
-    for name, accuracy in results["bounds"].items():
-        axes.axhline(accuracy[-1], color="gray", linestyle=":" if name == "random" else "--")
-        axes.annotate(name, (0, accuracy[-1]), (2, 3), textcoords="offset points", color="gray")
-    axes.set(xlabel="environment steps", ylabel="accuracy at the last step")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center")
-    save_figure(figure, path)
-
-
-def _note_hyperparameters(jobs: Sequence[_Job], results: Mapping[str, Any], folder: Path) -> None:
-    """For TensorBoard's table of hyperparameters."""
-    with SummaryWriter(str(folder)) as writer:
-        for job, run in zip(jobs, results["runs"], strict=True):
-            values = dataclasses.asdict(job.config)
-            known = {
-                each.name: values[each.name]
-                for each in dataclasses.fields(PolicySchedule)
-                if isinstance(values[each.name], bool | str | float | int)
-            }
-            metrics = {f"accuracy/{step}": value for step, value in enumerate(run["accuracy"])}
-            known["seed"] = job.config.seed
-            writer.add_hparams(known, metrics, run_name=job.folder.name)
-
-
-def _print(results: Mapping[str, Any], console: Console) -> None:
-    steps = range(1, len(results["bounds"]["random"]))
-    table = Table(
-        "learned by",
-        "glance",
-        *(f"focus {number}" for number in steps),
-        "interquartile mean",
-        "above random",
-        title=f"Accuracy on {results['images']} {results['split']} images, mean over seeds",
-    )
-    for name, accuracy in results["bounds"].items():
-        table.add_row(name, *(f"{value:.1%}" for value in accuracy), "", "")
-    for name, row in results["schedules"].items():
-        low, high = row["interval"]
-        middle = f"{row['interquartile_mean']:.1%} ({low:.1%} to {high:.1%})"
-        low, high = row["above_random_interval"]
-        above = f"{row['above_random']:+.1%} ({low:+.1%} to {high:+.1%})"
-        table.add_row(name, *(f"{value:.1%}" for value in row["accuracy"]), middle, above)
-    console.print(table)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from gfnet_agents import markdown
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
 from gfnet_env.benchmarks import (
     ComparisonConfig,
@@ -109,7 +110,7 @@ def run_study(
     for source, name in _PICTURES.items():
         shutil.copyfile(first / source, options.out / name)
     write_json(options.out / "results.json", results)
-    text = markdown(results)
+    text = _tables(results)
     write_text(options.out / "README.md", text)
     console.print(text)
     return results
@@ -182,7 +183,7 @@ def _mean(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def markdown(results: Mapping[str, Any]) -> str:
+def _tables(results: Mapping[str, Any]) -> str:
     """The tables of a study: test error per step, static networks, early exit, wall time."""
     runs, mean = results["runs"], results["mean"]
     steps = range(1, len(runs[0]["multiply_adds"]))
@@ -193,27 +194,31 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Test error on {runs[0]['images']:,} images, mean of {seeds} seed{'s' * (seeds > 1)} "
         "(in brackets the lowest and the highest).",
         "",
-        *_header("network", "glance or whole image", *(f"{number} patches" for number in steps)),
+        *markdown.header(
+            "network", "glance or whole image", *(f"{number} patches" for number in steps)
+        ),
     ]
     for name, accuracy in mean["policies"].items():
         spread = zip(*(run["policies"][name] for run in runs), strict=True)
         cells = (_error(each, seen) for each, seen in zip(accuracy, spread, strict=True))
-        lines.append(_row(f"{name} patches", *cells))
+        lines.append(markdown.row(f"{name} patches", *cells))
     for number, (side, accuracy) in enumerate(mean["static"].items()):
         seen = [run["static"][number]["accuracy"] for run in runs]
-        lines.append(_row(f"static, {side}×{side}", _error(accuracy, seen), *("" for _ in steps)))
+        lines.append(
+            markdown.row(f"static, {side}×{side}", _error(accuracy, seen), *("" for _ in steps))
+        )
     costs = (f"{cost / 1e6:.1f} M" for cost in runs[0]["multiply_adds"])
-    lines += [_row("*multiply-adds*", *costs), "", *_header("published", "test error")]
-    lines += [_row(name, error) for name, error in results["published"].items()]
+    lines += [
+        markdown.row("*multiply-adds*", *costs),
+        "",
+        *markdown.header("published", "test error"),
+    ]
+    lines += [markdown.row(name, error) for name, error in results["published"].items()]
     lines += ["", *_exits(runs), ""]
     if runs[0]["latency"]:
         lines += [*_wall_times(runs[0]["latency"]), ""]
-    made = results["provenance"]
-    minutes = ", ".join(f"{run['seconds'] / 60:.0f}" for run in runs)
-    lines.append(
-        f"Seeds {', '.join(str(run['seed']) for run in runs)}; {minutes} minutes; "
-        f"{made['machine']}; commit {made['commit']}."
-    )
+    seconds = [run["seconds"] for run in runs]
+    lines.append(markdown.signature(results, [run["seed"] for run in runs], seconds))
     return "\n".join(lines) + "\n"
 
 
@@ -225,7 +230,9 @@ def _exits(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         f"({static['multiply_adds'] / 1e6:.1f} M multiply-adds), chosen on `val` to be as "
         "accurate or within its 95% interval:",
         "",
-        *_header("seed", "exits", "static error", "chosen to be", "error", "fewer multiply-adds"),
+        *markdown.header(
+            "seed", "exits", "static error", "chosen to be", "error", "fewer multiply-adds"
+        ),
     ]
     for run in runs:
         error = f"{1 - run['static'][-1]['accuracy']:.2%}"
@@ -235,7 +242,7 @@ def _exits(runs: Sequence[Mapping[str, Any]]) -> list[str]:
                 cells = ("–", "never")
                 if point:
                     cells = (f"{1 - point['accuracy']:.2%}", f"{point['factor']:.1f}×")
-                lines.append(_row(str(run["seed"]), method, error, name, *cells))
+                lines.append(markdown.row(str(run["seed"]), method, error, name, *cells))
     return lines
 
 
@@ -246,24 +253,16 @@ def _wall_times(latency: Mapping[str, Any]) -> list[str]:
     lines = [
         "Times faster than the whole image, medians (first seed):",
         "",
-        *_header("operating point", "error", *names),
+        *markdown.header("operating point", "error", *names),
     ]
     for number, point in enumerate(latency["points"]):
         name = f"{point['name']}, {point['multiply_adds'] / 1e6:.1f} M"
         medians = (timing["points"][number]["speedup"]["median"] for timing in timings)
         error = f"{1 - point['accuracy']:.2%}"
-        lines.append(_row(name, error, *(f"{median:.1f}×" for median in medians)))
+        lines.append(markdown.row(name, error, *(f"{median:.1f}×" for median in medians)))
     return lines
 
 
 def _error(accuracy: float, seen: Sequence[float]) -> str:
     text = f"{1 - accuracy:.2%}"
     return text if len(seen) == 1 else f"{text} ({1 - max(seen):.2%} – {1 - min(seen):.2%})"
-
-
-def _header(*names: str) -> list[str]:
-    return [_row(*names), _row(*("---" for _ in names))]
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

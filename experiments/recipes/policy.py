@@ -5,9 +5,6 @@ python experiments/recipes/policy.py --features cached --cells 7 --precision bfl
 """
 
 import json
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -37,17 +34,5 @@ SCHEDULES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options(ScheduleComparisonConfig):
-    """On what to compare the choices, and where the table goes."""
-
-    out: Path
-    """Folder for the table and the picture."""
-
-
 if __name__ == "__main__":
-    chosen = tyro.cli(Options, description=__doc__)
-    compare_schedules(SCHEDULES, chosen)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    for name in ("results.json", "table.csv", "curves.png"):
-        shutil.copyfile(chosen.run / name, chosen.out / name)
+    compare_schedules(SCHEDULES, tyro.cli(ScheduleComparisonConfig, description=__doc__))

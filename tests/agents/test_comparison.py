@@ -76,13 +76,21 @@ def test_it_is_written_as_a_table_and_a_picture(compared):
     with Image.open(folder / "curves.png") as drawn:
         assert drawn.size[0] > 500
     assert list((folder / "tensorboard").glob("ppo-*"))
+    table = (folder / "README.md").read_text()
+    (row,) = (line for line in table.splitlines() if line.startswith("| ppo |"))
+    assert f"{results['schedules']['ppo']['accuracy'][1]:.1%}" in row
+    assert "Seeds 0, 1;" in table
 
 
 def test_runs_that_are_complete_are_left_alone(compared, sets):
     folder, results = compared
     written = (folder / "ppo-0" / "results.json").stat().st_mtime_ns
-    again = compare_algorithms(config(folder, resume=True), sets)
+    out = folder / "elsewhere" / "out"
+    again = compare_algorithms(config(folder, resume=True, out=out), sets)
     assert again == results
+    for name in ("results.json", "README.md", "table.csv", "curves.png"):
+        assert (out / name).read_bytes() == (folder / name).read_bytes()
+    assert str(folder) not in (out / "results.json").read_text()
     assert (folder / "ppo-0" / "results.json").stat().st_mtime_ns == written
     with pytest.raises(ValueError, match="was begun with seeds=2, not 3"):
         compare_algorithms(config(folder, resume=True, seeds=3), sets)
