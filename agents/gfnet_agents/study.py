@@ -26,7 +26,7 @@ from gfnet_env.runs import create_run, provenance, resume_run, save_config, valu
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
-_PICTURES = {"evaluation/accuracy.png": "curves.png", "policies/trajectories.png": "patches.png"}
+_PICTURES = {"evaluation/accuracy.png": "curves", "policies/trajectories.png": "patches"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Study:
 
     Attributes:
         title: Of its table.
-        static: Whole-image baselines, trained first, so that ``gfnet`` may begin with them.
-        gfnet: All three stages.
+        static: Whole-image baselines, trained first, so that GFNets may begin with them.
+        gfnets: All three stages of each GFNet, no two of one patch size.
         begin_with_static: Whether the encoders begin as the static networks.
         published: Of others: name, and test error.
         oracle_images: Test images that the oracle is run on.
@@ -45,7 +45,7 @@ class Study:
 
     title: str
     static: BaselineConfig
-    gfnet: PipelineConfig
+    gfnets: Sequence[PipelineConfig]
     begin_with_static: bool = True
     published: Mapping[str, str] = field(default_factory=dict)
     oracle_images: int = 500
@@ -82,8 +82,9 @@ def run_study(
         image_sets: Splits to use (``train``, ``val``, ``test``) in place of the study's.
 
     Returns:
-        What results.json holds: for each seed the error per step of every policy, multiply-adds per
-        step, the static networks, and how much cheaper an early exit is at their accuracy.
+        What results.json holds: for each seed the static networks, and for each GFNet, by its patch
+        size, accuracy per step after every stage and of every policy, multiply-adds per step, and
+        how much cheaper an early exit is at the accuracy of the static ones.
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
@@ -101,14 +102,14 @@ def run_study(
     results = {
         "title": study.title,
         "runs": runs,
-        "mean": _mean(runs),
         "published": dict(study.published),
         # The command would name this machine's folders.
         "provenance": {key: value for key, value in provenance().items() if key != "command"},
     }
-    first = _assembled(options.run / f"seed-{options.seeds[0]}" / "gfnet")
-    for source, name in _PICTURES.items():
-        shutil.copyfile(first / source, options.out / name)
+    for gfnet in study.gfnets:
+        first = _assembled(_folder(options, options.seeds[0], gfnet))
+        for source, name in _PICTURES.items():
+            shutil.copyfile(first / source, options.out / f"{name}-{gfnet.patch_size}.png")
     write_json(options.out / "results.json", results)
     text = _tables(results)
     write_text(options.out / "README.md", text)
@@ -131,34 +132,61 @@ def _run_seed(
     static = dataclasses.replace(study.static, run=folder / "static", **shared)
     train_baselines(static, image_sets)
     begun: dict[str, Any] = {"baseline": static.run} if study.begin_with_static else {}
-    gfnet = dataclasses.replace(study.gfnet, run=folder / "gfnet", **begun, **shared)
-    train_gfnet(gfnet, image_sets)
-    measured = values_of(options, ReadingOptions)
-    measured |= {"run": _assembled(gfnet.run), "device": options.device, "overwrite": True}
-    test = image_sets["test"] if image_sets else None
-    evaluated = evaluate(EvaluationConfig(baseline=static.run, seed=seed, **measured), image_sets)
-    compared = compare_policies(
-        ComparisonConfig(oracle_images=study.oracle_images, seed=seed, **measured), test
-    )
-    latency = None
-    if study.timed and seed == options.seeds[0]:
-        latency = measure_latency(LatencyConfig(baseline=static.run, seed=seed, **measured), test)
-    stages = read_json(gfnet.run / "results.json")["stages"]
+    measured = {}
+    for config in study.gfnets:
+        run = _folder(options, seed, config)
+        gfnet = dataclasses.replace(config, run=run, **begun, **shared)
+        train_gfnet(gfnet, image_sets)
+        measured[str(gfnet.patch_size)] = _measure(study, options, gfnet, static.run, image_sets)
+    *_, last = measured.values()
+    common = {key: last[key] for key in ("images", "static")}
     results = {
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
+        **common,
+        "gfnets": {
+            side: {key: value for key, value in found.items() if key not in common}
+            for side, found in measured.items()
+        },
+    }
+    write_json(written, results)
+    return results
+
+
+def _measure(
+    study: Study,
+    options: StudyOptions,
+    gfnet: PipelineConfig,
+    baseline: Path,
+    image_sets: Mapping[str, ImageSet] | None,
+) -> dict[str, Any]:
+    """What a trained GFNet is worth on the test split, beside static networks."""
+    shared = values_of(options, ReadingOptions)
+    shared |= {"run": _assembled(gfnet.run), "device": options.device, "overwrite": True}
+    shared["seed"] = gfnet.seed
+    test = image_sets["test"] if image_sets else None
+    evaluated = evaluate(EvaluationConfig(baseline=baseline, **shared), image_sets)
+    compared = compare_policies(ComparisonConfig(oracle_images=study.oracle_images, **shared), test)
+    latency = None
+    if study.timed and gfnet.seed == options.seeds[0]:
+        latency = measure_latency(LatencyConfig(baseline=baseline, **shared), test)
+    stages = read_json(gfnet.run / "results.json")["stages"]
+    return {
         "images": compared["images"],
+        "static": evaluated["static"],
         "multiply_adds": [row["multiply_adds"] for row in evaluated["anytime"]],
         "stages": {name: stage["accuracy"] for name, stage in stages.items()},
         "policies": {name: found["accuracy"] for name, found in compared["policies"].items()},
         "centred": compared["policies"]["learned"].get("centred"),
-        "static": evaluated["static"],
         "comparison": evaluated["comparison"],
         "budgeted": evaluated["budgeted"],
         "latency": latency,
     }
-    write_json(written, results)
-    return results
+
+
+def _folder(options: StudyOptions, seed: int, gfnet: PipelineConfig) -> Path:
+    """The run folder of a GFNet."""
+    return options.run / f"seed-{seed}" / f"gfnet-{gfnet.patch_size}"
 
 
 def _assembled(gfnet: Path) -> Path:
@@ -166,27 +194,9 @@ def _assembled(gfnet: Path) -> Path:
     return gfnet / ("stage3" if (gfnet / "stage3" / "results.json").is_file() else "stage2")
 
 
-def _mean(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds of what the table shows."""
-
-    def mean(rows: Sequence[Sequence[float]]) -> list[float]:
-        return np.mean(rows, axis=0).round(6).tolist()
-
-    return {
-        "policies": {
-            name: mean([run["policies"][name] for run in runs]) for name in runs[0]["policies"]
-        },
-        "static": {
-            str(row["resolution"]): mean([[run["static"][number]["accuracy"]] for run in runs])[0]
-            for number, row in enumerate(runs[0]["static"])
-        },
-    }
-
-
 def _tables(results: Mapping[str, Any]) -> str:
-    """The tables of a study: test error per step, static networks, early exit, wall time."""
-    runs, mean = results["runs"], results["mean"]
-    steps = range(1, len(runs[0]["multiply_adds"]))
+    """Static networks, then for each GFNet test error per step, early exits and wall time."""
+    runs = results["runs"]
     seeds = len(runs)
     lines = [
         f"# {results['title']}",
@@ -194,40 +204,47 @@ def _tables(results: Mapping[str, Any]) -> str:
         f"Test error on {runs[0]['images']:,} images, mean of {seeds} seed{'s' * (seeds > 1)} "
         "(in brackets the lowest and the highest).",
         "",
-        *markdown.header(
-            "network", "glance or whole image", *(f"{number} patches" for number in steps)
-        ),
+        *markdown.header("whole image", "test error", "multiply-adds"),
     ]
-    for name, accuracy in mean["policies"].items():
-        spread = zip(*(run["policies"][name] for run in runs), strict=True)
-        cells = (_error(each, seen) for each, seen in zip(accuracy, spread, strict=True))
-        lines.append(markdown.row(f"{name} patches", *cells))
-    for number, (side, accuracy) in enumerate(mean["static"].items()):
+    for number, network in enumerate(runs[0]["static"]):
         seen = [run["static"][number]["accuracy"] for run in runs]
-        lines.append(
-            markdown.row(f"static, {side}×{side}", _error(accuracy, seen), *("" for _ in steps))
-        )
-    costs = (f"{cost / 1e6:.1f} M" for cost in runs[0]["multiply_adds"])
-    lines += [
-        markdown.row("*multiply-adds*", *costs),
-        "",
-        *markdown.header("published", "test error"),
-    ]
-    lines += [markdown.row(name, error) for name, error in results["published"].items()]
-    lines += ["", *_exits(runs), ""]
-    if runs[0]["latency"]:
-        lines += [*_wall_times(runs[0]["latency"]), ""]
+        name = f"static, {network['resolution']}×{network['resolution']}"
+        lines.append(markdown.row(name, _error(seen), _millions(network["multiply_adds"])))
+    if results["published"]:
+        lines += ["", *markdown.header("published", "test error")]
+        lines += [markdown.row(name, error) for name, error in results["published"].items()]
+    for side in runs[0]["gfnets"]:
+        found = [run["gfnets"][side] for run in runs]
+        lines += ["", f"## P = {side}", "", *_steps(found), "", *_exits(runs, side)]
+        if found[0]["latency"]:
+            lines += ["", *_wall_times(found[0]["latency"])]
     seconds = [run["seconds"] for run in runs]
-    lines.append(markdown.signature(results, [run["seed"] for run in runs], seconds))
+    lines += ["", markdown.signature(results, [run["seed"] for run in runs], seconds)]
     return "\n".join(lines) + "\n"
 
 
-def _exits(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _steps(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Error per step of one GFNet: of its last stage on every policy's patches, of all stages."""
+    costs = found[0]["multiply_adds"]
+    patches = (f"{number} patch{'es' * (number > 1)}" for number in range(1, len(costs)))
+    lines = [
+        *markdown.header("", "glance", *patches),
+        markdown.row("*multiply-adds*", *(_millions(cost) for cost in costs)),
+    ]
+    for kind, name in (("policies", "{} patches"), ("stages", "after {}")):
+        for each in found[0][kind]:
+            seen = zip(*(run[kind][each] for run in found), strict=True)
+            cells = (_error(accuracies) for accuracies in seen)
+            lines.append(markdown.row(name.format(each), *cells))
+    return lines
+
+
+def _exits(runs: Sequence[Mapping[str, Any]], side: str) -> list[str]:
     """How much cheaper early exits, chosen on ``val``, are than the static network."""
     static = runs[0]["static"][-1]
     lines = [
         f"Early exits against the whole image at {static['resolution']}×{static['resolution']} "
-        f"({static['multiply_adds'] / 1e6:.1f} M multiply-adds), chosen on `val` to be as "
+        f"({_millions(static['multiply_adds'])} multiply-adds), chosen on `val` to be as "
         "accurate or within its 95% interval:",
         "",
         *markdown.header(
@@ -236,7 +253,7 @@ def _exits(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for run in runs:
         error = f"{1 - run['static'][-1]['accuracy']:.2%}"
-        for method, found in run["comparison"].items():
+        for method, found in run["gfnets"][side]["comparison"].items():
             for key, name in (("at_accuracy", "as accurate"), ("within_interval", "within")):
                 point = found[key]
                 cells = ("–", "never")
@@ -256,13 +273,20 @@ def _wall_times(latency: Mapping[str, Any]) -> list[str]:
         *markdown.header("operating point", "error", *names),
     ]
     for number, point in enumerate(latency["points"]):
-        name = f"{point['name']}, {point['multiply_adds'] / 1e6:.1f} M"
+        name = f"{point['name']}, {_millions(point['multiply_adds'])}"
         medians = (timing["points"][number]["speedup"]["median"] for timing in timings)
         error = f"{1 - point['accuracy']:.2%}"
         lines.append(markdown.row(name, error, *(f"{median:.1f}×" for median in medians)))
     return lines
 
 
-def _error(accuracy: float, seen: Sequence[float]) -> str:
-    text = f"{1 - accuracy:.2%}"
-    return text if len(seen) == 1 else f"{text} ({1 - max(seen):.2%} – {1 - min(seen):.2%})"
+def _millions(multiply_adds: float) -> str:
+    return f"{multiply_adds / 1e6:.1f} M"
+
+
+def _error(accuracies: Sequence[float]) -> str:
+    """The mean of several, as an error, with its range."""
+    text = f"{1 - float(np.mean(accuracies)):.2%}"
+    if len(accuracies) == 1:
+        return text
+    return f"{text} ({1 - max(accuracies):.2%} – {1 - min(accuracies):.2%})"

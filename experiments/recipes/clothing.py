@@ -27,8 +27,8 @@ class ClothingOptions(StudyOptions):
     """Folder that holds train, val and test."""
     weights: str = "pretrained"
     """Of the encoders: pretrained (downloaded), or a file."""
-    patch_size: int = 96
-    """P, side of the glance and of the patches, in pixels."""
+    patch_sizes: tuple[int, ...] = (96, 128)
+    """P of each GFNet, side of the glance and of the patches, in pixels."""
 
 
 def study(options: ClothingOptions) -> Study:
@@ -43,18 +43,20 @@ def study(options: ClothingOptions) -> Study:
         "run": Path(),  # The study says where.
     }
     return Study(
-        title=f"Photographs of clothes, 224×224, P = {options.patch_size}",
+        title="Photographs of clothes, 224×224",
         static=BaselineConfig(
             resolutions=(96, 128, 160, 224), **values_of(photographs.stage1, Schedule), **shared
         ),
-        gfnet=PipelineConfig(
-            patch_size=options.patch_size,
-            stage1=photographs.stage1,
-            stage2=photographs.stage2,
-            stage3=photographs.stage3,
-            **shared,
-        ),
-        begin_with_static=False,
+        gfnets=[
+            PipelineConfig(
+                patch_size=side,
+                stage1=photographs.stage1,
+                stage2=photographs.stage2,
+                stage3=photographs.stage3,
+                **shared,
+            )
+            for side in options.patch_sizes
+        ],
         oracle_images=0,
     )
 

@@ -17,13 +17,15 @@ _SHARED: dict[str, Any] = {"precision": "bfloat16", "run": Path()}  # The study 
 STUDY = Study(
     title="Cluttered digits, 128×128",
     static=BaselineConfig(resolutions=(48, 64, 96, 128), epochs=4, **_SHARED),
-    gfnet=PipelineConfig(
-        patch_size=48,
-        object_share=0.5,
-        stage1=ClassifierSchedule(epochs=4),
-        stage2=PolicySchedule(),
-        stage3=ClassifierSchedule(epochs=2, learning_rate=2e-4),
-        **_SHARED,
+    gfnets=(
+        PipelineConfig(
+            patch_size=48,
+            object_share=0.5,
+            stage1=ClassifierSchedule(epochs=4),
+            stage2=PolicySchedule(),
+            stage3=ClassifierSchedule(epochs=2, learning_rate=2e-4),
+            **_SHARED,
+        ),
     ),
 )
 

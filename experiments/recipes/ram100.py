@@ -3,7 +3,6 @@
 python experiments/recipes/ram100.py --run runs/ram100 --out experiments/results/ram100
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,13 @@ _SHARED: dict[str, Any] = {
 }
 _SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 128, "learning_rate": 2e-3}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options(StudyOptions):
-    """How large patches are."""
-
-    patch_size: int = 24
-    """P, side of the glance and of the patches, in pixels; 24×24
-    are as many as four scales of 12×12."""
-
-
-def study(options: Options) -> Study:
-    """The study of these options."""
-    side = options.patch_size
-    return Study(
-        title=f"Cluttered translated MNIST, 100×100, P = {side}",
-        static=BaselineConfig(resolutions=(side, 100), **_SCHEDULE, **_SHARED),
-        gfnet=PipelineConfig(
-            patch_size=side,
+STUDY = Study(
+    title="Cluttered translated MNIST, 100×100",
+    static=BaselineConfig(resolutions=(24, 100), **_SCHEDULE, **_SHARED),
+    gfnets=(
+        PipelineConfig(
+            # As many pixels as four scales of 12×12.
+            patch_size=24,
             focus_steps=6,
             object_share=0.5,
             stage1=ClassifierSchedule(**_SCHEDULE),
@@ -47,14 +35,13 @@ def study(options: Options) -> Study:
             stage3=ClassifierSchedule(**_SCHEDULE | {"learning_rate": 1e-3}),
             **_SHARED,
         ),
-        published={
-            "RAM, 4 / 6 / 8 glimpses of 12×12 at 4 scales (arXiv v1)": "14.95 / 11.58 / 10.83%",
-            "its convolutional network on the whole image": "16.51%",
-            "a later convolutional network on the whole image, trained long": "0.92 to 1.69%",
-        },
-    )
-
+    ),
+    published={
+        "RAM, 4 / 6 / 8 glimpses of 12×12 at 4 scales (arXiv v1)": "14.95 / 11.58 / 10.83%",
+        "its convolutional network on the whole image": "16.51%",
+        "a later convolutional network on the whole image, trained long": "0.92 to 1.69%",
+    },
+)
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Options, description=__doc__)
-    run_study(study(chosen), chosen)
+    run_study(STUDY, tyro.cli(StudyOptions, description=__doc__))
