@@ -21,6 +21,8 @@ def _schedule(encoder: dict[str, Any] | None = None, **changes: Any) -> PolicySc
 
 SCHEDULES = {
     "default": _schedule(),
+    # Where things are in a map has to be learned cell by cell, as in the authors' release.
+    "flattened-maps": _schedule({"attention": False}),
     "latest-map-only": _schedule({"keep_glance": False}),
     "no-inhibition": _schedule({"inhibition": False}),
     "half-the-maps": _schedule({"channels": 32, "points": 16}),

@@ -20,12 +20,36 @@ _INHIBITION = 10.0
 _MOST_WEIGHTS = 2**16
 
 
-class MapEncoder(nn.Module):
+class _MapReader(nn.Module):
+    """Squeezes a feature map to few channels, as GFNet (appendix A) does.
+
+    Args:
+        feature_shape: (C, h, w) of the map.
+        channels: Channels it is squeezed to; fewer where it has more than 1024.
+
+    Attributes:
+        channels: Those it is squeezed to.
+    """
+
+    def __init__(self, feature_shape: tuple[int, int, int], channels: int) -> None:
+        super().__init__()
+        depth, height, width = feature_shape
+        self.channels = min(channels, max(1, _MOST_WEIGHTS // depth))
+        self.squeeze = nn.Conv2d(depth, self.channels, 1, bias=False)
+        # Encoders differ in the scale of their features, which a policy should not care about. What
+        # follows is linear, and needs no scale for each channel.
+        self.normalise = nn.LayerNorm((self.channels, height, width), elementwise_affine=False)
+
+    def squeezed(self, feature_map: Tensor) -> Tensor:
+        """(B, channels, h, w) of a map (B, C, h, w)."""
+        return self.normalise(self.squeeze(feature_map)).relu()
+
+
+class MapEncoder(_MapReader):
     """Says where in a feature map things are.
 
-    The map is squeezed to few channels (as GFNet, appendix A, does), from which come attention
-    maps; what is kept of each is its expected coordinates (the spatial soft-argmax of Levine et
-    al., 2016), from which a location is a linear map away.
+    From the squeezed map come attention maps; what is kept of each is its expected coordinates (the
+    spatial soft-argmax of Levine et al., 2016), from which a location is a linear map away.
 
     Where patches have been, a glance is blanked out: attention goes to the next best place without
     having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
@@ -39,14 +63,9 @@ class MapEncoder(nn.Module):
     cell_coordinates: Tensor
 
     def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
-        super().__init__()
-        depth, height, width = feature_shape
-        channels = min(channels, max(1, _MOST_WEIGHTS // depth))
-        self.squeeze = nn.Conv2d(depth, channels, 1, bias=False)
-        # Encoders differ in the scale of their features, which a policy should not care about. What
-        # follows is linear, and needs no scale for each channel.
-        self.normalise = nn.LayerNorm((channels, height, width), elementwise_affine=False)
-        self.attention = nn.Conv2d(channels, points, 1)
+        super().__init__(feature_shape, channels)
+        _, height, width = feature_shape
+        self.attention = nn.Conv2d(self.channels, points, 1)
         rows = (torch.arange(height) + 0.5) / height * 2 - 1
         columns = (torch.arange(width) + 0.5) / width * 2 - 1
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
@@ -55,11 +74,36 @@ class MapEncoder(nn.Module):
 
     def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
-        scores = self.attention(self.normalise(self.squeeze(feature_map)).relu())
+        scores = self.attention(self.squeezed(feature_map))
         if seen is not None:
             scores = scores - _INHIBITION * seen
         attention = scores.flatten(2).softmax(dim=2)
         return (attention @ self.cell_coordinates).flatten(1)
+
+
+class FlatMapEncoder(_MapReader):
+    """Reads a feature map cell by cell, as the policies of GFNet (appendix A) do.
+
+    Where patches have been, a glance is blanked out here too.
+
+    Args:
+        feature_shape: (C, h, w) of the map.
+        channels: Channels it is squeezed to; fewer where it has more than 1024.
+        points: Half of the numbers that it is brought to.
+    """
+
+    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
+        super().__init__(feature_shape, channels)
+        _, height, width = feature_shape
+        self.output_size = 2 * points
+        self.linear = nn.Linear(self.channels * height * width, self.output_size)
+
+    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
+        squeezed = self.squeezed(feature_map)
+        if seen is not None:
+            squeezed = squeezed * (1 - seen)
+        return self.linear(squeezed.flatten(1)).relu()
 
 
 class ObservationEncoder(nn.Module):
@@ -73,6 +117,7 @@ class ObservationEncoder(nn.Module):
         width: Numbers that the memory is brought to.
         keep_glance: Whether the map of the glance is read at every step, and not at the first only.
         inhibition: Whether it is blanked out where patches have been.
+        attention: Whether maps are read by a ``MapEncoder``, or by a ``FlatMapEncoder``.
     """
 
     def __init__(
@@ -84,10 +129,12 @@ class ObservationEncoder(nn.Module):
         width: int = 128,
         keep_glance: bool = True,
         inhibition: bool = True,
+        attention: bool = True,
     ) -> None:
         super().__init__()
-        self.glance = MapEncoder(feature_shape, channels, points) if keep_glance else None
-        self.features = MapEncoder(feature_shape, channels, points)
+        reader = MapEncoder if attention else FlatMapEncoder
+        self.glance = reader(feature_shape, channels, points) if keep_glance else None
+        self.features = reader(feature_shape, channels, points)
         self.memory = nn.Sequential(nn.Linear(memory_size, width), nn.ReLU())
         self.inhibition = inhibition
         maps = 1 if self.glance is None else 2

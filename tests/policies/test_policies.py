@@ -203,12 +203,13 @@ def test_a_policy_reads_what_its_encoder_is_told_to(network, observation):
         changed = later | {key: torch.rand(later[key].shape)}
         return not torch.equal(policy(later)[0], policy(changed)[0])
 
-    assert differs("glance")
-    assert differs("seen")
-    assert not differs("glance", keep_glance=False)
-    assert not differs("seen", keep_glance=False)
-    assert not differs("seen", inhibition=False)
-    assert differs("features", keep_glance=False)
+    for attention in (True, False):
+        assert differs("glance", attention=attention)
+        assert differs("seen", attention=attention)
+        assert not differs("glance", attention=attention, keep_glance=False)
+        assert not differs("seen", attention=attention, keep_glance=False)
+        assert not differs("seen", attention=attention, inhibition=False)
+        assert differs("features", attention=attention, keep_glance=False)
 
 
 def test_cells_are_looked_at_once_until_none_is_left(network, observation):
