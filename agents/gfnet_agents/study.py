@@ -215,7 +215,8 @@ def _tables(results: Mapping[str, Any]) -> str:
         lines += [markdown.row(name, error) for name, error in results["published"].items()]
     for side in runs[0]["gfnets"]:
         found = [run["gfnets"][side] for run in runs]
-        lines += ["", f"## P = {side}", "", *_steps(found), "", *_exits(runs, side)]
+        lines += ["", f"## P = {side}", "", *_steps(found), "", *_budgets(found)]
+        lines += ["", *_exits(runs, side)]
         if found[0]["latency"]:
             lines += ["", *_wall_times(found[0]["latency"])]
     seconds = [run["seconds"] for run in runs]
@@ -236,6 +237,23 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> list[str]:
             seen = zip(*(run[kind][each] for run in found), strict=True)
             cells = (_error(accuracies) for accuracies in seen)
             lines.append(markdown.row(name.format(each), *cells))
+    return lines
+
+
+def _budgets(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Error with early exits at each budget, but for budgets that change nothing."""
+    lines = [
+        "Early exits, thresholds solved on `val` for geometric exit shares:",
+        "",
+        *markdown.header("budget", "multiply-adds spent", "test error"),
+    ]
+    before = None
+    for points in zip(*(each["budgeted"]["geometric"] for each in found), strict=True):
+        error = _error([point["accuracy"] for point in points])
+        if error != before:
+            spent = float(np.mean([point["multiply_adds"] for point in points]))
+            lines.append(markdown.row(_millions(points[0]["budget"]), _millions(spent), error))
+        before = error
     return lines
 
 
