@@ -70,8 +70,7 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             **values_of(schedule, PolicySchedule),
             **values_of(self, ImageOptions),
             **values_of(self, FeatureOptions),
-            # Whether the comparison begins anew, its own folder says.
-            **values_of(self, RunControl) | {"resume": True, "overwrite": False},
+            **values_of(self, RunControl),
             run=self.run / f"{name}-{seed}",
             network=self.network,
             oracle_images=0,
@@ -151,9 +150,12 @@ def compare_schedules(
         ValueError: A value is wrong.
     """
     console = Console()
-    if not (config.resume and resume_run(config.run, config, _MAY_CHANGE)):
+    goes_on = config.resume and resume_run(config.run, config, _MAY_CHANGE)
+    if not goes_on:
         create_run(config.run, overwrite=config.overwrite or config.resume)
         save_config(config.run, config)
+    # What a comparison that is written over has left must not be taken for this one's.
+    config = dataclasses.replace(config, resume=goes_on, overwrite=not goes_on)
     jobs = [
         _Job(name, config.job(name, schedule, seed))
         for name, schedule in schedules.items()

@@ -3,7 +3,8 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,12 @@ def run_study(
         ValueError: A value is wrong, or the run to be resumed was begun with others.
     """
     console = Console()
-    if not (options.resume and resume_run(options.run, options, MAY_CHANGE | {"out", "seeds"})):
+    goes_on = options.resume and resume_run(options.run, options, MAY_CHANGE | {"out", "seeds"})
+    if not goes_on:
         create_run(options.run, overwrite=options.overwrite or options.resume)
         save_config(options.run, options)
+    # What a study that is written over has left must not be taken for this one's.
+    options = dataclasses.replace(options, resume=goes_on, overwrite=not goes_on)
     options.out.mkdir(parents=True, exist_ok=True)
     runs = []
     for seed in options.seeds:
@@ -125,24 +129,27 @@ def _run_seed(
     written = folder / "measured.json"
     if options.resume and written.is_file():
         return read_json(written)
-    started = time.monotonic()
-    # Whether the study begins anew, its own folder says.
-    shared = values_of(options, ReadingOptions) | values_of(options, RunControl)
-    shared |= {"resume": True, "overwrite": False, "seed": seed}
+    shared = values_of(options, ReadingOptions) | values_of(options, RunControl) | {"seed": seed}
     static = dataclasses.replace(study.static, run=folder / "static", **shared)
-    train_baselines(static, image_sets)
+    clock = folder / "seconds.json"
+    if not options.resume:
+        clock.unlink(missing_ok=True)
+    with _counted(clock):
+        train_baselines(static, image_sets)
     begun: dict[str, Any] = {"baseline": static.run} if study.begin_with_static else {}
     measured = {}
     for config in study.gfnets:
         run = _folder(options, seed, config)
         gfnet = dataclasses.replace(config, run=run, **begun, **shared)
-        train_gfnet(gfnet, image_sets)
-        measured[str(gfnet.patch_size)] = _measure(study, options, gfnet, static.run, image_sets)
+        with _counted(clock):
+            train_gfnet(gfnet, image_sets)
+            found = _measure(study, options, gfnet, static.run, image_sets)
+        measured[str(gfnet.patch_size)] = found
     *_, last = measured.values()
     common = {key: last[key] for key in ("images", "static")}
     results = {
         "seed": seed,
-        "seconds": round(time.monotonic() - started, 1),
+        **read_json(clock),
         **common,
         "gfnets": {
             side: {key: value for key, value in found.items() if key not in common}
@@ -153,6 +160,17 @@ def _run_seed(
     return results
 
 
+@contextmanager
+def _counted(clock: Path) -> Iterator[None]:
+    """Add the seconds that something takes to those in a file, so that a resumed seed has all."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        before = read_json(clock)["seconds"] if clock.is_file() else 0.0
+        write_json(clock, {"seconds": round(before + time.monotonic() - started, 1)})
+
+
 def _measure(
     study: Study,
     options: StudyOptions,
@@ -160,7 +178,10 @@ def _measure(
     baseline: Path,
     image_sets: Mapping[str, ImageSet] | None,
 ) -> dict[str, Any]:
-    """What a trained GFNet is worth on the test split, beside static networks."""
+    """What a trained GFNet is worth on the test split, beside static networks; kept in a file."""
+    written = gfnet.run / "measured.json"
+    if options.resume and written.is_file():
+        return read_json(written)
     shared = values_of(options, ReadingOptions)
     shared |= {"run": _assembled(gfnet.run), "device": options.device, "overwrite": True}
     shared["seed"] = gfnet.seed
@@ -171,7 +192,7 @@ def _measure(
     if study.timed and gfnet.seed == options.seeds[0]:
         latency = measure_latency(LatencyConfig(baseline=baseline, **shared), test)
     stages = read_json(gfnet.run / "results.json")["stages"]
-    return {
+    measured = {
         "images": compared["images"],
         "static": evaluated["static"],
         "multiply_adds": [row["multiply_adds"] for row in evaluated["anytime"]],
@@ -182,6 +203,8 @@ def _measure(
         "budgeted": evaluated["budgeted"],
         "latency": latency,
     }
+    write_json(written, measured)
+    return measured
 
 
 def _folder(options: StudyOptions, seed: int, gfnet: PipelineConfig) -> Path:

@@ -98,6 +98,15 @@ def test_runs_that_are_complete_are_left_alone(compared, sets):
         compare_algorithms(config(folder), sets)
 
 
+def test_what_is_written_over_is_learned_anew(sets, tmp_path):
+    once = config(tmp_path / "run", seeds=1, overwrite=True)
+    written = []
+    for _ in range(2):
+        compare_algorithms(once, sets)
+        written.append((tmp_path / "run" / "ppo-0" / "results.json").stat().st_mtime_ns)
+    assert written[0] < written[1]
+
+
 def test_a_curve_changes_nothing_that_is_learned(compared, sets, tmp_path):
     folder, _ = compared
     train_policy(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_it_goes_on_with_more_seeds(done, sets):
     more = StudyOptions(run=options.run, out=options.out, seeds=(0,), resume=True, device="cpu")
     again = run_study(study(options.run), more, sets)
     assert again["runs"] == results["runs"][:1]
+    # Of a seed that was interrupted, what was trained and measured before is left alone.
+    (options.run / "seed-1" / "measured.json").unlink()
+    weights = options.run / "seed-1" / "gfnet-20" / "stage1" / "network.safetensors"
+    trained = weights.stat().st_mtime_ns
+    more = dataclasses.replace(more, seeds=(0, 1))
+    (_, resumed) = run_study(study(options.run), more, sets)["runs"]
+    assert weights.stat().st_mtime_ns == trained
+    before = results["runs"][1]
+    assert resumed["seconds"] >= before["seconds"]
+    assert {**resumed, "seconds": 0} == {**before, "seconds": 0}
 
 
 def test_one_seed_gives_the_same_numbers_twice(done, sets, tmp_path):
