@@ -42,6 +42,9 @@ class Study:
         published: Of others: name, and test error.
         oracle_images: Test images that the oracle is run on.
         timed: Whether wall times are measured, of the first seed.
+
+    Raises:
+        ValueError: There is no GFNet, or two have one patch size.
     """
 
     title: str
@@ -51,6 +54,11 @@ class Study:
     published: Mapping[str, str] = field(default_factory=dict)
     oracle_images: int = 500
     timed: bool = True
+
+    def __post_init__(self) -> None:
+        sides = [gfnet.patch_size for gfnet in self.gfnets]
+        if not sides or len(set(sides)) < len(sides):
+            raise ValueError(f"give patch sizes, each once, not {sides}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +139,7 @@ def _run_seed(
         return read_json(written)
     shared = values_of(options, ReadingOptions) | values_of(options, RunControl) | {"seed": seed}
     static = dataclasses.replace(study.static, run=folder / "static", **shared)
+    folder.mkdir(exist_ok=True)
     clock = folder / "seconds.json"
     if not options.resume:
         clock.unlink(missing_ok=True)

@@ -108,3 +108,9 @@ def test_one_seed_gives_the_same_numbers_twice(done, sets, tmp_path):
 def test_seeds_are_checked(tmp_path, seeds):
     with pytest.raises(ValueError, match="seeds must be different numbers"):
         StudyOptions(run=tmp_path, out=tmp_path, seeds=seeds)
+
+
+@pytest.mark.parametrize("sides", [(), (16, 16)])
+def test_patch_sizes_are_checked(tmp_path, sides):
+    with pytest.raises(ValueError, match="give patch sizes, each once"):
+        study(tmp_path, gfnets=[gfnet(tmp_path, side) for side in sides])
