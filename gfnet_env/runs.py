@@ -2,9 +2,10 @@
 
 import dataclasses
 import platform
+import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,28 @@ def resume_run(folder: Path, config: Any, may_change: Collection[str]) -> bool:
     return True
 
 
+def begin_or_resume(config: Any, may_change: Collection[str], parts: Iterable[Path]) -> None:
+    """Make the folder of a run that consists of others, or see that it can go on.
+
+    Args:
+        config: A dataclass with ``run``, ``resume`` and ``overwrite``.
+        may_change: See ``resume_run``.
+        parts: Folders of the runs that it consists of. Where it begins anew they are removed: once
+            complete, they would be taken for its own.
+
+    Raises:
+        FileExistsError: The folder holds something, and it was not said what to do with it.
+        ValueError: A run to be resumed was begun with other values.
+    """
+    if config.resume and resume_run(config.run, config, may_change):
+        return
+    create_run(config.run, overwrite=config.overwrite or config.resume)
+    for part in parts:
+        if part.is_dir():
+            shutil.rmtree(part)
+    save_config(config.run, config)
+
+
 def save_config(folder: Path, config: Any) -> None:
     """Write ``config.json``: a stage's configuration (a dataclass) and where it ran."""
     write_json(
@@ -103,16 +126,21 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def provenance() -> dict[str, Any]:
-    """The command, the git commit of this library's checkout, versions and the machine."""
+def provenance(*, command: bool = True) -> dict[str, Any]:
+    """The command, the git commit of this library's checkout, versions and the machine.
+
+    Args:
+        command: Whether the command, which may name folders of this machine, is part of it.
+    """
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
+    given = {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])} if command else {}
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **given,
         "commit": git_commit(),
         "python": platform.python_version(),
         "versions": versions,

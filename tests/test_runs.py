@@ -1,9 +1,17 @@
+import dataclasses
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from gfnet_env import runs
+from gfnet_env.training.config import RunControl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(RunControl):
+    run: Path
 
 
 def test_an_existing_run_is_not_touched_unless_asked(tmp_path):
@@ -21,10 +29,27 @@ def test_a_file_is_no_run_folder(tmp_path):
         runs.create_run(tmp_path / "run")
 
 
+def test_a_run_of_runs_keeps_them_only_where_it_goes_on(tmp_path):
+    part, other = tmp_path / "run" / "part", tmp_path / "run" / "other"
+    begun = Run(run=tmp_path / "run")
+    runs.begin_or_resume(begun, (), [part])
+    for folder in (part, other):
+        folder.mkdir()
+        (folder / "results.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="already exists"):
+        runs.begin_or_resume(begun, (), [part])
+    runs.begin_or_resume(dataclasses.replace(begun, resume=True), {"resume"}, [part])
+    assert part.is_dir()
+    runs.begin_or_resume(dataclasses.replace(begun, overwrite=True), (), [part])
+    assert not part.exists()
+    assert (other / "results.json").is_file()
+
+
 def test_provenance_names_versions_and_commit():
     provenance = runs.provenance()
     assert provenance["versions"]["torch"] == metadata.version("torch")
     in_checkout = (Path(__file__).parent.parent / ".git").exists()
+    assert provenance == {"command": provenance["command"], **runs.provenance(command=False)}
     assert len(provenance["commit"].rstrip("+")) == 40 if in_checkout else not provenance["commit"]
 
 

@@ -31,7 +31,7 @@ from gfnet_env.files import read_json
 from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
 from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import create_run, provenance, resume_run, save_config, values_of
+from gfnet_env.runs import begin_or_resume, provenance, values_of
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
 _MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"out", "ray", "address"}
@@ -70,7 +70,8 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             **values_of(schedule, PolicySchedule),
             **values_of(self, ImageOptions),
             **values_of(self, FeatureOptions),
-            **values_of(self, RunControl),
+            # Whether the comparison begins anew, its own folder says.
+            **values_of(self, RunControl) | {"resume": True, "overwrite": False},
             run=self.run / f"{name}-{seed}",
             network=self.network,
             oracle_images=0,
@@ -150,17 +151,12 @@ def compare_schedules(
         ValueError: A value is wrong.
     """
     console = Console()
-    goes_on = config.resume and resume_run(config.run, config, _MAY_CHANGE)
-    if not goes_on:
-        create_run(config.run, overwrite=config.overwrite or config.resume)
-        save_config(config.run, config)
-    # What a comparison that is written over has left must not be taken for this one's.
-    config = dataclasses.replace(config, resume=goes_on, overwrite=not goes_on)
     jobs = [
         _Job(name, config.job(name, schedule, seed))
         for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
+    begin_or_resume(config, _MAY_CHANGE, (job.folder for job in jobs))
     if config.ray:
         _spread(jobs, config)
     else:
@@ -263,8 +259,7 @@ def _judge(
             for name, found in learned.items()
         },
         "runs": runs,
-        # The command would name this machine's folders.
-        "provenance": {key: value for key, value in provenance().items() if key != "command"},
+        "provenance": provenance(command=False),
     }
 
 

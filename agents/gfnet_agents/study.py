@@ -23,7 +23,7 @@ from gfnet_env.benchmarks import (
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.data import ImageSet, ReadingOptions
 from gfnet_env.files import read_json, write_json, write_text
-from gfnet_env.runs import create_run, provenance, resume_run, save_config, values_of
+from gfnet_env.runs import begin_or_resume, provenance, values_of
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
@@ -100,12 +100,7 @@ def run_study(
         ValueError: A value is wrong, or the run to be resumed was begun with others.
     """
     console = Console()
-    goes_on = options.resume and resume_run(options.run, options, MAY_CHANGE | {"out", "seeds"})
-    if not goes_on:
-        create_run(options.run, overwrite=options.overwrite or options.resume)
-        save_config(options.run, options)
-    # What a study that is written over has left must not be taken for this one's.
-    options = dataclasses.replace(options, resume=goes_on, overwrite=not goes_on)
+    begin_or_resume(options, MAY_CHANGE | {"out", "seeds"}, sorted(options.run.glob("seed-*")))
     options.out.mkdir(parents=True, exist_ok=True)
     runs = []
     for seed in options.seeds:
@@ -115,8 +110,7 @@ def run_study(
         "title": study.title,
         "runs": runs,
         "published": dict(study.published),
-        # The command would name this machine's folders.
-        "provenance": {key: value for key, value in provenance().items() if key != "command"},
+        "provenance": provenance(command=False),
     }
     for gfnet in study.gfnets:
         first = _assembled(_folder(options, options.seeds[0], gfnet))
@@ -135,14 +129,14 @@ def _run_seed(
     """Train and measure once; what was measured before comes from its file."""
     folder = options.run / f"seed-{seed}"
     written = folder / "measured.json"
-    if options.resume and written.is_file():
+    if written.is_file():
         return read_json(written)
-    shared = values_of(options, ReadingOptions) | values_of(options, RunControl) | {"seed": seed}
+    # Whether the study begins anew, its own folder says.
+    shared = values_of(options, ReadingOptions) | values_of(options, RunControl)
+    shared |= {"resume": True, "overwrite": False, "seed": seed}
     static = dataclasses.replace(study.static, run=folder / "static", **shared)
     folder.mkdir(exist_ok=True)
     clock = folder / "seconds.json"
-    if not options.resume:
-        clock.unlink(missing_ok=True)
     with _counted(clock):
         train_baselines(static, image_sets)
     begun: dict[str, Any] = {"baseline": static.run} if study.begin_with_static else {}
@@ -189,7 +183,7 @@ def _measure(
 ) -> dict[str, Any]:
     """What a trained GFNet is worth on the test split, beside static networks; kept in a file."""
     written = gfnet.run / "measured.json"
-    if options.resume and written.is_file():
+    if written.is_file():
         return read_json(written)
     shared = values_of(options, ReadingOptions)
     shared |= {"run": _assembled(gfnet.run), "device": options.device, "overwrite": True}
