@@ -308,19 +308,22 @@ def _exits(runs: Sequence[Mapping[str, Any]], side: str) -> list[str]:
 
 
 def _wall_times(latency: Mapping[str, Any]) -> list[str]:
-    """How many times faster than the static network, by engine and batch size."""
+    """How many times faster than the static network, by operating point, engine and batch size."""
     timings = latency["timings"]
-    names = (f"{timing['engine']}, batches of {timing['batch_size']}" for timing in timings)
+    points = latency["points"]
+    names = (
+        f"{point['name']}, {_millions(point['multiply_adds'])}, error {1 - point['accuracy']:.2%}"
+        for point in points
+    )
     lines = [
         "Times faster than the whole image, medians (first seed):",
         "",
-        *markdown.header("operating point", "error", *names),
+        *markdown.header("engine", "threads", "images a batch", *names),
     ]
-    for number, point in enumerate(latency["points"]):
-        name = f"{point['name']}, {_millions(point['multiply_adds'])}"
-        medians = (timing["points"][number]["speedup"]["median"] for timing in timings)
-        error = f"{1 - point['accuracy']:.2%}"
-        lines.append(markdown.row(name, error, *(f"{median:.1f}×" for median in medians)))
+    for timing in timings:
+        medians = (f"{point['speedup']['median']:.1f}×" for point in timing["points"])
+        where = (timing["engine"], str(timing["threads"]), str(timing["batch_size"]))
+        lines.append(markdown.row(*where, *medians))
     return lines
 
 

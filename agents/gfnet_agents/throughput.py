@@ -1,6 +1,6 @@
 """Throughput of environments and of the training of a policy, in rounds that take turns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -100,24 +100,46 @@ def _singles(setting: Setting) -> Contender:
 def _time_training(
     config: ThroughputConfig, setting: Setting, sources: Mapping[str, FeatureSource]
 ) -> dict[str, Any]:
-    """Rounds of PPO, one update each, beside as many calls of the bare encoders."""
+    """Rounds of PPO, one update each, after bare encoders that see as many images as it takes.
+
+    A machine's pace changes within seconds: encoders that are timed for as long, and just before
+    the agents of their precision, keep that out of the ratio.
+    """
     agents = {name: _agent(config, setting, source) for name, source in sources.items()}
-    contenders = dict(bare_encoders(setting))
-    contenders |= {name: Contender(partial(_update, agent)) for name, agent in agents.items()}
     device = setting.network.device
+    episodes = max(1, max(agent.n_steps for agent in agents.values()) // len(setting.actions))
+    contenders: dict[str, Contender] = {}
+    for bare, encoders in bare_encoders(setting).items():
+        contenders[bare] = Contender(partial(_repeat, encoders.run, episodes))
+        contenders |= {
+            name: Contender(partial(_update, agent))
+            for name, agent in agents.items()
+            if _bare_for(name) == bare
+        }
     times = time_rounds(contenders, config.training_repeats, device, "training")
-    views = config.num_envs * (1 + len(setting.actions))
+    images = config.num_envs * (1 + len(setting.actions)) * episodes
     results = {}
     for name, agent in agents.items():
-        bare = times[f"bare encoders, {'bfloat16' if 'bfloat16' in name else 'float32'}"]
         steps = agent.n_steps * agent.n_envs
         results[name] = {
             "steps_per_second": rates(times[name], steps),
             # Environment steps a second over images a second.
-            "share_of_bare_encoders": round(steps / views * ratio(times[name], bare), 4),
+            "share_of_bare_encoders": round(
+                steps / images * ratio(times[name], times[_bare_for(name)]), 4
+            ),
             "time": _time_shares(agent),
         }
     return results
+
+
+def _bare_for(source: str) -> str:
+    """The bare encoders that have the precision of a feature source."""
+    return f"bare encoders, {'bfloat16' if 'bfloat16' in source else 'float32'}"
+
+
+def _repeat(run: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        run()
 
 
 def _agent(config: ThroughputConfig, setting: Setting, source: FeatureSource) -> OnPolicyAlgorithm:

@@ -46,8 +46,8 @@ class LatencyConfig(ImageOptions):
     """Budgets to time, evenly over the evaluated ones, beside those of equal accuracy."""
     repeats: int = 7
     """Rounds; everything is timed once in each, in turn."""
-    threads: int = 2
-    """Threads of torch and of onnxruntime."""
+    threads: tuple[int, ...] = (1, 2)
+    """Threads of torch and of onnxruntime; everything is timed with each of these numbers."""
     seed: int = 0
     """Of the images drawn."""
     device: str = "auto"
@@ -56,11 +56,12 @@ class LatencyConfig(ImageOptions):
     """Whether existing results may be replaced."""
 
     def __post_init__(self) -> None:
-        for name in ("count", "budgets", "repeats", "threads"):
+        for name in ("count", "budgets", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.batch_sizes or min(self.batch_sizes) < 1:
-            raise ValueError(f"batch_sizes must be at least 1, not {self.batch_sizes}")
+        for name in ("batch_sizes", "threads"):
+            if min(getattr(self, name), default=0) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
         ValueError: It was not evaluated with these baselines, or images and network do not fit.
     """
     console = Console()
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(max(config.threads))
     device = resolve_device(config.device)
     gfnet = EarlyExitGFNet.load(config.run)
     static = load_static_networks(config.baseline)[-1]
@@ -89,36 +90,38 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
     check_fit(gfnet.network, images)
     rng = np.random.default_rng(config.seed)
     pixels = images[rng.permutation(len(images))[: config.count]]
-    engines: dict[Engine, _Calls] = {}
+    engines: list[tuple[Engine, int, _Calls]] = []
     if "onnx" in config.engines:
         with console.status("export"), tempfile.TemporaryDirectory() as folder:
             export_onnx(gfnet, folder)
             export_static(static, Path(folder) / "static.onnx")
-            engines["onnx"] = _onnx_calls(Path(folder), static, config.threads)
+            engines += [
+                ("onnx", threads, _onnx_calls(Path(folder), static, threads))
+                for threads in config.threads
+            ]
     if "torch" in config.engines:
-        engines["torch"] = _torch_calls(gfnet.to(device), static.to(device))
+        calls = _torch_calls(gfnet.to(device), static.to(device))
+        engines += [("torch", threads, calls) for threads in config.threads]
     out = create_run(config.out or config.run / "latency", overwrite=config.overwrite)
     save_config(out, config)
     for point in points:
         gfnet.set_thresholds(point["thresholds"])
         spent = gfnet(pixels).multiply_adds.cpu().double().mean()
         point["multiply_adds_of_timed"] = float(spent)
-    results = {
+    results: dict[str, Any] = {
         "images": len(pixels),
         "repeats": config.repeats,
         "resolution": static.config.resolution,
         "static_accuracy": evaluated["static"][-1]["accuracy"],
         "points": points,
-        "timings": [
-            {
-                "engine": engine,
-                "batch_size": batch_size,
-                **_time(calls, pixels, batch_size, points, config.repeats, device),
-            }
-            for engine, calls in engines.items()
-            for batch_size in config.batch_sizes
-        ],
+        "timings": [],
     }
+    for engine, threads, calls in engines:
+        torch.set_num_threads(threads)
+        for batch_size in config.batch_sizes:
+            timed = _time(calls, pixels, batch_size, points, config.repeats, device)
+            what = {"engine": engine, "threads": threads, "batch_size": batch_size}
+            results["timings"].append(what | timed)
     write_json(out / "results.json", results)
     print_latencies(results, console)
     return results

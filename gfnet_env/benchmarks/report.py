@@ -224,7 +224,10 @@ def print_latencies(results: Mapping[str, Any], console: Console) -> None:
             "accuracy",
             "ms per image",
             f"× faster than {side}×{side}",
-            title=f"{timing['engine']}, batches of {timing['batch_size']}",
+            title=(
+                f"{timing['engine']}, batches of {timing['batch_size']}, "
+                f"{timing['threads']} thread{'s' * (timing['threads'] > 1)}"
+            ),
         )
         accuracy = f"{results['static_accuracy']:.1%}"
         table.add_row(f"static, {side}×{side}", accuracy, _spread(timing["static"]), "")

@@ -16,8 +16,7 @@ from gfnet_env.data import picture
 from gfnet_env.env.observation import observe
 from gfnet_env.files import write_atomically, write_json, write_text
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.perception import Encoder, GlanceFocusNetwork, StaticNetwork, Step
-from gfnet_env.perception.classifiers import Classifier
+from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, Step
 from gfnet_env.perception.geometry import covered, patch_corners
 
 # As little as a graph can be traced with: at one row, the batch would be taken for a constant.
@@ -27,9 +26,9 @@ _ROWS = 2
 def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     """Write a network as a folder that runs where there is neither torch nor this library.
 
-    It holds ``glance.onnx``, ``focus.onnx``, ``policy.onnx`` and ``classifier.onnx``, which take
-    batches of any size, ``gfnet.json`` with thresholds, class names and geometry, and
-    ``classify.py``, which needs numpy, Pillow and onnxruntime.
+    It holds ``glance.onnx``, ``policy.onnx`` and ``focus.onnx``, which take batches of any size,
+    ``gfnet.json`` with thresholds, class names and geometry, and ``classify.py``, which needs
+    numpy, Pillow and onnxruntime.
 
     Args:
         gfnet: The assembled network, with the thresholds it is to run with.
@@ -74,16 +73,13 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
         "sizes": torch.full((_ROWS, 2), size, device=network.device),
     }
     looked = ("looked", "corners", "covered")
-    viewed = {"vector": step.vector, "memory": step.memory, "number": step.number}
+    viewed = ("features", "remembered", "probabilities")
+    patch = {"pixels": pictures, "memory": step.memory, "number": step.number}
     graphs: dict[str, tuple[nn.Module, Mapping[str, Tensor], tuple[str, ...]]] = {
-        "glance": (_View(network.global_encoder), {"pixels": pictures}, ("features", "vector")),
-        "focus": (_View(network.local_encoder), {"pixels": pictures}, ("features", "vector")),
+        "glance": (_Glance(network), {"pixels": pictures}, viewed),
         "policy": (_Pick(policy, network), seen, looked),
-        "classifier": (_Classify(network.classifier), viewed, ("remembered", "probabilities")),
+        "focus": (_Focus(network), patch, viewed),
     }
-    if network.glance_logits == "encoder":
-        glance = _ViewAndAnswer(network.global_encoder)
-        graphs["glance"] = (glance, {"pixels": pictures}, ("features", "vector", "probabilities"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Whole before anything is replaced: graphs of two networks must never lie side by side.
@@ -114,7 +110,6 @@ def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
     return {
         "patch_size": network.patch_size,
         "focus_steps": network.focus_steps,
-        "memory_size": network.memory_size,
         "interpolation": config.interpolation,
         "image_size": config.metadata.get("image_size"),
         "class_names": list(config.class_names or map(str, range(network.num_classes))),
@@ -131,23 +126,32 @@ def _sources() -> dict[str, str]:
     return {"classify.py": source, "picture.py": inspect.getsource(picture)}
 
 
-class _View(nn.Module):
-    """An encoder of pictures as they are decoded, (B, P, P, 3); its results are a plain tuple."""
+class _Glance(nn.Module):
+    """A glance at pictures as they are decoded, scaled down to (B, P, P, 3)."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, network: GlanceFocusNetwork) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.network = network
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return self.encoder(pixels.permute(0, 3, 1, 2))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        step = self.network.begin(self.network.global_encoder(pixels.permute(0, 3, 1, 2)))
+        return step.feature_map, step.memory, step.probabilities
 
 
-class _ViewAndAnswer(_View):
-    """An encoder whose results include its own answer."""
+class _Focus(nn.Module):
+    """A focus on patches (B, P, P, 3) of pictures that ``number`` patches were seen of before."""
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        features, vector = super().forward(pixels)
-        return features, vector, self.encoder.head(vector).softmax(dim=1)
+    def __init__(self, network: GlanceFocusNetwork) -> None:
+        super().__init__()
+        self.encoder = network.local_encoder
+        self.classifier = network.classifier
+
+    def forward(
+        self, pixels: Tensor, memory: Tensor, number: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        features, vector = self.encoder(pixels.permute(0, 3, 1, 2))
+        memory, logits = self.classifier(vector, memory, number + 1)
+        return features, memory, logits.softmax(dim=1)
 
 
 class _Pick(nn.Module):
@@ -175,16 +179,6 @@ class _Pick(nn.Module):
         corners = patch_corners(picked, sizes, patch_size, self.config.corner_rounding)
         height, width = seen.shape[1:]
         return picked, corners, seen.maximum(covered(corners, sizes, patch_size, (height, width)))
-
-
-class _Classify(nn.Module):
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, vector: Tensor, memory: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        memory, logits = self.classifier(vector, memory, number)
-        return memory, logits.softmax(dim=1)
 
 
 class _Judge(nn.Module):

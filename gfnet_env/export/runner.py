@@ -21,9 +21,7 @@ from PIL import Image
 
 from gfnet_env.data.picture import load_picture
 
-_GRAPHS = ("glance", "focus", "policy", "classifier")
-# The operations of the others are too small for threads to share.
-_THREADED = ("glance", "focus")
+_GRAPHS = ("glance", "policy", "focus")
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,9 @@ class Runner:
 
     Args:
         folder: What ``export_onnx`` wrote.
-        threads: Threads of one operation; None leaves it to onnxruntime. Policy and classifier
-            have one.
+        threads: Threads of one operation; None leaves it to onnxruntime. The policy has one: its
+            operations are too small to be shared. So are those of single small pictures, for which
+            one thread is fastest.
         providers: Where it runs, by onnxruntime's names.
 
     Raises:
@@ -75,7 +74,6 @@ class Runner:
             config = json.loads((folder / "gfnet.json").read_text())
             self.patch_size: int = config["patch_size"]
             self.focus_steps: int = config["focus_steps"]
-            self.memory_size: int = config["memory_size"]
             self.image_size: int | None = config["image_size"]
             self.class_names: list[str] = config["class_names"]
             self._costs = np.array(config["multiply_adds"])
@@ -87,7 +85,7 @@ class Runner:
             ) from error
         self._sessions = {
             name: open_session(
-                folder / f"{name}.onnx", threads if name in _THREADED else 1, providers
+                folder / f"{name}.onnx", 1 if name == "policy" else threads, providers
             )
             for name in _GRAPHS
         }
@@ -130,11 +128,9 @@ class Runner:
         rows = np.arange(count)
         sizes = np.array([picture.shape[:2] for picture in pictures])
         number = np.zeros(count, dtype=np.int64)
-        memory = np.zeros((count, self.memory_size), dtype=np.float32)
         location = np.zeros((count, 2), dtype=np.float32)
         thumbnails = resize(pictures, self.patch_size, self._interpolation)
-        # Probabilities too, where those of the glance are the encoder's own.
-        features, vector, *answers = self._run("glance", pixels=thumbnails)
+        features, memory, probabilities = self._run("glance", pixels=thumbnails)
         glance = features
         seen = np.zeros((count, *features.shape[2:]), dtype=np.float32)
         for step, threshold in enumerate(self.thresholds):
@@ -151,13 +147,10 @@ class Runner:
                 )
                 locations[rows, step - 1] = location
                 patches = self._patches(pictures, rows, corners)
-                features, vector = self._run("focus", pixels=patches)
+                features, memory, probabilities = self._run(
+                    "focus", pixels=patches, memory=memory, number=number
+                )
                 number = number + 1
-            memory, probabilities = self._run(
-                "classifier", vector=vector, memory=memory, number=number
-            )
-            if step == 0 and answers:
-                (probabilities,) = answers
             surest = probabilities.max(axis=1)
             sure = surest >= threshold
             if step == self.focus_steps:

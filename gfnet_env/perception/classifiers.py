@@ -47,7 +47,7 @@ class Classifier(nn.Module, ABC):
 
     def empty_memory(self, vector: Tensor) -> Tensor:
         """The memory before the glance, (B, M), in the type and place of ``vector``."""
-        return vector.new_zeros(len(vector), self.memory_size)
+        return vector.new_zeros(vector.shape[0], self.memory_size)
 
 
 class RecurrentClassifier(Classifier):

@@ -291,14 +291,16 @@ class GlanceFocusNetwork(SavedModule):
             features: Of B glances, see ``encode_glances``.
         """
         feature_map, vector = features
-        number = torch.zeros(len(vector), dtype=torch.int64, device=vector.device)
+        # Not len(): an exported graph would keep it for a constant.
+        count = vector.shape[0]
+        number = torch.zeros(count, dtype=torch.int64, device=vector.device)
         memory = self.classifier.remember(vector, self.classifier.empty_memory(vector), number)
         if self.glance_logits == "encoder":
             logits = self.global_encoder.head(vector)
         else:
             logits = self.classifier.judge(memory, number)
-        location = torch.zeros(len(vector), 2, device=vector.device)
-        seen = torch.zeros(len(vector), *feature_map.shape[2:], device=vector.device)
+        location = torch.zeros(count, 2, device=vector.device)
+        seen = torch.zeros(count, *feature_map.shape[2:], device=vector.device)
         return Step(feature_map, vector, feature_map, seen, memory, logits, location, number)
 
     def go_on(

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -31,12 +32,8 @@ def test_everything_is_timed_in_both_engines(run):
     results = measure_latency(config, sets["test"])
     saved = json.loads((run / "run" / "latency" / "results.json").read_text())
     assert saved == json.loads(json.dumps(results))
-    assert [(row["engine"], row["batch_size"]) for row in saved["timings"]] == [
-        ("onnx", 1),
-        ("onnx", 4),
-        ("torch", 1),
-        ("torch", 4),
-    ]
+    timed = [(row["engine"], row["threads"], row["batch_size"]) for row in saved["timings"]]
+    assert timed == list(itertools.product(("onnx", "torch"), (1, 2), (1, 4)))
     assert {point["name"] for point in saved["points"][:2]} == {"budget"}
     for row in saved["timings"]:
         assert len(row["points"]) == len(saved["points"])
@@ -75,6 +72,7 @@ def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
         repeats=1,
         budgets=3,
         batch_sizes=(8,),
+        threads=(2,),
         engines=("torch",),
     )
     results = measure_latency(config, sets["test"])
@@ -103,3 +101,5 @@ def test_nothing_cannot_be_timed(tmp_path):
         LatencyConfig(run=tmp_path, baseline=tmp_path, repeats=0)
     with pytest.raises(ValueError, match="batch_sizes must be at least 1"):
         LatencyConfig(run=tmp_path, baseline=tmp_path, batch_sizes=(0,))
+    with pytest.raises(ValueError, match=r"threads must be at least 1, not \(\)"):
+        LatencyConfig(run=tmp_path, baseline=tmp_path, threads=())
