@@ -25,6 +25,7 @@ from torch import nn
 from gfnet_agents.extractor import ObservationExtractor
 from gfnet_agents.random_search import RandomSearch, RandomSearchPolicy
 from gfnet_agents.replay import DictRewardReplayBuffer, RewardReplayBuffer, plan_replay
+from gfnet_agents.rollouts import InPlaceMaskableRolloutBuffer, InPlaceRolloutBuffer
 from gfnet_agents.vec_env import FlatObservations, StableBaselinesVecEnv
 from gfnet_agents.weights import set_weights
 
@@ -294,6 +295,12 @@ def build_agent(
         }
     if networks:
         settings["policy_kwargs"] = networks
+    if "rollout_buffer_class" in algorithm.settings and isinstance(
+        env.observation_space, spaces.Dict
+    ):
+        maskable = issubclass(algorithm.algorithm_class, MaskablePPO)
+        buffer = InPlaceMaskableRolloutBuffer if maskable else InPlaceRolloutBuffer
+        settings = {"rollout_buffer_class": buffer} | settings
     if issubclass(algorithm.algorithm_class, OffPolicyAlgorithm):
         settings |= _replay_settings(algorithm, settings, env, timesteps, replay_gib, announce)
     try:

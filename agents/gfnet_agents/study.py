@@ -69,8 +69,8 @@ class StudyOptions(ReadingOptions, RunControl):
     """Folder for everything that is trained."""
     out: Path
     """Folder for the tables and pictures."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """All of it is done once for each."""
+    seeds: tuple[int, ...] = (0,)
+    """All of it is done once for each; --resume goes on with more."""
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)

@@ -1,0 +1,54 @@
+"""The rollouts that on-policy algorithms learn from, without copies of feature maps."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer
+
+
+class _InPlace:
+    """A rollout (T, N, …), indexed as if it were flattened environment by environment.
+
+    Args:
+        rollout: T steps of N sub-environments.
+    """
+
+    def __init__(self, rollout: npt.NDArray[Any]) -> None:
+        self.rollout = rollout
+
+    def __getitem__(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        steps, environments = self.rollout.shape[:2]
+        flat = self.rollout.reshape(steps * environments, *self.rollout.shape[2:])
+        return flat[indices % steps * environments + indices // steps]
+
+
+class InPlaceRolloutBuffer(DictRolloutBuffer):
+    """Samples what a ``DictRolloutBuffer`` samples, but observations stay where they were put.
+
+    That one takes new memory for them at every rollout, copies them into another order before they
+    are learned from, and copies each sample twice: with the feature maps of a large encoder that
+    takes as long as learning.
+    """
+
+    def reset(self) -> None:
+        before = vars(self).get("observations", {})
+        super().reset()
+        for key, held in before.items():
+            # All of it is written before any of it is read.
+            self.observations[key] = held.rollout if isinstance(held, _InPlace) else held
+
+    @staticmethod
+    def swap_and_flatten(arr: npt.NDArray[Any]) -> Any:
+        # Values and returns have no third axis; they are wanted whole, and are small.
+        return _InPlace(arr) if arr.ndim > 2 else DictRolloutBuffer.swap_and_flatten(arr)
+
+    def to_torch(self, array: npt.NDArray[Any], copy: bool = False) -> torch.Tensor:
+        # Samples are copies already.
+        return super().to_torch(array, copy)
+
+
+class InPlaceMaskableRolloutBuffer(InPlaceRolloutBuffer, MaskableDictRolloutBuffer):
+    """``InPlaceRolloutBuffer`` for ``MaskablePPO``."""
