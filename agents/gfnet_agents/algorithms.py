@@ -295,12 +295,7 @@ def build_agent(
         }
     if networks:
         settings["policy_kwargs"] = networks
-    if "rollout_buffer_class" in algorithm.settings and isinstance(
-        env.observation_space, spaces.Dict
-    ):
-        maskable = issubclass(algorithm.algorithm_class, MaskablePPO)
-        buffer = InPlaceMaskableRolloutBuffer if maskable else InPlaceRolloutBuffer
-        settings = {"rollout_buffer_class": buffer} | settings
+    settings = _rollout_settings(algorithm, env) | settings
     if issubclass(algorithm.algorithm_class, OffPolicyAlgorithm):
         settings |= _replay_settings(algorithm, settings, env, timesteps, replay_gib, announce)
     try:
@@ -333,6 +328,17 @@ def _check_settings(algorithm: Algorithm, name: str, given: Mapping[str, Any]) -
             f"{name} has no setting {', '.join(unknown)}; it has "
             f"{', '.join(sorted(algorithm.settings))}"
         )
+
+
+def _rollout_settings(algorithm: Algorithm, env: VecEnv) -> dict[str, Any]:
+    """Kind of the rollout buffer, where there is a choice."""
+    vectors = not isinstance(env.observation_space, spaces.Dict)
+    if vectors or "rollout_buffer_class" not in algorithm.settings:
+        return {}
+    maskable = issubclass(algorithm.algorithm_class, MaskablePPO)
+    return {
+        "rollout_buffer_class": InPlaceMaskableRolloutBuffer if maskable else InPlaceRolloutBuffer
+    }
 
 
 def _replay_settings(

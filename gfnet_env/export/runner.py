@@ -49,9 +49,9 @@ class Runner:
 
     Args:
         folder: What ``export_onnx`` wrote.
-        threads: Threads of one operation; None leaves it to onnxruntime. The policy has one: its
-            operations are too small to be shared. So are those of single small pictures, for which
-            one thread is fastest.
+        threads: Threads of one operation; None leaves it to onnxruntime. The policy always has one:
+            its operations are too small to be shared. So are all of them where small patches of
+            single pictures are looked at: there one thread is as fast as two.
         providers: Where it runs, by onnxruntime's names.
 
     Raises:
