@@ -4,8 +4,8 @@ python experiments/recipes/clothing.py --images PATH --run runs/clothing \
     --out experiments/results/clothing
 
 PATH is https://github.com/alexeygrigorev/clothing-dataset-small (3,068 photographs to train on, 341
-to validate, 372 to test, of ten classes). The committed results are of its photographs scaled down to
-288 pixels on the shorter side where it was longer.
+to validate, 372 to test, of ten classes). The committed results are of its photographs scaled down
+to 288 pixels on the shorter side where it was longer.
 """
 
 from dataclasses import dataclass
