@@ -2,7 +2,8 @@
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -80,7 +81,6 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
         ValueError: It was not evaluated with these baselines, or images and network do not fit.
     """
     console = Console()
-    torch.set_num_threads(max(config.threads))
     device = resolve_device(config.device)
     gfnet = EarlyExitGFNet.load(config.run)
     static = load_static_networks(config.baseline)[-1]
@@ -117,14 +117,25 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
         "timings": [],
     }
     for engine, threads, calls in engines:
-        torch.set_num_threads(threads)
-        for batch_size in config.batch_sizes:
-            timed = _time(calls, pixels, batch_size, points, config.repeats, device)
-            what = {"engine": engine, "threads": threads, "batch_size": batch_size}
-            results["timings"].append(what | timed)
+        with _torch_threads(threads):
+            for batch_size in config.batch_sizes:
+                timed = _time(calls, pixels, batch_size, points, config.repeats, device)
+                what = {"engine": engine, "threads": threads, "batch_size": batch_size}
+                results["timings"].append(what | timed)
     write_json(out / "results.json", results)
     print_latencies(results, console)
     return results
+
+
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    # What is computed afterwards must not depend on whether something was timed.
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

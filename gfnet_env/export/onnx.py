@@ -139,7 +139,7 @@ class _Glance(nn.Module):
 
 
 class _Focus(nn.Module):
-    """A focus on patches (B, P, P, 3) of pictures that ``number`` patches were seen of before."""
+    """A focus on patches (B, P, P, 3), the ``number``-th of their pictures."""
 
     def __init__(self, network: GlanceFocusNetwork) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _Focus(nn.Module):
         self, pixels: Tensor, memory: Tensor, number: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         features, vector = self.encoder(pixels.permute(0, 3, 1, 2))
-        memory, logits = self.classifier(vector, memory, number + 1)
+        memory, logits = self.classifier(vector, memory, number)
         return features, memory, logits.softmax(dim=1)
 
 

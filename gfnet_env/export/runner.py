@@ -147,10 +147,10 @@ class Runner:
                 )
                 locations[rows, step - 1] = location
                 patches = self._patches(pictures, rows, corners)
+                number = number + 1
                 features, memory, probabilities = self._run(
                     "focus", pixels=patches, memory=memory, number=number
                 )
-                number = number + 1
             surest = probabilities.max(axis=1)
             sure = surest >= threshold
             if step == self.focus_steps:

@@ -29,7 +29,9 @@ def test_everything_is_timed_in_both_engines(run):
     config = LatencyConfig(
         run=run / "run", baseline=run / "static", count=6, repeats=2, budgets=2, batch_sizes=(1, 4)
     )
+    threads = torch.get_num_threads()
     results = measure_latency(config, sets["test"])
+    assert torch.get_num_threads() == threads
     saved = json.loads((run / "run" / "latency" / "results.json").read_text())
     assert saved == json.loads(json.dumps(results))
     timed = [(row["engine"], row["threads"], row["batch_size"]) for row in saved["timings"]]
