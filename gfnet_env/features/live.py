@@ -1,7 +1,7 @@
 """Features made by the encoders whenever they are asked for."""
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gfnet_env.data import ImageSet, batches
 from gfnet_env.features.base import FrozenFeatures, Numbers
-from gfnet_env.perception import Features, GlanceFocusNetwork, Step
+from gfnet_env.perception import GlanceFocusNetwork, Step
 from gfnet_env.perception.geometry import check_locations
 from gfnet_env.perception.precision import Precision, precision_type
 
@@ -22,8 +22,8 @@ class LiveFeatures(FrozenFeatures):
         images: Likewise.
         rows: Likewise.
         precision: Likewise.
-        keep_glances: Whether to keep the features of every glance in memory, on the device of the
-            network, so that a later episode on the same image takes them from there.
+        keep_glances: Whether to keep every glance in memory, on the device of the network, so that
+            a later episode on the same image takes it from there.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class LiveFeatures(FrozenFeatures):
         keep_glances: bool = False,
     ) -> None:
         super().__init__(network, images, rows, precision=precision)
-        self._kept = _Glances(self) if keep_glances else None
+        self._kept = _Glances(len(images), precision) if keep_glances else None
 
     def focus(self, rows: Numbers, locations: Tensor, step: Step) -> Step:
         check_locations(locations, len(rows))
@@ -46,10 +46,10 @@ class LiveFeatures(FrozenFeatures):
 
     def glances(self, batch_size: int = 256) -> Iterator[Step]:
         for batch in batches(self.images, batch_size, device=self.network.device):
-            features = self._encode_glances(batch.pixels)
+            step = self.network.begin(self._encode_glances(batch.pixels))
             if self._kept is not None:
-                self._kept.put(batch.indices, features)
-            yield self.network.begin(features)
+                self._kept.put(batch.indices, step)
+            yield step
 
     def _glance(self, rows: Numbers) -> Step:
         if self._kept is None:
@@ -58,29 +58,47 @@ class LiveFeatures(FrozenFeatures):
         # Of rows that are about the same image, the first.
         unknown = unknown[np.unique(self._indices[unknown], return_index=True)[1]]
         if len(unknown):
-            self._kept.put(self._indices[unknown], self._encode_rows(unknown))
-        return self.network.begin(self._kept.get(self._indices[rows]))
+            step = self.network.begin(self._encode_rows(unknown))
+            self._kept.put(self._indices[unknown], step)
+        return self._kept.get(self._indices[rows])
 
 
 class _Glances:
-    """The glances' features of a set of images, in memory."""
+    """The glances at a set of images, in memory.
 
-    def __init__(self, features: LiveFeatures) -> None:
-        network, count = features.network, len(features.images)
+    Args:
+        count: Images of the set.
+        precision: What features are rounded to, so that they lose nothing when they are kept so.
+    """
+
+    def __init__(self, count: int, precision: Precision) -> None:
         self.known = np.zeros(count, dtype=bool)
-        # What is never written takes no memory on a CPU.
-        empty = partial(
-            torch.empty, device=network.device, dtype=precision_type(features.precision)
+        self._type = precision_type(precision)
+        self._kept: Step | None = None
+
+    def get(self, indices: Numbers) -> Step:
+        assert self._kept is not None
+        step = self._kept.select(torch.from_numpy(indices).to(self._kept.number.device))
+        feature_map = step.feature_map.float()
+        return replace(
+            step, feature_map=feature_map, glance_map=feature_map, vector=step.vector.float()
         )
-        self._map: Tensor = empty((count, *network.feature_shape))
-        self._vector: Tensor = empty((count, network.vector_size))
 
-    def get(self, indices: Numbers) -> Features:
-        chosen = torch.from_numpy(indices).to(self._map.device)
-        return Features(self._map[chosen].float(), self._vector[chosen].float())
-
-    def put(self, indices: Numbers, features: Features) -> None:
-        chosen = torch.from_numpy(indices).to(self._map.device)
-        self._map[chosen] = features.map.to(self._map.dtype)
-        self._vector[chosen] = features.vector.to(self._map.dtype)
+    def put(self, indices: Numbers, step: Step) -> None:
+        step = replace(
+            step,
+            feature_map=step.feature_map.to(self._type),
+            vector=step.vector.to(self._type),
+            # At a glance it is the feature map.
+            glance_map=step.glance_map[:, :0],
+        )
+        if self._kept is None:
+            # What is never written takes no memory on a CPU.
+            values = (getattr(step, item.name) for item in fields(step))
+            self._kept = Step(
+                *(value.new_empty(len(self.known), *value.shape[1:]) for value in values)
+            )
+        chosen = torch.from_numpy(indices).to(step.number.device)
+        for item in fields(step):
+            getattr(self._kept, item.name)[chosen] = getattr(step, item.name)
         self.known[indices] = True
