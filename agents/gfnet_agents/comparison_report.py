@@ -74,9 +74,10 @@ def _markdown(results: Mapping[str, Any]) -> str:
     seeds = sorted({run["seed"] for run in runs})
     seconds = sum(run["seconds"] for run in runs)
     most = max(run["environment_steps"] for run in runs)
+    origin = markdown.signature([results["provenance"]], seeds, [seconds])
     lines += [
         "",
-        f"{most:,} environment steps a run. {markdown.signature(results, seeds, [seconds])}",
+        f"{most:,} environment steps a run. {origin}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_ORIGIN = ("machine", "commit")
+
 
 def header(*names: str) -> list[str]:
     """The first two lines of a table."""
@@ -14,15 +16,19 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def signature(results: Mapping[str, Any], seeds: Sequence[int], seconds: Sequence[float]) -> str:
-    """Seeds, time, machine and commit.
+def signature(
+    made: Sequence[Mapping[str, Any]], seeds: Sequence[int], seconds: Sequence[float]
+) -> str:
+    """Seeds, time, machines and commits.
 
     Args:
-        results: With their ``provenance``.
+        made: What ``provenance`` said, of all runs or of each.
         seeds: Of the runs.
         seconds: That they took.
     """
-    made = results["provenance"]
+    # Each once, in the order of the runs.
+    machines, commits = (dict.fromkeys(str(each[key]) for each in made) for key in _ORIGIN)
     minutes = ", ".join(f"{taken / 60:.0f}" for taken in seconds)
     listed = ", ".join(map(str, seeds))
-    return f"Seeds {listed}; {minutes} minutes; {made['machine']}; commit {made['commit']}."
+    named = f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
+    return f"Seeds {listed}; {minutes} minutes; {' and '.join(machines)}; {named}."

@@ -71,6 +71,8 @@ class StudyOptions(ReadingOptions, RunControl):
     """Folder for the tables and pictures."""
     seeds: tuple[int, ...] = (0,)
     """All of it is done once for each; --resume goes on with more."""
+    add: bool = False
+    """Keep the seeds that results.json of ``out`` holds already, from other days or machines."""
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)
@@ -97,25 +99,29 @@ def run_study(
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
-        ValueError: A value is wrong, or the run to be resumed was begun with others.
+        ValueError: A value is wrong, the run to be resumed was begun with others, or the results to
+            be added to are of another study.
     """
     console = Console()
-    begin_or_resume(options, MAY_CHANGE | {"out", "seeds"}, sorted(options.run.glob("seed-*")))
+    runs = _kept(study, options.out / "results.json") if options.add else {}
+    new = [seed for seed in options.seeds if seed not in runs]
+    first = min([*runs, *new])
+    may_change = MAY_CHANGE | {"out", "seeds", "add"}
+    begin_or_resume(options, may_change, sorted(options.run.glob("seed-*")))
     options.out.mkdir(parents=True, exist_ok=True)
-    runs = []
-    for seed in options.seeds:
+    for seed in new:
         console.rule(f"seed {seed}")
-        runs.append(_run_seed(study, options, seed, image_sets))
+        timed = study.timed and seed == first
+        runs[seed] = _run_seed(study, options, seed, image_sets, timed=timed)
     results = {
         "title": study.title,
-        "runs": runs,
+        "runs": [runs[seed] for seed in sorted(runs)],
         "published": dict(study.published),
-        "provenance": provenance(command=False),
     }
-    for gfnet in study.gfnets:
-        first = _assembled(_folder(options, options.seeds[0], gfnet))
+    for gfnet in study.gfnets if first in new else ():
+        shown = _assembled(_folder(options, first, gfnet))
         for source, name in _PICTURES.items():
-            shutil.copyfile(first / source, options.out / f"{name}-{gfnet.patch_size}.png")
+            shutil.copyfile(shown / source, options.out / f"{name}-{gfnet.patch_size}.png")
     write_json(options.out / "results.json", results)
     text = _tables(results)
     write_text(options.out / "README.md", text)
@@ -123,8 +129,32 @@ def run_study(
     return results
 
 
+def _kept(study: Study, written: Path) -> dict[int, dict[str, Any]]:
+    """What results.json holds of each seed; nothing where there is none."""
+    if not written.is_file():
+        return {}
+    results = read_json(written)
+    runs = {run["seed"]: run for run in results["runs"]}
+    static, steps = study.static.resolutions, {g.patch_size: g.focus_steps for g in study.gfnets}
+    for run in runs.values():
+        sides = {int(side): len(of["multiply_adds"]) - 1 for side, of in run["gfnets"].items()}
+        resolutions = tuple(network["resolution"] for network in run["static"])
+        if (results["title"], resolutions, sides) != (study.title, static, steps):
+            raise ValueError(
+                f"{written} holds {results['title']!r} with static networks of {resolutions} and "
+                f"focus steps by patch size {sides}, not {study.title!r} with {static} and "
+                f"{steps}; give another folder, or leave out --add to replace it"
+            )
+    return runs
+
+
 def _run_seed(
-    study: Study, options: StudyOptions, seed: int, image_sets: Mapping[str, ImageSet] | None
+    study: Study,
+    options: StudyOptions,
+    seed: int,
+    image_sets: Mapping[str, ImageSet] | None,
+    *,
+    timed: bool,
 ) -> dict[str, Any]:
     """Train and measure once; what was measured before comes from its file."""
     folder = options.run / f"seed-{seed}"
@@ -146,7 +176,7 @@ def _run_seed(
         gfnet = dataclasses.replace(config, run=run, **begun, **shared)
         with _counted(clock):
             train_gfnet(gfnet, image_sets)
-            found = _measure(study, options, gfnet, static.run, image_sets)
+            found = _measure(study, options, gfnet, static.run, image_sets, timed=timed)
         measured[str(gfnet.patch_size)] = found
     *_, last = measured.values()
     common = {key: last[key] for key in ("images", "static")}
@@ -158,6 +188,7 @@ def _run_seed(
             side: {key: value for key, value in found.items() if key not in common}
             for side, found in measured.items()
         },
+        "provenance": provenance(command=False),
     }
     write_json(written, results)
     return results
@@ -180,6 +211,8 @@ def _measure(
     gfnet: PipelineConfig,
     baseline: Path,
     image_sets: Mapping[str, ImageSet] | None,
+    *,
+    timed: bool,
 ) -> dict[str, Any]:
     """What a trained GFNet is worth on the test split, beside static networks; kept in a file."""
     written = gfnet.run / "measured.json"
@@ -192,7 +225,7 @@ def _measure(
     evaluated = evaluate(EvaluationConfig(baseline=baseline, **shared), image_sets)
     compared = compare_policies(ComparisonConfig(oracle_images=study.oracle_images, **shared), test)
     latency = None
-    if study.timed and gfnet.seed == options.seeds[0]:
+    if timed:
         latency = measure_latency(LatencyConfig(baseline=baseline, **shared), test)
     stages = read_json(gfnet.run / "results.json")["stages"]
     measured = {
@@ -245,8 +278,8 @@ def _tables(results: Mapping[str, Any]) -> str:
         lines += ["", *_exits(runs, side)]
         if found[0]["latency"]:
             lines += ["", *_wall_times(found[0]["latency"])]
-    seconds = [run["seconds"] for run in runs]
-    lines += ["", markdown.signature(results, [run["seed"] for run in runs], seconds)]
+    made, seconds = ([run[key] for run in runs] for key in ("provenance", "seconds"))
+    lines += ["", markdown.signature(made, [run["seed"] for run in runs], seconds)]
     return "\n".join(lines) + "\n"
 
 

@@ -13,15 +13,17 @@ from gfnet_agents.study import Study, StudyOptions, run_study
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 _SHARED: dict[str, Any] = {"precision": "bfloat16", "run": Path()}  # The study says where.
+# A rate at which every static network is at its best: on val 128×128 has 98.9%, at 1e-3 98.5%.
+_SCHEDULE: dict[str, Any] = {"epochs": 4, "learning_rate": 4e-3}
 
 STUDY = Study(
     title="Cluttered digits, 128×128",
-    static=BaselineConfig(resolutions=(48, 64, 96, 128), epochs=4, **_SHARED),
+    static=BaselineConfig(resolutions=(48, 64, 96, 128), **_SCHEDULE, **_SHARED),
     gfnets=(
         PipelineConfig(
             patch_size=48,
             object_share=0.5,
-            stage1=ClassifierSchedule(epochs=4),
+            stage1=ClassifierSchedule(**_SCHEDULE),
             stage2=PolicySchedule(),
             stage3=ClassifierSchedule(epochs=2, learning_rate=2e-4),
             **_SHARED,

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from gfnet_agents import PipelineConfig, PolicySchedule
 from gfnet_agents.study import Study, StudyOptions, run_study
 from gfnet_env.data import load_images
+from gfnet_env.files import write_json
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 SHARED = {"images": "in memory", "encoder": "compact"}
@@ -102,6 +104,25 @@ def test_one_seed_gives_the_same_numbers_twice(done, sets, tmp_path):
     (again,) = run_study(study(tmp_path), options, sets)["runs"]
     before = results["runs"][1]
     assert {**again, "seconds": 0} == {**before, "seconds": 0}
+
+
+def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
+    options, results = done
+    out = shutil.copytree(options.out, tmp_path / "out")
+    write_json(out / "results.json", {**results, "runs": results["runs"][:1]})
+    first = (out / "patches-16.png").read_bytes()
+    more = StudyOptions(run=tmp_path / "run", out=out, seeds=(0, 1), add=True, device="cpu")
+    added = run_study(study(tmp_path), more, sets)
+    assert not (more.run / "seed-0").exists()
+    kept, new = added["runs"]
+    assert kept == results["runs"][0]
+    assert {**new, "seconds": 0} == {**results["runs"][1], "seconds": 0}
+    assert (out / "patches-16.png").read_bytes() == first
+    assert "mean of 2 seeds" in (out / "README.md").read_text()
+    other = dataclasses.replace(more, run=tmp_path / "other", seeds=(2,))
+    with pytest.raises(ValueError, match=r"holds 'Digits' with static .*, not 'Digits' with"):
+        run_study(study(tmp_path, gfnets=[gfnet(tmp_path, 16)]), other, sets)
+    assert not other.run.exists()
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
