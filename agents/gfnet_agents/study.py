@@ -27,6 +27,7 @@ from gfnet_env.runs import begin_or_resume, provenance, values_of
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
+_MEASURED = "measured.json"
 _PICTURES = {"evaluation/accuracy.png": "curves", "policies/trajectories.png": "patches"}
 
 
@@ -41,7 +42,6 @@ class Study:
         begin_with_static: Whether the encoders begin as the static networks.
         published: Of others: name, and test error.
         oracle_images: Test images that the oracle is run on.
-        timed: Whether wall times are measured, of the first seed.
 
     Raises:
         ValueError: There is no GFNet, or two have one patch size.
@@ -53,7 +53,6 @@ class Study:
     begin_with_static: bool = True
     published: Mapping[str, str] = field(default_factory=dict)
     oracle_images: int = 500
-    timed: bool = True
 
     def __post_init__(self) -> None:
         sides = [gfnet.patch_size for gfnet in self.gfnets]
@@ -73,6 +72,9 @@ class StudyOptions(ReadingOptions, RunControl):
     """All of it is done once for each; --resume goes on with more."""
     add: bool = False
     """Keep the seeds that results.json of ``out`` holds already, from other days or machines."""
+    timed: bool = True
+    """Measure wall times too, of the first seed, at the end. On a machine that is busy otherwise,
+    leave them to a later --resume."""
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)
@@ -106,13 +108,14 @@ def run_study(
     runs = _kept(study, options.out / "results.json") if options.add else {}
     new = [seed for seed in options.seeds if seed not in runs]
     first = min([*runs, *new])
-    may_change = MAY_CHANGE | {"out", "seeds", "add"}
+    may_change = MAY_CHANGE | {"out", "seeds", "add", "timed"}
     begin_or_resume(options, may_change, sorted(options.run.glob("seed-*")))
     options.out.mkdir(parents=True, exist_ok=True)
     for seed in new:
         console.rule(f"seed {seed}")
-        timed = study.timed and seed == first
-        runs[seed] = _run_seed(study, options, seed, image_sets, timed=timed)
+        runs[seed] = _run_seed(study, options, seed, image_sets)
+    if options.timed and first in new:
+        _time(study, options, runs[first], image_sets)
     results = {
         "title": study.title,
         "runs": [runs[seed] for seed in sorted(runs)],
@@ -149,16 +152,11 @@ def _kept(study: Study, written: Path) -> dict[int, dict[str, Any]]:
 
 
 def _run_seed(
-    study: Study,
-    options: StudyOptions,
-    seed: int,
-    image_sets: Mapping[str, ImageSet] | None,
-    *,
-    timed: bool,
+    study: Study, options: StudyOptions, seed: int, image_sets: Mapping[str, ImageSet] | None
 ) -> dict[str, Any]:
     """Train and measure once; what was measured before comes from its file."""
     folder = options.run / f"seed-{seed}"
-    written = folder / "measured.json"
+    written = folder / _MEASURED
     if written.is_file():
         return read_json(written)
     # Whether the study begins anew, its own folder says.
@@ -176,7 +174,7 @@ def _run_seed(
         gfnet = dataclasses.replace(config, run=run, **begun, **shared)
         with _counted(clock):
             train_gfnet(gfnet, image_sets)
-            found = _measure(study, options, gfnet, static.run, image_sets, timed=timed)
+            found = _measure(study, options, gfnet, static.run, image_sets)
         measured[str(gfnet.patch_size)] = found
     *_, last = measured.values()
     common = {key: last[key] for key in ("images", "static")}
@@ -211,11 +209,9 @@ def _measure(
     gfnet: PipelineConfig,
     baseline: Path,
     image_sets: Mapping[str, ImageSet] | None,
-    *,
-    timed: bool,
 ) -> dict[str, Any]:
     """What a trained GFNet is worth on the test split, beside static networks; kept in a file."""
-    written = gfnet.run / "measured.json"
+    written = gfnet.run / _MEASURED
     if written.is_file():
         return read_json(written)
     shared = values_of(options, ReadingOptions)
@@ -224,9 +220,6 @@ def _measure(
     test = image_sets["test"] if image_sets else None
     evaluated = evaluate(EvaluationConfig(baseline=baseline, **shared), image_sets)
     compared = compare_policies(ComparisonConfig(oracle_images=study.oracle_images, **shared), test)
-    latency = None
-    if timed:
-        latency = measure_latency(LatencyConfig(baseline=baseline, **shared), test)
     stages = read_json(gfnet.run / "results.json")["stages"]
     measured = {
         "images": compared["images"],
@@ -237,10 +230,31 @@ def _measure(
         "centred": compared["policies"]["learned"].get("centred"),
         "comparison": evaluated["comparison"],
         "budgeted": evaluated["budgeted"],
-        "latency": latency,
+        "latency": None,
     }
     write_json(written, measured)
     return measured
+
+
+def _time(
+    study: Study,
+    options: StudyOptions,
+    run: dict[str, Any],
+    image_sets: Mapping[str, ImageSet] | None,
+) -> None:
+    """Wall times of each GFNet of a seed, beside the rest of what was measured; once."""
+    seed, test = run["seed"], image_sets["test"] if image_sets else None
+    folder = options.run / f"seed-{seed}"
+    shared = values_of(options, ReadingOptions) | {"device": options.device, "seed": seed}
+    for gfnet in study.gfnets:
+        found = run["gfnets"][str(gfnet.patch_size)]
+        if found["latency"] is None:
+            assembled = _assembled(_folder(options, seed, gfnet))
+            config = LatencyConfig(
+                run=assembled, baseline=folder / "static", overwrite=True, **shared
+            )
+            found["latency"] = measure_latency(config, test)
+            write_json(folder / _MEASURED, run)
 
 
 def _folder(options: StudyOptions, seed: int, gfnet: PipelineConfig) -> Path:

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from gfnet_agents import PipelineConfig, PolicySchedule
 from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.benchmarks.latency import LatencyConfig
 from gfnet_env.data import load_images
 from gfnet_env.files import write_json
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
@@ -37,6 +39,11 @@ def gfnet(run, patch_size):
     )
 
 
+def options_of(folder, **changes):
+    values = {"run": folder / "run", "out": folder / "out", "timed": False, "device": "cpu"}
+    return StudyOptions(**values | changes)
+
+
 def study(run, **changes):
     values = {
         "title": "Digits",
@@ -44,7 +51,6 @@ def study(run, **changes):
         "gfnets": [gfnet(run, side) for side in (16, 20)],
         "published": {"others": "50%"},
         "oracle_images": 3,
-        "timed": False,
     }
     return Study(**values | changes)
 
@@ -52,7 +58,7 @@ def study(run, **changes):
 @pytest.fixture(scope="module")
 def done(sets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    options = StudyOptions(run=folder / "run", out=folder / "out", seeds=(0, 1), device="cpu")
+    options = options_of(folder, seeds=(0, 1))
     return options, run_study(study(folder), options, sets)
 
 
@@ -83,7 +89,7 @@ def test_pictures_lie_beside_it(done):
 
 def test_it_goes_on_with_more_seeds(done, sets):
     options, results = done
-    more = StudyOptions(run=options.run, out=options.out, seeds=(0,), resume=True, device="cpu")
+    more = dataclasses.replace(options, seeds=(0,), resume=True)
     again = run_study(study(options.run), more, sets)
     assert again["runs"] == results["runs"][:1]
     # Of a seed that was interrupted, what was trained and measured before is left alone.
@@ -100,7 +106,7 @@ def test_it_goes_on_with_more_seeds(done, sets):
 
 def test_one_seed_gives_the_same_numbers_twice(done, sets, tmp_path):
     _, results = done
-    options = StudyOptions(run=tmp_path / "run", out=tmp_path / "out", seeds=(1,), device="cpu")
+    options = options_of(tmp_path, seeds=(1,))
     (again,) = run_study(study(tmp_path), options, sets)["runs"]
     before = results["runs"][1]
     assert {**again, "seconds": 0} == {**before, "seconds": 0}
@@ -111,7 +117,7 @@ def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
     out = shutil.copytree(options.out, tmp_path / "out")
     write_json(out / "results.json", {**results, "runs": results["runs"][:1]})
     first = (out / "patches-16.png").read_bytes()
-    more = StudyOptions(run=tmp_path / "run", out=out, seeds=(0, 1), add=True, device="cpu")
+    more = options_of(tmp_path, seeds=(0, 1), add=True)
     added = run_study(study(tmp_path), more, sets)
     assert not (more.run / "seed-0").exists()
     kept, new = added["runs"]
@@ -123,6 +129,21 @@ def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
     with pytest.raises(ValueError, match=r"holds 'Digits' with static .*, not 'Digits' with"):
         run_study(study(tmp_path, gfnets=[gfnet(tmp_path, 16)]), other, sets)
     assert not other.run.exists()
+
+
+def test_wall_times_of_the_first_seed_may_come_later(done, sets, tmp_path, monkeypatch):
+    quick = functools.partial(LatencyConfig, engines=("torch",), repeats=1, batch_sizes=(64,))
+    monkeypatch.setattr("gfnet_agents.study.LatencyConfig", quick)
+    options, results = done
+    run = shutil.copytree(options.run, tmp_path / "run")
+    later = options_of(tmp_path, run=run, seeds=(0, 1), timed=True, resume=True)
+    first, second = run_study(study(tmp_path), later, sets)["runs"]
+    assert second == results["runs"][1]
+    for found in first["gfnets"].values():
+        assert all(timing["static"]["median"] > 0 for timing in found["latency"]["timings"])
+    assert (later.out / "README.md").read_text().count("| torch | 1 | 64 |") == 2
+    # They are those of a moment: a second time would give others.
+    assert run_study(study(tmp_path), later, sets)["runs"] == [first, second]
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
