@@ -73,8 +73,8 @@ class StudyOptions(ReadingOptions, RunControl):
     add: bool = False
     """Keep the seeds that results.json of ``out`` holds already, from other days or machines."""
     timed: bool = True
-    """Measure wall times too, of the first seed, at the end. On a machine that is busy otherwise,
-    leave them to a later --resume."""
+    """Measure wall times too, at the end, of the first seed that is trained here, unless ``add``
+    found some. On a machine that is busy otherwise, leave them to a later --resume."""
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)
@@ -105,17 +105,17 @@ def run_study(
             be added to are of another study.
     """
     console = Console()
-    runs = _kept(study, options.out / "results.json") if options.add else {}
-    new = [seed for seed in options.seeds if seed not in runs]
-    first = min([*runs, *new])
+    kept = _kept(study, options.out / "results.json") if options.add else {}
+    runs, new = dict(kept), [seed for seed in options.seeds if seed not in kept]
+    first = min([*kept, *new])
     may_change = MAY_CHANGE | {"out", "seeds", "add", "timed"}
     begin_or_resume(options, may_change, sorted(options.run.glob("seed-*")))
     options.out.mkdir(parents=True, exist_ok=True)
     for seed in new:
         console.rule(f"seed {seed}")
         runs[seed] = _run_seed(study, options, seed, image_sets)
-    if options.timed and first in new:
-        _time(study, options, runs[first], image_sets)
+    if options.timed and new and not any(_is_timed(runs[seed]) for seed in kept):
+        _time(study, options, runs[min(new)], image_sets)
     results = {
         "title": study.title,
         "runs": [runs[seed] for seed in sorted(runs)],
@@ -236,6 +236,10 @@ def _measure(
     return measured
 
 
+def _is_timed(run: Mapping[str, Any]) -> bool:
+    return all(found["latency"] for found in run["gfnets"].values())
+
+
 def _time(
     study: Study,
     options: StudyOptions,
@@ -290,8 +294,10 @@ def _tables(results: Mapping[str, Any]) -> str:
         found = [run["gfnets"][side] for run in runs]
         lines += ["", f"## P = {side}", "", *_steps(found), "", *_budgets(found)]
         lines += ["", *_exits(runs, side)]
-        if found[0]["latency"]:
-            lines += ["", *_wall_times(found[0]["latency"])]
+        timed = [run for run in runs if run["gfnets"][side]["latency"]]
+        if timed:
+            latency = timed[0]["gfnets"][side]["latency"]
+            lines += ["", *_wall_times(latency, timed[0]["seed"])]
     made, seconds = ([run[key] for run in runs] for key in ("provenance", "seconds"))
     lines += ["", markdown.signature(made, [run["seed"] for run in runs], seconds)]
     return "\n".join(lines) + "\n"
@@ -354,7 +360,7 @@ def _exits(runs: Sequence[Mapping[str, Any]], side: str) -> list[str]:
     return lines
 
 
-def _wall_times(latency: Mapping[str, Any]) -> list[str]:
+def _wall_times(latency: Mapping[str, Any], seed: int) -> list[str]:
     """How many times faster than the static network, by operating point, engine and batch size."""
     timings = latency["timings"]
     points = latency["points"]
@@ -363,7 +369,7 @@ def _wall_times(latency: Mapping[str, Any]) -> list[str]:
         for point in points
     )
     lines = [
-        "Times faster than the whole image, medians (first seed):",
+        f"Times faster than the whole image, medians (seed {seed}):",
         "",
         *markdown.header("engine", "threads", "images a batch", *names),
     ]

@@ -131,19 +131,32 @@ def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
     assert not other.run.exists()
 
 
-def test_wall_times_of_the_first_seed_may_come_later(done, sets, tmp_path, monkeypatch):
+@pytest.fixture
+def quick_latency(monkeypatch):
     quick = functools.partial(LatencyConfig, engines=("torch",), repeats=1, batch_sizes=(64,))
     monkeypatch.setattr("gfnet_agents.study.LatencyConfig", quick)
+
+
+@pytest.mark.usefixtures("quick_latency")
+def test_wall_times_of_the_first_seed_may_come_later(done, sets, tmp_path):
     options, results = done
     run = shutil.copytree(options.run, tmp_path / "run")
     later = options_of(tmp_path, run=run, seeds=(0, 1), timed=True, resume=True)
     first, second = run_study(study(tmp_path), later, sets)["runs"]
-    assert second == results["runs"][1]
+    assert second["gfnets"] == results["runs"][1]["gfnets"]
     for found in first["gfnets"].values():
         assert all(timing["static"]["median"] > 0 for timing in found["latency"]["timings"])
     assert (later.out / "README.md").read_text().count("| torch | 1 | 64 |") == 2
     # They are those of a moment: a second time would give others.
     assert run_study(study(tmp_path), later, sets)["runs"] == [first, second]
+    # One seed's are enough, of another machine too.
+    added = dataclasses.replace(later, add=True)
+    write_json(later.out / "results.json", {**results, "runs": [first]})
+    assert run_study(study(tmp_path), added, sets)["runs"] == [first, second]
+    write_json(later.out / "results.json", {**results, "runs": results["runs"][:1]})
+    _, timed = run_study(study(tmp_path), added, sets)["runs"]
+    assert all(found["latency"] for found in timed["gfnets"].values())
+    assert "medians (seed 1)" in (later.out / "README.md").read_text()
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
