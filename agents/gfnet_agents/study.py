@@ -42,6 +42,7 @@ class Study:
         begin_with_static: Whether the encoders begin as the static networks.
         published: Of others: name, and test error.
         oracle_images: Test images that the oracle is run on.
+        timed_images: Test images that wall times are measured on.
 
     Raises:
         ValueError: There is no GFNet, or two have one patch size.
@@ -53,6 +54,7 @@ class Study:
     begin_with_static: bool = True
     published: Mapping[str, str] = field(default_factory=dict)
     oracle_images: int = 500
+    timed_images: int = 192
 
     def __post_init__(self) -> None:
         sides = [gfnet.patch_size for gfnet in self.gfnets]
@@ -250,6 +252,7 @@ def _time(
     seed, test = run["seed"], image_sets["test"] if image_sets else None
     folder = options.run / f"seed-{seed}"
     shared = values_of(options, ReadingOptions) | {"device": options.device, "seed": seed}
+    shared["count"] = study.timed_images
     for gfnet in study.gfnets:
         found = run["gfnets"][str(gfnet.patch_size)]
         if found["latency"] is None:

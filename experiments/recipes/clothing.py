@@ -60,6 +60,7 @@ def study(options: ClothingOptions) -> Study:
             for side in options.patch_sizes
         ],
         oracle_images=0,
+        timed_images=64,
     )
 
 
