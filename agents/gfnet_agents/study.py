@@ -75,8 +75,8 @@ class StudyOptions(ReadingOptions, RunControl):
     add: bool = False
     """Keep the seeds that results.json of ``out`` holds already, from other days or machines."""
     timed: bool = True
-    """Measure wall times too, at the end, of the first seed that is trained here, unless ``add``
-    found some. On a machine that is busy otherwise, leave them to a later --resume."""
+    """Measure wall times too, at the end: of the least seed trained here, unless ``add`` found
+    some. On a machine that is busy otherwise, leave them to a later --resume."""
 
     def __post_init__(self) -> None:
         RunControl.__post_init__(self)
@@ -116,22 +116,27 @@ def run_study(
     for seed in new:
         console.rule(f"seed {seed}")
         runs[seed] = _run_seed(study, options, seed, image_sets)
-    if options.timed and new and not any(_is_timed(runs[seed]) for seed in kept):
-        _time(study, options, runs[min(new)], image_sets)
+    for gfnet in study.gfnets if first in new else ():
+        shown = _assembled(_folder(options, first, gfnet))
+        for source, name in _PICTURES.items():
+            shutil.copyfile(shown / source, options.out / f"{name}-{gfnet.patch_size}.png")
     results = {
         "title": study.title,
         "runs": [runs[seed] for seed in sorted(runs)],
         "published": dict(study.published),
     }
-    for gfnet in study.gfnets if first in new else ():
-        shown = _assembled(_folder(options, first, gfnet))
-        for source, name in _PICTURES.items():
-            shutil.copyfile(shown / source, options.out / f"{name}-{gfnet.patch_size}.png")
-    write_json(options.out / "results.json", results)
-    text = _tables(results)
-    write_text(options.out / "README.md", text)
-    console.print(text)
+    # Before anything is timed, lest an engine that is missing costs the table.
+    _write(results, options.out)
+    if options.timed and new and not any(_is_timed(runs[seed]) for seed in kept):
+        _time(study, options, runs[min(new)], image_sets)
+        _write(results, options.out)
+    console.print(_tables(results))
     return results
+
+
+def _write(results: Mapping[str, Any], folder: Path) -> None:
+    write_json(folder / "results.json", results)
+    write_text(folder / "README.md", _tables(results))
 
 
 def _kept(study: Study, written: Path) -> dict[int, dict[str, Any]]:
