@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_ORIGIN = ("machine", "commit")
-
 
 def header(*names: str) -> list[str]:
     """The first two lines of a table."""
@@ -27,7 +25,8 @@ def signature(
         seconds: That they took.
     """
     # Each once, in the order of the runs.
-    machines, commits = (dict.fromkeys(str(each[key]) for each in made) for key in _ORIGIN)
+    machines = dict.fromkeys(each["machine"] for each in made)
+    commits = dict.fromkeys(str(each["commit"]) for each in made)
     minutes = ", ".join(f"{taken / 60:.0f}" for taken in seconds)
     listed = ", ".join(map(str, seeds))
     named = f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}"

@@ -126,17 +126,20 @@ def run_study(
         "published": dict(study.published),
     }
     # Before anything is timed, lest an engine that is missing costs the table.
-    _write(results, options.out)
-    if options.timed and new and not any(_is_timed(runs[seed]) for seed in kept):
+    text = _write(results, options.out)
+    if options.timed and new and not any(map(_is_timed, kept.values())):
         _time(study, options, runs[min(new)], image_sets)
-        _write(results, options.out)
-    console.print(_tables(results))
+        text = _write(results, options.out)
+    console.print(text)
     return results
 
 
-def _write(results: Mapping[str, Any], folder: Path) -> None:
+def _write(results: Mapping[str, Any], folder: Path) -> str:
+    """Write results.json and README.md; the text of the latter."""
     write_json(folder / "results.json", results)
-    write_text(folder / "README.md", _tables(results))
+    text = _tables(results)
+    write_text(folder / "README.md", text)
+    return text
 
 
 def _kept(study: Study, written: Path) -> dict[int, dict[str, Any]]:
