@@ -145,6 +145,14 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder / f"{name}.json")
 
 
+def weights_digests(folder: Path) -> dict[str, str]:
+    """Digests of all weights that ``save_module`` wrote into a folder, by name."""
+    names = sorted(path.stem for path in folder.glob("*.safetensors"))
+    configs = {name: _read_config(folder, name) for name in names}
+    # A file that was left from before has nothing in the JSON beside it.
+    return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
+
+
 def load_weights(folder: Path, name: str, module: nn.Module) -> None:
     """Fill ``module`` with the weights that ``save_module`` wrote.
 

@@ -26,6 +26,7 @@ from gfnet_env.benchmarks.policies import (
     choose_policies,
     compare_records,
     record_policies,
+    some_of,
 )
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
 from gfnet_env.data import ImageSet
@@ -263,7 +264,7 @@ def train_policy(
         "early_exit": [_early_exit(point) for point in tested],
     }
     plot_accuracy(results, run / "accuracy.png")
-    drawn = np.arange(min(_SHEET_IMAGES, len(sets["test"])))
+    drawn = some_of(sets["test"], _SHEET_IMAGES)
     draw_sheet(gfnet, sets["test"], drawn, run / "patches.png")
     # Last, since it says that the run is complete.
     write_json(run / "results.json", results)

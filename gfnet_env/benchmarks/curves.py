@@ -1,7 +1,8 @@
 """Accuracy against multiply-adds: anytime, budgeted, and static networks beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from gfnet_env.benchmarks.report import plot_curves, print_curves, write_csv
 from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
 from gfnet_env.data import ImageSet, Subset
-from gfnet_env.files import write_json
+from gfnet_env.files import weights_digests, write_json
 from gfnet_env.inference import (
     EarlyExitGFNet,
     Record,
@@ -31,6 +32,8 @@ from gfnet_env.runs import create_run, resolve_device, save_config
 
 METHODS: tuple[Method, ...] = ("geometric", "searched")
 _SPLITS: Mapping[str, str] = {"val": "val", "test": "test"}
+
+_Interval = Callable[[npt.NDArray[np.generic]], list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +94,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the curves on the test split and write results.json, curves.csv and accuracy.png.
 
-    Thresholds are solved on the ``val`` split; where the images of an official checkpoint have no
+    Thresholds are solved on the ``val`` split; where a folder for an official checkpoint has no
     split ``test``, ``val`` takes its place and part of ``train`` that of ``val``. The network was
-    trained on that part, as it was in the authors' own evaluation, and is too sure of it: mean
-    costs come out above their budgets. Figures come with the bounds of a 95% interval over
-    test images.
+    trained on that part, as on the ``val`` of ImageNet, which is part of what is published for
+    training, and is too sure of it, as it was in the authors' own evaluation: mean costs come out
+    above their budgets. Figures come with the bounds of a 95% interval over the
+    originals that test images were made from.
 
     Args:
         config: What to evaluate.
@@ -126,24 +130,34 @@ def evaluate(
     with console.status("static networks"):
         static = [_static(network.to(device), sets) for network in baselines]
     tables = {method: solve_budgets(val, costs, method) for method in METHODS}
+    within = {
+        split: partial(_interval, sources=images.sources, seed=config.seed)
+        for split, images in sets.items()
+    }
+    interval = within["test"]
     results: dict[str, Any] = {
+        "weights": weights_digests(config.run) if config.run else None,
         "split": names["test"],
         "images": len(sets["test"]),
         "calibration_split": names["val"],
         "calibration_images": len(sets["val"]),
-        "anytime": [_anytime(test, costs, step, config.seed) for step in range(len(costs))],
+        "anytime": [_anytime(test, costs, step, interval) for step in range(len(costs))],
         "budgeted": {
-            method: _budgeted(table, test, costs, config) for method, table in tables.items()
+            method: _budgeted(table, test, costs, config.budgets, interval)
+            for method, table in tables.items()
         },
     }
-    if static:
-        rows = [_static_row(network, config.seed) for network in static]
+    if config.baseline:
+        rows = [_static_row(network, interval, config.baseline) for network in static]
+        full, full_cost = static[-1], rows[-1]["multiply_adds"]
+        wanted = {
+            "at_accuracy": float(full.val.mean()),
+            "within_interval": within["val"](full.val)[0],
+        }
         results["static"] = rows
         results["comparison"] = {
             method: {
-                **_at_equal_accuracy(
-                    table, test, costs, static[-1], rows[-1]["multiply_adds"], config.seed
-                ),
+                **_at_equal_accuracy(table, wanted, test, costs, full, full_cost, interval),
                 "least_margin": least_margin(results["budgeted"][method], rows),
             }
             for method, table in tables.items()
@@ -160,15 +174,17 @@ def _open_splits(
     config: EvaluationConfig, network: GlanceFocusNetwork
 ) -> tuple[Mapping[str, str], dict[str, ImageSet]]:
     """The images to calibrate (``val``) and to test on, and which splits they are."""
-    try:
-        return _SPLITS, {split: config.open(network, split) for split in ("val", "test")}
-    except FileNotFoundError:
-        if config.official is None:
-            raise
-    sets = {"val": config.open(network, "train"), "test": config.open(network, "val")}
-    order = np.random.default_rng(config.seed).permutation(len(sets["val"]))
-    sets["val"] = Subset(sets["val"], order[: config.calibration_images])
-    return {"val": "train", "test": "val"}, sets
+    kind, _, folder = (config.images or network.config.metadata.get("images") or "").partition(":")
+    opened = dict(_SPLITS)
+    if config.official and kind == "folder" and not Path(folder, "test").is_dir():
+        opened = {"val": "train", "test": "val"}
+    sets = {split: config.open(network, name) for split, name in opened.items()}
+    # The authors' networks were trained on all that is published for it, our val of it included.
+    if config.official and (kind == "imagenet" or opened["val"] == "train"):
+        order = np.random.default_rng(config.seed).permutation(len(sets["val"]))
+        sets["val"] = Subset(sets["val"], order[: config.calibration_images])
+        opened["val"] = "train"
+    return opened, sets
 
 
 def check_baselines(
@@ -236,21 +252,24 @@ def _static(network: StaticNetwork, sets: Mapping[str, ImageSet]) -> _Static:
     )
 
 
-def _static_row(static: _Static, seed: int) -> dict[str, Any]:
+def _static_row(static: _Static, interval: _Interval, baseline: Path) -> dict[str, Any]:
+    resolution = static.network.config.resolution
     return {
-        "resolution": static.network.config.resolution,
+        "resolution": resolution,
+        "weights": weights_digests(baseline / str(resolution)),
         "multiply_adds": static_multiply_adds(static.network),
-        **_accuracy(static.test, None, seed),
+        **_accuracy(static.test, None, interval),
     }
 
 
 def _at_equal_accuracy(
     table: Sequence[OperatingPoint],
+    wanted: Mapping[str, float],
     test: Record,
     costs: npt.NDArray[np.int64],
     full: _Static,
     full_cost: int,
-    seed: int,
+    interval: _Interval,
 ) -> dict[str, Any]:
     """The cheapest budgets that are as accurate as the static network of full resolution.
 
@@ -258,10 +277,6 @@ def _at_equal_accuracy(
     of its interval (``within_interval``) there, so that what they give on the test split was not
     picked for it.
     """
-    wanted = {
-        "at_accuracy": float(full.val.mean()),
-        "within_interval": mean_interval(full.val, seed=seed)[0],
-    }
     found: dict[str, Any] = {}
     for name, accuracy in wanted.items():
         enough = [point for point in table if point.accuracy >= accuracy]
@@ -269,23 +284,25 @@ def _at_equal_accuracy(
             found[name] = None
             continue
         thresholds = enough[0].thresholds
-        point = _point(thresholds, test, costs, seed)
+        point = _point(thresholds, test, costs, interval)
         correct = test.correct_at(exit_steps(test.confidence, thresholds))
         difference = correct.astype(int) - full.test
         found[name] = {
             **point,
             "factor": round(full_cost / point["multiply_adds"], 3),
             "difference": round(float(difference.mean()), 6),
-            "difference_interval": _interval(difference, seed),
+            "difference_interval": interval(difference),
         }
     return found
 
 
-def _anytime(record: Record, costs: npt.NDArray[np.int64], step: int, seed: int) -> dict[str, Any]:
+def _anytime(
+    record: Record, costs: npt.NDArray[np.int64], step: int, interval: _Interval
+) -> dict[str, Any]:
     return {
         "step": step,
         "multiply_adds": int(costs[step]),
-        **_accuracy(record.correct[:, step], record.confidence[:, step], seed),
+        **_accuracy(record.correct[:, step], record.confidence[:, step], interval),
     }
 
 
@@ -293,42 +310,51 @@ def _budgeted(
     table: Sequence[OperatingPoint],
     record: Record,
     costs: npt.NDArray[np.int64],
-    config: EvaluationConfig,
+    budgets: int,
+    interval: _Interval,
 ) -> list[dict[str, Any]]:
     """What budgets of the calibration split give on the recorded images."""
     spent = [point.multiply_adds for point in table]
     points = []
-    for budget in np.linspace(costs[0], costs[-1], config.budgets):
+    for budget in np.linspace(costs[0], costs[-1], budgets):
         thresholds = point_within(table, spent, float(budget)).thresholds
-        point = _point(thresholds, record, costs, config.seed)
+        point = _point(thresholds, record, costs, interval)
         points.append({"budget": float(budget), **point})
     return points
 
 
 def _point(
-    thresholds: Sequence[float], record: Record, costs: npt.NDArray[np.int64], seed: int
+    thresholds: Sequence[float],
+    record: Record,
+    costs: npt.NDArray[np.int64],
+    interval: _Interval,
 ) -> dict[str, Any]:
     """What thresholds give on the recorded images."""
     exits = exit_steps(record.confidence, thresholds)
     point = operating_point(record, costs, thresholds)
     return {
         "multiply_adds": point.multiply_adds,
-        **_accuracy(record.correct_at(exits), record.confidence_at(exits), seed),
+        **_accuracy(record.correct_at(exits), record.confidence_at(exits), interval),
         "exit_share": [round(share, 6) for share in point.exit_share],
         "thresholds": list(thresholds),
     }
 
 
 def _accuracy(
-    correct: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float32] | None, seed: int
+    correct: npt.NDArray[np.bool_],
+    confidence: npt.NDArray[np.float32] | None,
+    interval: _Interval,
 ) -> dict[str, Any]:
     """Accuracy and its interval; and, where confidences are given, how honest they are."""
-    found = {"accuracy": round(float(correct.mean()), 6), "interval": _interval(correct, seed)}
+    found = {"accuracy": round(float(correct.mean()), 6), "interval": interval(correct)}
     if confidence is not None:
         error = expected_calibration_error(confidence, correct)
         found["calibration_error"] = round(error, 6)
     return found
 
 
-def _interval(values: npt.NDArray[np.generic], seed: int) -> list[float]:
-    return [round(bound, 6) for bound in mean_interval(values, seed=seed)]
+def _interval(
+    values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
+) -> list[float]:
+    """Bounds of a mean over images; those made from one original are drawn together."""
+    return [round(bound, 6) for bound in mean_interval(values, sources, seed=seed)]

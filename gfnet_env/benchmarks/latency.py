@@ -17,7 +17,7 @@ from torch import Tensor
 from gfnet_env.benchmarks.report import print_latencies
 from gfnet_env.data import ImageSet
 from gfnet_env.export import export_onnx, export_static
-from gfnet_env.files import read_json, write_json
+from gfnet_env.files import read_json, weights_digests, write_json
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.inference.latency import seconds
 from gfnet_env.matching import ImageOptions, check_fit
@@ -186,12 +186,16 @@ def _evaluated(config: LatencyConfig, static: StaticNetwork) -> dict[str, Any]:
     """The results of ``evaluate``, with this static network."""
     folder = config.run / "evaluation"
     evaluated = read_json(folder / "results.json")
-    rows = evaluated.get("static")
-    if not rows or rows[-1]["resolution"] != static.config.resolution:
-        raise ValueError(
-            f"{folder} holds no baseline at {static.config.resolution}×{static.config.resolution}; "
-            f"run evaluate.py with --baseline {config.baseline}"
-        )
+    full = config.baseline / str(static.config.resolution)
+    for what, of, weights in (
+        ("network", evaluated, weights_digests(config.run)),
+        ("best baseline", (evaluated.get("static") or [{}])[-1], weights_digests(full)),
+    ):
+        if of.get("weights") != weights:
+            raise ValueError(
+                f"{folder} is not of this {what}: run evaluate.py --run {config.run} "
+                f"--baseline {config.baseline} --overwrite"
+            )
     return evaluated
 
 

@@ -38,13 +38,13 @@ class ComparisonConfig(ImageOptions):
     policies: tuple[str, ...] = ()
     """Policies by name; by default all that the images and the options below allow."""
     oracle_images: int = 500
-    """Images that the oracle, dear as it is, is run on; 0 leaves it out."""
+    """Images, drawn at random, that the oracle, dear as it is, is run on; 0 leaves it out."""
     masks: Path | None = None
     """Folder of masks FOLDER/test/CLASS/NAME.png (or FOLDER/CLASS/NAME.png) of a folder of
     pictures: as large as the picture, zero where the object is not. By default boxes say where the
     object is, if the images have any."""
     sheet_images: int = 6
-    """Images whose patches are drawn."""
+    """Images, likewise, whose patches are drawn."""
     out: Path | None = None
     """Folder for the results; by default RUN/policies."""
     seed: int = 0
@@ -102,7 +102,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
         }
     write_comparison(results, out / "table.csv")
     plot_comparison(results, out / "accuracy.png")
-    drawn = np.arange(min(config.sheet_images, len(images)))
+    drawn = some_of(images, config.sheet_images)
     draw_trajectories(network, policies, images, drawn, out / "trajectories.png")
     write_json(out / "results.json", results)
     print_comparison(results, console)
@@ -148,6 +148,14 @@ def choose_policies(
     return {name: learned if name == LEARNED else find_policy(name) for name in names}
 
 
+def some_of(images: ImageSet, count: int) -> npt.NDArray[np.int64]:
+    """Numbers of ``count`` images, or of all there are, by rising number: always the same ones.
+
+    A set may list its images class by class, so that its first are of few classes.
+    """
+    return np.sort(np.random.default_rng(0).permutation(len(images))[:count])
+
+
 def record_policies(
     network: GlanceFocusNetwork,
     policies: Mapping[str, Policy],
@@ -155,12 +163,12 @@ def record_policies(
     oracle_images: int,
     console: Console,
 ) -> dict[str, Record]:
-    """Take every step of every image under each policy; of the first images under the oracle."""
+    """Take every step of every image under each policy; of some images under the oracle."""
     records = {}
     for name, policy in policies.items():
-        count = min(oracle_images, len(images)) if name == "oracle" else len(images)
-        with console.status(f"{name} policy on {count} test images"):
-            records[name] = evaluate_policy(network, policy, images, indices=np.arange(count))
+        chosen = some_of(images, oracle_images if name == "oracle" else len(images))
+        with console.status(f"{name} policy on {len(chosen)} test images"):
+            records[name] = evaluate_policy(network, policy, images, indices=chosen)
     return records
 
 
@@ -175,7 +183,7 @@ def compare_records(
     Two policies are compared on the images that both were run on.
 
     Args:
-        records: By policy, each of the first images of one set.
+        records: By policy, all of images of one set.
         overlaps: By policy, where the objects are known.
         sources: Originals that the set's images were made from, (N,), which the bootstrap draws;
             None draws images.
@@ -192,12 +200,13 @@ def compare_records(
     reference = _reference(records)
     compared = {}
     for name, record in records.items():
+        groups = _groups(record.indices, sources)
         found: dict[str, Any] = {
             "images": len(record.indices),
             "accuracy": _rounded(record.accuracy),
-            "accuracy_interval": _intervals(record.correct, sources, seed),
+            "accuracy_interval": _intervals(record.correct, groups, seed),
             "label_confidence": _rounded(record.label_confidence.mean(axis=0, dtype=float)),
-            "label_confidence_interval": _intervals(record.label_confidence, sources, seed),
+            "label_confidence_interval": _intervals(record.label_confidence, groups, seed),
         }
         if reference is not None:
             found["share_of_gain"] = _share_of_gain(record, records[reference])
@@ -219,9 +228,9 @@ def _reference(records: Mapping[str, Record]) -> str | None:
 
 def _share_of_gain(record: Record, reference: Record) -> list[float | None]:
     """The gain over the glance as a share of that of the reference, one per focus step."""
-    shared = min(len(record.indices), len(reference.indices))
-    glance, *accuracy = record.correct[:shared].mean(axis=0)
-    _, *best = reference.correct[:shared].mean(axis=0)
+    _, rows, other_rows = _shared(record, reference)
+    glance, *accuracy = record.correct[rows].mean(axis=0)
+    _, *best = reference.correct[other_rows].mean(axis=0)
     return [
         round(float((reached - glance) / (most - glance)), _DIGITS) if most > glance else None
         for reached, most in zip(accuracy, best, strict=True)
@@ -232,18 +241,30 @@ def _difference(
     record: Record, random: Record, sources: npt.NDArray[np.int64] | None, seed: int
 ) -> dict[str, Any]:
     """By how much the last step is more often right than after random patches, image by image."""
-    shared = min(len(record.indices), len(random.indices))
-    last = (each.correct[:shared, -1].astype(int) for each in (record, random))
-    difference = np.subtract(*last)
-    (interval,) = _intervals(difference[:, None], sources, seed)
+    indices, rows, random_rows = _shared(record, random)
+    last, last_random = record.correct[rows, -1], random.correct[random_rows, -1]
+    difference = last.astype(int) - last_random
+    (interval,) = _intervals(difference[:, None], _groups(indices, sources), seed)
     return {"difference": round(float(difference.mean()), _DIGITS), "interval": interval}
 
 
+def _shared(
+    record: Record, other: Record
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Images that two records have in common, and their rows in each."""
+    return np.intersect1d(record.indices, other.indices, return_indices=True)
+
+
+def _groups(
+    indices: npt.NDArray[np.int64], sources: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64] | None:
+    return None if sources is None else sources[indices]
+
+
 def _intervals(
-    values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
+    values: npt.NDArray[np.generic], groups: npt.NDArray[np.int64] | None, seed: int
 ) -> list[list[float]]:
-    """Bounds of the mean of each column of values (N, T), of the first images of a set."""
-    groups = None if sources is None else sources[: len(values)]
+    """Bounds of the mean of each column of values (N, T), drawn by groups (N,)."""
     return [_rounded(mean_interval(column, groups, seed=seed)) for column in values.T]
 
 

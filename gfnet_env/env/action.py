@@ -95,7 +95,6 @@ class GridActions:
 
     def masks(self, trails: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         episode, step = np.nonzero(~np.isnan(trails).any(axis=2))
-        # The nearest cell, since features may come from a lattice of their own.
         looked = nearest_cell(torch.from_numpy(trails[episode, step]), self._grid)
         free = np.ones((len(trails), len(self._cells)), dtype=bool)
         free[episode, looked.numpy()] = False

@@ -28,8 +28,8 @@ def observe(step: Step, focus_steps: int) -> Observation:
     Returns:
         ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that
         of the glance, kept because no patch shows where else to look, and flattened because
-        libraries take arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], how
-        much of each cell of that map patches have covered so far; ``memory`` (B, M), the
+        libraries take arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], the
+        most that any one patch has covered of each cell of that map; ``memory`` (B, M), the
         classifier's;
         ``location`` (B, 2) of the latest patch, zeros at the glance; ``step`` (B, 1), the focus
         steps taken as a share of the network's. All float32.

@@ -162,15 +162,10 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """
         options = options or {}
         rows = self._rows_to_reset(options)
+        requested = self._requested_images(options)
         self._seed(seed, rows)
-        if "indices" in options:
-            indices = np.asarray(options["indices"], dtype=np.int64).ravel()
-            outside = indices[(indices < 0) | (indices >= len(self.images))]
-            if len(outside):
-                raise IndexError(
-                    f"image {outside[0]} does not exist: this set has {len(self.images)} images"
-                )
-            self._requested = deque(indices.tolist())
+        if requested is not None:
+            self._requested = deque(requested)
         self._begin(rows)
         return self._observations(), self._infos(rows)
 
@@ -312,6 +307,19 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise RuntimeError("reset all sub-environments once before resetting some of them")
         return np.flatnonzero(mask)
 
+    def _requested_images(self, options: dict[str, Any]) -> list[int] | None:
+        if "indices" not in options:
+            return None
+        indices = np.asarray(options["indices"]).ravel()
+        if len(indices) and indices.dtype.kind not in "iu":
+            raise TypeError(f"indices must be integers, not {indices.dtype}")
+        outside = indices[(indices < 0) | (indices >= len(self.images))]
+        if len(outside):
+            raise IndexError(
+                f"image {outside[0]} does not exist: this set has {len(self.images)} images"
+            )
+        return indices.tolist()
+
     def _seed(self, seed: int | Sequence[int | None] | None, rows: npt.NDArray[np.int64]) -> None:
         """Give the sub-environments in ``rows`` the orders of their seeds."""
         seeds: list[int | None]
@@ -390,7 +398,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     ) -> npt.NDArray[np.float32]:
         if not self._is_reset:
             raise RuntimeError("call reset before the first step")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+        # In SAME_STEP mode one is left ended where the image after it could not be read.
+        if self.autoreset_mode != AutoresetMode.NEXT_STEP and self._ended.any():
             ended = np.flatnonzero(self._ended).tolist()
             raise RuntimeError(
                 f"the episodes of sub-environments {ended} have ended; reset them with "

@@ -25,7 +25,8 @@ class FrozenFeatures(ABC):
     """Glances and focuses of a network that does not change, for R rows of one image each.
 
     Where features come from is up to the classes; what the network makes of them is the same
-    everywhere, ``GlanceFocusNetwork.begin`` and ``go_on``, so the classifier may change.
+    everywhere, ``GlanceFocusNetwork.begin`` and ``go_on``, so the classifier may change, unless
+    whole steps are kept (``LiveFeatures``).
 
     Args:
         network: What sees; the features are on its device. Its encoders must not change from here

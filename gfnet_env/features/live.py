@@ -23,7 +23,8 @@ class LiveFeatures(FrozenFeatures):
         rows: Likewise.
         precision: Likewise.
         keep_glances: Whether to keep every glance in memory, on the device of the network, so that
-            a later episode on the same image takes it from there.
+            a later episode on the same image takes it from there. The classifier, whose memory and
+            logits are kept too, must then not change either.
     """
 
     def __init__(
@@ -100,5 +101,5 @@ class _Glances:
             )
         chosen = torch.from_numpy(indices).to(step.number.device)
         for item in fields(step):
-            getattr(self._kept, item.name)[chosen] = getattr(step, item.name)
+            getattr(self._kept, item.name)[chosen] = getattr(step, item.name).detach()
         self.known[indices] = True

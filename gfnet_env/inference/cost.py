@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -45,7 +46,7 @@ def count_multiply_adds(module: nn.Module | Callable[..., Any], *inputs: Any) ->
         module: What to call; a module is put into evaluation mode meanwhile.
         inputs: What to call it with; a batch of one gives the cost of one image.
     """
-    with _evaluating(module), FlopCounterMode(display=False) as counter:
+    with _evaluating(module), _unfused(), FlopCounterMode(display=False) as counter:
         module(*inputs)
     # The counter takes a multiply-add for two operations.
     return counter.get_total_flops() // 2
@@ -88,7 +89,7 @@ def part_costs(network: GlanceFocusNetwork, policy: Policy | None = None) -> lis
         policy: Who picks the patch, if there is one yet.
     """
     image = _blank_image(network)
-    with torch.no_grad():
+    with _evaluating(network):
         step = network.glance(image)
     last = torch.full_like(step.number, network.focus_steps)
     parts: list[tuple[str, Any, tuple[Any, ...]]] = [
@@ -114,7 +115,7 @@ def step_multiply_adds(network: GlanceFocusNetwork) -> list[int]:
     """Multiply-adds of one image's glance and of each of its focus steps, without a policy."""
     image = _blank_image(network)
     costs = [count_multiply_adds(network.glance, image)]
-    with torch.no_grad():
+    with _evaluating(network):
         step = network.glance(image)
         for _ in range(network.focus_steps):
             centre = torch.zeros_like(step.location)
@@ -174,9 +175,27 @@ class _LiveBytes(TorchDispatchMode):
 
 
 @contextmanager
+def _unfused() -> Iterator[None]:
+    """Without the operators of a device that do much at once: the counter takes them for free."""
+    mkldnn: Any = torch.backends.mkldnn
+    mha = torch.backends.mha
+    before = mkldnn.enabled, mha.get_fastpath_enabled()
+    # Not by its ``flags``, which set and get what torch has deprecated.
+    mkldnn.enabled = False
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mkldnn.enabled = before[0]
+        mha.set_fastpath_enabled(before[1])
+
+
+@contextmanager
 def _evaluating(module: nn.Module | Callable[..., Any]) -> Iterator[None]:
-    """Without gradients and, if it is a module, in evaluation mode."""
-    parts = list(module.modules()) if isinstance(module, nn.Module) else []
+    """Without gradients and, if it is a module or a method of one, in evaluation mode."""
+    owner = getattr(module, "__self__", module)
+    parts = list(owner.modules()) if isinstance(owner, nn.Module) else []
     training = [part for part in parts if part.training]
     for part in training:
         part.training = False
@@ -190,7 +209,7 @@ def _evaluating(module: nn.Module | Callable[..., Any]) -> Iterator[None]:
 
 def _policy_inputs(policy: Policy, network: GlanceFocusNetwork) -> tuple[Observation, State]:
     scene = _blank_scene(network)
-    with torch.no_grad():
+    with _evaluating(network):
         observation = observe(network.glance(scene.pixels), network.focus_steps)
     return observation, initial_state(policy, scene)
 

@@ -129,13 +129,16 @@ class EarlyExitGFNet(nn.Module):
         Raises:
             ValueError: There are not T of them, or one is negative or not finite.
         """
+        self._thresholds = self._checked(thresholds)
+
+    def _checked(self, thresholds: Sequence[float]) -> tuple[float, ...]:
         values = tuple(float(value) for value in thresholds)
         steps = 1 + self.network.focus_steps
         if len(values) != steps:
             raise ValueError(f"{steps} thresholds are needed, one per step, not {len(values)}")
         if not all(np.isfinite(value) and value >= 0 for value in values):
             raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
-        self._thresholds = values
+        return values
 
     @property
     def multiply_adds(self) -> list[int]:
@@ -348,14 +351,24 @@ class EarlyExitGFNet(nn.Module):
             policy.check_fit(network)
         if "thresholds" not in saved:
             raise ValueError(f"{folder / _NAME}.json has no thresholds; restore it from a copy")
-        gfnet = cls(network, policy, saved["thresholds"])
+        gfnet = cls(network, policy)
         try:
-            gfnet._budgets = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
+            gfnet.set_thresholds(saved["thresholds"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the thresholds in {folder / _NAME}.json are damaged: {error}; restore it from a "
+                "copy"
+            ) from error
+        try:
+            budgets = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
+            for point in budgets:
+                gfnet._checked(point.thresholds)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the budgets in {folder / _NAME}.json are damaged: {error}; restore it from a "
                 "copy, or leave them out and calibrate again"
             ) from error
+        gfnet._budgets = budgets
         return gfnet
 
 

@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def load_official(
     path = Path(path)
     checkpoint = _read(path)
     name = checkpoint["model_name"]
-    if name not in _ARCHITECTURES:
+    if not isinstance(name, str) or name not in _ARCHITECTURES:
         raise ValueError(
             f"{path} holds the unknown model {name!r}; known: {', '.join(_ARCHITECTURES)}"
         )
@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"to run code on loading and is refused: {str(error).splitlines()[0]}"
         ) from error
     # Whatever a damaged file makes zipfile or torch say.
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:
         raise ValueError(f"{path} is damaged ({error}); download it again") from error
     wanted = ("model_name", "patch_size", "flops", _GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
     found = checkpoint if isinstance(checkpoint, dict) else {}
@@ -167,6 +167,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is no released checkpoint of GFNet: it has no {', '.join(missing)}"
         )
+    if not isinstance(found["flops"], Sized):
+        raise ValueError(f"flops in {path} is {found['flops']!r}, not a list with one per step")
     if len(found["flops"]) < 2:
         raise ValueError(f"{path} has {len(found['flops'])} steps; a GFNet has at least two")
     return found

@@ -104,6 +104,12 @@ class CascadeClassifier(Classifier):
             answers = [layer(memory[:, : layer.in_features]) for layer in self.layers]
             chosen = (number - 1).clamp(min=0)[:, None, None].expand(-1, 1, answers[0].shape[1])
             return torch.stack(answers, dim=1).gather(1, chosen).squeeze(1)
+        others = number[(number < 1) | (number >= self.views)]
+        if len(others):
+            raise ValueError(
+                f"this cascade has a layer for each of focus steps 1 to {self.views - 1}, none for "
+                f"{sorted(set(others.tolist()))}; build it with more focus steps"
+            )
         rows = [torch.nonzero(number == step).squeeze(1) for step in range(1, self.views)]
         answers = [
             layer(memory[chosen, : layer.in_features])

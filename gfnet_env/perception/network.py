@@ -33,7 +33,8 @@ class Step:
         feature_map: What the encoder saw last, (B, C, h, w).
         vector: The same after pooling, (B, V).
         glance_map: What it saw at the glance, (B, C, h, w): the only view of the whole image.
-        seen: How much of each cell of the glance's map patches have covered, (B, h, w) in [0, 1].
+        seen: The most that any one patch has covered of each cell of the glance's map, (B, h, w) in
+            [0, 1].
         memory: What the classifier remembers, (B, M).
         logits: (B, K).
         location: Where the last patch was, (B, 2) in [-1, 1]; zeros at the glance.
@@ -350,7 +351,8 @@ class GlanceFocusNetwork(SavedModule):
         try:
             with torch.no_grad():
                 features = self.local_encoder.eval()(torch.zeros(1, 3, size, size).byte())
-        except RuntimeError as error:
+        # Some encoders assert that images have the size that they were made for.
+        except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"encoder {self.config.encoder!r} does not take {size}×{size} images ({error}); "
                 "choose another patch_size or encoder"

@@ -1,7 +1,7 @@
 """What the encoders compute in."""
 
 import copy
-import types
+from functools import partial
 from typing import Literal, TypeVar, get_args
 
 import torch
@@ -56,8 +56,9 @@ def see_in_float32(module: nn.Module) -> None:
     """
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     if first is not None:
-        # Bound to the module, so that a copy of it calls its own weights.
-        first.forward = types.MethodType(_forward_in_float32, first)  # type: ignore[method-assign]
+        # Of the module itself, so that a copy of it calls its own weights, and no method, which
+        # would be pickled by a name that its class does not have.
+        first.forward = partial(_forward_in_float32, first)  # type: ignore[method-assign]
 
 
 def _forward_in_float32(convolution: nn.Conv2d, images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.curves import least_margin
+from gfnet_env.benchmarks.statistics import mean_interval
 from gfnet_env.data import load_images
 from gfnet_env.inference import classify
 from gfnet_env.perception import StaticConfig, StaticNetwork
@@ -56,6 +57,16 @@ def test_curves_are_what_the_network_does(run, sets):
         assert row["accuracy"] == pytest.approx(right, abs=1e-6)
     assert [row["multiply_adds"] for row in results["anytime"]] == gfnet.multiply_adds
     assert "static" not in results
+
+
+def test_scenes_of_one_digit_are_drawn_together(run, sets):
+    results = evaluate(EvaluationConfig(run=run / "run", budgets=2), sets)
+    images = sets["test"]
+    prediction = next(EarlyExitGFNet.load(run / "run").anytime(images[:]))
+    correct = (prediction.classes == images.labels).numpy()
+    interval = results["anytime"][0]["interval"]
+    assert interval == pytest.approx(mean_interval(correct, images.sources), abs=1e-6)
+    assert interval != pytest.approx(mean_interval(correct), abs=1e-6)
 
 
 def test_results_are_files_that_are_not_lost(run, sets):

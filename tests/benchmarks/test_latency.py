@@ -8,8 +8,8 @@ from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate, latency
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.data import load_images
-from gfnet_env.perception import StaticConfig, StaticNetwork
-from gfnet_env.policies import LearnedPolicy
+from gfnet_env.perception import GlanceFocusNetwork, StaticConfig, StaticNetwork
+from gfnet_env.policies import CenterPolicy, LearnedPolicy
 
 
 @pytest.fixture
@@ -94,7 +94,21 @@ def test_what_was_not_evaluated_cannot_be_timed(run):
         measure_latency(config)
     sets = {split: load_images("cluttered-digits:scenes=10", split) for split in ("val", "test")}
     evaluate(EvaluationConfig(run=run / "run", budgets=2), sets)
-    with pytest.raises(ValueError, match=r"holds no baseline at 128×128; run evaluate\.py with"):
+    with pytest.raises(
+        ValueError, match=r"not of this best baseline: run evaluate\.py .*--baseline"
+    ):
+        measure_latency(config, sets["test"])
+    both = EvaluationConfig(run=run / "run", baseline=run / "static", budgets=2, overwrite=True)
+    evaluate(both, sets)
+    torch.manual_seed(1)
+    StaticNetwork(StaticConfig(encoder="compact", resolution=128, num_classes=10)).save(
+        run / "static" / "128"
+    )
+    with pytest.raises(ValueError, match="not of this best baseline"):
+        measure_latency(config, sets["test"])
+    network = GlanceFocusNetwork.build(encoder="compact", patch_size=32, num_classes=10)
+    EarlyExitGFNet(network, CenterPolicy()).save(run / "run")
+    with pytest.raises(ValueError, match=r"not of this network: run evaluate\.py"):
         measure_latency(config, sets["test"])
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
-from gfnet_env.benchmarks.policies import compare_records
+from gfnet_env.benchmarks.policies import compare_records, some_of
 from gfnet_env.data import ArrayImages, load_images, open_folder
 from gfnet_env.inference import Record, evaluate_policy
 from gfnet_env.policies import LearnedPolicy, TargetPolicy
@@ -24,12 +24,22 @@ def run(network, tmp_path):
     return tmp_path / "run"
 
 
-def record(correct):
+def record(correct, indices=None):
     """Of images that are right or not at each step, and as confident of it."""
     correct = np.array(correct, dtype=bool)
     confidence = correct.astype(np.float32)
     locations = np.zeros((len(correct), correct.shape[1] - 1, 2), dtype=np.float32)
-    return Record(np.arange(len(correct)), correct, confidence, confidence, locations)
+    indices = np.arange(len(correct)) if indices is None else np.array(indices)
+    return Record(indices, correct, confidence, confidence, locations)
+
+
+def test_some_are_of_all_classes():
+    labels = np.arange(10).repeat(50)
+    images = ArrayImages(np.zeros((500, 3, 8, 8), dtype=np.uint8), labels)
+    chosen = some_of(images, 100)
+    assert len(set(chosen.tolist())) == 100
+    assert set(labels[chosen]) == set(range(10))
+    assert some_of(images, 900).tolist() == list(range(500))
 
 
 def test_gains_and_differences_by_hand():
@@ -37,7 +47,7 @@ def test_gains_and_differences_by_hand():
         "random": record([[0, 0, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]]),
         "learned": record([[0, 1, 1], [0, 0, 1], [1, 1, 1], [0, 0, 1]]),
         "target": record([[0, 1, 1], [0, 1, 1], [1, 1, 1], [0, 0, 1]]),
-        "oracle": record([[0, 1, 0], [0, 1, 1]]),
+        "oracle": record([[0, 1, 1], [0, 1, 0]], [1, 0]),
     }
     found = compare_records(records)
     assert found["learned"]["accuracy"] == [0.25, 0.5, 1]

@@ -384,16 +384,45 @@ def test_wrong_actions_are_refused_and_change_nothing(digits, actions, message):
     ("arguments", "error", "message"),
     [
         ({"options": {"indices": [40]}}, IndexError, "image 40 does not exist"),
+        ({"options": {"indices": [1.7]}}, TypeError, "indices must be integers, not float64"),
+        ({"options": {"indices": [True, False]}}, TypeError, "indices must be integers, not bool"),
         ({"options": {"reset_mask": np.zeros(2, dtype=bool)}}, ValueError, "no sub-environment"),
         ({"options": {"reset_mask": np.ones(3, dtype=bool)}}, ValueError, r"must be \(2,\) bool"),
         ({"options": {"reset_mask": np.ones(2)}}, ValueError, r"must be \(2,\) bool"),
         ({"seed": [1, 2, 3]}, ValueError, "3 seeds were given for 2"),
     ],
 )
-def test_wrong_resets_are_refused(digits, arguments, error, message):
-    env = vector(2, digits)
+def test_wrong_resets_are_refused_and_change_nothing(digits, arguments, error, message):
+    env, other = vector(2, digits), vector(2, digits)
+    for each in (env, other):
+        each.reset(seed=0)
     with pytest.raises(error, match=message):
-        env.reset(**arguments)
+        env.reset(**{"seed": 5} | arguments)
+    assert env.reset()[1]["index"].tolist() == other.reset()[1]["index"].tolist()
+
+
+class Damaged(gfnet_env.ArrayImages):
+    """Images of which one cannot be read."""
+
+    damaged = None
+
+    def _read(self, indices):
+        if self.damaged in indices:
+            raise ValueError(f"image {self.damaged} is damaged")
+        return super()._read(indices)
+
+
+def test_an_image_that_cannot_be_read_asks_for_a_reset(digits):
+    images = Damaged(digits[:], digits.labels)
+    env = vector(2, images, autoreset_mode="SameStep", focus_steps=1)
+    env.reset(options={"indices": [0, 1, 2, 3]})
+    images.damaged = 3
+    with pytest.raises(ValueError, match="image 3 is damaged"):
+        env.step(np.zeros((2, 2)))
+    with pytest.raises(RuntimeError, match="have ended; reset them"):
+        env.step(np.zeros((2, 2)))
+    env.reset(options={"indices": [4, 5]})
+    assert env.step(np.zeros((2, 2)))[2].all()
 
 
 def test_a_part_cannot_be_reset_before_the_whole(digits):

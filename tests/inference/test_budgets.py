@@ -121,7 +121,19 @@ def test_the_table_travels_with_the_network(gfnet, tmp_path):
     assert EarlyExitGFNet.load(tmp_path).budgets == ()
 
 
-@pytest.mark.parametrize("budgets", [[{}], [{"thresholds": "x"}], [1], {"a": 1}])
+_SHORT = {"thresholds": [0], "accuracy": 1, "multiply_adds": 1, "exit_share": [1]}
+
+
+@pytest.mark.parametrize("thresholds", [None, 5, [None] * 4, ["a"] * 4, [0.5]])
+def test_damaged_thresholds_are_named(gfnet, tmp_path, thresholds):
+    gfnet.save(tmp_path)
+    saved = json.loads((tmp_path / "gfnet.json").read_text())
+    (tmp_path / "gfnet.json").write_text(json.dumps(saved | {"thresholds": thresholds}))
+    with pytest.raises(ValueError, match=r"the thresholds in .*gfnet\.json are damaged"):
+        EarlyExitGFNet.load(tmp_path)
+
+
+@pytest.mark.parametrize("budgets", [[{}], [{"thresholds": "x"}], [1], {"a": 1}, [_SHORT]])
 def test_a_damaged_table_is_named(gfnet, tmp_path, budgets):
     gfnet.save(tmp_path)
     saved = json.loads((tmp_path / "gfnet.json").read_text())

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import timm
@@ -5,7 +7,11 @@ import torch
 from torch import nn
 
 from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, part_costs
-from gfnet_env.inference.cost import count_parameters, peak_activation_bytes
+from gfnet_env.inference.cost import (
+    count_parameters,
+    peak_activation_bytes,
+    step_multiply_adds,
+)
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies import CenterPolicy, LearnedPolicy, RandomPolicy
 
@@ -15,6 +21,31 @@ def test_a_convolution_and_a_linear_layer_by_hand():
     assert count_multiply_adds(convolution, torch.zeros(1, 3, 10, 10)) == 10 * 10 * 8 * 3 * 9
     assert count_multiply_adds(nn.Linear(7, 5), torch.zeros(1, 7)) == 35
     assert count_multiply_adds(nn.GRUCell(7, 5), torch.zeros(1, 7)) == 3 * (7 * 5 + 5 * 5)
+
+
+class Attention(nn.Module):
+    def forward(self, tokens):
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+@pytest.mark.parametrize(
+    ("module", "counted"),
+    [
+        (nn.LSTM(16, 32), 4 * 32 * (16 + 32)),
+        (nn.GRU(16, 32), 3 * 32 * (16 + 32)),
+        (Attention(), 2 * 8 * 8 * 16),
+        # Four products with matrices, and those of attention; then two layers.
+        (nn.TransformerEncoderLayer(16, 2, 32), 8 * 4 * 16 * 16 + 2 * 8 * 8 * 16 + 8 * 2 * 16 * 32),
+    ],
+)
+def test_what_a_device_does_at_once_is_counted(module, counted):
+    sequence = torch.zeros(
+        8 if isinstance(module, Attention | nn.TransformerEncoderLayer) else 1, 1, 16
+    )
+    tokens = sequence.transpose(0, 1)[None] if isinstance(module, Attention) else sequence
+    assert count_multiply_adds(module, tokens) == counted
+    assert torch.backends.mkldnn.enabled
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_normalisation_is_free_and_statistics_stay():
@@ -37,6 +68,16 @@ def test_normalisation_is_free_and_statistics_stay():
 def test_published_counts(name, published):
     counted = count_multiply_adds(timm.create_model(name), torch.zeros(1, 3, 224, 224))
     assert counted == pytest.approx(published, rel=0.03)
+
+
+def test_counting_leaves_a_network_in_training_as_it_is():
+    network = GlanceFocusNetwork.build(encoder="compact", patch_size=16, num_classes=5)
+    before = copy.deepcopy(network.state_dict())
+    part_costs(network, CenterPolicy())
+    step_multiply_adds(network)
+    assert network.training
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
 
 
 def test_the_parts_add_up(network):

@@ -164,6 +164,8 @@ def test_what_is_no_official_checkpoint_is_named(checkpoint, tmp_path):
         ({"model_name": "vgg16"}, "unknown model 'vgg16'; known: resnet50, densenet121"),
         ({"model_name": Path("resnet50")}, "would have to run code on loading and is refused"),
         ({"flops": [1.0]}, "has 1 steps"),
+        ({"flops": 3}, "flops in .* is 3, not a list"),
+        ({"model_name": ["resnet50"]}, r"unknown model \['resnet50'\]"),
         ({"policy": {"weight": 3}}, "policy in .* is no state dict"),
         ({"policy": {"weight": torch.ones(1)}}, "unknown policy: weight"),
         ({"fc": {"weight": torch.ones(1)}}, "unknown classifier: weight"),

@@ -30,6 +30,8 @@ def test_rows_of_a_cascade_may_be_at_different_steps():
         alone = cascade.judge(memory[row : row + 1], numbers[row : row + 1])
         torch.testing.assert_close(together[row : row + 1], alone)
     assert cascade.judge(memory[:0], numbers[:0]).shape == (0, 4)
+    with pytest.raises(ValueError, match=r"focus steps 1 to 3, none for \[4\]"):
+        cascade.judge(memory[:2], torch.tensor([3, 4]))
 
 
 def test_the_memory_of_a_recurrent_classifier_is_a_choice():

@@ -65,6 +65,9 @@ def test_wrong_weights_are_named(tmp_path):
     safetensors.torch.save_file(stem, path)
     with pytest.raises(ValueError, match=r"weights in .*other\.safetensors do not fit"):
         build_encoder("resnet18", 7, path)
+    torch.save({"net": {}, "epoch": 3}, tmp_path / "training.pth")
+    with pytest.raises(ValueError, match=r"training\.pth holds more than tensors: net, epoch"):
+        build_encoder("resnet18", 7, tmp_path / "training.pth")
     path.write_text("no weights")
     with pytest.raises(ValueError, match="cannot read the weights file"):
         build_encoder("resnet18", 7, path)
@@ -75,6 +78,8 @@ def test_wrong_weights_are_named(tmp_path):
 def test_an_unknown_encoder_lists_what_comes_close():
     with pytest.raises(ValueError, match="unknown encoder 'resnet51'; did you mean .*'resnet50'"):
         build_encoder("resnet51", 7)
+    with pytest.raises(ValueError, match="timm cannot build 'resnet18.nonsense'"):
+        build_encoder("resnet18.nonsense", 7)
     with pytest.raises(ValueError, match="did you mean .*'torchvision:shufflenet_v2_x0_5'"):
         build_encoder("torchvision:shufflenet_v2_x05", 7)
 
@@ -120,6 +125,26 @@ def test_a_torchvision_encoder_is_the_torchvision_model(tmp_path):
     assert other.head_module().out_features == 5
     with pytest.raises(ValueError, match="weights in .* do not fit"):
         build_encoder("torchvision:shufflenet_v2_x1_0", 7, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0"])
+def test_torchvision_networks_of_blocks_are_found_their_way_through(name):
+    torch.manual_seed(0)
+    encoder = build_encoder(f"torchvision:{name}", 7).eval()
+    torch.manual_seed(0)
+    model = models.get_model(name, weights=None, num_classes=7).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        feature_map, vector = encoder(images)
+        reference = model((images - encoder.mean) / encoder.std)
+    torch.testing.assert_close(encoder.head(vector), reference)
+    torch.testing.assert_close(vector, feature_map.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["dla46_c", "levit_conv_128s"])
+def test_a_timm_network_without_one_linear_layer_at_its_end_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name!r} does not end in one linear layer"):
+        build_encoder(name, 7)
 
 
 def test_a_torchvision_network_without_a_vector_is_refused():

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pickle
 
 import pytest
 import torch
@@ -59,6 +60,29 @@ def test_rows_at_different_steps_share_a_batch(request, fixture, tiny_images):
     assert after.number.tolist() == [2, 1] * 6
     torch.testing.assert_close(after.logits[some], second.logits[some])
     torch.testing.assert_close(after.logits[others], first.logits[others])
+
+
+def test_what_is_seen_of_a_cell_is_the_most_that_one_patch_has_covered():
+    network = gfnet_env.GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=5, focus_steps=2
+    ).eval()
+    # Its map has 4×4 cells, of 16 pixels each.
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    with torch.no_grad():
+        step = network.glance(images)
+        assert step.seen.tolist() == [[[0] * 4] * 4]
+        for row, first_column in ((8, [0.5, 0.5, 0, 0]), (24, [0.5, 0.5, 0.5, 0])):
+            location = torch.tensor([[row / 24 - 1, -1]])
+            step = network.focus(images, location, step)
+            assert step.seen[0, :, 0].tolist() == first_column
+            assert (step.seen[0, :, 1:] == 0).all()
+
+
+def test_a_network_can_be_pickled(tiny_network, tiny_images):
+    other = pickle.loads(pickle.dumps(tiny_network))
+    with torch.no_grad():
+        before = tiny_network.glance(tiny_images[:]).logits
+        assert torch.equal(other.glance(tiny_images[:]).logits, before)
 
 
 def test_rows_name_the_images_of_a_smaller_step(tiny_network, tiny_images):
@@ -235,6 +259,7 @@ def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
         ({"glance_logits": "policy"}, "unknown glance_logits 'policy': classifier or encoder"),
         ({"classifier": "cascade", "glance_logits": "classifier"}, "'cascade' has no logits of a"),
         ({"encoder": "vit_tiny_patch16_224", "patch_size": 224}, "choose a convolutional network"),
+        ({"encoder": "vit_tiny_patch16_224", "patch_size": 96}, "does not take 96×96 images"),
         ({"encoder": "swin_tiny_patch4_window7_224"}, "choose a convolutional network"),
     ],
 )

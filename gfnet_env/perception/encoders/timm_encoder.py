@@ -34,7 +34,8 @@ class TimmEncoder(Encoder):
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The network is not convolutional, or its weights do not fit or cannot be had.
+        ValueError: The network is not convolutional, does not end in one linear layer or cannot be
+            built, or its weights do not fit or cannot be had.
     """
 
     def __init__(self, name: str, num_classes: int, weights: str | Path | None = None) -> None:
@@ -45,7 +46,7 @@ class TimmEncoder(Encoder):
         # The hub client raises errors of a dozen kinds for what goes wrong in a download.
         except Exception as error:
             if weights != "pretrained":
-                raise
+                raise ValueError(f"timm cannot build {name!r}: {error}") from error
             raise ValueError(
                 f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
                 "give the file"
@@ -54,6 +55,10 @@ class TimmEncoder(Encoder):
             raise ValueError(
                 f"encoder {name!r} has feature maps in the layout {model.output_fmt}; "
                 "choose a convolutional network"
+            )
+        if not isinstance(model.get_classifier(), nn.Linear):
+            raise ValueError(
+                f"encoder {name!r} does not end in one linear layer; choose another network"
             )
         if weights is not None and weights != "pretrained":
             heads = _as_tuple(model.pretrained_cfg["classifier"])

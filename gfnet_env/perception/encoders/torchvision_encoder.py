@@ -1,5 +1,7 @@
 """Encoders of torchvision, by name."""
 
+import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +78,17 @@ def is_torchvision_name(name: str) -> bool:
 def _map_and_vector(model: nn.Module, head: str) -> tuple[str, str] | None:
     """Names of the traced values that are the last feature map and what the head takes in."""
     from torch.fx.passes.shape_prop import ShapeProp
+    from torchvision import ops
     from torchvision.models.feature_extraction import NodePathTracer
 
     model.eval()
     try:
-        tracer = NodePathTracer()
+        # As ``create_feature_extractor`` traces, or it knows these values by other names.
+        blocks = [kind for kind in vars(ops).values() if inspect.isclass(kind)]
+        tracer = NodePathTracer(
+            autowrap_modules=(math, ops),
+            leaf_modules=[kind for kind in blocks if issubclass(kind, nn.Module)],
+        )
         graph = tracer.trace(model)
         # Large enough that no map is a single cell, which would look as if it were pooled.
         ShapeProp(fx.GraphModule(tracer.root, graph)).propagate(torch.zeros(1, 3, 128, 128))

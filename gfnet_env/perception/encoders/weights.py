@@ -40,6 +40,12 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, heads: Sequen
     Raises:
         ValueError: Something else does not fit; the message names ``path``.
     """
+    others = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(
+            f"{path} holds more than tensors: {', '.join(map(str, others[:3]))}; save the "
+            "state dict alone"
+        )
     wanted = model.state_dict()
     prefixes = tuple(f"{head}." for head in heads)
     kept = {
