@@ -58,10 +58,10 @@ def classify_pictures(config: ClassifyConfig) -> None:
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
-    size = config.image_size
-    if size is None:
-        size = gfnet.network.config.metadata.get("image_size")
-    decoded = [load_picture(path, size or None) for path in config.pictures]
+    trained_on = gfnet.network.config.metadata
+    size = trained_on.get("image_size") if config.image_size is None else config.image_size
+    share = trained_on.get("crop", 1)
+    decoded = [load_picture(path, size or None, share=share) for path in config.pictures]
     # Seen as (3, H, W) where they lie: nothing of a big picture is copied.
     images = [torch.from_numpy(picture).permute(2, 0, 1) for picture in decoded]
     predictions = classify_all(gfnet, images)

@@ -281,8 +281,8 @@ def build_agent(
     """
     algorithm = find_algorithm(name)
     shown = name if isinstance(name, str) else algorithm.algorithm_class.__name__
-    _check_actions(algorithm, shown, env)
-    _check_settings(algorithm, shown, overrides)
+    kind = "grid" if isinstance(env.action_space, spaces.Discrete) else "continuous"
+    check_use(algorithm, shown, kind, overrides)
     settings = algorithm.defaults(env.num_envs)
     networks = settings.get("policy_kwargs", {}) | overrides.get("policy_kwargs", {})
     settings |= overrides
@@ -311,18 +311,22 @@ def build_agent(
     return agent
 
 
-def _check_actions(algorithm: Algorithm, name: str, env: VecEnv) -> None:
-    kind = "grid" if isinstance(env.action_space, spaces.Discrete) else "continuous"
+def check_use(algorithm: Algorithm, name: str, kind: str, settings: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` unless an algorithm takes a kind of action and all settings.
+
+    Args:
+        algorithm: The algorithm.
+        name: What messages call it.
+        kind: A name in ``ACTIONS``.
+        settings: Arguments for its constructor.
+    """
     if kind not in algorithm.actions:
         others = ", ".join(other for other, each in ALGORITHMS.items() if kind in each.actions)
         raise ValueError(
             f"{name} does not take {kind} actions, but {' and '.join(algorithm.actions)} ones; "
             f"{kind} ones are taken by {others}"
         )
-
-
-def _check_settings(algorithm: Algorithm, name: str, given: Mapping[str, Any]) -> None:
-    unknown = sorted(set(given) - algorithm.settings)
+    unknown = sorted(set(settings) - algorithm.settings)
     if unknown:
         raise ValueError(
             f"{name} has no setting {', '.join(unknown)}; it has "

@@ -17,6 +17,7 @@ from gfnet_agents.training import (
     CURVE_FILE,
     PolicyConfig,
     PolicySchedule,
+    check_schedule,
     open_network,
     train_policy,
 )
@@ -31,7 +32,7 @@ from gfnet_env.files import read_json
 from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
 from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import begin_or_resume, provenance, values_of
+from gfnet_env.runs import begin_or_resume, provenance, resolve_device, values_of
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
 _MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"out", "ray", "address"}
@@ -66,7 +67,7 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
 
     def job(self, name: str, schedule: PolicySchedule, seed: int) -> PolicyConfig:
         """The run of one schedule with one seed."""
-        return PolicyConfig(
+        config = PolicyConfig(
             **values_of(schedule, PolicySchedule),
             **values_of(self, ImageOptions),
             **values_of(self, FeatureOptions),
@@ -77,6 +78,8 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             oracle_images=0,
             seed=seed,
         )
+        # Ray's trials work in folders of their own, and a run may go on with or without it.
+        return dataclasses.replace(config, **_absolute(config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,10 @@ def compare_schedules(
         for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
+    focus_steps = open_network(config.network).focus_steps
+    for job in jobs:
+        # What is wrong with the last must not be found out after all others have run.
+        check_schedule(job.config, focus_steps)
     begin_or_resume(config, _MAY_CHANGE, (job.folder for job in jobs))
     if config.ray:
         _spread(jobs, config)
@@ -199,8 +206,7 @@ def _spread(jobs: Sequence[_Job], config: ScheduleComparisonConfig) -> None:
         train_policy(configs[chosen["job"]])
 
     ray.init(address=config.address, ignore_reinit_error=True)
-    # Trials work in folders of their own.
-    configs = [dataclasses.replace(job.config, **_absolute(job.config)) for job in jobs]
+    configs = [job.config for job in jobs]
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": config.cpus}),
         param_space={"job": tune.grid_search(list(range(len(configs))))},
@@ -223,7 +229,8 @@ def _judge(
     console: Console,
 ) -> dict[str, Any]:
     """Every step of every test image under each learned policy, held against random patches."""
-    network = open_network(config.network)
+    device = resolve_device(config.device)
+    network = open_network(config.network).to(device)
     images = image_sets["test"] if image_sets else config.open(network, "test")
 
     def correct(policy: Policy) -> _Correct:
@@ -237,7 +244,7 @@ def _judge(
     runs = []
     for job in jobs:
         with console.status(f"{job.name}, seed {job.config.seed}"):
-            found = correct(EarlyExitGFNet.load(job.folder).policy)
+            found = correct(EarlyExitGFNet.load(job.folder).to(device).policy)
         learned.setdefault(job.name, []).append(found)
         results = read_json(job.folder / "results.json")
         runs.append(

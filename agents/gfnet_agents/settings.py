@@ -30,15 +30,17 @@ def schedule_arguments(
     """Arguments of an algorithm's constructor.
 
     Args:
-        given: Fields of a ``PolicySchedule``; those that are None are not.
+        given: Fields of a ``PolicySchedule``; those that are None are not. Its ``settings`` win.
         algorithm: The algorithm.
         name: Its name, for messages.
         num_envs: Sub-environments.
         focus_steps: Of an episode.
 
     Raises:
-        ValueError: The algorithm has no such setting, or steps cannot be divided into minibatches.
+        ValueError: The algorithm has no such field, a setting is no ``key=value``, or steps cannot
+            be divided into minibatches.
     """
+    settings = parse_settings(given["settings"])
     values = {field: given[field] for field in _ARGUMENTS if given[field] is not None}
     refused = [field for field in values if not _has(algorithm, field)]
     if refused:
@@ -53,14 +55,16 @@ def schedule_arguments(
         arguments["policy_kwargs"] = {"log_std_init": math.log(values["deviation"])}
     if "minibatches" in values:
         parts = values["minibatches"]
-        new = num_envs * (algorithm.defaults(num_envs) | arguments)["n_steps"]
+        new = num_envs * (algorithm.defaults(num_envs) | arguments | settings)["n_steps"]
         if new % parts:
             raise ValueError(
                 f"{new} steps between updates cannot be gone over in {parts} equal parts; "
                 "choose other minibatches"
             )
         arguments["batch_size"] = new // parts
-    return arguments
+    if isinstance(settings.get("policy_kwargs"), dict):
+        settings["policy_kwargs"] = arguments.get("policy_kwargs", {}) | settings["policy_kwargs"]
+    return arguments | settings
 
 
 def _has(algorithm: Algorithm, field: str) -> bool:

@@ -23,7 +23,7 @@ from gfnet_env.benchmarks import (
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.data import ImageSet, ReadingOptions
 from gfnet_env.files import read_json, write_json, write_text
-from gfnet_env.runs import begin_or_resume, provenance, values_of
+from gfnet_env.runs import begin_or_resume, provenance, to_json, values_of
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
@@ -107,7 +107,8 @@ def run_study(
             be added to are of another study.
     """
     console = Console()
-    kept = _kept(study, options.out / "results.json") if options.add else {}
+    settings = _settings(study)
+    kept = _kept(settings, options.out / "results.json") if options.add else {}
     runs, new = dict(kept), [seed for seed in options.seeds if seed not in kept]
     first = min([*kept, *new])
     may_change = MAY_CHANGE | {"out", "seeds", "add", "timed"}
@@ -122,6 +123,7 @@ def run_study(
             shutil.copyfile(shown / source, options.out / f"{name}-{gfnet.patch_size}.png")
     results = {
         "title": study.title,
+        "settings": settings,
         "runs": [runs[seed] for seed in sorted(runs)],
         "published": dict(study.published),
     }
@@ -142,23 +144,41 @@ def _write(results: Mapping[str, Any], folder: Path) -> str:
     return text
 
 
-def _kept(study: Study, written: Path) -> dict[int, dict[str, Any]]:
+def _settings(study: Study) -> dict[str, Any]:
+    """All that a study trains with, but for seeds and for where things are."""
+    elsewhere = {"run", "baseline", "seed", "weights"}
+    for kind in (ReadingOptions, RunControl):
+        elsewhere |= {each.name for each in dataclasses.fields(kind)}
+    settings: dict[str, Any] = {"begin_with_static": study.begin_with_static}
+    for name, config in {
+        "static": study.static,
+        **{f"gfnet-{gfnet.patch_size}": gfnet for gfnet in study.gfnets},
+    }.items():
+        values = to_json(dataclasses.asdict(config))
+        settings[name] = {key: values[key] for key in sorted(values.keys() - elsewhere)}
+        if values["images"].startswith("folder:"):
+            settings[name]["images"] = "folder"
+    return settings
+
+
+def _check_settings(settings: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> None:
+    """See that what was measured before is of the same study."""
+    known = found.get("settings")
+    if known != settings:
+        parts = [name for name in settings if (known or {}).get(name) != settings[name]]
+        raise ValueError(
+            f"{where} was made with other settings (of {', '.join(parts)}) than this study has; "
+            "give another folder, or have it replaced"
+        )
+
+
+def _kept(settings: Mapping[str, Any], written: Path) -> dict[int, dict[str, Any]]:
     """What results.json holds of each seed; nothing where there is none."""
     if not written.is_file():
         return {}
     results = read_json(written)
-    runs = {run["seed"]: run for run in results["runs"]}
-    static, steps = study.static.resolutions, {g.patch_size: g.focus_steps for g in study.gfnets}
-    for run in runs.values():
-        sides = {int(side): len(of["multiply_adds"]) - 1 for side, of in run["gfnets"].items()}
-        resolutions = tuple(network["resolution"] for network in run["static"])
-        if (results["title"], resolutions, sides) != (study.title, static, steps):
-            raise ValueError(
-                f"{written} holds {results['title']!r} with static networks of {resolutions} and "
-                f"focus steps by patch size {sides}, not {study.title!r} with {static} and "
-                f"{steps}; give another folder, or leave out --add to replace it"
-            )
-    return runs
+    _check_settings(settings, results, written)
+    return {run["seed"]: run for run in results["runs"]}
 
 
 def _run_seed(
@@ -167,8 +187,11 @@ def _run_seed(
     """Train and measure once; what was measured before comes from its file."""
     folder = options.run / f"seed-{seed}"
     written = folder / _MEASURED
+    settings = _settings(study)
     if written.is_file():
-        return read_json(written)
+        measured = read_json(written)
+        _check_settings(settings, measured, written)
+        return measured["run"]
     # Whether the study begins anew, its own folder says.
     shared = values_of(options, ReadingOptions) | values_of(options, RunControl)
     shared |= {"resume": True, "overwrite": False, "seed": seed}
@@ -198,7 +221,7 @@ def _run_seed(
         },
         "provenance": provenance(command=False),
     }
-    write_json(written, results)
+    write_json(written, {"settings": settings, "run": results})
     return results
 
 
@@ -269,7 +292,7 @@ def _time(
                 run=assembled, baseline=folder / "static", overwrite=True, **shared
             )
             found["latency"] = measure_latency(config, test)
-            write_json(folder / _MEASURED, run)
+            write_json(folder / _MEASURED, {"settings": _settings(study), "run": run})
 
 
 def _folder(options: StudyOptions, seed: int, gfnet: PipelineConfig) -> Path:

@@ -14,7 +14,13 @@ from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
-from gfnet_agents.algorithms import ALGORITHMS, build_agent, find_algorithm
+from gfnet_agents.algorithms import (
+    ALGORITHMS,
+    Algorithm,
+    build_agent,
+    check_use,
+    find_algorithm,
+)
 from gfnet_agents.checkpoint import AgentCheckpoints
 from gfnet_agents.curve import LearningCurve
 from gfnet_agents.learned import learned_policy
@@ -279,11 +285,26 @@ def open_network(folder: Path | None) -> GlanceFocusNetwork:
     return GlanceFocusNetwork.load(folder) if folder else packaged_network()
 
 
+def check_schedule(config: PolicyConfig, focus_steps: int) -> tuple[Algorithm, dict[str, Any]]:
+    """See before anything is trained that an algorithm can do what is asked of it.
+
+    Returns:
+        The algorithm, and what its constructor is given.
+
+    Raises:
+        ValueError: There is no such algorithm, or it does not take the actions or a setting.
+    """
+    name, algorithm = config.algorithm, find_algorithm(config.algorithm)
+    arguments = schedule_arguments(vars(config), algorithm, name, config.num_envs, focus_steps)
+    check_use(algorithm, name, config.actions or algorithm.actions[0], arguments)
+    return algorithm, arguments
+
+
 def _build(
     config: PolicyConfig, network: GlanceFocusNetwork, images: ImageSet, console: Console
 ) -> BaseAlgorithm:
     """The agent, in its vector environment."""
-    algorithm = find_algorithm(config.algorithm)
+    algorithm, arguments = check_schedule(config, network.focus_steps)
     env = GlanceFocusVectorEnv(
         config.num_envs,
         network=network,
@@ -296,9 +317,6 @@ def _build(
         sampling=config.sampling,
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
-    arguments = schedule_arguments(
-        vars(config), algorithm, config.algorithm, config.num_envs, network.focus_steps
-    )
     return build_agent(
         config.algorithm,
         StableBaselinesVecEnv(env),
@@ -308,7 +326,7 @@ def _build(
         timesteps=config.total_steps(len(images), network.focus_steps),
         replay_gib=config.replay_gib,
         announce=console.print,
-        **arguments | parse_settings(config.settings),
+        **arguments,
     )
 
 

@@ -12,7 +12,7 @@ Crop = Callable[[int, int], npt.NDArray[np.int64]]
 
 
 def load_picture(
-    path: Path, image_size: int | None = None, crop: Crop | None = None
+    path: Path, image_size: int | None = None, crop: Crop | None = None, share: float = 1
 ) -> npt.NDArray[np.uint8]:
     """Decode one picture file to RGB, (H, W, 3) uint8.
 
@@ -20,27 +20,32 @@ def load_picture(
         path: The file; greyscale, palette and transparent pictures are converted.
         image_size: Side of the square it is resized and centre-cropped to; None leaves it whole.
         crop: What part of it becomes that square, in place of the centre.
+        share: Of the side of a larger square, of which that square is the middle; 1 is all of it.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or no picture, or ``image_size`` is below 1.
+        ValueError: The file is truncated or no picture, ``image_size`` is below 1 or ``share`` not
+            in (0, 1].
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], not {share}")
+    side = image_size and int(image_size / share)
     if not path.is_file():
         raise FileNotFoundError(f"there is no picture {path}")
     try:
         with Image.open(path) as file:
-            if image_size is not None and crop is None:
+            if side is not None and crop is None:
                 # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
-                file.draft("RGB", (image_size, image_size))
+                file.draft("RGB", (side, side))
             # Turned and converted only where it has to be, since each copies the picture.
             ImageOps.exif_transpose(file, in_place=True)
             picture = _eight_bit(file)
             picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-            if image_size is not None:
-                picture = _square(picture, image_size, crop)
-            return np.array(picture)
+            if side is not None:
+                picture = _square(picture, side, crop)
+            return _middle(np.array(picture), image_size)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"cannot decode {path} ({error}); the file is damaged or no picture: "
@@ -54,6 +59,14 @@ def _square(picture: Image.Image, side: int, crop: Crop | None) -> Image.Image:
     top, left, bottom, right = crop(picture.height, picture.width).tolist()
     part = picture.crop((left, top, right, bottom))
     return part.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _middle(picture: npt.NDArray[np.uint8], side: int | None) -> npt.NDArray[np.uint8]:
+    height, width, _ = picture.shape
+    if side is None or (height, width) == (side, side):
+        return picture
+    top, left = (height - side) // 2, (width - side) // 2
+    return picture[top : top + side, left : left + side].copy()
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

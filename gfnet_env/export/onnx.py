@@ -112,6 +112,7 @@ def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
         "focus_steps": network.focus_steps,
         "interpolation": config.interpolation,
         "image_size": config.metadata.get("image_size"),
+        "crop": config.metadata.get("crop", 1),
         "class_names": list(config.class_names or map(str, range(network.num_classes))),
         "thresholds": list(gfnet.thresholds),
         "multiply_adds": gfnet.multiply_adds,

@@ -75,6 +75,7 @@ class Runner:
             self.patch_size: int = config["patch_size"]
             self.focus_steps: int = config["focus_steps"]
             self.image_size: int | None = config["image_size"]
+            self.crop: float = config["crop"]
             self.class_names: list[str] = config["class_names"]
             self._costs = np.array(config["multiply_adds"])
             self._interpolation: str = config["interpolation"]
@@ -256,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runner.thresholds = tuple(map(float, options.thresholds.split(",")))
         size = runner.image_size if options.image_size is None else options.image_size
         prediction = runner.classify(
-            [load_picture(path, size or None) for path in options.pictures]
+            [load_picture(path, size or None, share=runner.crop) for path in options.pictures]
         )
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -18,6 +18,9 @@ from gfnet_env.training.loop import Task, close_run, fit, open_run, show_progres
 from gfnet_env.training.optimisation import check_frozen
 from gfnet_env.training.processes import Shares, join_processes
 
+# What says that a resolution is done.
+_COMPLETE = "static.json"
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig(TrainingConfig):
@@ -65,16 +68,17 @@ def train_baselines(
             check_classes(network.config, images)
         networks[resolution] = network
     run = config.run
-    if open_run(config, processes):
+    folders = {resolution: run / str(resolution) for resolution in networks}
+    if open_run(config, processes, folders.values(), _COMPLETE):
         return {
-            resolution: StaticNetwork.load(run / str(resolution)).to(processes.device)
-            for resolution in networks
+            resolution: StaticNetwork.load(folder).to(processes.device)
+            for resolution, folder in folders.items()
         }
     results = []
     with show_progress(processes) as progress:
         for resolution, network in networks.items():
-            folder = run / str(resolution)
-            if config.resume and (folder / "static.json").is_file():
+            folder = folders[resolution]
+            if config.resume and (folder / _COMPLETE).is_file():
                 trained = StaticNetwork.load(folder)
                 network.load_state_dict(trained.state_dict())
                 network.eval()
@@ -99,7 +103,7 @@ def train_baselines(
                 }
             )
     if processes.is_main:
-        close_run(run, {"images": len(sets["test"]), "static": results})
+        close_run(run, {"images": len(sets["test"]), "static": results}, folders.values())
     return networks
 
 

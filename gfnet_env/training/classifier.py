@@ -227,9 +227,10 @@ def _as_begun(config: ClassifierConfig, network: GlanceFocusNetwork) -> Classifi
                 "on with its network: leave it out"
             )
     trained_on = network.config.metadata
-    for name in ("images", "image_size"):
-        if getattr(config, name) == getattr(default, name) and trained_on.get(name):
-            kept[name] = trained_on[name]
+    for name in ("images", "image_size", "image_seed"):
+        known = trained_on.get(name)
+        if getattr(config, name) == getattr(default, name) and known is not None:
+            kept[name] = known
     return dataclasses.replace(config, **kept)
 
 
@@ -247,18 +248,27 @@ def _build(config: ClassifierConfig, images: ImageSet) -> GlanceFocusNetwork:
         metadata={"image_size": image_side(images)},
     )
     if config.baseline is not None:
-        _begin_with(network, config.baseline)
+        _begin_with(network, config, config.baseline)
     return network
 
 
-def _begin_with(network: GlanceFocusNetwork, baseline: Path) -> None:
-    """Give the encoders the weights of static networks."""
+def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline: Path) -> None:
+    """Give the encoders the weights of static networks, none of which saw what is held out here."""
     by_resolution = {static.config.resolution: static for static in load_static_networks(baseline)}
     if network.patch_size not in by_resolution:
         raise ValueError(
             f"{baseline} holds static networks of {', '.join(map(str, by_resolution))} pixels and "
             f"none of the patch size, {network.patch_size}; train one with --resolutions"
         )
+    for static in by_resolution.values():
+        seen = static.config.metadata
+        seed = seen.get("image_seed", config.image_seed)
+        if seen.get("images") == config.images and seed != config.image_seed:
+            raise ValueError(
+                f"{baseline} was trained on the split of {config.images} that image_seed={seed} "
+                f"makes, so on images that image_seed={config.image_seed} holds out: give it the "
+                "same"
+            )
     glance, full = by_resolution[network.patch_size], by_resolution[max(by_resolution)]
     load_tensors(network.global_encoder, glance.encoder.state_dict(), baseline)
     load_tensors(network.local_encoder, full.encoder.state_dict(), baseline)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gfnet_env.training.optimisation import averaged, build_average, build_optim
 from gfnet_env.training.processes import Part, Processes, Shares
 
 _RESULTS = "results.json"
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,16 @@ class Task:
     validation_images: int
 
 
-def open_run(config: TrainingConfig, processes: Processes) -> bool:
+def open_run(
+    config: TrainingConfig, processes: Processes, parts: Collection[Path] = (), done: str = ""
+) -> bool:
     """Make the run folder, or see that it was begun with this configuration.
+
+    Args:
+        config: With the folder.
+        processes: Those that train.
+        parts: Folders of what it trains one after the other, if it does.
+        done: Name of the file that says that a part is complete.
 
     Returns:
         Whether the run is complete already.
@@ -69,8 +78,9 @@ def open_run(config: TrainingConfig, processes: Processes) -> bool:
     if processes.is_main and not (config.resume and resume_run(config.run, config, MAY_CHANGE)):
         create_run(config.run, overwrite=config.overwrite or config.resume)
         # What a run that is written over has left could be taken for this one's.
-        (config.run / _RESULTS).unlink(missing_ok=True)
-        _clear_checkpoints(config.run)
+        for file in (config.run / _RESULTS, *(part / done for part in parts)):
+            file.unlink(missing_ok=True)
+        _clear_checkpoints(config.run, parts)
         save_config(config.run, config)
     processes.wait()
     complete = (config.run / _RESULTS).is_file()
@@ -79,15 +89,15 @@ def open_run(config: TrainingConfig, processes: Processes) -> bool:
     return complete
 
 
-def close_run(folder: Path, results: Mapping[str, Any]) -> None:
+def close_run(folder: Path, results: Mapping[str, Any], parts: Collection[Path] = ()) -> None:
     """Write ``results.json``, which says that a run is complete, and remove its checkpoints."""
     write_json(folder / _RESULTS, results)
-    _clear_checkpoints(folder)
+    _clear_checkpoints(folder, parts)
 
 
-def _clear_checkpoints(run: Path) -> None:
-    for folder in run.glob("**/checkpoints"):
-        Checkpoints(folder).clear()
+def _clear_checkpoints(run: Path, parts: Collection[Path]) -> None:
+    for folder in (run, *parts):
+        Checkpoints(folder / _CHECKPOINTS).clear()
 
 
 def fit(
@@ -116,7 +126,7 @@ def fit(
         ValueError: The loss is no longer finite, or the checkpoint to go on from is damaged or of
             other images.
     """
-    training = _Training(task, images, config, shares, Checkpoints(folder / "checkpoints"))
+    training = _Training(task, images, config, shares, Checkpoints(folder / _CHECKPOINTS))
     if config.resume:
         training.restore()
     bar = progress.add_task(task.title, total=training.total, completed=training.step)

@@ -154,6 +154,27 @@ def test_every_choice_of_the_recipe_is_learned_in_its_own_way(sets, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"algorithms": ("ppo", "sacc")}, "there is no algorithm 'sacc'|unknown algorithm"),
+        ({"algorithms": ("ppo", "ars"), "stage2": PolicySchedule(discount=0.5)}, "ars has no disc"),
+        ({"algorithms": ("ppo", "dqn"), "stage2": PolicySchedule(actions="continuous")}, "actions"),
+        ({"stage2": PolicySchedule(settings=("buffer_size=5",))}, "ppo has no setting buffer_size"),
+    ],
+)
+def test_what_is_wrong_with_any_run_is_said_before_the_first(sets, tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        compare_algorithms(config(tmp_path / "run", **wrong), sets)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_goes_on_from_another_folder(sets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (job,) = (config(Path("run")).job("ppo", PolicySchedule(), seed) for seed in [0])
+    assert job.run == tmp_path.resolve() / "run" / "ppo-0"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"algorithms": ()}, "give at least one algorithm"),
         ({"algorithms": ("ppo", "ppo")}, "algorithms are named twice: ppo"),

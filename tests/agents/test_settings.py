@@ -26,6 +26,16 @@ def test_a_schedule_becomes_arguments():
     }
 
 
+def test_settings_win_and_keep_what_they_do_not_name():
+    found = arguments("ppo", deviation=0.2, settings=('policy_kwargs={"net_arch":[64]}',))
+    assert found == {"policy_kwargs": {"log_std_init": math.log(0.2), "net_arch": [64]}}
+    found = arguments("ppo", minibatches=2, settings=("n_steps=6",))
+    assert found == {"batch_size": 6 * 8 // 2, "n_steps": 6}
+    assert arguments("ppo", policy_rate=0.1, settings=("learning_rate=0.2",)) == {
+        "learning_rate": 0.2
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [

@@ -126,9 +126,21 @@ def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
     assert (out / "patches-16.png").read_bytes() == first
     assert "mean of 2 seeds" in (out / "README.md").read_text()
     other = dataclasses.replace(more, run=tmp_path / "other", seeds=(2,))
-    with pytest.raises(ValueError, match=r"holds 'Digits' with static .*, not 'Digits' with"):
-        run_study(study(tmp_path, gfnets=[gfnet(tmp_path, 16)]), other, sets)
+    longer = study(tmp_path)
+    longer = dataclasses.replace(longer, static=dataclasses.replace(longer.static, epochs=7))
+    with pytest.raises(ValueError, match=r"results\.json was made with other .* \(of static\)"):
+        run_study(longer, other, sets)
     assert not other.run.exists()
+
+
+def test_what_another_study_has_measured_is_not_taken_for_its_own(done, sets, tmp_path):
+    options, _ = done
+    run = shutil.copytree(options.run, tmp_path / "run")
+    resumed = options_of(tmp_path, seeds=(0, 1), resume=True)
+    assert resumed.run == run
+    fewer = study(tmp_path, gfnets=[gfnet(tmp_path, 16), gfnet(tmp_path, 18)])
+    with pytest.raises(ValueError, match=r"measured\.json was made with .* \(of gfnet-18\)"):
+        run_study(fewer, resumed, sets)
 
 
 @pytest.fixture

@@ -168,6 +168,15 @@ def test_pictures_are_turned_as_their_camera_says(tmp_path, orientation):
     assert (load_picture(tmp_path / "turned.png") == expected[orientation]).all()
 
 
+def test_the_middle_of_a_larger_square(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    whole = load_picture(tmp_path / "one.png", 64)
+    assert (load_picture(tmp_path / "one.png", 56, share=0.875) == whole[4:60, 4:60]).all()
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\], not 0"):
+        load_picture(tmp_path / "one.png", 56, share=0)
+
+
 def test_a_size_that_is_none_is_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     with pytest.raises(ValueError, match="image_size must be at least 1 pixel, not 0"):

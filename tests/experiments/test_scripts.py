@@ -102,3 +102,8 @@ def test_pictures_are_brought_to_the_size_of_training(assembled, digits, tmp_pat
     expected = assembled(digits[:1])
     answer = run("classify.py", "--run", tmp_path / "run", tmp_path / "digit.png")
     assert f"{expected.classes[0]} {float(expected.confidence[0]):.1%}, exit" in answer
+    assembled.network.config.metadata.update(image_size=112, crop=0.875)
+    assembled.save(tmp_path / "run")
+    expected = assembled(digits[:1][..., 8:120, 8:120])
+    answer = run("classify.py", "--run", tmp_path / "run", tmp_path / "digit.png")
+    assert f"{expected.classes[0]} {float(expected.confidence[0]):.1%}, exit" in answer

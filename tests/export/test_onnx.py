@@ -12,7 +12,7 @@ from torch import nn
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.export import export_onnx, export_static
-from gfnet_env.export.runner import Runner
+from gfnet_env.export.runner import Runner, main
 from gfnet_env.perception import GlanceFocusNetwork, StaticConfig, StaticNetwork
 from gfnet_env.policies import LearnedPolicy, RandomPolicy
 
@@ -241,6 +241,17 @@ def test_static_networks_are_exported_too(tmp_path, digits):
         expected = network(digits[:5])
     (found,) = session.run(None, {"pixels": np.stack(pictures(pixels))})
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_runner_cuts_pictures_as_in_training(network, digits, tmp_path, capsys):
+    gfnet = EarlyExitGFNet(network, learned(network))
+    network.config.metadata.update(image_size=112, crop=0.875)
+    export_onnx(gfnet, tmp_path / "exported")
+    Image.fromarray(pictures(digits[:1])[0]).save(tmp_path / "digit.png")
+    main(["--folder", str(tmp_path / "exported"), str(tmp_path / "digit.png")])
+    expected = gfnet(digits[:1][..., 8:120, 8:120])
+    said = f"{expected.classes[0]} {expected.confidence[0]:.1%}"
+    assert said in capsys.readouterr().out
 
 
 def test_the_json_says_all_the_runner_knows(exported):

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from gfnet_env.data import ArrayImages, load_images
+from gfnet_env.data import ArrayImages, Subset, load_images
 from gfnet_env.inference import evaluate_static
 from gfnet_env.perception import StaticConfig, StaticNetwork
 from gfnet_env.training import (
@@ -23,6 +24,18 @@ def sets():
         split: load_images(f"{SPEC}{count}", split)
         for split, count in (("train", 300), ("val", 60), ("test", 60))
     }
+
+
+class Unreadable(Subset):
+    """All of a set, whose drive is unplugged once training begins."""
+
+    def __init__(self, images):
+        super().__init__(images, np.arange(len(images)))
+
+    def _read(self, indices):
+        if len(indices) > 1:
+            raise OSError("unplugged")
+        return super()._read(indices)
 
 
 def config(run, **changes):
@@ -88,6 +101,24 @@ def test_frozen_parts_and_mirrored_images(sets, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_what_is_written_over_is_trained_anew(sets, tmp_path):
+    run = tmp_path / "run"
+    train_baselines(config(run), sets)
+    (run / "policy" / "checkpoints").mkdir(parents=True)
+    (run / "policy" / "checkpoints" / "3.pt").write_text("of another run")
+    longer = BaselineConfig(run=run, epochs=3, resolutions=(16, 48), learning_rate=3e-3)
+    # A kill within the first resolution.
+    broken = {**sets, "train": Unreadable(sets["train"])}
+    with pytest.raises(OSError, match="unplugged"):
+        train_baselines(dataclasses.replace(longer, overwrite=True), broken)
+    resumed = train_baselines(dataclasses.replace(longer, resume=True), sets)
+    fresh = train_baselines(dataclasses.replace(longer, run=tmp_path / "fresh"), sets)
+    for resolution, network in fresh.items():
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, resumed[resolution].state_dict()[key])
+    assert (run / "policy" / "checkpoints" / "3.pt").exists()
+
+
 def test_stage_1_begins_with_static_networks(sets, tmp_path):
     statics = train_baselines(config(tmp_path / "static"), sets)
     settings = {"images": "", "patch_size": 16, "focus_steps": 1, "baseline": tmp_path / "static"}
@@ -99,6 +130,13 @@ def test_stage_1_begins_with_static_networks(sets, tmp_path):
         begun = dict(statics[resolution].encoder.named_parameters())
         for name, value in encoder.named_parameters():
             torch.testing.assert_close(value, begun[name], atol=1e-6, rtol=0)
+    for static in (tmp_path / "static").glob("*/static.json"):
+        saved = json.loads(static.read_text())
+        saved["metadata"] |= {"images": "folder:photos", "image_seed": 3}
+        static.write_text(json.dumps(saved))
+    settings["images"] = "folder:photos"
+    with pytest.raises(ValueError, match="image_seed=3 makes, so on images that image_seed=0"):
+        train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
     settings["patch_size"] = 24
     with pytest.raises(ValueError, match="networks of 16, 48 pixels and none of the patch size"):
         train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)

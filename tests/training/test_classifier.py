@@ -4,6 +4,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import cross_entropy
 
 import gfnet_env
@@ -175,6 +176,23 @@ def test_the_objective_is_of_the_patches_that_the_policy_picks(tiny_network, tin
     assert found.requires_grad
     torch.testing.assert_close(found, torch.stack(expected).mean(dim=0))
     assert not torch.allclose(found, losses(TrainingPatches(seed=0, epoch=0)))
+
+
+def test_stage_3_holds_out_what_stage_1_did(assembled, tmp_path):
+    noise = np.random.default_rng(0)
+    for name in map(str, range(10)):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for number in range(4):
+            pixels = noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    trained_on = {"images": f"folder:{tmp_path / 'pictures'}", "image_size": 24, "image_seed": 3}
+    assembled.network.config.metadata.update(trained_on)
+    assembled.save(tmp_path / "policy")
+    run = tmp_path / "run"
+    network = train_classifier(ClassifierConfig(run=run, policy=tmp_path / "policy", epochs=1))
+    assert trained_on.items() <= network.config.metadata.items()
+    assert json.loads((run / "config.json").read_text())["config"]["image_seed"] == 3
 
 
 @pytest.mark.usefixtures("assembled")
