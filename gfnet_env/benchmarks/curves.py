@@ -98,8 +98,8 @@ def evaluate(
     split ``test``, ``val`` takes its place and part of ``train`` that of ``val``. The network was
     trained on that part, as on the ``val`` of ImageNet, which is part of what is published for
     training, and is too sure of it, as it was in the authors' own evaluation: mean costs come out
-    above their budgets. Figures come with the bounds of a 95% interval over the
-    originals that test images were made from.
+    above their budgets. Figures come with the bounds of a 95% interval over the originals that
+    test images were made from.
 
     Args:
         config: What to evaluate.
@@ -176,7 +176,8 @@ def _open_splits(
     """The images to calibrate (``val``) and to test on, and which splits they are."""
     kind, _, folder = (config.images or network.config.metadata.get("images") or "").partition(":")
     opened = dict(_SPLITS)
-    if config.official and kind == "folder" and not Path(folder, "test").is_dir():
+    has = {split: kind == "folder" and Path(folder, split).is_dir() for split in ("train", "test")}
+    if config.official and has["train"] and not has["test"]:
         opened = {"val": "train", "test": "val"}
     sets = {split: config.open(network, name) for split, name in opened.items()}
     # The authors' networks were trained on all that is published for it, our val of it included.

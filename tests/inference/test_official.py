@@ -155,6 +155,25 @@ def test_an_official_network_is_evaluated_on_a_folder_without_a_test_split(check
         EvaluationConfig(official=path, run=tmp_path)
 
 
+def test_the_val_of_imagenet_is_part_of_what_the_authors_trained_on(checkpoint, tmp_path):
+    path = tmp_path / "model.pth.tar"
+    torch.save(checkpoint, path)
+    numbers = [f"n0000000{number}" for number in range(5)]
+    meta = ({number: (number,) for number in numbers}, numbers)
+    torch.save(meta, tmp_path / "meta.bin")
+    picture = Image.fromarray(np.zeros((70, 60, 3), dtype=np.uint8))
+    for split, count in (("train", 20), ("val", 2)):
+        for number in numbers:
+            folder = tmp_path / split / number
+            folder.mkdir(parents=True)
+            for name in range(count):
+                picture.save(folder / f"{split}_{name}.JPEG")
+    config = EvaluationConfig(official=path, data_root=tmp_path, calibration_images=7, budgets=2)
+    results = evaluate(config)
+    assert (results["split"], results["images"]) == ("test", 10)
+    assert (results["calibration_split"], results["calibration_images"]) == ("train", 7)
+
+
 def test_what_is_no_official_checkpoint_is_named(checkpoint, tmp_path):
     path = tmp_path / "checkpoint.pth.tar"
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*checkpoint\.pth\.tar"):
