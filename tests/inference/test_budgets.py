@@ -124,21 +124,18 @@ def test_the_table_travels_with_the_network(gfnet, tmp_path):
 _SHORT = {"thresholds": [0], "accuracy": 1, "multiply_adds": 1, "exit_share": [1]}
 
 
-@pytest.mark.parametrize("thresholds", [None, 5, [None] * 4, ["a"] * 4, [0.5]])
-def test_damaged_thresholds_are_named(gfnet, tmp_path, thresholds):
+@pytest.mark.parametrize(
+    ("part", "damaged"),
+    [
+        *(("thresholds", each) for each in (None, 5, [None] * 4, ["a"] * 4, [0.5])),
+        *(("budgets", each) for each in ([{}], [{"thresholds": "x"}], [1], {"a": 1}, [_SHORT])),
+    ],
+)
+def test_what_is_damaged_is_named(gfnet, tmp_path, part, damaged):
     gfnet.save(tmp_path)
     saved = json.loads((tmp_path / "gfnet.json").read_text())
-    (tmp_path / "gfnet.json").write_text(json.dumps(saved | {"thresholds": thresholds}))
-    with pytest.raises(ValueError, match=r"the thresholds in .*gfnet\.json are damaged"):
-        EarlyExitGFNet.load(tmp_path)
-
-
-@pytest.mark.parametrize("budgets", [[{}], [{"thresholds": "x"}], [1], {"a": 1}, [_SHORT]])
-def test_a_damaged_table_is_named(gfnet, tmp_path, budgets):
-    gfnet.save(tmp_path)
-    saved = json.loads((tmp_path / "gfnet.json").read_text())
-    (tmp_path / "gfnet.json").write_text(json.dumps(saved | {"budgets": budgets}))
-    with pytest.raises(ValueError, match=r"the budgets in .*gfnet\.json are damaged"):
+    (tmp_path / "gfnet.json").write_text(json.dumps(saved | {part: damaged}))
+    with pytest.raises(ValueError, match=rf"the {part} in .*gfnet\.json are damaged"):
         EarlyExitGFNet.load(tmp_path)
 
 
