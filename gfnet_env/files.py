@@ -147,9 +147,9 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
 def weights_digests(folder: Path) -> dict[str, str]:
     """Digests of all weights that ``save_module`` wrote into a folder, by name."""
-    names = sorted(path.stem for path in folder.glob("*.safetensors"))
-    configs = {name: _read_config(folder, name) for name in names}
-    # A file that was left from before has nothing in the JSON beside it.
+    files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
+    configs = {file.stem: read_json(file) for file in files if file.is_file()}
+    # What was left from before has no digest in the JSON beside it.
     return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
 
 

@@ -163,9 +163,9 @@ def _settings(study: Study) -> dict[str, Any]:
 
 def _check_settings(settings: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> None:
     """See that what was measured before is of the same study."""
-    known = found.get("settings")
-    if known != settings:
-        parts = [name for name in settings if (known or {}).get(name) != settings[name]]
+    known = found.get("settings", {})
+    parts = [name for name in {**settings, **known} if known.get(name) != settings.get(name)]
+    if parts:
         raise ValueError(
             f"{where} was made with other settings (of {', '.join(parts)}) than this study has; "
             "give another folder, or have it replaced"

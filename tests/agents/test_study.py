@@ -138,9 +138,10 @@ def test_what_another_study_has_measured_is_not_taken_for_its_own(done, sets, tm
     run = shutil.copytree(options.run, tmp_path / "run")
     resumed = options_of(tmp_path, seeds=(0, 1), resume=True)
     assert resumed.run == run
-    fewer = study(tmp_path, gfnets=[gfnet(tmp_path, 16), gfnet(tmp_path, 18)])
-    with pytest.raises(ValueError, match=r"measured\.json was made with .* \(of gfnet-18\)"):
-        run_study(fewer, resumed, sets)
+    for sides, parts in (((16, 18), "gfnet-18, gfnet-20"), ((16,), "gfnet-20")):
+        other = study(tmp_path, gfnets=[gfnet(tmp_path, side) for side in sides])
+        with pytest.raises(ValueError, match=rf"measured\.json was made with .* \(of {parts}\)"):
+            run_study(other, resumed, sets)
 
 
 @pytest.fixture
