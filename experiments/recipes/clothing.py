@@ -8,6 +8,7 @@ to validate, 372 to test, of ten classes). The committed results are of its phot
 to 288 pixels on the shorter side where it was longer.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,12 @@ def study(options: ClothingOptions) -> Study:
         gfnets=[
             PipelineConfig(
                 patch_size=side,
-                stage1=photographs.stage1,
+                # As the authors have it for EfficientNet: the glance stays the static network that
+                # it begins as. Trained on, it is worth less: at P = 96, 87% for 90%.
+                classifier="cascade",
+                stage1=dataclasses.replace(photographs.stage1, freeze_global_encoder=True),
                 stage2=photographs.stage2,
-                stage3=photographs.stage3,
+                stage3=dataclasses.replace(photographs.stage3, freeze_global_encoder=True),
                 **shared,
             )
             for side in options.patch_sizes
