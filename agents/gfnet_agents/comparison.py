@@ -31,6 +31,7 @@ from gfnet_env.features import COST_OPTIONS, FeatureOptions
 from gfnet_env.files import read_json
 from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
 from gfnet_env.matching import ImageOptions
+from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
 from gfnet_env.runs import begin_or_resume, provenance, resolve_device, values_of
 from gfnet_env.training.config import MAY_CHANGE, RunControl
@@ -65,8 +66,10 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
-    def job(self, name: str, schedule: PolicySchedule, seed: int) -> PolicyConfig:
-        """The run of one schedule with one seed."""
+    def job(
+        self, name: str, schedule: PolicySchedule, seed: int, network: Path | None = None
+    ) -> PolicyConfig:
+        """The run of one schedule with one seed, on this network or on the one of all."""
         config = PolicyConfig(
             **values_of(schedule, PolicySchedule),
             **values_of(self, ImageOptions),
@@ -74,7 +77,7 @@ class ScheduleComparisonConfig(ImageOptions, FeatureOptions, RunControl):
             # Whether the comparison begins anew, its own folder says.
             **values_of(self, RunControl) | {"resume": True, "overwrite": False},
             run=self.run / f"{name}-{seed}",
-            network=self.network,
+            network=network or self.network,
             oracle_images=0,
             seed=seed,
         )
@@ -127,6 +130,7 @@ def compare_schedules(
     schedules: Mapping[str, PolicySchedule],
     config: ScheduleComparisonConfig,
     image_sets: Mapping[str, ImageSet] | None = None,
+    networks: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Learn by every schedule with every seed, and write the results into ``config.run``.
 
@@ -140,12 +144,16 @@ def compare_schedules(
         config: On what to compare them.
         image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``;
             without Ray only.
+        networks: Folders of other networks than ``config.network``, for the same images and as many
+            focus steps, by the name of the schedule that learns on each.
 
     Returns:
-        What was written. ``schedules`` has, for each, accuracy per step (mean over seeds), the
-        interquartile mean over seeds of the last step's and its interval, how likely a run of it
-        beats one of each other, and its difference to random patches at the last step with a 95%
-        interval over the originals that the test images were made from.
+        What was written. ``bounds`` has the accuracy per step of random patches and, where the
+        images know their objects, of patches on those. ``schedules`` has, for each, accuracy per
+        step (mean over seeds), the interquartile mean over seeds of the last step's and its
+        interval, how likely a run of it beats one of each other, and its difference to random
+        patches at the last step with a 95% interval over the originals that the test images were
+        made from; where it has a network of its own, that network's ``bounds`` too.
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
@@ -154,15 +162,25 @@ def compare_schedules(
         ValueError: A value is wrong.
     """
     console = Console()
+    networks = networks or {}
+    unknown = sorted(networks.keys() - schedules.keys())
+    if unknown:
+        raise ValueError(f"networks are given for {unknown}; schedules are {sorted(schedules)}")
     jobs = [
-        _Job(name, config.job(name, schedule, seed))
+        _Job(name, config.job(name, schedule, seed, networks.get(name)))
         for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
     focus_steps = open_network(config.network).focus_steps
     for job in jobs:
         # What is wrong with the last must not be found out after all others have run.
-        check_schedule(job.config, focus_steps)
+        steps = open_network(job.config.network).focus_steps
+        if steps != focus_steps:
+            raise ValueError(
+                f"the network of {job.name} has {steps} focus steps, that of others {focus_steps}; "
+                "give networks of as many"
+            )
+        check_schedule(job.config, steps)
     begin_or_resume(config, _MAY_CHANGE, (job.folder for job in jobs))
     if config.ray:
         _spread(jobs, config)
@@ -170,7 +188,7 @@ def compare_schedules(
         for number, job in enumerate(jobs, start=1):
             console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
             train_policy(job.config, image_sets=image_sets)
-    results = _judge(jobs, config, image_sets, console)
+    results = _judge(jobs, config, image_sets, networks, console)
     for folder in [config.run] if config.out is None else [config.run, config.out]:
         write_report(results, folder)
     _note_hyperparameters(jobs, results, config.run / "tensorboard")
@@ -226,25 +244,32 @@ def _judge(
     jobs: Sequence[_Job],
     config: ScheduleComparisonConfig,
     image_sets: Mapping[str, ImageSet] | None,
+    networks: Mapping[str, Path],
     console: Console,
 ) -> dict[str, Any]:
     """Every step of every test image under each learned policy, held against random patches."""
     device = resolve_device(config.device)
-    network = open_network(config.network).to(device)
-    images = image_sets["test"] if image_sets else config.open(network, "test")
+    common = open_network(config.network).to(device)
+    images = image_sets["test"] if image_sets else config.open(common, "test")
 
-    def correct(policy: Policy) -> _Correct:
+    def correct(network: GlanceFocusNetwork, policy: Policy) -> _Correct:
         return evaluate_policy(network, policy, images).correct
 
-    with console.status("random patches"):
-        bounds = {"random": correct(RandomPolicy())}
+    def bounds_of(network: GlanceFocusNetwork) -> dict[str, _Correct]:
+        bounds = {"random": correct(network, RandomPolicy())}
         if images.boxes is not None:
-            bounds["target"] = correct(TargetPolicy())
+            bounds["target"] = correct(network, TargetPolicy())
+        return bounds
+
+    with console.status("random patches"):
+        bounds = bounds_of(common)
+        own = {name: bounds_of(open_network(each).to(device)) for name, each in networks.items()}
     learned: dict[str, list[_Correct]] = {}
     runs = []
     for job in jobs:
         with console.status(f"{job.name}, seed {job.config.seed}"):
-            found = correct(EarlyExitGFNet.load(job.folder).to(device).policy)
+            gfnet = EarlyExitGFNet.load(job.folder).to(device)
+            found = correct(gfnet.network, gfnet.policy)
         learned.setdefault(job.name, []).append(found)
         results = read_json(job.folder / "results.json")
         runs.append(
@@ -260,9 +285,10 @@ def _judge(
     return {
         "split": "test",
         "images": len(images),
-        "bounds": {name: found.mean(axis=0).round(6).tolist() for name, found in bounds.items()},
+        "bounds": _per_step(bounds),
         "schedules": {
-            name: _summary(found, learned, bounds, images.sources)
+            name: _summary(found, learned, own.get(name, bounds), images.sources)
+            | ({"bounds": _per_step(own[name])} if name in own else {})
             for name, found in learned.items()
         },
         "runs": runs,
@@ -296,8 +322,14 @@ def _summary(
     if "target" in bounds:
         gain, most = (rows.mean(axis=0)[1] for rows in (mean, bounds["target"]))
         glance = mean.mean(axis=0)[0]
-        summary["share_of_target_gain"] = round(float((gain - glance) / (most - glance)), 6)
+        share = float((gain - glance) / (most - glance)) if most != glance else None
+        summary["share_of_target_gain"] = share and round(share, 6)
     return summary
+
+
+def _per_step(bounds: Mapping[str, _Correct]) -> dict[str, list[float]]:
+    """Accuracy per step of each."""
+    return {name: found.mean(axis=0).round(6).tolist() for name, found in bounds.items()}
 
 
 def _last(found: Sequence[_Correct]) -> npt.NDArray[np.float64]:

@@ -40,7 +40,7 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
         "above random",
         title=f"Accuracy on {results['images']} {results['split']} images, mean over seeds",
     )
-    for name, accuracy in results["bounds"].items():
+    for name, accuracy in _bounds(results).items():
         table.add_row(name, *(f"{value:.1%}" for value in accuracy), "", "")
     for name, row in results["schedules"].items():
         low, high = row["interval"]
@@ -62,14 +62,16 @@ def _markdown(results: Mapping[str, Any]) -> str:
         "",
         *markdown.header("learned by", "glance", *(f"focus {number}" for number in steps), *share),
     ]
-    for name, accuracy in bounds.items():
+    for name, accuracy in _bounds(results).items():
         cells = [f"{value:.1%}" for value in accuracy]
         lines.append(markdown.row(f"*{name}*", *cells, *("" for _ in share)))
     for name, found in results["schedules"].items():
         cells = [f"{value:.1%}" for value in found["accuracy"]]
         last = [run["accuracy"][-1] for run in runs if run["schedule"] == name]
         cells[-1] += f" ({min(last):.1%} – {max(last):.1%})" * (len(last) > 1)
-        cells += [f"{found['share_of_target_gain']:.1%}" for _ in share]
+        if share:
+            reached = found["share_of_target_gain"]
+            cells.append("–" if reached is None else f"{reached:.1%}")
         lines.append(markdown.row(name, *cells))
     seeds = sorted({run["seed"] for run in runs})
     seconds = sum(run["seconds"] for run in runs)
@@ -80,6 +82,17 @@ def _markdown(results: Mapping[str, Any]) -> str:
         f"{most:,} environment steps a run. {origin}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _bounds(results: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Accuracy per step that learned policies lie between, also of networks that differ."""
+    common: dict[str, list[float]] = results["bounds"]
+    bounds = dict(common)
+    for name, found in results["schedules"].items():
+        for kind, accuracy in found.get("bounds", {}).items():
+            if accuracy != common[kind]:
+                bounds[f"{kind}, {name}"] = accuracy
+    return bounds
 
 
 def _write_table(results: Mapping[str, Any], path: Path) -> None:

@@ -18,6 +18,7 @@ from gfnet_agents import (
 )
 from gfnet_env.data import load_images
 from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
+from gfnet_env.perception import GlanceFocusNetwork
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +138,43 @@ def test_all_runs_share_one_cache_of_features(sets, tmp_path):
 
 
 def test_every_choice_of_the_recipe_is_learned_in_its_own_way(sets, tmp_path):
-    recipe = Path(__file__).parents[2] / "experiments" / "recipes" / "policy.py"
+    recipe = runpy.run_path(
+        str(Path(__file__).parents[2] / "experiments" / "recipes" / "policy.py")
+    )
     schedules = {
         name: dataclasses.replace(schedule, timesteps=48, num_envs=4)
-        for name, schedule in runpy.run_path(str(recipe))["SCHEDULES"].items()
+        for name, schedule in recipe["SCHEDULES"].items()
     }
     config = ScheduleComparisonConfig(run=tmp_path / "run", seeds=1, device="cpu")
-    results = compare_schedules(schedules, config, sets)
+    networks = recipe["make_networks"](config, sets, epochs=1)
+    results = compare_schedules(schedules, config, sets, networks)
     assert list(results["schedules"]) == list(schedules)
+    found, bounds = results["schedules"], results["bounds"]
+    assert "bounds" not in found["default"]
+    # The classifier sees what it saw before, the policy another map.
+    for name, shape in (("map-of-block-1", (32, 16, 16)), ("map-of-block-2", (64, 8, 8))):
+        assert found[name]["bounds"] == bounds
+        assert EarlyExitGFNet.load(tmp_path / "run" / f"{name}-0").network.feature_shape == shape
+    assert found["patches-of-24"]["bounds"] != bounds
+    table = (tmp_path / "run" / "README.md").read_text()
+    assert "| *target, patches-of-24* |" in table
+    assert "map-of-block-1*" not in table
     learned = {
         (tmp_path / "run" / f"{name}-0" / "policy.safetensors").read_bytes() for name in schedules
     }
     assert len(learned) == len(schedules)
+
+
+def test_networks_that_do_not_go_with_the_others_are_refused(sets, tmp_path):
+    config = ScheduleComparisonConfig(run=tmp_path / "run", seeds=1)
+    schedules = {"default": PolicySchedule(timesteps=48)}
+    with pytest.raises(ValueError, match=r"given for \['other'\]; schedules are \['default'\]"):
+        compare_schedules(schedules, config, sets, {"other": tmp_path})
+    shape = {"encoder": "compact", "patch_size": 32, "num_classes": 10, "focus_steps": 2}
+    GlanceFocusNetwork.build(**shape).save(tmp_path / "short")
+    with pytest.raises(ValueError, match="network of default has 2 focus steps, that of others 3"):
+        compare_schedules(schedules, config, sets, {"default": tmp_path / "short"})
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

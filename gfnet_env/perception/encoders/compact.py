@@ -39,9 +39,13 @@ class CompactEncoder(Encoder):
 
     def encode(self, images: Tensor) -> Features:
         feature_map = self.blocks(images)
+        return Features(feature_map, self.pool(feature_map))
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """The vector, (B, V), of the last block's map."""
         # The strongest response, not the mean: an object fills few cells of a glance. Pooling goes
         # back through it many times faster than ``amax``, which shares the gradient among equals.
-        return Features(feature_map, functional.adaptive_max_pool2d(feature_map, 1).flatten(1))
+        return functional.adaptive_max_pool2d(feature_map, 1).flatten(1)
 
     def head_module(self) -> nn.Module:
         return self.classifier
