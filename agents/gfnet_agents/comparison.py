@@ -172,15 +172,16 @@ def compare_schedules(
         for seed in range(config.seeds)
     ]
     focus_steps = open_network(config.network).focus_steps
-    for job in jobs:
-        # What is wrong with the last must not be found out after all others have run.
-        steps = open_network(job.config.network).focus_steps
+    for name, folder in networks.items():
+        steps = open_network(folder).focus_steps
         if steps != focus_steps:
             raise ValueError(
-                f"the network of {job.name} has {steps} focus steps, that of others {focus_steps}; "
+                f"the network of {name} has {steps} focus steps, that of others {focus_steps}; "
                 "give networks of as many"
             )
-        check_schedule(job.config, steps)
+    for job in jobs:
+        # What is wrong with the last must not be found out after all others have run.
+        check_schedule(job.config, focus_steps)
     begin_or_resume(config, _MAY_CHANGE, (job.folder for job in jobs))
     if config.ray:
         _spread(jobs, config)
