@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from gfnet_agents import markdown
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
+from gfnet_agents.study_report import write_report
 from gfnet_env.benchmarks import (
     ComparisonConfig,
     EvaluationConfig,
@@ -22,7 +21,7 @@ from gfnet_env.benchmarks import (
 )
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.data import ImageSet, ReadingOptions
-from gfnet_env.files import read_json, write_json, write_text
+from gfnet_env.files import read_json, write_json
 from gfnet_env.runs import begin_or_resume, provenance, to_json, values_of
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE, RunControl
@@ -128,20 +127,12 @@ def run_study(
         "published": dict(study.published),
     }
     # Before anything is timed, lest an engine that is missing costs the table.
-    text = _write(results, options.out)
+    text = write_report(results, options.out)
     if options.timed and new and not any(map(_is_timed, kept.values())):
         _time(study, options, runs[min(new)], image_sets)
-        text = _write(results, options.out)
+        text = write_report(results, options.out)
     console.print(text)
     return results
-
-
-def _write(results: Mapping[str, Any], folder: Path) -> str:
-    """Write results.json and README.md; the text of the latter."""
-    write_json(folder / "results.json", results)
-    text = _tables(results)
-    write_text(folder / "README.md", text)
-    return text
 
 
 def _settings(study: Study) -> dict[str, Any]:
@@ -303,124 +294,3 @@ def _folder(options: StudyOptions, seed: int, gfnet: PipelineConfig) -> Path:
 def _assembled(gfnet: Path) -> Path:
     """The run folder of the last stage that has a policy."""
     return gfnet / ("stage3" if (gfnet / "stage3" / "results.json").is_file() else "stage2")
-
-
-def _tables(results: Mapping[str, Any]) -> str:
-    """Static networks, then for each GFNet test error per step, early exits and wall time."""
-    runs = results["runs"]
-    seeds = len(runs)
-    lines = [
-        f"# {results['title']}",
-        "",
-        f"Test error on {runs[0]['images']:,} images, mean of {seeds} seed{'s' * (seeds > 1)} "
-        "(in brackets the lowest and the highest).",
-        "",
-        *markdown.header("whole image", "test error", "multiply-adds"),
-    ]
-    for number, network in enumerate(runs[0]["static"]):
-        seen = [run["static"][number]["accuracy"] for run in runs]
-        name = f"static, {network['resolution']}×{network['resolution']}"
-        lines.append(markdown.row(name, _error(seen), _millions(network["multiply_adds"])))
-    if results["published"]:
-        lines += ["", *markdown.header("published", "test error")]
-        lines += [markdown.row(name, error) for name, error in results["published"].items()]
-    for side in runs[0]["gfnets"]:
-        found = [run["gfnets"][side] for run in runs]
-        lines += ["", f"## P = {side}", "", *_steps(found), "", *_budgets(found)]
-        lines += ["", *_exits(runs, side)]
-        timed = [run for run in runs if run["gfnets"][side]["latency"]]
-        if timed:
-            latency = timed[0]["gfnets"][side]["latency"]
-            lines += ["", *_wall_times(latency, timed[0]["seed"])]
-    made, seconds = ([run[key] for run in runs] for key in ("provenance", "seconds"))
-    lines += ["", markdown.signature(made, [run["seed"] for run in runs], seconds)]
-    return "\n".join(lines) + "\n"
-
-
-def _steps(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Error per step of one GFNet: of its last stage on every policy's patches, of all stages."""
-    costs = found[0]["multiply_adds"]
-    patches = (f"{number} patch{'es' * (number > 1)}" for number in range(1, len(costs)))
-    lines = [
-        *markdown.header("", "glance", *patches),
-        markdown.row("*multiply-adds*", *(_millions(cost) for cost in costs)),
-    ]
-    for kind, name in (("policies", "{} patches"), ("stages", "after {}")):
-        for each in found[0][kind]:
-            seen = zip(*(run[kind][each] for run in found), strict=True)
-            cells = (_error(accuracies) for accuracies in seen)
-            lines.append(markdown.row(name.format(each), *cells))
-    return lines
-
-
-def _budgets(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Error with early exits at each budget, but for budgets that change nothing."""
-    lines = [
-        "Early exits, thresholds solved on `val` for geometric exit shares:",
-        "",
-        *markdown.header("budget", "multiply-adds spent", "test error"),
-    ]
-    before = None
-    for points in zip(*(each["budgeted"]["geometric"] for each in found), strict=True):
-        error = _error([point["accuracy"] for point in points])
-        if error != before:
-            spent = float(np.mean([point["multiply_adds"] for point in points]))
-            lines.append(markdown.row(_millions(points[0]["budget"]), _millions(spent), error))
-        before = error
-    return lines
-
-
-def _exits(runs: Sequence[Mapping[str, Any]], side: str) -> list[str]:
-    """How much cheaper early exits, chosen on ``val``, are than the static network."""
-    static = runs[0]["static"][-1]
-    lines = [
-        f"Early exits against the whole image at {static['resolution']}×{static['resolution']} "
-        f"({_millions(static['multiply_adds'])} multiply-adds), chosen on `val` to be as "
-        "accurate or within its 95% interval:",
-        "",
-        *markdown.header(
-            "seed", "exits", "static error", "chosen to be", "error", "fewer multiply-adds"
-        ),
-    ]
-    for run in runs:
-        error = f"{1 - run['static'][-1]['accuracy']:.2%}"
-        for method, found in run["gfnets"][side]["comparison"].items():
-            for key, name in (("at_accuracy", "as accurate"), ("within_interval", "within")):
-                point = found[key]
-                cells = ("–", "never")
-                if point:
-                    cells = (f"{1 - point['accuracy']:.2%}", f"{point['factor']:.1f}×")
-                lines.append(markdown.row(str(run["seed"]), method, error, name, *cells))
-    return lines
-
-
-def _wall_times(latency: Mapping[str, Any], seed: int) -> list[str]:
-    """How many times faster than the static network, by operating point, engine and batch size."""
-    timings = latency["timings"]
-    points = latency["points"]
-    names = (
-        f"{point['name']}, {_millions(point['multiply_adds'])}, error {1 - point['accuracy']:.2%}"
-        for point in points
-    )
-    lines = [
-        f"Times faster than the whole image, medians (seed {seed}):",
-        "",
-        *markdown.header("engine", "threads", "images a batch", *names),
-    ]
-    for timing in timings:
-        medians = (f"{point['speedup']['median']:.1f}×" for point in timing["points"])
-        where = (timing["engine"], str(timing["threads"]), str(timing["batch_size"]))
-        lines.append(markdown.row(*where, *medians))
-    return lines
-
-
-def _millions(multiply_adds: float) -> str:
-    return f"{multiply_adds / 1e6:.1f} M"
-
-
-def _error(accuracies: Sequence[float]) -> str:
-    """The mean of several, as an error, with its range."""
-    text = f"{1 - float(np.mean(accuracies)):.2%}"
-    if len(accuracies) == 1:
-        return text
-    return f"{text} ({1 - max(accuracies):.2%} – {1 - min(accuracies):.2%})"
