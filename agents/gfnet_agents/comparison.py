@@ -184,7 +184,7 @@ def compare_schedules(
         check_schedule(job.config, focus_steps)
     begin_or_resume(config, _MAY_CHANGE, (job.folder for job in jobs))
     if config.ray:
-        _spread(jobs, config)
+        _spread(jobs, config, image_sets)
     else:
         for number, job in enumerate(jobs, start=1):
             console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
@@ -212,7 +212,11 @@ def _note_hyperparameters(jobs: Sequence[_Job], results: Mapping[str, Any], fold
             writer.add_hparams(known, metrics, run_name=job.folder.name)
 
 
-def _spread(jobs: Sequence[_Job], config: ScheduleComparisonConfig) -> None:
+def _spread(
+    jobs: Sequence[_Job],
+    config: ScheduleComparisonConfig,
+    image_sets: Mapping[str, ImageSet] | None,
+) -> None:
     """Run them under Ray Tune."""
     try:
         import ray
@@ -220,14 +224,16 @@ def _spread(jobs: Sequence[_Job], config: ScheduleComparisonConfig) -> None:
     except ImportError as error:
         raise ImportError("Ray Tune must be installed: pip install 'gfnet-env[ray]'") from error
 
-    def train(chosen: Mapping[str, int]) -> None:
+    def train(chosen: Mapping[str, int], image_sets: Mapping[str, ImageSet] | None) -> None:
         torch.set_num_threads(config.cpus)
-        train_policy(configs[chosen["job"]])
+        train_policy(configs[chosen["job"]], image_sets=image_sets)
 
     ray.init(address=config.address, ignore_reinit_error=True)
     configs = [job.config for job in jobs]
     tuner = tune.Tuner(
-        tune.with_resources(train, {"cpu": config.cpus}),
+        tune.with_resources(
+            tune.with_parameters(train, image_sets=image_sets), {"cpu": config.cpus}
+        ),
         param_space={"job": tune.grid_search(list(range(len(configs))))},
         run_config=tune.RunConfig(name="ray", storage_path=str(config.run.resolve())),
     )

@@ -129,6 +129,20 @@ def test_a_curve_changes_nothing_that_is_learned(compared, sets, tmp_path):
     assert ours == plain
 
 
+def test_ray_spreads_the_same_runs(compared, sets, tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra 'ray')")
+    ray.init(num_cpus=2, include_dashboard=False)
+    try:
+        spread = compare_algorithms(config(tmp_path, ray=True), sets)
+    finally:
+        ray.shutdown()
+    _, results = compared
+    assert [run["accuracy"] for run in spread["runs"]] == [
+        run["accuracy"] for run in results["runs"]
+    ]
+    assert spread["schedules"] == results["schedules"]
+
+
 def test_all_runs_share_one_cache_of_features(sets, tmp_path):
     options = {"features": "cached", "cells": 3, "cache": tmp_path / "features"}
     comparison = config(tmp_path / "run", algorithms=("ppo", "a2c"), seeds=1, **options)
