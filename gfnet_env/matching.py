@@ -1,9 +1,16 @@
 """Networks and images that go together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from gfnet_env.data import DEFAULT_SPEC, CentreCrops, ImageSet, ReadingOptions
+from gfnet_env.data import (
+    DEFAULT_SPEC,
+    CentreCrops,
+    ImageSet,
+    ReadingOptions,
+    folder_split_by_seed,
+)
 from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig, StaticConfig
 
 
@@ -36,6 +43,26 @@ def check_classes(network: NetworkConfig | StaticConfig, images: ImageSet) -> No
         )
 
 
+def check_split(trained_on: Mapping[str, Any], spec: str, seed: int) -> None:
+    """Check that what a seed holds out of a folder without splits was not trained on with another.
+
+    Args:
+        trained_on: Metadata of a network: ``images`` and ``image_seed``.
+        spec: The images.
+        seed: Of their splits.
+
+    Raises:
+        ValueError: The network was trained on another split of the same folder.
+    """
+    folder, known = folder_split_by_seed(spec), trained_on.get("image_seed", seed)
+    of_network = folder_split_by_seed(trained_on.get("images") or "")
+    if folder is not None and folder == of_network and seed != known:
+        raise ValueError(
+            f"a network was trained on the split of {folder} that image_seed={known} makes, so on "
+            f"images that image_seed={seed} holds out: give it the same"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(ReadingOptions):
     """Which images a command takes; by default those that its network was trained on."""
@@ -48,6 +75,22 @@ class ImageOptions(ReadingOptions):
     """Seed of the scenes, and of the splits of a folder that has none; by default as in the
     network's training."""
 
+    def chosen(self, network: GlanceFocusNetwork) -> tuple[str, int]:
+        """Their spec and their seed.
+
+        Args:
+            network: Its metadata name the images it was trained on.
+
+        Raises:
+            ValueError: The network was trained on images that have no spec.
+        """
+        trained_on = network.config.metadata
+        spec = self.images or trained_on.get("images", DEFAULT_SPEC)
+        if spec is None:
+            raise ValueError("this network was trained on images given in memory; pass the images")
+        seed = self.image_seed
+        return spec, trained_on.get("image_seed", 0) if seed is None else seed
+
     def open(self, network: GlanceFocusNetwork, split: str) -> ImageSet:
         """One split of them.
 
@@ -58,20 +101,20 @@ class ImageOptions(ReadingOptions):
 
         Raises:
             FileNotFoundError: A folder is missing.
-            ValueError: The network was trained on images that have no spec, or the spec is wrong.
+            ValueError: The network was trained on images that have no spec, or on another split of
+                them, or the spec is wrong.
         """
         trained_on = network.config.metadata
-        spec = self.images or trained_on.get("images", DEFAULT_SPEC)
-        if spec is None:
-            raise ValueError("this network was trained on images given in memory; pass the images")
-        seed = self.image_seed
-        size = self.image_size or trained_on.get("image_size", 224)
+        spec, seed = self.chosen(network)
+        check_split(trained_on, spec, seed)
+        # Of images that were not square it is noted as None.
+        size = self.image_size or trained_on.get("image_size") or 224
         crop = trained_on.get("crop", 1)
         images = self.load(
             spec,
             split,
             image_size=int(size / crop),
-            seed=trained_on.get("image_seed", 0) if seed is None else seed,
+            seed=seed,
         )
         return images if crop == 1 else CentreCrops(images, size)
 

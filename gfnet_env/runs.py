@@ -1,6 +1,7 @@
 """Run folders: where a stage writes, and what it notes down so that it can be repeated."""
 
 import dataclasses
+import os
 import platform
 import shutil
 import subprocess
@@ -17,6 +18,11 @@ from gfnet_env.files import read_json, write_json
 _PACKAGES = (
     *("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy"),
     *("accelerate", "scipy", "pillow", "onnxruntime", "sb3-contrib"),
+)
+# What a trained GFNet is on disk, and the agent that learned its policy.
+_GFNET_FILES = (
+    *("network.json", "network.safetensors", "policy.json", "policy.safetensors"),
+    *("gfnet.json", "agent.zip"),
 )
 
 
@@ -37,6 +43,17 @@ def create_run(folder: Path, *, overwrite: bool = False) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def stale_files(run: Path, inputs: Iterable[Path | None]) -> tuple[str, ...]:
+    """Names of what an earlier run may have left in a folder and a new one would be taken to hold.
+
+    Args:
+        run: The folder, which is written over.
+        inputs: Folders that the new run goes on with; what is in its own is not stale.
+    """
+    goes_on = run.resolve() in {folder.resolve() for folder in inputs if folder is not None}
+    return () if goes_on else _GFNET_FILES
 
 
 def resume_run(folder: Path, config: Any, may_change: Collection[str]) -> bool:
@@ -62,15 +79,25 @@ def resume_run(folder: Path, config: Any, may_change: Collection[str]) -> bool:
     if not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} holds no run to resume; give another folder")
     begun = _flat(read_json(folder / "config.json").get("config", {}))
-    for name, given in _flat(to_json(dataclasses.asdict(config))).items():
+    now = _flat(to_json(dataclasses.asdict(config)))
+    for name, given in now.items():
         # What came with a later version of the library cannot be known.
         before = begun.get(name, given)
-        if name not in may_change and given != before:
+        is_folder = isinstance(getattr(config, name, None), Path)
+        moved = is_folder and _is_beside(now["run"], given, begun.get("run"), before)
+        if name not in may_change and given != before and not moved:
             raise ValueError(
                 f"{folder} was begun with {name}={before!r}, not {given!r}; resume it with what "
                 "it was begun with, or give another folder"
             )
     return True
+
+
+def _is_beside(run: str | None, folder: str, begun: str | None, before: str | None) -> bool:
+    """Whether a folder is where one was, as seen from its run: both were moved, or spelled anew."""
+    if run is None or begun is None or before is None:
+        return False
+    return os.path.relpath(folder, run) == os.path.relpath(before, begun)
 
 
 def begin_or_resume(config: Any, may_change: Collection[str], parts: Iterable[Path]) -> None:

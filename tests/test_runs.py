@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ from gfnet_env.training.config import RunControl
 @dataclass(frozen=True, kw_only=True)
 class Run(RunControl):
     run: Path
+    network: Path | None = None
 
 
 def test_an_existing_run_is_not_touched_unless_asked(tmp_path):
@@ -43,6 +45,26 @@ def test_a_run_of_runs_keeps_them_only_where_it_goes_on(tmp_path):
     runs.begin_or_resume(dataclasses.replace(begun, overwrite=True), (), [part])
     assert not part.exists()
     assert (other / "results.json").is_file()
+
+
+def test_a_run_goes_on_where_it_was_moved_with_what_it_is_made_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs.begin_or_resume(Run(run=Path("all/two"), network=Path("all/one")), (), [])
+    shutil.move("all", "moved")
+
+    def goes_on(run, network):
+        return runs.resume_run(Path(run), Run(run=run, network=network), {"run"})
+
+    assert goes_on(Path("moved/two"), Path("moved/one"))
+    assert goes_on(tmp_path / "moved" / "two", tmp_path / "moved" / "one")
+    for other in (Path("moved/other"), None):
+        with pytest.raises(ValueError, match="was begun with network='all/one', not"):
+            goes_on(Path("moved/two"), other)
+
+
+def test_what_a_run_goes_on_with_is_not_stale(tmp_path):
+    assert {"network.json", "agent.zip"} <= set(runs.stale_files(tmp_path, [None, tmp_path / "a"]))
+    assert runs.stale_files(tmp_path, [None, tmp_path / "a" / ".."]) == ()
 
 
 def test_provenance_names_versions_and_commit():

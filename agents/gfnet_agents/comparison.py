@@ -23,6 +23,7 @@ from gfnet_agents.training import (
 )
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
+    interquartile_mean_interval,
     mean_interval,
     probability_of_improvement,
 )
@@ -101,6 +102,11 @@ class AlgorithmComparisonConfig(ScheduleComparisonConfig):
         twice = {name for name in self.algorithms if self.algorithms.count(name) > 1}
         if twice:
             raise ValueError(f"algorithms are named twice: {', '.join(sorted(twice))}")
+        if self.stage2.algorithm not in {PolicySchedule.algorithm, *self.algorithms}:
+            raise ValueError(
+                f"{self.stage2.algorithm!r} is not among the algorithms, "
+                f"{', '.join(self.algorithms)}; name it there"
+            )
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ def compare_schedules(
         schedules: How to learn, by name.
         config: On what to compare them.
         image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``;
-            without Ray only.
+            pickled for each process under Ray.
         networks: Folders of other networks than ``config.network``, for the same images and as many
             focus steps, by the name of the schedule that learns on each.
 
@@ -151,9 +157,10 @@ def compare_schedules(
         What was written. ``bounds`` has the accuracy per step of random patches and, where the
         images know their objects, of patches on those. ``schedules`` has, for each, accuracy per
         step (mean over seeds), the interquartile mean over seeds of the last step's and its
-        interval, how likely a run of it beats one of each other, and its difference to random
-        patches at the last step with a 95% interval over the originals that the test images were
-        made from; where it has a network of its own, that network's ``bounds`` too.
+        interval (null of one seed), how likely a run of it beats one of each other, and its
+        difference to random patches at the last step with a 95% interval over the originals that
+        the test images were made from; where it has a network of its own, that network's
+        ``bounds`` too.
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
@@ -314,10 +321,11 @@ def _summary(
     last = _last(found)
     difference = mean[:, -1] - bounds["random"][:, -1]
     low, high = mean_interval(difference, sources)
+    interval = interquartile_mean_interval(last)
     summary = {
         "accuracy": mean.mean(axis=0).round(6).tolist(),
         "interquartile_mean": round(interquartile_mean(last), 6),
-        "interval": [round(bound, 6) for bound in mean_interval(last)],
+        "interval": interval and [round(bound, 6) for bound in interval],
         "beats": {
             name: round(probability_of_improvement(last, _last(other)), 6)
             for name, other in everyone.items()

@@ -43,8 +43,10 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     for name, accuracy in _bounds(results).items():
         table.add_row(name, *(f"{value:.1%}" for value in accuracy), "", "")
     for name, row in results["schedules"].items():
-        low, high = row["interval"]
-        middle = f"{row['interquartile_mean']:.1%} ({low:.1%} to {high:.1%})"
+        middle = f"{row['interquartile_mean']:.1%}"
+        if row["interval"]:
+            low, high = row["interval"]
+            middle += f" ({low:.1%} to {high:.1%})"
         low, high = row["above_random_interval"]
         above = f"{row['above_random']:+.1%} ({low:+.1%} to {high:+.1%})"
         table.add_row(name, *(f"{value:.1%}" for value in row["accuracy"]), middle, above)

@@ -82,7 +82,8 @@ def train_gfnet(
     if not (config.resume and resume_run(config.run, config, MAY_CHANGE | {"stages"})):
         create_run(config.run, overwrite=config.overwrite or config.resume)
         # What a run that is written over has left could be taken for this one's.
-        for name in ("", "stage1", "stage2", "stage3"):
+        later = range(min(config.stages), 4)
+        for name in ("", *(f"stage{number}" for number in later)):
             (config.run / name / _RESULTS).unlink(missing_ok=True)
         save_config(config.run, config)
     stages: dict[str, Callable[[], object]] = {

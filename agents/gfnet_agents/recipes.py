@@ -151,6 +151,12 @@ def parse_config(
             schedule = recipe.stage3
         values = values_of(schedule, type(schedule))
         defaults = {key: value for key, value in values.items() if key in names}
+    # Epochs come before timesteps, and what is given before what a recipe says.
+    words = {word.split("=")[0] for word in rest}
+    if "--timesteps" in words and "epochs" in defaults:
+        defaults["epochs"] = None
+    if "--stage2.timesteps" in words and "stage2" in defaults:
+        defaults["stage2"] = dataclasses.replace(defaults["stage2"], epochs=None)
     if "run" in names and names["run"].default is dataclasses.MISSING:
         defaults["run"] = tyro.MISSING
     described = f"{description or ''}\n--recipe NAME sets the defaults: {', '.join(RECIPES)}."

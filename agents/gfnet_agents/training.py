@@ -35,7 +35,7 @@ from gfnet_env.benchmarks.policies import (
     some_of,
 )
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
-from gfnet_env.data import ImageSet
+from gfnet_env.data import SPLITS, ImageSet
 from gfnet_env.env.reward import resolve_reward
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
@@ -50,7 +50,7 @@ from gfnet_env.inference import (
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.pretrained import packaged_network
-from gfnet_env.runs import create_run, resolve_device, resume_run, save_config
+from gfnet_env.runs import create_run, resolve_device, resume_run, save_config, stale_files
 from gfnet_env.training.checkpoint import Checkpoints
 from gfnet_env.training.config import MAY_CHANGE, RunControl
 
@@ -207,7 +207,7 @@ def train_policy(
     config = _as_begun(config)
     device = resolve_device(config.device)
     network = (network or open_network(config.network)).to(device)
-    sets = image_sets or {split: config.open(network, split) for split in ("train", "val", "test")}
+    sets = image_sets or {split: config.open(network, split) for split in SPLITS}
     for images in sets.values():
         check_fit(network, images)
     run = config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S")
@@ -222,7 +222,8 @@ def train_policy(
     if not going_on:
         create_run(run, overwrite=config.overwrite or config.resume)
         # What a run that is written over has left could be taken for this one's.
-        for name in ("results.json", CURVE_FILE):
+        stale = stale_files(run, [config.network, config.continue_from])
+        for name in ("results.json", CURVE_FILE, *stale):
             (run / name).unlink(missing_ok=True)
         checkpoints.clear()
         save_config(run, config)

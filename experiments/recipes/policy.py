@@ -3,7 +3,8 @@
 python experiments/recipes/policy.py --features cached --cells 7 --precision bfloat16 \
     --run runs/policy-choices --out experiments/results/policy-choices
 
-Networks that the one of the package is held against are made first, beside the run folder.
+Networks that the common one (--network, or the package's) is held against are made first, beside
+the run folder.
 """
 
 import dataclasses
@@ -16,11 +17,12 @@ import tyro
 from torch import Tensor
 
 from gfnet_agents import PolicySchedule, ScheduleComparisonConfig, compare_schedules
-from gfnet_env.data import ImageSet, ReadingOptions
+from gfnet_agents.training import open_network
+from gfnet_env.data import ImageSet
+from gfnet_env.matching import ImageOptions
 from gfnet_env.perception import GlanceFocusNetwork
 from gfnet_env.perception.encoders import Features, register_encoder
 from gfnet_env.perception.encoders.compact import CompactEncoder
-from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import values_of
 from gfnet_env.training import ClassifierConfig, train_classifier
 from gfnet_env.training.config import RunControl
@@ -79,10 +81,10 @@ def make_networks(
     # As the packaged network was trained.
     epochs: int = 4,
 ) -> dict[str, Path]:
-    """The networks that are not the package's: its own with an earlier map, and of other P.
+    """The networks that are not the one of all: that one with an earlier map, and of other P.
 
     Args:
-        config: Beside whose run folder they are made.
+        config: Beside whose run folder they are made, on whose images.
         image_sets: Splits to train on in place of the default images.
         epochs: Of those of other P.
 
@@ -90,12 +92,14 @@ def make_networks(
         Their folders, by the name of the schedule that learns on them.
     """
     folder = config.run.with_name(f"{config.run.name}-networks")
-    packaged = packaged_network()
+    common = open_network(config.network)
     for name in EARLIER_MAPS:
-        network = GlanceFocusNetwork(dataclasses.replace(packaged.config, encoder=name))
-        network.load_state_dict(packaged.state_dict())
+        network = GlanceFocusNetwork(dataclasses.replace(common.config, encoder=name))
+        network.load_state_dict(common.state_dict())
         network.save(folder / name)
-    shared: dict[str, Any] = values_of(config, ReadingOptions) | values_of(config, RunControl)
+    shared: dict[str, Any] = values_of(config, ImageOptions) | values_of(config, RunControl)
+    # What is left out of the command line is as the packaged network has it.
+    shared = {name: value for name, value in shared.items() if value is not None}
     for name, side in PATCH_SIZES.items():
         train_classifier(
             ClassifierConfig(

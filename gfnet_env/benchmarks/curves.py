@@ -26,7 +26,7 @@ from gfnet_env.inference import (
 )
 from gfnet_env.inference.budgets import Method, OperatingPoint, point_within
 from gfnet_env.inference.cost import static_multiply_adds
-from gfnet_env.matching import ImageOptions, check_classes, check_fit
+from gfnet_env.matching import ImageOptions, check_classes, check_fit, check_split
 from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, load_static_networks
 from gfnet_env.runs import create_run, resolve_device, save_config
 
@@ -114,11 +114,13 @@ def evaluate(
     device = resolve_device(config.device)
     gfnet = config.load_gfnet().to(device)
     names, sets = _SPLITS, image_sets
+    baselines = load_static_networks(config.baseline) if config.baseline else []
     if sets is None:
         names, sets = _open_splits(config, gfnet.network)
+        for each in baselines:
+            check_split(each.config.metadata, *config.chosen(gfnet.network))
     for images in sets.values():
         check_fit(gfnet.network, images)
-    baselines = load_static_networks(config.baseline) if config.baseline else []
     check_baselines(baselines, gfnet.network, sets["test"])
     out = create_run(config.results_folder, overwrite=config.overwrite)
     save_config(out, config)

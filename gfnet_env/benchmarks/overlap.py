@@ -37,22 +37,24 @@ def measure_overlaps(
 
     Args:
         network: Whose patches they are.
-        records: By name; each of the first images of one set.
+        records: By name, all of images of one set.
         masks: Of that set.
 
     Raises:
         ValueError: No image of a record shows an object.
     """
     found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in records}
-    indices = max((record.indices for record in records.values()), key=len)
+    indices = np.unique(np.concatenate([record.indices for record in records.values()]))
     for first in range(0, len(indices), _BATCH_SIZE):
-        batch = masks(indices[first : first + _BATCH_SIZE])
+        numbers = indices[first : first + _BATCH_SIZE]
+        batch = masks(numbers)
         shows = batch.flatten(1).any(dim=1)
         for name, record in records.items():
-            locations = torch.from_numpy(record.locations[first : first + _BATCH_SIZE])
-            shown = shows[: len(locations)]
-            objects = batch[: len(locations)][shown]
-            found[name].append(_overlap(network, locations[shown], objects))
+            _, of_record, of_batch = np.intersect1d(record.indices, numbers, return_indices=True)
+            rows = torch.from_numpy(of_batch)
+            shown = shows[rows]
+            locations = torch.from_numpy(record.locations[of_record])[shown]
+            found[name].append(_overlap(network, locations, batch[rows][shown]))
     overlaps = {}
     for name, parts in found.items():
         centred, covered = (torch.cat(part).numpy() for part in zip(*parts, strict=True))

@@ -59,6 +59,27 @@ def interquartile_mean(scores: npt.NDArray[np.floating]) -> float:
     return float(stats.trim_mean(scores, 0.25))
 
 
+def interquartile_mean_interval(
+    scores: npt.NDArray[np.floating], level: float = 0.95, seed: int = 0
+) -> tuple[float, float] | None:
+    """Bootstrap interval of the interquartile mean: its percentiles over runs drawn anew.
+
+    Args:
+        scores: Of some runs, (R,).
+        level: How often such intervals hold that of all runs there could be.
+        seed: Of the draws.
+
+    Returns:
+        Its bounds; None of one run, which says nothing about others.
+    """
+    if len(scores) == 1:
+        return None
+    draws = np.random.default_rng(seed).integers(len(scores), size=(_RESAMPLES, len(scores)))
+    means = stats.trim_mean(scores[draws], 0.25, axis=1)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
 def probability_of_improvement(
     scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]
 ) -> float:

@@ -143,8 +143,8 @@ def open_folder(
         raise FileNotFoundError(
             f"there is no folder {root}; give one with a folder per class in it"
         )
-    has_splits = any((root / name).is_dir() for name in SPLITS)
-    by_class = split_on_disk(root, split) if has_splits else _split_by_seed(root, split, seed)
+    drawn = not has_splits(root)
+    by_class = _split_by_seed(root, split, seed) if drawn else split_on_disk(root, split)
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
     return FolderImages(
@@ -155,6 +155,11 @@ def open_folder(
         workers=workers,
         memory_limit=memory_limit,
     )
+
+
+def has_splits(root: Path) -> bool:
+    """Whether a tree has splits of its own, which no seed changes."""
+    return any((root / name).is_dir() for name in SPLITS)
 
 
 def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:

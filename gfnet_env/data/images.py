@@ -196,6 +196,9 @@ class Subset(ImageSet):
     def _read(self, indices: npt.NDArray[np.int64]) -> Tensor:
         return self._images[self._indices[indices]]
 
+    def _read_crops(self, indices: npt.NDArray[np.int64], crops: Sequence[Crop]) -> Tensor:
+        return self._images.read_crops(self._indices[indices], crops)
+
 
 class CentreCrops(ImageSet):
     """The middle of every image of a set.

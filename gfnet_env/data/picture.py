@@ -24,8 +24,8 @@ def load_picture(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or no picture, ``image_size`` is below 1 or ``share`` not
-            in (0, 1].
+        ValueError: The file is truncated or no picture, or its levels are floating-point numbers;
+            ``image_size`` is below 1 or ``share`` not in (0, 1].
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
@@ -41,6 +41,11 @@ def load_picture(
                 file.draft("RGB", (side, side))
             # Turned and converted only where it has to be, since each copies the picture.
             ImageOps.exif_transpose(file, in_place=True)
+            if file.mode == "F":
+                raise ValueError(
+                    f"{path} has floating-point levels, of which nothing says what is black and "
+                    "what is white; save it with 8 or 16 bits"
+                )
             picture = _eight_bit(file)
             picture = picture if picture.mode == "RGB" else picture.convert("RGB")
             if side is not None:

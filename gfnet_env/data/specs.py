@@ -12,7 +12,13 @@ import numpy.typing as npt
 
 from gfnet_env.data.clutter import Clutter, ClutteredScenes
 from gfnet_env.data.download import ensure_downloaded
-from gfnet_env.data.folder import DEFAULT_MEMORY_LIMIT, SPLITS, FolderImages, open_folder
+from gfnet_env.data.folder import (
+    DEFAULT_MEMORY_LIMIT,
+    SPLITS,
+    FolderImages,
+    has_splits,
+    open_folder,
+)
 from gfnet_env.data.images import ImageSet
 
 DEFAULT_SPEC = "cluttered-digits"
@@ -79,6 +85,13 @@ def load_images(
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     source = _Source(split, image_size, seed, Path(data_root), workers, memory_limit)
     return IMAGE_SETS[name](rest, source)
+
+
+def folder_split_by_seed(spec: str) -> Path | None:
+    """The folder of a spec of which a seed makes the splits, so that another seed makes others."""
+    name, _, path = spec.partition(":")
+    root = Path(path)
+    return root.resolve() if name == "folder" and root.is_dir() and not has_splits(root) else None
 
 
 def _folder(path: str, source: _Source) -> ImageSet:

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gfnet_env.data import Batch, ImageSet
+from gfnet_env.data import SPLITS, Batch, ImageSet, ReadingOptions
 from gfnet_env.files import load_tensors
 from gfnet_env.inference.early_exit import EarlyExitGFNet, assemble
 from gfnet_env.inference.evaluation import evaluate_policy, scene_of, unroll
-from gfnet_env.matching import check_fit
+from gfnet_env.matching import ImageOptions, check_fit, check_split
 from gfnet_env.perception import GlanceFocusNetwork, load_static_networks
 from gfnet_env.perception.network import GlanceLogits
 from gfnet_env.policies.base import Policy, initial_state
 from gfnet_env.policies.fixed import RandomPolicy
 from gfnet_env.policies.privileged import TargetPolicy
-from gfnet_env.runs import git_commit
+from gfnet_env.runs import git_commit, stale_files, values_of
 from gfnet_env.training.config import Schedule, TrainingConfig, image_side, open_splits
 from gfnet_env.training.loop import Task, close_run, fit, open_run, show_progress
 from gfnet_env.training.optimisation import check_frozen
@@ -129,7 +129,7 @@ def train_classifier(
     begun = EarlyExitGFNet.load(config.policy) if config.policy else None
     if begun:
         config = _as_begun(config, begun.network)
-    sets = image_sets or open_splits(config)
+    sets = image_sets or (_splits_of(begun.network, config) if begun else open_splits(config))
     shares = Shares(len(sets["train"]), config.batch_size, config.accumulation, processes)
     if begun:
         network, policy = begun.network, begun.policy
@@ -144,7 +144,8 @@ def train_classifier(
         check_fit(network, images)
     encoders = (network.global_encoder, network.local_encoder)
     check_frozen(encoders, config.frozen)
-    if open_run(config, processes):
+    stale = stale_files(config.run, [config.policy, config.baseline])
+    if open_run(config, processes, stale=stale):
         return GlanceFocusNetwork.load(config.run).to(processes.device)
 
     watched = RandomPolicy() if policy is None else policy
@@ -234,6 +235,17 @@ def _as_begun(config: ClassifierConfig, network: GlanceFocusNetwork) -> Classifi
     return dataclasses.replace(config, **kept)
 
 
+def _splits_of(network: GlanceFocusNetwork, config: ClassifierConfig) -> dict[str, ImageSet]:
+    """The splits that stage 3 goes on with, as every other command opens them for its network."""
+    options = ImageOptions(
+        images=config.images,
+        image_size=config.image_size,
+        image_seed=config.image_seed,
+        **values_of(config, ReadingOptions),
+    )
+    return {split: options.open(network, split) for split in SPLITS}
+
+
 def _build(config: ClassifierConfig, images: ImageSet) -> GlanceFocusNetwork:
     network = GlanceFocusNetwork.build(
         encoder=config.encoder,
@@ -261,14 +273,7 @@ def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline:
             f"none of the patch size, {network.patch_size}; train one with --resolutions"
         )
     for static in by_resolution.values():
-        seen = static.config.metadata
-        seed = seen.get("image_seed", config.image_seed)
-        if seen.get("images") == config.images and seed != config.image_seed:
-            raise ValueError(
-                f"{baseline} was trained on the split of {config.images} that image_seed={seed} "
-                f"makes, so on images that image_seed={config.image_seed} holds out: give it the "
-                "same"
-            )
+        check_split(static.config.metadata, config.images, config.image_seed)
     glance, full = by_resolution[network.patch_size], by_resolution[max(by_resolution)]
     load_tensors(network.global_encoder, glance.encoder.state_dict(), baseline)
     load_tensors(network.local_encoder, full.encoder.state_dict(), baseline)

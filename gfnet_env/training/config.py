@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from gfnet_env.data import DEFAULT_SPEC, Augmentation, ImageSet, ReadingOptions
+from gfnet_env.data import DEFAULT_SPEC, SPLITS, Augmentation, ImageSet, ReadingOptions
 from gfnet_env.perception.precision import Precision, check_precision
 
 OptimiserName = Literal["adamw", "sgd"]
@@ -134,7 +134,7 @@ def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
         split: config.load(
             config.images, split, image_size=config.image_size, seed=config.image_seed
         )
-        for split in ("train", "val", "test")
+        for split in SPLITS
     }
 
 

@@ -58,7 +58,11 @@ class Task:
 
 
 def open_run(
-    config: TrainingConfig, processes: Processes, parts: Collection[Path] = (), done: str = ""
+    config: TrainingConfig,
+    processes: Processes,
+    parts: Collection[Path] = (),
+    done: str = "",
+    stale: Collection[str] = (),
 ) -> bool:
     """Make the run folder, or see that it was begun with this configuration.
 
@@ -67,6 +71,7 @@ def open_run(
         processes: Those that train.
         parts: Folders of what it trains one after the other, if it does.
         done: Name of the file that says that a part is complete.
+        stale: Names of what else a run that is written over may have left.
 
     Returns:
         Whether the run is complete already.
@@ -78,7 +83,8 @@ def open_run(
     if processes.is_main and not (config.resume and resume_run(config.run, config, MAY_CHANGE)):
         create_run(config.run, overwrite=config.overwrite or config.resume)
         # What a run that is written over has left could be taken for this one's.
-        for file in (config.run / _RESULTS, *(part / done for part in parts)):
+        left = (config.run / name for name in (_RESULTS, *stale))
+        for file in (*left, *(part / done for part in parts)):
             file.unlink(missing_ok=True)
         _clear_checkpoints(config.run, parts)
         save_config(config.run, config)

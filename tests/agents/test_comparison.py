@@ -218,6 +218,7 @@ def test_a_comparison_goes_on_from_another_folder(sets, tmp_path, monkeypatch):
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"algorithms": ()}, "give at least one algorithm"),
         ({"algorithms": ("ppo", "ppo")}, "algorithms are named twice: ppo"),
+        ({"stage2": PolicySchedule(algorithm="sac")}, "'sac' is not among the algorithms, ppo"),
     ],
 )
 def test_a_comparison_of_nothing_is_refused(tmp_path, wrong, message):

@@ -121,6 +121,10 @@ def test_the_command_line_wins_over_the_recipe():
     assert parse(PolicyConfig, "--recipe", "resnet", "--discount", "0.5") == PolicyConfig(
         run=Path("there"), **vars(RECIPES["resnet"].stage2) | {"discount": 0.5}
     )
+    short = parse(PolicyConfig, "--recipe", "resnet", "--timesteps", "1000")
+    assert short.total_steps(images=500, focus_steps=4) == 1000
+    short = parse(PipelineConfig, "--recipe", "resnet", "--stage2.timesteps", "1000")
+    assert short.stage2.total_steps(images=500, focus_steps=4) == 1000
     whole = parse(PipelineConfig, "--recipe", "photographs", "--stage3.epochs", "7")
     assert whole.stage1 == RECIPES["photographs"].stage1
     assert whole.stage3 == dataclasses.replace(RECIPES["photographs"].stage3, epochs=7)

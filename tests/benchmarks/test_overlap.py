@@ -13,10 +13,11 @@ from gfnet_env.policies import TargetPolicy
 HEIGHT, WIDTH, SIDE = 9, 12, 4
 
 
-def record(locations):
+def record(locations, indices=None):
     count = len(locations)
     nothing = np.zeros((count, 1), dtype=np.float32)
-    return Record(np.arange(count), nothing > 0, nothing, nothing, np.float32(locations))
+    numbers = np.arange(count) if indices is None else np.array(indices)
+    return Record(numbers, nothing > 0, nothing, nothing, np.float32(locations))
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,23 @@ def test_overlaps_by_counting_pixels(small, corners, seed):
         seen[top : top + SIDE, left : left + SIDE] = True
         assert found.centred[0, step] == mask[top + 2, left + 2]
         assert found.covered[0, step] == pytest.approx((seen & mask).sum() / mask.sum())
+
+
+def test_every_record_is_held_against_its_own_images(small):
+    count = 150
+    room = np.array([HEIGHT - SIDE, WIDTH - SIDE])
+    corners = np.random.default_rng(0).integers(0, room + 1, size=(count, 2))
+    masks = torch.zeros(count, HEIGHT, WIDTH, dtype=torch.bool)
+    for mask, (top, left) in zip(masks, corners, strict=True):
+        mask[top : top + SIDE, left : left + SIDE] = True
+    locations = (2 * corners / room - 1)[:, None]
+    chosen = np.arange(1, count, 3)
+    records = {"all": record(locations), "some": record(locations[chosen], chosen)}
+    found = measure_overlaps(small, records, lambda indices: masks[torch.from_numpy(indices)])
+    for name, number in (("all", count), ("some", len(chosen))):
+        assert found[name].centred.shape == (number, 1)
+        assert found[name].centred.all()
+        assert (found[name].covered == 1).all()
 
 
 def test_images_without_an_object_are_left_out(small):

@@ -4,7 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfnet_env.benchmarks import expected_calibration_error, mean_interval
-from gfnet_env.benchmarks.statistics import interquartile_mean, probability_of_improvement
+from gfnet_env.benchmarks.statistics import (
+    interquartile_mean,
+    interquartile_mean_interval,
+    probability_of_improvement,
+)
 
 
 def test_an_interval_is_as_wide_as_theory_says():
@@ -82,3 +86,13 @@ def test_honest_confidences_have_no_error():
     correct = rng.random(200_000) < confidence
     assert expected_calibration_error(confidence, correct) < 0.01
     assert expected_calibration_error(confidence, ~correct) > 0.4
+
+
+def test_the_interval_of_the_interquartile_mean_is_its_own():
+    scores = np.repeat([0.95, 0.05], [28, 12])
+    low, high = interquartile_mean_interval(scores)
+    # The mean, 0.68, has one that ends below what it is of.
+    assert low < interquartile_mean(scores) < high
+    assert mean_interval(scores)[1] < interquartile_mean(scores)
+    assert interquartile_mean_interval(scores) == (low, high)
+    assert interquartile_mean_interval(np.array([0.9])) is None

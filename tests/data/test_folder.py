@@ -82,6 +82,14 @@ def test_sixteen_bit_grey_keeps_its_levels(tmp_path):
     assert np.abs(picture[:, :, 0] - levels / 257).max() <= 0.5
 
 
+def test_floating_point_levels_are_refused(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)).save(
+        tmp_path / "float.tif"
+    )
+    with pytest.raises(ValueError, match=r"float\.tif has floating-point levels.*8 or 16 bits"):
+        load_picture(tmp_path / "float.tif")
+
+
 def test_a_set_can_be_copied(tree):
     images = open_folder(tree, "train", image_size=16)
     pixels = images[range(3)]

@@ -130,11 +130,13 @@ def test_stage_1_begins_with_static_networks(sets, tmp_path):
         begun = dict(statics[resolution].encoder.named_parameters())
         for name, value in encoder.named_parameters():
             torch.testing.assert_close(value, begun[name], atol=1e-6, rtol=0)
+    pictures = tmp_path / "photos"
+    pictures.mkdir()
     for static in (tmp_path / "static").glob("*/static.json"):
         saved = json.loads(static.read_text())
-        saved["metadata"] |= {"images": "folder:photos", "image_seed": 3}
+        saved["metadata"] |= {"images": f"folder:{pictures}", "image_seed": 3}
         static.write_text(json.dumps(saved))
-    settings["images"] = "folder:photos"
+    settings["images"] = f"folder:{pictures}"
     with pytest.raises(ValueError, match="image_seed=3 makes, so on images that image_seed=0"):
         train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
     settings["patch_size"] = 24

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import gfnet_env
 from gfnet_env.data import batches, load_images
-from gfnet_env.inference import evaluate_policy
+from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
 from gfnet_env.policies import CenterPolicy, LearnedPolicy
 from gfnet_env.training import ClassifierConfig, train_classifier
 from gfnet_env.training.classifier import PatchObjective
@@ -113,6 +113,16 @@ def test_an_existing_run_is_kept(sets, tmp_path):
     with pytest.raises(FileExistsError, match="already exists"):
         train_classifier(config(tmp_path), sets)
     assert (tmp_path / "results.json").read_text() == "precious"
+
+
+def test_what_a_run_that_is_written_over_has_left_is_not_taken_for_its_own(
+    assembled, sets, tmp_path
+):
+    assembled.save(tmp_path / "run")
+    train_classifier(config(tmp_path / "run", overwrite=True), sets)
+    assert not (tmp_path / "run" / "policy.json").exists()
+    with pytest.raises(FileNotFoundError):
+        EarlyExitGFNet.load(tmp_path / "run")
 
 
 def test_a_loss_that_diverges_is_noticed(sets, tmp_path):
