@@ -197,6 +197,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if len(active):
             rewards[active], terminations[active] = self._focus(active, locations)
         if beginning is not None and beginning.any():
+            # Where an image cannot be read, what was to begin is begun by the next call.
+            self._ended = terminations | beginning
             self._begin(np.flatnonzero(beginning))
         self._ended = terminations.copy()
 

@@ -146,6 +146,8 @@ class Runner:
                     number=number,
                     sizes=sizes,
                 )
+                if not (np.abs(location) <= 1).all():
+                    raise ValueError("the policy's locations are not in [-1, 1]: export another")
                 locations[rows, step - 1] = location
                 patches = self._patches(pictures, rows, corners)
                 number = number + 1

@@ -41,7 +41,8 @@ class FrozenFeatures(ABC):
         image_size: (H, W) of the set's images.
 
     Raises:
-        ValueError: The precision is unknown.
+        ValueError: The precision is unknown, or the network is in training mode, in which what an
+            image shows hangs on the others of its batch.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class FrozenFeatures(ABC):
         precision: Precision = "float32",
     ) -> None:
         check_precision(precision)
+        if network.training:
+            raise ValueError("features are those of a network in evaluation mode; call its eval()")
         self.network = network
         self.images = images
         self.precision: Precision = precision

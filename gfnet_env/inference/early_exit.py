@@ -107,6 +107,11 @@ class EarlyExitGFNet(nn.Module):
         self._step_costs = step_multiply_adds(network)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "network" and "network" in self._modules:
+            raise AttributeError(
+                "costs, budgets and thresholds are those of its network: make a new EarlyExitGFNet "
+                "of another one"
+            )
         if name == "policy":
             # A module may give way to a plain callable, which torch alone would refuse.
             self._modules.pop(name, None)

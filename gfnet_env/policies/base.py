@@ -83,7 +83,9 @@ def select_rows(state: State, rows: Tensor) -> State:
     if isinstance(state, dict):
         return {key: select_rows(value, rows) for key, value in state.items()}
     if isinstance(state, tuple | list):
-        return type(state)(select_rows(value, rows) for value in state)
+        parts = [select_rows(value, rows) for value in state]
+        # A named tuple takes its fields one by one.
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
     return state[rows]
 
 

@@ -425,6 +425,23 @@ def test_an_image_that_cannot_be_read_asks_for_a_reset(digits):
     assert env.step(np.zeros((2, 2)))[2].all()
 
 
+def test_what_could_not_begin_begins_at_the_next_step(digits, monkeypatch):
+    env = vector(2, digits, focus_steps=2, autoreset_mode="NextStep")
+    env.reset(seed=0)
+    env.step(np.zeros((2, 2)))
+    env.reset(options={"reset_mask": np.array([True, False])})
+    assert env.step(np.zeros((2, 2)))[2].tolist() == [False, True]
+    with monkeypatch.context() as patched:
+        patched.setattr(type(digits), "_read", lambda *_: pytest.fail("gone", pytrace=False))
+        with pytest.raises(pytest.fail.Exception, match="gone"):
+            env.step(np.zeros((2, 2)))
+    # The other had ended in the same step.
+    _, rewards, terminations, _, _ = env.step(np.zeros((2, 2)))
+    assert not terminations.any()
+    assert (rewards == 0).all()
+    assert env.observations()["step"].tolist() == [[0], [0]]
+
+
 def test_a_part_cannot_be_reset_before_the_whole(digits):
     env = vector(2, digits)
     with pytest.raises(RuntimeError, match="reset all sub-environments once"):

@@ -198,6 +198,9 @@ def test_a_store_of_other_features_is_named(tiny_network, tiny_images, cached):
     other = gfnet_env.GlanceFocusNetwork.build(
         encoder="compact", patch_size=16, num_classes=5, focus_steps=2
     )
+    with pytest.raises(ValueError, match="of a network in evaluation mode"):
+        cached(other, tiny_images, 1, folder=store)
+    other.eval()
     with pytest.raises(ValueError, match="another kind: their encoder weights is '.*', not '.*'"):
         cached(other, tiny_images, 1, folder=store)
 

@@ -178,3 +178,9 @@ def test_a_folder_without_a_policy_is_named(network, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no gfnet\.json"):
         EarlyExitGFNet.load(tmp_path)
     assert isinstance(GlanceFocusNetwork.load(tmp_path), GlanceFocusNetwork)
+
+
+def test_another_network_asks_for_another_assembly(network):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    with pytest.raises(AttributeError, match="make a new EarlyExitGFNet"):
+        gfnet.network = network

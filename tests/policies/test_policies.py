@@ -1,4 +1,5 @@
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -103,6 +104,16 @@ def test_the_oracle_follows_a_batch_that_shrinks(network, scene, observation):
     )
     fewer = {key: value[[2, 5]] for key, value in observation.items()}
     assert torch.equal(policy(fewer, twice)[0], locations[[2, 5]])
+
+
+def test_a_state_may_be_a_named_tuple():
+    class Pair(NamedTuple):
+        hidden: torch.Tensor
+        cell: torch.Tensor
+
+    rows = select_rows(Pair(torch.arange(3), -torch.arange(3)), torch.tensor([2, 0]))
+    assert type(rows) is Pair
+    assert (rows.hidden.tolist(), rows.cell.tolist()) == ([2, 0], [-2, 0])
 
 
 def test_perfect_patches_beat_random_ones_on_the_packaged_network(network):

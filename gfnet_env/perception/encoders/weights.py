@@ -27,7 +27,8 @@ def load_weights_file(model: nn.Module, path: Path, heads: Sequence[str]) -> Non
             f"there is no weights file {path}; give 'pretrained' to download them"
         )
     try:
-        tensors = load_state_dict(str(path), device="cpu")
+        # Said, since timm unpickles whatever there is by default in some of its versions.
+        tensors = load_state_dict(str(path), device="cpu", weights_only=True)
     # Whatever a damaged file makes safetensors, zipfile or the unpickler say.
     except Exception as error:
         raise ValueError(f"cannot read the weights file {path}: {error}") from error
