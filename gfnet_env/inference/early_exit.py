@@ -218,7 +218,8 @@ class EarlyExitGFNet(nn.Module):
                 when images have left it, a budget is exceeded.
 
         Returns:
-            The operating point, with what it gave on the calibration split.
+            The operating point. Between two of the table its cost and accuracy are interpolated
+            from what those gave on the calibration split.
 
         Raises:
             RuntimeError: The network was not calibrated, or no latency measured.
