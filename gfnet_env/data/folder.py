@@ -143,8 +143,7 @@ def open_folder(
         raise FileNotFoundError(
             f"there is no folder {root}; give one with a folder per class in it"
         )
-    drawn = not has_splits(root)
-    by_class = _split_by_seed(root, split, seed) if drawn else split_on_disk(root, split)
+    by_class = split_on_disk(root, split) if has_splits(root) else _split_by_seed(root, split, seed)
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
     return FolderImages(
