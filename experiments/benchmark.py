@@ -4,10 +4,9 @@ python experiments/benchmark.py
 python experiments/benchmark.py --encoder tf_efficientnet_lite0 --patch-size 96 --image-size 224
 """
 
-import tyro
-
 from gfnet_agents.throughput import benchmark
 from gfnet_env.benchmarks.throughput import ThroughputConfig
+from gfnet_env.command_line import parse
 
 if __name__ == "__main__":
-    benchmark(tyro.cli(ThroughputConfig, description=__doc__))
+    benchmark(parse(ThroughputConfig, __doc__))

@@ -3,44 +3,45 @@
 python experiments/calibrate.py --run runs/policy --method searched
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.inference import choose_operating_point
-from gfnet_env.inference.budgets import Method
+from gfnet_env.command_line import parse
+from gfnet_env.inference import Method, calibrate
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.runs import resolve_device
+from gfnet_env.settings import Flat, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationConfig(ImageOptions):
+class CalibrationConfig(Settings):
     """What to calibrate; the split val of its images is used."""
 
     run: Path
     """Run folder of an assembled network."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     method: Method = "geometric"
     """How thresholds are solved."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
 
-def calibrate(config: CalibrationConfig) -> None:
+def main(config: CalibrationConfig) -> None:
     """Load, calibrate, choose thresholds, save."""
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
-    images = config.open(gfnet.network, "val")
-    check_fit(gfnet.network, images)
-    point = choose_operating_point(gfnet.calibrate(images, config.method))
-    gfnet.set_thresholds(point.thresholds)
+    images = config.images.open(gfnet.model, "val")
+    check_fit(gfnet.model, images)
+    table = calibrate(gfnet, images, config.method)
+    chosen, first, last = table.cheapest(), table.points[0], table.points[-1]
+    gfnet.set_thresholds(chosen.thresholds)
     gfnet.save(config.run)
     print(
-        f"{len(gfnet.budgets)} budgets from {gfnet.budgets[0].multiply_adds / 1e6:.2f} M to "
-        f"{gfnet.budgets[-1].multiply_adds / 1e6:.2f} M multiply-adds; thresholds set for "
-        f"{point.accuracy:.1%} at {point.multiply_adds / 1e6:.2f} M, figures of the split val"
+        f"{len(table.points)} budgets from {first.multiply_adds / 1e6:.2f} M to "
+        f"{last.multiply_adds / 1e6:.2f} M multiply-adds; thresholds set for "
+        f"{chosen.accuracy:.1%} at {chosen.multiply_adds / 1e6:.2f} M, figures of the split val"
     )
 
 
 if __name__ == "__main__":
-    calibrate(tyro.cli(CalibrationConfig, description=__doc__))
+    main(parse(CalibrationConfig, __doc__))

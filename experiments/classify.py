@@ -1,33 +1,35 @@
 """Classify pictures: class, confidence, exit and cost of each; draw where it looked.
 
-python experiments/classify.py --run runs/photos-policy PICTURE [PICTURE ...] --picture looked.png
+python experiments/classify.py --run runs/photos-policy PICTURE [FOLDER ...] --picture looked.png
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
+import numpy as np
 import tyro
-from torch import Tensor
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.benchmarks.report import draw_predictions
-from gfnet_env.data import load_picture
-from gfnet_env.inference import Prediction
+from gfnet_env.benchmarks.report import draw_frames, frames_of
+from gfnet_env.command_line import parse
+from gfnet_env.images import FolderImages
+from gfnet_env.images.folder import EXTENSIONS
+from gfnet_env.models import Model
 from gfnet_env.runs import resolve_device
+from gfnet_env.settings import AtLeast, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig:
+class ClassifyConfig(Settings):
     """What to classify, and how."""
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Picture files."""
+    """Picture files, or folders of such."""
     run: Path
-    """Run folder of an assembled network."""
-    image_size: int | None = None
+    """Run folder of an assembled network, or of a run of three stages."""
+    image_size: Annotated[int | None, AtLeast(0)] = None
     """Side they are brought to, in pixels, or 0 to leave them; by default as in training."""
     multiply_adds: float | None = None
     """Mean cost to set the thresholds for; by default those of the run."""
@@ -37,45 +39,62 @@ class ClassifyConfig:
     """auto, cpu, cuda or mps."""
 
 
-def classify_all(gfnet: EarlyExitGFNet, images: Sequence[Tensor]) -> list[Prediction]:
-    """A prediction for each image, (3, H, W) uint8; those of one size share a batch."""
-    by_size: dict[torch.Size, list[int]] = {}
-    for number, image in enumerate(images):
-        by_size.setdefault(image.shape, []).append(number)
-    predictions: dict[int, Prediction] = {}
-    for numbers in by_size.values():
-        alone = len(numbers) == 1
-        batch = images[numbers[0]][None] if alone else torch.stack([images[n] for n in numbers])
-        prediction = gfnet(batch)
-        predictions |= {n: prediction.select(slice(row, row + 1)) for row, n in enumerate(numbers)}
-    return [predictions[number] for number in range(len(images))]
-
-
-def classify_pictures(config: ClassifyConfig) -> None:
+def main(config: ClassifyConfig) -> None:
     """Load, classify, print, draw."""
-    if not config.pictures:
+    files = list(picture_files(config.pictures))
+    if not files:
         raise ValueError("there is nothing to classify; give one picture or more")
-    gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
+    gfnet = EarlyExitGFNet.load(assembled(config.run)).to(resolve_device(config.device))
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
-    trained_on = gfnet.network.config.metadata
-    size = trained_on.get("image_size") if config.image_size is None else config.image_size
-    share = trained_on.get("crop", 1)
-    decoded = [load_picture(path, size or None, share=share) for path in config.pictures]
-    # Seen as (3, H, W) where they lie: nothing of a big picture is copied.
-    images = [torch.from_numpy(picture).permute(2, 0, 1) for picture in decoded]
-    predictions = classify_all(gfnet, images)
-    names = gfnet.network.config.class_names
-    for path, prediction in zip(config.pictures, predictions, strict=True):
-        number = int(prediction.classes[0])
+    images = open_pictures(files, gfnet.model, config.image_size)
+    prediction = gfnet.classify(images, batch_size=64)
+    names = gfnet.model.class_names
+    for row, path in enumerate(files):
+        number = int(prediction.classes[row])
         print(
-            f"{path}: {names[number] if names else number} {float(prediction.confidence[0]):.1%}, "
-            f"exit at step {int(prediction.exit_step[0])}, "
-            f"{int(prediction.multiply_adds[0]) / 1e6:.2f} M multiply-adds"
+            f"{path}: {names[number] if names else number} {float(prediction.confidence[row]):.1%}, "
+            f"exit at step {int(prediction.exit_step[row])}, "
+            f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
         )
     if config.picture is not None:
-        draw_predictions(gfnet, images, predictions, config.picture)
+        unknown = [None] * len(files)
+        frames = frames_of(gfnet.model, images, np.arange(len(files)), prediction, unknown)
+        draw_frames(frames, config.picture)
+
+
+def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files, and all pictures below the folders."""
+    for path in paths:
+        if path.is_dir():
+            found = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+            yield from sorted(found)
+        else:
+            yield path
+
+
+def assembled(run: Path) -> Path:
+    """The folder of the assembled network of a run: its own, or that of its last stage with one."""
+    folders = (run, run / "stage3", run / "stage2")
+    return next((folder for folder in folders if (folder / "gfnet.json").is_file()), run)
+
+
+def open_pictures(files: Sequence[Path], model: Model, image_size: int | None) -> FolderImages:
+    """Pictures as they were in training, or brought to another size."""
+    data = model.trained_on
+    if image_size and data.fit == "whole":
+        raise ValueError("this network sees whole pictures as they are; leave out --image-size")
+    size = data.image_size if image_size is None else image_size
+    names = model.class_names or ()
+    return FolderImages(
+        files,
+        [0] * len(files),
+        names,
+        image_size=size or 1,
+        fit=data.fit if size else "whole",
+        crop=data.crop if size else 1,
+    )
 
 
 if __name__ == "__main__":
-    classify_pictures(tyro.cli(ClassifyConfig, description=__doc__))
+    main(parse(ClassifyConfig, __doc__))

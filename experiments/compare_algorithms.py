@@ -1,6 +1,7 @@
-"""Learn the policy with several algorithms and seeds, and compare what comes out.
+"""Learn the policy with several learners and seeds, and compare what comes out.
 
-python experiments/compare_algorithms.py --algorithms ppo a2c sac --seeds 3 --run runs/algorithms
+python experiments/compare_algorithms.py --algorithms ppo a2c sac:ent_coef=0.1 --seeds 3 \
+    --run runs/algorithms
 """
 
 from gfnet_agents import AlgorithmComparisonConfig, compare_algorithms, parse_config

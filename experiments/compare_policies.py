@@ -4,9 +4,8 @@ python experiments/compare_policies.py --run runs/policy
 python experiments/compare_policies.py --run runs/policy --policies random learned saliency
 """
 
-import tyro
-
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
+from gfnet_env.command_line import parse
 
 if __name__ == "__main__":
-    compare_policies(tyro.cli(ComparisonConfig, description=__doc__))
+    compare_policies(parse(ComparisonConfig, __doc__))

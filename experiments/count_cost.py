@@ -7,33 +7,32 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 
+from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.report import print_costs
-from gfnet_env.inference import EarlyExitGFNet, part_costs
-from gfnet_env.inference.cost import step_multiply_adds
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.command_line import parse
+from gfnet_env.inference.storage import load_model
+from gfnet_env.models import part_costs
+from gfnet_env.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostConfig:
+class CostConfig(Settings):
     """What to count."""
 
     run: Path
     """Folder of a network, with a policy or without."""
 
 
-def count_cost(config: CostConfig) -> None:
+def main(config: CostConfig) -> None:
     """Print the table."""
-    if (config.run / "gfnet.json").is_file():
-        gfnet = EarlyExitGFNet.load(config.run)
-        parts, exits = part_costs(gfnet.network, gfnet.policy), gfnet.multiply_adds
-    else:
-        network = GlanceFocusNetwork.load(config.run)
-        parts, exits = part_costs(network), list(accumulate(step_multiply_adds(network)))
-    print_costs(parts, exits, Console())
+    model, policy = load_model(config.run)
+    exits = list(accumulate(model.multiply_adds()))
+    if policy is not None:
+        exits = EarlyExitGFNet(model, policy).multiply_adds
+    print_costs(part_costs(model, policy), exits, Console())
 
 
 if __name__ == "__main__":
-    count_cost(tyro.cli(CostConfig, description=__doc__))
+    main(parse(CostConfig, __doc__))

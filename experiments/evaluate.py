@@ -4,9 +4,8 @@ python experiments/evaluate.py --run runs/policy --baseline runs/digits-static
 python experiments/evaluate.py --official CHECKPOINT.pth.tar --images folder:IMAGENET
 """
 
-import tyro
-
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
+from gfnet_env.command_line import parse
 
 if __name__ == "__main__":
-    evaluate(tyro.cli(EvaluationConfig, description=__doc__))
+    evaluate(parse(EvaluationConfig, __doc__))

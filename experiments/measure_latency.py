@@ -4,9 +4,8 @@ python experiments/evaluate.py --run runs/policy --baseline runs/digits-static
 python experiments/measure_latency.py --run runs/policy --baseline runs/digits-static
 """
 
-import tyro
-
-from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
+from gfnet_env.benchmarks import LatencyConfig, measure_latency
+from gfnet_env.command_line import parse
 
 if __name__ == "__main__":
-    measure_latency(tyro.cli(LatencyConfig, description=__doc__))
+    measure_latency(parse(LatencyConfig, __doc__))

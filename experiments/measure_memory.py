@@ -3,9 +3,8 @@
 python experiments/measure_memory.py --run runs/photos-policy
 """
 
-import tyro
-
-from gfnet_env.benchmarks.memory import MemoryConfig, measure_memory
+from gfnet_env.benchmarks import MemoryConfig, measure_memory
+from gfnet_env.command_line import parse
 
 if __name__ == "__main__":
-    measure_memory(tyro.cli(MemoryConfig, description=__doc__))
+    measure_memory(parse(MemoryConfig, __doc__))

@@ -1,4 +1,4 @@
-"""Stages 1 and 3: train both encoders and the classifier, on random or on learned patches.
+"""Stages 1 and 3: train both encoders and the classifier, on random looks or on those of a policy.
 
 python experiments/train_classifier.py --run runs/classifier
 python experiments/train_classifier.py --images folder:PATH --encoder tf_efficientnet_lite0 \

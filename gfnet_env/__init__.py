@@ -1,13 +1,14 @@
-"""Glance-and-focus image classification: an environment, a network, an early exit.
+"""Glance-and-focus image classification: an environment, models, an early exit.
 
 ``import gfnet_env`` registers ``gfnet_env/GlanceFocus-v0`` with Gymnasium.
 """
 
 from gymnasium.envs.registration import register
 
-from gfnet_env.data import ArrayImages, load_images
-from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, load_official
-from gfnet_env.perception import GlanceFocusNetwork, Step
+from gfnet_env.images import ArrayImages, load_images
+from gfnet_env.inference import EarlyExitGFNet, load_official
+from gfnet_env.looks import Look
+from gfnet_env.models import GlanceFocusNetwork, count_multiply_adds
 
 register(
     id="gfnet_env/GlanceFocus-v0",
@@ -19,7 +20,7 @@ __all__ = [
     "ArrayImages",
     "EarlyExitGFNet",
     "GlanceFocusNetwork",
-    "Step",
+    "Look",
     "count_multiply_adds",
     "load_images",
     "load_official",

@@ -1,41 +1,24 @@
-"""Files that are either whole or not there: atomic writes, and modules as safetensors + JSON."""
+"""Files that are either whole or not there, alone or several together; modules on disk."""
 
 import contextlib
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
 _DIGEST = "weights_sha256"
+# Holds files that are the current ones of the folder around it, until they are moved there.
+_COMMITTED = ".committed"
 
 Config = TypeVar("Config")
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``.
-
-    Whatever fails on the way (a full disk, a kill), ``path`` holds what it held before.
-
-    Raises:
-        OSError: The file could not be written; the message names it.
-    """
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-            os.replace(temporary, path)
-    finally:
-        # Where even this fails, what failed before says more.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -55,9 +38,31 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``.
+
+    Whatever fails on the way (a full disk, a kill), ``path`` holds what it held before.
+
+    Raises:
+        OSError: The file could not be written; the message names it.
+    """
+    temporary = _beside(path)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            _sync(temporary)
+            finish_saving(path.parent)
+            os.replace(temporary, path)
+    finally:
+        # Where even this fails, what failed before says more.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as indented JSON; NaN and infinities, which JSON lacks, are refused."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,14 +72,79 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a binary file."""
-    write_atomically(path, lambda temporary: _write_durably(temporary, content))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def _write_durably(path: Path, content: bytes | memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+@contextlib.contextmanager
+def save_folder(folder: Path) -> Iterator[Path]:
+    """A new folder for files that then replace those of the same names in ``folder``, all or none.
+
+    What else ``folder`` holds stays. The new folder is renamed once, into ``folder``, when it is
+    whole: from then on its files are the current ones, which the functions that read look for there
+    first. Moving them to their places may be cut off by a kill as well; whoever writes next goes on
+    with it. So at any moment all are old or all are new, whatever else lies in the folder, with no
+    more of the file system than that a rename is atomic. Exchanging whole folders would need the
+    rest of it copied, and what is open in it closed.
+
+    Raises:
+        OSError: The files could not be written; the message names the folder.
+    """
+    temporary = _beside(folder / "files")
+    try:
+        with writing(folder):
+            temporary.mkdir(parents=True)
+        yield temporary
+        with writing(folder):
+            for path in temporary.iterdir():
+                _sync(path)
+            _sync(temporary)
+            finish_saving(folder)
+            temporary.rename(folder / _COMMITTED)
+            _sync(folder)
+            finish_saving(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Write files of a folder by their names, all or none; see ``save_folder``."""
+    with save_folder(folder) as new:
+        for name, data in content.items():
+            with writing(folder / name):
+                (new / name).write_bytes(data)
+
+
+def finish_saving(folder: Path) -> None:
+    """Move files to their places where a kill has kept ``save_folder`` from doing so."""
+    committed = folder / _COMMITTED
+    if committed.is_dir():
+        for path in sorted(committed.iterdir()):
+            os.replace(path, folder / path.name)
+        _sync(folder)
+        committed.rmdir()
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        return (path.parent / _COMMITTED / path.name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"there is no {path.name} in {path.parent}; is it the right folder?"
+        ) from None
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """Indented JSON, see ``write_json``."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,12 +154,8 @@ def read_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It does not hold a JSON object.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no {path.name} in {path.parent}; is it the right folder?"
-        )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it from a copy") from error
     if not isinstance(content, dict):
@@ -97,60 +163,56 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def save_module(folder: Path, name: str, module: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write a module as ``NAME.safetensors`` (its weights) and ``NAME.json`` (how to build it).
+def module_bytes(module: nn.Module) -> bytes:
+    """The weights of a module as a safetensors file has them."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    return safetensors.torch.save(tensors)
+
+
+def module_files(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str, bytes]:
+    """A module as ``NAME.safetensors`` (its weights) and ``NAME.json`` (how to build it).
 
     The JSON holds a digest of the weights, so that a damaged or mismatched pair is noticed.
     """
-    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    content = safetensors.torch.save(tensors)
-    write_bytes(folder / f"{name}.safetensors", content)
-    digest = hashlib.sha256(content).hexdigest()
-    write_json(folder / f"{name}.json", {**config, _DIGEST: digest})
+    weights = module_bytes(module)
+    described = {**config, _DIGEST: hashlib.sha256(weights).hexdigest()}
+    return {f"{name}.safetensors": weights, f"{name}.json": json_bytes(described)}
 
 
-def load_config(folder: Path, name: str) -> dict[str, Any]:
+def save_module(folder: Path, name: str, module: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write ``module_files`` into a folder, both or none."""
+    replace_files(folder, module_files(name, module, config))
+
+
+@overload
+def load_config(folder: Path, name: str) -> dict[str, Any]: ...
+
+
+@overload
+def load_config(folder: Path, name: str, kind: type[Config]) -> Config: ...
+
+
+def load_config(folder: Path, name: str, kind: type[Any] = dict) -> Any:
     """The configuration that ``save_module`` was given.
 
-    Raises:
-        FileNotFoundError: ``folder`` or the file is missing.
-    """
-    config = _read_config(folder, name)
-    config.pop(_DIGEST, None)
-    return config
-
-
-def load_dataclass(folder: Path, name: str, kind: type[Config]) -> Config:
-    """The configuration that ``save_module`` was given, as the dataclass that it was.
+    Args:
+        folder: Where.
+        name: Of the module.
+        kind: A dataclass, whose ``from_json`` is called if it has one; by default a dict.
 
     Raises:
         FileNotFoundError: ``folder`` or the file is missing.
         ValueError: The file has other fields.
     """
-    saved = load_config(folder, name)
-    # JSON has no tuples.
-    saved = {key: tuple(item) if isinstance(item, list) else item for key, item in saved.items()}
+    saved = _read_config(folder, name)
+    saved.pop(_DIGEST, None)
     try:
-        return kind(**saved)
+        return getattr(kind, "from_json", lambda values: kind(**values))(saved)
     except TypeError as error:
         raise ValueError(
             f"{folder / name}.json does not describe a {name} ({error}); it may come from another "
             "version of this library"
         ) from error
-
-
-def _read_config(folder: Path, name: str) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
-    return read_json(folder / f"{name}.json")
-
-
-def weights_digests(folder: Path) -> dict[str, str]:
-    """Digests of all weights that ``save_module`` wrote into a folder, by name."""
-    files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
-    configs = {file.stem: read_json(file) for file in files if file.is_file()}
-    # What was left from before has no digest in the JSON beside it.
-    return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
 
 
 def load_weights(folder: Path, name: str, module: nn.Module) -> None:
@@ -161,22 +223,22 @@ def load_weights(folder: Path, name: str, module: nn.Module) -> None:
         ValueError: They are damaged, or belong to another configuration.
     """
     path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path.name} in {folder}; copy it beside {name}.json")
-    content = path.read_bytes()
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no {path.name} in {folder}; copy it beside {name}.json"
+        ) from None
     if hashlib.sha256(content).hexdigest() != _read_config(folder, name).get(_DIGEST):
         raise ValueError(
             f"{path} is damaged or does not belong to the {name}.json beside it; "
             "restore both from the same run"
         )
-    load_tensors(module, _parse(content, path), path)
-
-
-def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(content)
+        tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a valid safetensors file ({error})") from error
+    load_tensors(module, tensors, path)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -194,3 +256,33 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
             f"differ: {listed}); load them with the configuration they were saved with"
         )
     module.load_state_dict(dict(tensors))
+
+
+def weights_digests(folder: Path) -> dict[str, str]:
+    """Digests of all weights that ``save_module`` wrote into a folder, by name."""
+    files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
+    configs = {file.stem: read_json(file) for file in files if file.is_file()}
+    # What was left from before has no digest in the JSON beside it.
+    return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
+
+
+def _read_config(folder: Path, name: str) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
+    return read_json(folder / f"{name}.json")
+
+
+def _beside(path: Path) -> Path:
+    """A name of a temporary file or folder."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

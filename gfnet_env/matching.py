@@ -1,62 +1,71 @@
-"""Networks and images that go together."""
+"""Models and images that go together."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
 
-from gfnet_env.data import (
-    DEFAULT_SPEC,
-    CentreCrops,
-    ImageSet,
-    ReadingOptions,
-    folder_split_by_seed,
-)
-from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig, StaticConfig
+from gfnet_env.images import Fit, ImageSet, ReadingOptions, folder_split_by_seed
+from gfnet_env.models.base import Model
+from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.settings import AtLeast, Flat, Settings
 
 
-def check_fit(network: GlanceFocusNetwork, images: ImageSet) -> None:
-    """Check that a network can look at some images and knows their classes.
+class Knows(Protocol):
+    """What knows classes: a model, or a static network."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+
+
+def check_fit(model: Model, images: ImageSet) -> None:
+    """Check that a model can look at some images and knows their classes.
+
+    Of pictures that have sizes of their own, only the first is measured here; the others are when
+    they are looked at.
 
     Raises:
         ValueError: The classes are others or in another order, or the images are too small.
     """
-    check_classes(network.config, images)
-    network.check_images(images[[0]])
+    check_classes(model, images)
+    images.check_sizes([0], model.view)
 
 
-def check_classes(network: NetworkConfig | StaticConfig, images: ImageSet) -> None:
-    """Check that a network knows the classes of some images.
+def check_classes(model: Knows, images: ImageSet) -> None:
+    """Check that a model knows the classes of some images.
 
     Raises:
         ValueError: The classes are others or in another order.
     """
-    known, given = network.class_names, images.class_names
+    known, given = model.class_names, images.class_names
     if known is not None and given is not None and known != given:
         raise ValueError(
             f"the network knows the {len(known)} classes {_listed(known)}, the images have the "
             f"{len(given)} classes {_listed(given)}; train a network on these images"
         )
-    if images.num_classes > network.num_classes or (given and len(given) != network.num_classes):
+    if images.num_classes > model.num_classes or (given and len(given) != model.num_classes):
         raise ValueError(
-            f"the network knows {network.num_classes} classes, the images have "
+            f"the network knows {model.num_classes} classes, the images have "
             f"{images.num_classes}; train a network on these images"
         )
 
 
-def check_split(trained_on: Mapping[str, Any], spec: str, seed: int) -> None:
+def check_split(trained_on: TrainingData, spec: str, seed: int) -> None:
     """Check that what a seed holds out of a folder without splits was not trained on with another.
 
     Args:
-        trained_on: Metadata of a network: ``images`` and ``image_seed``.
+        trained_on: Of a model.
         spec: The images.
         seed: Of their splits.
 
     Raises:
-        ValueError: The network was trained on another split of the same folder.
+        ValueError: The model was trained on another split of the same folder.
     """
-    folder, known = folder_split_by_seed(spec), trained_on.get("image_seed", seed)
-    of_network = folder_split_by_seed(trained_on.get("images") or "")
-    if folder is not None and folder == of_network and seed != known:
+    folder, known = folder_split_by_seed(spec), trained_on.image_seed
+    is_same = folder == folder_split_by_seed(trained_on.images or "")
+    if folder is not None and is_same and seed != known:
         raise ValueError(
             f"a network was trained on the split of {folder} that image_seed={known} makes, so on "
             f"images that image_seed={seed} holds out: give it the same"
@@ -64,59 +73,60 @@ def check_split(trained_on: Mapping[str, Any], spec: str, seed: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(ReadingOptions):
-    """Which images a command takes; by default those that its network was trained on."""
+class ImageOptions(Settings):
+    """Which images a command takes; by default those that its model was trained on."""
 
     images: str | None = None
     """Image set; by default what the network was trained on."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, AtLeast(1)] = None
     """Side that pictures are brought to; by default as in the network's training."""
-    image_seed: int | None = None
+    image_seed: Annotated[int | None, AtLeast(0)] = None
     """Seed of the scenes, and of the splits of a folder that has none; by default as in the
     network's training."""
+    fit: Fit | None = None
+    """What becomes of a picture's shape, where the image set does not say; by default as in the
+    network's training."""
+    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
 
-    def chosen(self, network: GlanceFocusNetwork) -> tuple[str, int]:
+    def chosen(self, model: Model) -> tuple[str, int]:
         """Their spec and their seed.
 
-        Args:
-            network: Its metadata name the images it was trained on.
-
         Raises:
-            ValueError: The network was trained on images that have no spec.
+            ValueError: The model was trained on images that have no spec.
         """
-        trained_on = network.config.metadata
-        spec = self.images or trained_on.get("images", DEFAULT_SPEC)
+        trained_on = model.trained_on
+        spec = self.images or trained_on.images
         if spec is None:
-            raise ValueError("this network was trained on images given in memory; pass the images")
-        seed = self.image_seed
-        return spec, trained_on.get("image_seed", 0) if seed is None else seed
+            raise ValueError(
+                "the network does not say which images it was trained on; pass the images"
+            )
+        return spec, trained_on.image_seed if self.image_seed is None else self.image_seed
 
-    def open(self, network: GlanceFocusNetwork, split: str) -> ImageSet:
+    def open(self, model: Model, split: str) -> ImageSet:
         """One split of them.
 
         Args:
-            network: Its metadata name the images it was trained on, and the share of a picture's
-                shorter side that its pictures are centre crops of, if that is not the whole.
+            model: Its ``trained_on`` says which they are, and how pictures were brought to size.
             split: ``train``, ``val`` or ``test``.
 
         Raises:
             FileNotFoundError: A folder is missing.
-            ValueError: The network was trained on images that have no spec, or on another split of
+            ValueError: The model was trained on images that have no spec, or on another split of
                 them, or the spec is wrong.
         """
-        trained_on = network.config.metadata
-        spec, seed = self.chosen(network)
+        trained_on = model.trained_on
+        spec, seed = self.chosen(model)
         check_split(trained_on, spec, seed)
-        # Of images that were not square it is noted as None.
-        size = self.image_size or trained_on.get("image_size") or 224
-        crop = trained_on.get("crop", 1)
-        images = self.load(
+        return self.reading.load(
             spec,
             split,
-            image_size=int(size / crop),
+            image_size=self.image_size or trained_on.image_size or 224,
             seed=seed,
+            fit=self.fit or trained_on.fit,
+            crop=trained_on.crop,
+            # Loading a model must not import what its file names.
+            trusted=self.images is not None,
         )
-        return images if crop == 1 else CentreCrops(images, size)
 
 
 def _listed(names: Sequence[str]) -> str:

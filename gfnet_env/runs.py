@@ -1,24 +1,31 @@
 """Run folders: where a stage writes, and what it notes down so that it can be repeated."""
 
-import dataclasses
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Annotated, Any, Protocol
 
 import torch
 
-from gfnet_env.files import read_json, write_json
+from gfnet_env.checkpoints import Checkpoints
+from gfnet_env.files import finish_saving, read_json, write_json
+from gfnet_env.settings import AtLeast, Settings
+
+if sys.platform != "win32":
+    import fcntl
 
 _PACKAGES = (
     *("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy"),
     *("accelerate", "scipy", "pillow", "onnxruntime", "sb3-contrib"),
 )
+_CONFIG, _RESULTS, _LOCK = "config.json", "results.json", ".lock"
 # What a trained GFNet is on disk, and the agent that learned its policy.
 _GFNET_FILES = (
     *("network.json", "network.safetensors", "policy.json", "policy.safetensors"),
@@ -26,71 +33,220 @@ _GFNET_FILES = (
 )
 
 
-def create_run(folder: Path, *, overwrite: bool = False) -> Path:
-    """Make a run folder.
+@dataclass(frozen=True, kw_only=True)
+class RunControl(Settings):
+    """Where a run works, and what becomes of one that was begun before."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0
+    """Minutes between checkpoints; stages 1 and 3 write one after every epoch besides."""
+    resume: bool = False
+    """Whether to go on from the last checkpoint of the run, where it has one."""
+    overwrite: bool = False
+    """Whether an existing run may be written into."""
+
+
+# Settings that a run may be resumed with other values of: where it is, and all of its control.
+_MAY_CHANGE = frozenset({"run", "device", "checkpoint_minutes", "resume", "overwrite"})
+
+
+class Results(Protocol):
+    """What a run has found out."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The same as ``results.json`` has it."""
+        ...
+
+
+class Run:
+    """A run folder and its life: begun, gone on with, completed.
+
+    ``config.json`` says what a run was begun with and where, ``results.json`` that it is complete;
+    ``checkpoints`` and ``tensorboard`` are folders. Use as a context manager::
+
+        with Run.open(config.run, config, config.control) as run:
+            if not run.complete:
+                state = run.checkpoints.load(device)  # None unless it goes on
+                ...
+                run.finish(results)
 
     Args:
-        folder: Where; its parents are made too.
-        overwrite: Whether a folder that already holds something may be written into; files of the
-            same names are then replaced, others stay.
+        folder: Of a run that is there already.
+
+    Attributes:
+        folder: Likewise.
+        checkpoints: Of this run; there are none where it was begun anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls,
+        folder: Path,
+        config: Settings,
+        control: RunControl,
+        *,
+        may_change: Collection[str] = (),
+        inputs: Iterable[Path | None] = (),
+        parts: Iterable[Path] = (),
+        files: Iterable[str] = (),
+    ) -> Iterator["Run"]:
+        """Begin a run, or go on with it, and keep others out of its folder meanwhile.
+
+        Nothing is written before all that could be wrong was checked. A lock on the folder ends
+        with the context, or with the process.
+
+        Args:
+            folder: Where; its parents are made too.
+            config: What ``config.json`` is to hold.
+            control: Whether to go on, or to write over what is there.
+            may_change: Settings that a run may be resumed with other values of, besides the folder
+                and ``RunControl``, named as ``Settings.to_json`` does.
+            inputs: Folders that the run goes on from. Where it writes over one of them, the trained
+                network in it stays until it is replaced.
+            parts: Folders of runs that this one consists of; they are removed where it begins anew,
+                since complete ones would be taken for its own.
+            files: Names of other files that say what a run found out, which are removed likewise.
+
+        Raises:
+            FileExistsError: The folder holds something, and it was not said what to do with it; or
+                another process is at work in it.
+            ValueError: A run to be resumed was begun with other values.
+        """
+        run = cls(folder)
+        run._check(config, control, may_change)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK).open("a") as lock:
+            _claim(lock, folder)
+            # Another may have been at work since.
+            if not run._check(config, control, may_change):
+                run._clear(inputs, parts, files)
+                save_config(folder, config)
+            yield run
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to do."""
+        return (self.folder / _RESULTS).is_file()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was begun with, as ``Settings.to_json`` gave it.
+
+        Raises:
+            FileNotFoundError: The folder holds no run.
+            ValueError: Its configuration is damaged.
+        """
+        config = read_json(self.folder / _CONFIG).get("config")
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.folder / _CONFIG} has no 'config'; restore it from a copy")
+        return config
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What a complete run has found out.
+
+        Raises:
+            FileNotFoundError: The run is missing, or did not end.
+        """
+        return read_json(self.folder / _RESULTS)
+
+    def finish(self, results: Results) -> None:
+        """Write ``results.json``, which says that a run is complete, and remove its checkpoints."""
+        write_json(self.folder / _RESULTS, results.to_json())
+        self.checkpoints.clear()
+
+    def _check(self, config: Settings, control: RunControl, may_change: Collection[str]) -> bool:
+        """Whether the run is one to go on with; raises as ``open``."""
+        folder = self.folder
+        if control.resume and (folder / _CONFIG).is_file():
+            _check_config(folder, self.config, config, {*_MAY_CHANGE, *may_change})
+            return True
+        if control.resume and not control.overwrite and not _is_free(folder):
+            raise FileExistsError(f"{folder} holds no run to resume; give another folder")
+        check_free(folder, overwrite=control.overwrite)
+        return False
+
+    def _clear(
+        self, inputs: Iterable[Path | None], parts: Iterable[Path], files: Iterable[str]
+    ) -> None:
+        """Remove what an earlier run has left, which could be taken for this one's."""
+        finish_saving(self.folder)
+        goes_on = self.folder.resolve() in {each.resolve() for each in inputs if each is not None}
+        for name in (_RESULTS, *files, *(() if goes_on else _GFNET_FILES)):
+            (self.folder / name).unlink(missing_ok=True)
+        self.checkpoints.clear()
+        for part in parts:
+            if part.is_dir():
+                shutil.rmtree(part)
+
+
+def check_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Check that a folder may be written into, whether or not it is there.
+
+    Args:
+        folder: The folder.
+        overwrite: Whether it may hold something; files of the same names are then replaced.
 
     Raises:
-        FileExistsError: The folder holds something, and overwriting was not asked for.
+        FileExistsError: It holds something, and overwriting was not asked for; or it is a file.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+    if not (_is_free(folder) or (overwrite and folder.is_dir())):
         raise FileExistsError(
             f"{folder} already exists; give another folder, or --overwrite to replace what it holds"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
-def stale_files(run: Path, inputs: Iterable[Path | None]) -> tuple[str, ...]:
-    """Names of what an earlier run may have left in a folder and a new one would be taken to hold.
-
-    Args:
-        run: The folder, which is written over.
-        inputs: Folders that the new run goes on with; what is in its own is not stale.
-    """
-    goes_on = run.resolve() in {folder.resolve() for folder in inputs if folder is not None}
-    return () if goes_on else _GFNET_FILES
+def _is_free(folder: Path) -> bool:
+    """Whether nothing is there. A kill while a first file was written has left a hidden one."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(entry.name.startswith(".") for entry in folder.iterdir())
 
 
-def resume_run(folder: Path, config: Any, may_change: Collection[str]) -> bool:
-    """Check that a run folder was begun with a configuration, so that it can go on.
+def save_config(folder: Path, config: Settings) -> None:
+    """Write ``config.json``: what a stage was told to do, and where it ran."""
+    write_json(folder / _CONFIG, {"config": config.to_json(), "provenance": provenance()})
 
-    Args:
-        folder: Of the run.
-        config: A dataclass, see ``save_config``.
-        may_change: Its fields that may differ.
 
-    Returns:
-        Whether anything was begun; False where the folder is missing or empty.
+def _claim(lock: IO[str], folder: Path) -> None:
+    """Lock a file until it is closed, where the system can."""
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileExistsError(
+            f"another process is at work in {folder}; wait for it, or give another folder"
+        ) from None
 
-    Raises:
-        FileExistsError: The folder holds something that is no run.
-        ValueError: The run was begun with other values.
-    """
-    # A kill while the first file is written leaves a hidden one.
-    if not folder.exists() or (
-        folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
-    ):
-        return False
-    if not (folder / "config.json").is_file():
-        raise FileExistsError(f"{folder} holds no run to resume; give another folder")
-    begun = _flat(read_json(folder / "config.json").get("config", {}))
-    now = _flat(to_json(dataclasses.asdict(config)))
-    for name, given in now.items():
+
+def _check_config(
+    folder: Path, saved: Mapping[str, Any], config: Settings, may_change: Collection[str]
+) -> None:
+    """Raises ``ValueError`` unless a run was begun with the same values."""
+    begun, now = _flat(saved), _flat(config.to_json())
+    paths = {name for name, value in config.items() if isinstance(value, Path)}
+    other = sorted(name for name in begun.keys() - now.keys() if begun[name] is not None)
+    if other:
+        raise ValueError(
+            f"{folder} was begun by a version of this library that had the setting {other[0]!r}; "
+            "resume it with that version, or give another folder"
+        )
+    for name, value in now.items():
         # What came with a later version of the library cannot be known.
-        before = begun.get(name, given)
-        is_folder = isinstance(getattr(config, name, None), Path)
-        moved = is_folder and _is_beside(now["run"], given, begun.get("run"), before)
-        if name not in may_change and given != before and not moved:
+        before = begun.get(name, value)
+        moved = name in paths and _is_beside(now["run"], value, begun.get("run"), before)
+        if name not in may_change and value != before and not moved:
             raise ValueError(
-                f"{folder} was begun with {name}={before!r}, not {given!r}; resume it with what "
+                f"{folder} was begun with {name}={before!r}, not {value!r}; resume it with what "
                 "it was begun with, or give another folder"
             )
-    return True
 
 
 def _is_beside(run: str | None, folder: str, begun: str | None, before: str | None) -> bool:
@@ -100,41 +256,6 @@ def _is_beside(run: str | None, folder: str, begun: str | None, before: str | No
     return os.path.relpath(folder, run) == os.path.relpath(before, begun)
 
 
-def begin_or_resume(config: Any, may_change: Collection[str], parts: Iterable[Path]) -> None:
-    """Make the folder of a run that consists of others, or see that it can go on.
-
-    Args:
-        config: A dataclass with ``run``, ``resume`` and ``overwrite``.
-        may_change: See ``resume_run``.
-        parts: Folders of the runs that it consists of. Where it begins anew they are removed: once
-            complete, they would be taken for its own.
-
-    Raises:
-        FileExistsError: The folder holds something, and it was not said what to do with it.
-        ValueError: A run to be resumed was begun with other values.
-    """
-    if config.resume and resume_run(config.run, config, may_change):
-        return
-    create_run(config.run, overwrite=config.overwrite or config.resume)
-    for part in parts:
-        if part.is_dir():
-            shutil.rmtree(part)
-    save_config(config.run, config)
-
-
-def save_config(folder: Path, config: Any) -> None:
-    """Write ``config.json``: a stage's configuration (a dataclass) and where it ran."""
-    write_json(
-        folder / "config.json",
-        {"config": to_json(dataclasses.asdict(config)), "provenance": provenance()},
-    )
-
-
-def values_of(config: Any, kind: type[Any]) -> dict[str, Any]:
-    """Those fields of a configuration that ``kind``, a dataclass, has too, by name."""
-    return {each.name: getattr(config, each.name) for each in dataclasses.fields(kind)}
-
-
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``values`` without mappings in it: what was ``a: {b: 1}`` is ``a.b: 1``."""
     flat: dict[str, Any] = {}
@@ -142,15 +263,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, Mapping)
         flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
     return flat
-
-
-def to_json(value: Any) -> Any:
-    """``value`` with paths as strings and tuples as lists."""
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def provenance(*, command: bool = True) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gfnet_env
-from gfnet_env.data import ImageSet, load_images
+from gfnet_env.images import ImageSet, load_images
 from gfnet_env.pretrained import packaged_network
 
 # Tests do not depend on how fast the machine is.

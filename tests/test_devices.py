@@ -1,4 +1,4 @@
-"""The way of an image, and every stage, on each device that the machine has."""
+"""A picture's way through the model, and every stage, on each device that the machine has."""
 
 import copy
 
@@ -8,11 +8,13 @@ import torch
 
 from gfnet_agents import PolicyConfig, train_policy
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.inference import evaluate_static
-from gfnet_env.policies import CenterPolicy, RandomPolicy, TargetPolicy
-from gfnet_env.policies.base import Scene
+from gfnet_env.evaluation import evaluate_static
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import ArrayImages, load_images
+from gfnet_env.looks import Look
+from gfnet_env.policies import CenterPolicy, Context, RandomPolicy, TargetPolicy
+from gfnet_env.rollout import glance, look
 from gfnet_env.training import (
     BaselineConfig,
     ClassifierConfig,
@@ -32,16 +34,18 @@ def sets():
     }
 
 
-def test_a_glance_and_a_focus_see_what_they_see_on_a_cpu(device, network, digits):
-    images, locations = digits[:6], torch.linspace(-1, 1, 12).view(6, 2)
+def test_a_glance_and_a_look_see_what_they_see_on_a_cpu(device, network, digits):
+    pixels, indices = digits[:6], np.arange(6)
+    locations = torch.linspace(-1, 1, 12).view(6, 2)
 
-    def look(network, place):
-        step = network.glance(images.to(place))
-        return network.focus(images.to(place), locations.to(place), step)
+    def see(network, place):
+        features = LiveFeatures(network, ArrayImages(pixels.to(place)))
+        state = glance(features, indices)
+        return look(features, indices, Look.at(locations.to(place)), state)
 
     with torch.no_grad():
-        expected = look(network, torch.device("cpu"))
-        found = look(copy.deepcopy(network).to(device), device)
+        expected = see(network, torch.device("cpu"))
+        found = see(copy.deepcopy(network).to(device), device)
     for name, value in vars(found).items():
         assert value.device.type == device.type, name
         difference = (value.cpu() - getattr(expected, name)).abs().max()
@@ -52,7 +56,7 @@ def test_a_glance_and_a_focus_see_what_they_see_on_a_cpu(device, network, digits
 
 def test_the_environment_serves_arrays_from_every_device(device, network, digits):
     def play(place):
-        env = GlanceFocusVectorEnv(4, network=copy.deepcopy(network), images=digits, device=place)
+        env = GlanceFocusVectorEnv(4, model=copy.deepcopy(network), images=digits, device=place)
         observations, _ = env.reset(seed=0)
         after, rewards, *_ = env.step(np.full((4, 2), 0.25, dtype=np.float32))
         return [*observations.values(), *after.values(), rewards]
@@ -77,7 +81,7 @@ def test_the_assembled_network_answers_alike_and_moves(device, network, digits, 
     assert last.locations.shape == (40, 3, 2)
     gfnet.save(tmp_path)
     loaded = EarlyExitGFNet.load(tmp_path)
-    assert loaded.network.device.type == "cpu"
+    assert loaded.model.device.type == "cpu"
     assert loaded(images).exit_step.tolist() == expected.exit_step.tolist()
 
 
@@ -85,13 +89,13 @@ def test_all_stages_train(device, sets, tmp_path):
     where = {"device": device.type}
     small = {"epochs": 1, "batch_size": 8, **where}
     statics = train_baselines(
-        BaselineConfig(run=tmp_path / "static", resolutions=(16, 48), **small), sets
+        BaselineConfig.of(run=tmp_path / "static", resolutions=(16, 48), **small), sets
     )
     assert evaluate_static(statics[16], sets["test"]).shape == (24,)
     begun = {"patch_size": 16, "focus_steps": 2, "baseline": tmp_path / "static"}
-    network = train_classifier(ClassifierConfig(run=tmp_path / "one", **begun, **small), sets)
+    network = train_classifier(ClassifierConfig.of(run=tmp_path / "one", **begun, **small), sets)
     assert network.device.type == device.type
-    policy = PolicyConfig(
+    policy = PolicyConfig.of(
         run=tmp_path / "two",
         network=tmp_path / "one",
         timesteps=64,
@@ -100,7 +104,7 @@ def test_all_stages_train(device, sets, tmp_path):
         **where,
     )
     train_policy(policy, image_sets=sets)
-    again = ClassifierConfig(run=tmp_path / "three", policy=tmp_path / "two", **small)
+    again = ClassifierConfig.of(run=tmp_path / "three", policy=tmp_path / "two", **small)
     train_classifier(again, sets)
     gfnet = EarlyExitGFNet.load(tmp_path / "three").to(device)
     assert gfnet(sets["test"][:]).classes.shape == (24,)
@@ -108,12 +112,12 @@ def test_all_stages_train(device, sets, tmp_path):
 
 def test_privileged_policies_follow_the_images(device, network, digits):
     network = copy.deepcopy(network).to(device)
-    env = GlanceFocusVectorEnv(3, network=network, images=digits)
+    env = GlanceFocusVectorEnv(3, model=network, images=digits, observation="plain")
     observations, infos = env.reset(options={"indices": [4, 5, 6]})
-    boxes, rows = digits.boxes, torch.from_numpy(infos["index"])
-    scene = Scene(network, digits[rows].to(device), infos["index"], None, boxes[rows].to(device))
+    boxes = digits.boxes[torch.from_numpy(infos["index"])].to(device)
+    context = Context(env.features, infos["index"], None, boxes)
     policy = TargetPolicy()
     tensors = {key: torch.from_numpy(value).to(device) for key, value in observations.items()}
-    locations, _ = policy(tensors, policy.start(scene))
-    assert locations.device.type == device.type
-    env.step(locations.cpu().numpy())
+    looks, _ = policy(tensors, policy.start(context))
+    assert looks.location.device.type == device.type
+    env.step(looks.location.cpu().numpy())

@@ -1,5 +1,9 @@
+import contextlib
 import errno
 import json
+import os
+import sys
+from dataclasses import dataclass
 
 import pytest
 from torch import nn
@@ -69,3 +73,138 @@ def test_missing_files_are_named(saved, tmp_path):
     (saved / "part.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"no part\.safetensors"):
         files.load_weights(saved, "part", nn.Linear(3, 2))
+
+
+@dataclass
+class Config:
+    size: int
+
+
+class OldConfig(Config):
+    @classmethod
+    def from_json(cls, saved):
+        return cls(saved["size"] + 1)
+
+
+def test_configurations_are_read_as_what_they_were(saved):
+    assert files.load_config(saved, "part") == {"size": 3}
+    assert files.load_config(saved, "part", Config) == Config(3)
+    assert files.load_config(saved, "part", OldConfig) == OldConfig(4)
+    files.write_json(saved / "part.json", {"sizes": 3})
+    with pytest.raises(ValueError, match="does not describe a part"):
+        files.load_config(saved, "part", Config)
+
+
+def test_digests_of_all_weights_in_a_folder(saved):
+    (saved / "left.safetensors").write_bytes(b"of a run before")
+    files.save_module(saved, "other", nn.Linear(1, 1), {})
+    digests = files.weights_digests(saved)
+    assert sorted(digests) == ["other", "part"]
+    assert len(digests["part"]) == 64
+
+
+class Killed(BaseException):
+    """A kill: it goes through every handler, and nothing is done to the disk from then on."""
+
+
+class Kill:
+    """Kills what is run within it once it has touched the files in a folder so many times."""
+
+    events = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
+
+    def __init__(self):
+        self.folder, self.left = None, 0
+        sys.addaudithook(self.hook)
+
+    def hook(self, event, arguments):
+        if self.folder is None or event not in self.events:
+            return
+        if str(arguments[0]).startswith(self.folder):
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+    @contextlib.contextmanager
+    def after(self, touches, folder):
+        self.folder, self.left = str(folder), touches
+        try:
+            yield
+        except Killed:
+            pass
+        finally:
+            self.folder = None
+
+    @property
+    def struck(self):
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def kill():
+    return Kill()
+
+
+OLD = {"network.json": b"old", "network.safetensors": b"old weights", "policy.json": b"old too"}
+NEW = {"network.json": b"new", "network.safetensors": b"new weights", "gfnet.json": b"added"}
+
+
+def held(folder):
+    found = {}
+    for name in {**OLD, **NEW}:
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = files.read_bytes(folder / name)
+    return found
+
+
+@pytest.mark.parametrize("old", [{}, OLD])
+def test_a_kill_at_any_moment_leaves_all_files_old_or_all_new(tmp_path, kill, old):
+    seen = []
+    for touches in range(100):
+        folder = tmp_path / str(touches)
+        if old:
+            files.replace_files(folder, old)
+            (folder / "tensorboard").mkdir()
+            (folder / "results.json").write_text("precious")
+        with kill.after(touches, folder):
+            files.replace_files(folder, NEW)
+        now = held(folder)
+        assert now in (old, {**old, **NEW})
+        seen.append(now != old)
+        # Whatever is written next goes on from there, and none of it is lost.
+        files.write_bytes(folder / "gfnet.json", b"changed")
+        assert held(folder) == {**now, "gfnet.json": b"changed"}
+        files.replace_files(folder, NEW)
+        assert held(folder) == {**old, **NEW}
+        visible = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        assert visible == {*old, *NEW, *(["tensorboard", "results.json"] if old else [])}
+        if not kill.struck:
+            break
+    # It was killed at many steps, some before the one that counts and some after it.
+    assert touches > 10
+    assert seen == sorted(seen)
+    assert {*seen} == {False, True}
+
+
+def test_files_of_a_folder_are_saved_together_or_not_at_all(tmp_path):
+    files.replace_files(tmp_path / "run", OLD)
+    with pytest.raises(ZeroDivisionError), files.save_folder(tmp_path / "run") as new:
+        (new / "network.json").write_text("half of it")
+        raise ZeroDivisionError
+    assert held(tmp_path / "run") == OLD
+    with files.save_folder(tmp_path / "run") as new:
+        (new / "graph.onnx").write_bytes(b"whole")
+    names = {*OLD, "graph.onnx"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+
+
+def test_a_full_disk_leaves_the_files_that_were_there(tmp_path, monkeypatch):
+    files.replace_files(tmp_path, OLD)
+
+    def disk_is_full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_is_full)
+    with pytest.raises(OSError, match=r"cannot write .*No space left.*make room"):
+        files.replace_files(tmp_path, NEW)
+    assert held(tmp_path) == OLD
+    assert {path.name for path in tmp_path.iterdir()} == {*OLD}

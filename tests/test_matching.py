@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gfnet_env.data import SPLITS, ReadingOptions
-from gfnet_env.matching import ImageOptions
+from gfnet_env.images import SPLITS, ArrayImages, ReadingOptions, load_images, open_folder
+from gfnet_env.matching import ImageOptions, check_classes, check_fit
+from gfnet_env.models import TrainingData
 
 
 @pytest.fixture
@@ -22,15 +23,15 @@ def tree(tmp_path):
 
 
 def test_images_are_split_as_in_training(tree, tiny_network):
-    tiny_network.config.metadata.update(images=tree, image_size=9, image_seed=5)
-    in_training = ReadingOptions().load(tree, "test", image_size=9, seed=5)
+    tiny_network.trained_on = TrainingData(images=tree, image_size=9, image_seed=5)
+    in_training = ReadingOptions().load(tree, "test", image_size=9, seed=5, fit="crop")
     images = ImageOptions().open(tiny_network, "test")
     assert torch.equal(images[:], in_training[:])
     assert ImageOptions(image_size=8).open(tiny_network, "test")[[0]].shape == (1, 3, 8, 8)
 
 
 def test_another_split_of_the_same_folder_is_refused(tree, tiny_network, monkeypatch):
-    tiny_network.config.metadata.update(images=tree, image_size=9, image_seed=5)
+    tiny_network.trained_on = TrainingData(images=tree, image_size=9, image_seed=5)
     folder = Path(tree.partition(":")[2])
     monkeypatch.chdir(folder.parent)
     for spelling in (None, tree, f"{tree}/", f"folder:{folder.name}"):
@@ -41,36 +42,87 @@ def test_another_split_of_the_same_folder_is_refused(tree, tiny_network, monkeyp
     for split in SPLITS:
         shutil.copytree(folder / "a", folder.parent / "split" / split / "a")
     spec = f"folder:{folder.parent / 'split'}"
-    tiny_network.config.metadata["images"] = spec
+    tiny_network.trained_on = TrainingData(images=spec, image_size=9, image_seed=5)
     files = [ImageOptions(image_seed=seed).open(tiny_network, "test").files for seed in (5, 6)]
     assert files[0] == files[1]
 
 
 def test_what_was_trained_on_images_that_are_not_square_takes_pictures(tree, tiny_network):
-    tiny_network.config.metadata.update(images=None, image_size=None)
     images = ImageOptions(images=tree).open(tiny_network, "test")
     assert images[[0]].shape == (1, 3, 224, 224)
 
 
-def test_a_network_that_does_not_say_what_it_saw_saw_the_default(tiny_network):
+def test_pictures_are_fitted_as_in_training(tree, tiny_network):
+    for trained_on, size in (
+        (TrainingData(images=tree, fit="whole"), (9, 9)),
+        (TrainingData(images=tree, fit="stretch", image_size=7), (7, 7)),
+        (TrainingData(images=f"{tree},fit=stretch", fit="crop", image_size=7), (7, 7)),
+        (TrainingData(images=tree, fit="crop", crop=0.875, image_size=56), (56, 56)),
+    ):
+        tiny_network.trained_on = trained_on
+        images = ImageOptions().open(tiny_network, "test")
+        assert images.sizes([0]).tolist() == [list(size)]
+        given = ImageOptions(fit="whole").open(tiny_network, "test")
+        assert given.fit == ("stretch" if "fit=" in trained_on.images else "whole")
+    folder = tree.partition(":")[2]
+    middle = open_folder(Path(folder), "test", image_size=64, fit="crop")[:]
+    assert torch.equal(images[:], middle[:, :, 4:60, 4:60])
+
+
+def test_scenes_have_the_seed_of_training(tiny_network):
+    tiny_network.trained_on = TrainingData(images="cluttered-digits", image_seed=1)
     images = ImageOptions().open(tiny_network, "val")
-    assert torch.equal(images[[3]], ImageOptions(image_seed=0).open(tiny_network, "val")[[3]])
-    assert not torch.equal(images[[3]], ImageOptions(image_seed=1).open(tiny_network, "val")[[3]])
+    assert torch.equal(images[[3]], load_images("cluttered-digits", "val", seed=1)[[3]])
+    assert not torch.equal(images[[3]], ImageOptions(image_seed=0).open(tiny_network, "val")[[3]])
 
 
 def test_images_in_memory_have_no_name(tiny_network):
-    tiny_network.config.metadata["images"] = None
-    with pytest.raises(ValueError, match="images given in memory; pass the images"):
+    tiny_network.trained_on = TrainingData(images=None)
+    with pytest.raises(ValueError, match="does not say which images .* pass the images"):
         ImageOptions().open(tiny_network, "test")
+
+
+def test_a_model_imports_nothing(tiny_network):
+    tiny_network.trained_on = TrainingData(images="antigravity:fly")
+    with pytest.raises(ValueError, match="'antigravity', which no file may import"):
+        ImageOptions().open(tiny_network, "test")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 0}, "image_size must be at least 1, not 0"),
+        ({"image_seed": -1}, "image_seed must be at least 0, not -1"),
+        ({"fit": "squeeze"}, "fit must be whole or crop or stretch, not 'squeeze'"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ImageOptions(**options)
+    with pytest.raises(ValueError, match="memory_gib must be at least 0, not -1"):
+        ReadingOptions(memory_gib=-1)
+
+
+def test_images_must_fit_the_model(tiny_network):
+    def images(side, label=4, names=None):
+        return ArrayImages(np.zeros((1, 3, side, side), dtype=np.uint8), [label], names)
+
+    check_fit(tiny_network, images(16))
+    with pytest.raises(ValueError, match="image 0 is 15×15, smaller than the patch of 16×16"):
+        check_fit(tiny_network, images(15))
+    with pytest.raises(ValueError, match="knows 5 classes, the images have 6"):
+        check_fit(tiny_network, images(16, 5))
+    with pytest.raises(ValueError, match="knows 5 classes, the images have 7"):
+        check_classes(tiny_network, images(16, 0, list("abcdefg")))
 
 
 def test_options_of_reading_reach_the_pictures(tree):
     read = dataclasses.replace(ReadingOptions(workers=0), memory_gib=9 * 9 * 3 * 4 / 2**30)
-    images = read.load(tree, "test", image_size=9, seed=0)
+    images = read.load(tree, "test", image_size=9, seed=0, fit="crop")
     assert len(images) == 4
     first = images[:]
     for file in images.files:
         file.unlink()
     assert torch.equal(images[:], first)
     with pytest.raises(ValueError, match="workers must be at least 0, not -1"):
-        ReadingOptions(workers=-1).load(tree, "train", image_size=9, seed=0)
+        ReadingOptions(workers=-1)

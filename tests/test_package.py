@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gfnet_env.data import DEFAULT_SPEC
+from gfnet_env.images import DEFAULT_SPEC
 from gfnet_env.pretrained import FOLDER, packaged_network
 
 ROOT = Path(__file__).parent.parent
@@ -31,8 +31,8 @@ def test_scripts_explain_themselves(script):
 
 def test_the_packaged_network_is_small_and_says_how_it_came_about():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 3 * 2**20
-    metadata = packaged_network().config.metadata
-    assert metadata["images"] == DEFAULT_SPEC
-    assert metadata["seed"] == 0
-    assert len(metadata["commit"]) == 40
-    assert len(metadata["test_accuracy"]["target"]) == 4
+    trained_on = packaged_network().trained_on
+    assert trained_on.images == DEFAULT_SPEC
+    assert trained_on.seed == 0
+    assert len(trained_on.commit) == 40
+    assert len(trained_on.accuracy["target"]) == 4

@@ -3,21 +3,24 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.table import Table
 
 from gfnet_agents.recipes import find_recipe
-from gfnet_agents.training import PolicyConfig, PolicySchedule, train_policy
+from gfnet_agents.training import DEFAULT, PolicyConfig, PolicySchedule, train_policy
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
-from gfnet_env.data import ImageSet, ReadingOptions
-from gfnet_env.files import read_json, write_json
+from gfnet_env.benchmarks.results import Result
+from gfnet_env.files import write_json
+from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.runs import create_run, resume_run, save_config, values_of
+from gfnet_env.matching import ImageOptions
+from gfnet_env.runs import Run, RunControl
+from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import (
     ClassifierConfig,
     ClassifierSchedule,
@@ -25,31 +28,85 @@ from gfnet_env.training import (
     RunOptions,
     train_classifier,
 )
-from gfnet_env.training.config import MAY_CHANGE, RunControl
+from gfnet_env.training.config import MAY_CHANGE
 
-_RESULTS = "results.json"
 _STAGES = (1, 2, 3)
-_DEFAULT = find_recipe("default")
+_OF_STAGE_1 = ("encoder", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineConfig(NetworkOptions, RunOptions):
+class PipelineConfig(Settings):
     """What to train, on what, and how."""
 
+    run: Path
+    """Folder for the stages and the evaluation."""
     stages: tuple[int, ...] = _STAGES
     """Stages to run; what others would have made must be in the run folder."""
-    stage1: ClassifierSchedule = _DEFAULT.stage1
-    """Encoders and classifier, on random patches."""
-    stage2: PolicySchedule = _DEFAULT.stage2
+    stage1: ClassifierSchedule = field(default_factory=ClassifierSchedule)
+    """Encoders and classifier, on random looks."""
+    stage2: PolicySchedule = field(default_factory=PolicySchedule)
     """The policy."""
-    stage3: ClassifierSchedule = _DEFAULT.stage3
-    """Encoders and classifier, on the policy's patches."""
+    stage3: ClassifierSchedule = field(default_factory=ClassifierSchedule)
+    """Encoders and classifier, on the looks of the policy."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
+    network: Flat[NetworkOptions] = field(default_factory=NetworkOptions)
+    options: Flat[RunOptions] = field(default_factory=RunOptions)
+    control: Flat[RunControl] = field(default_factory=RunControl)
 
     def __post_init__(self) -> None:
-        RunOptions.__post_init__(self)
-        NetworkOptions.__post_init__(self)
+        super().__post_init__()
         if not self.stages or not set(self.stages) <= set(_STAGES):
             raise ValueError(f"stages must be some of 1, 2 and 3, not {self.stages}")
+
+    def resolved(self) -> Self:
+        """The same with the library's defaults for what was not given."""
+        whole = find_recipe("default").complete(self)
+        first = ClassifierConfig.of(**whole._stage1()).resolved()
+        whole = whole.with_defaults(first.given(), {"stage2": DEFAULT.given()})
+        return whole.replace(stage1=whole.stage1.resolved(), stage3=whole.stage3.resolved())
+
+    def stage_config(self, number: int) -> ClassifierConfig | PolicyConfig:
+        """The configuration of one stage."""
+        common = self.images.reading.given() | self.control.given()
+        common |= {"run": self.run / f"stage{number}", "seed": self.options.seed}
+        # Whether the stages begin anew, the folder of all says.
+        common |= {"resume": True, "overwrite": False}
+        if number == 1:
+            return ClassifierConfig.of(**self._stage1() | common)
+        if number == 2:
+            own = {"network": self.run / "stage1", "oracle_images": 0}
+            return PolicyConfig.of(**self.stage2.given() | common | own)
+        values = self.images.given() | self.options.given() | self.stage3.given() | common
+        # The network is that of the policy.
+        values = {name: value for name, value in values.items() if name not in _OF_STAGE_1}
+        return ClassifierConfig.of(**values, policy=self.run / "stage2")
+
+    def _stage1(self) -> dict[str, Any]:
+        values = self.images.given() | self.options.given() | self.network.given()
+        return values | self.stage1.given() | {"run": self.run}
+
+
+@dataclass(frozen=True)
+class StageResult(Result):
+    """What a stage gave.
+
+    Attributes:
+        patches: Whose looks the accuracy is of, random or learned.
+        accuracy: On the test split, one per step.
+        seconds: That it took; None where another process completed it.
+    """
+
+    patches: str
+    accuracy: tuple[float, ...]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class PipelineResult(Result):
+    """What the stages gave, by name, and how long the evaluation took."""
+
+    stages: Mapping[str, StageResult]
+    evaluation_seconds: float | None = None
 
 
 def train_gfnet(
@@ -57,8 +114,8 @@ def train_gfnet(
 ) -> EarlyExitGFNet | None:
     """Run the stages into ``RUN/stage1`` to ``RUN/stage3`` and evaluate into ``RUN/evaluation``.
 
-    With ``config.resume``, stages that are complete are left alone and the one that was interrupted
-    goes on.
+    With ``config.control.resume``, stages that are complete are left alone and the one that was
+    interrupted goes on.
 
     Args:
         config: What to train and how.
@@ -79,95 +136,79 @@ def train_gfnet(
             "or train_gfnet on one"
         )
     console = Console()
-    if not (config.resume and resume_run(config.run, config, MAY_CHANGE | {"stages"})):
-        create_run(config.run, overwrite=config.overwrite or config.resume)
-        # What a run that is written over has left could be taken for this one's.
-        later = range(min(config.stages), 4)
-        for name in ("", *(f"stage{number}" for number in later)):
-            (config.run / name / _RESULTS).unlink(missing_ok=True)
-        save_config(config.run, config)
-    stages: dict[str, Callable[[], object]] = {
-        "stage1": lambda: train_classifier(_stage1(config), image_sets),
-        "stage2": lambda: train_policy(_stage2(config), image_sets=image_sets),
-        "stage3": lambda: train_classifier(_stage3(config), image_sets),
-    }
-    results: dict[str, Any] = {"stages": {}}
-    if (config.run / _RESULTS).is_file():
-        results = read_json(config.run / _RESULTS)
-    for number, (name, run_stage) in enumerate(stages.items(), start=1):
-        complete = (config.run / name / _RESULTS).is_file()
-        if number in config.stages and not (config.resume and complete):
-            started = time.monotonic()
-            run_stage()
-            results["stages"][name] = {
-                **_accuracy(config.run / name),
-                "seconds": round(time.monotonic() - started, 1),
-            }
-        elif complete:
-            # The time of a stage that another process completed is not known.
-            earlier = results["stages"].get(name, {"seconds": None})
-            results["stages"][name] = earlier | _accuracy(config.run / name)
-        write_json(config.run / _RESULTS, results)
-        if name in results["stages"]:
-            _print_stages(results["stages"], console)
+    config = find_recipe("default").complete(config)
+    later = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
+    with Run.open(
+        config.run, config, config.control, may_change=MAY_CHANGE | {"stages"}, parts=later
+    ) as run:
+        saved = run.results if run.complete else {"stages": {}}
+        results = PipelineResult.from_json(saved)
+        for number in _STAGES:
+            results = _run_stage(config, number, results, image_sets, console)
+            write_json(run.folder / "results.json", results.to_json())
+        assembled = [name for name in ("stage3", "stage2") if name in results.stages]
+        if not assembled:
+            return None
+        started = time.monotonic()
+        _evaluate(config, run.folder / assembled[0], image_sets)
+        taken = round(time.monotonic() - started, 1)
+        run.finish(dataclasses.replace(results, evaluation_seconds=taken))
+        return EarlyExitGFNet.load(run.folder / assembled[0])
 
-    assembled = [name for name in ("stage3", "stage2") if name in results["stages"]]
-    if not assembled:
-        return None
-    evaluation = EvaluationConfig(
-        run=config.run / assembled[0],
+
+def _run_stage(
+    config: PipelineConfig,
+    number: int,
+    results: PipelineResult,
+    image_sets: Mapping[str, ImageSet] | None,
+    console: Console,
+) -> PipelineResult:
+    """Run a stage unless it is complete or left out; the results with those of the stage."""
+    name, run = f"stage{number}", Run(config.run / f"stage{number}")
+    seconds = results.stages[name].seconds if name in results.stages else None
+    if number in config.stages and not run.complete:
+        started = time.monotonic()
+        stage = config.stage_config(number)
+        if isinstance(stage, PolicyConfig):
+            train_policy(stage, image_sets=image_sets)
+        else:
+            train_classifier(stage, image_sets)
+        seconds = round(time.monotonic() - started, 1)
+    if not run.complete:
+        return results
+    stages = {**results.stages, name: StageResult(*_accuracy(run), seconds)}
+    _print_stages(stages, console)
+    return PipelineResult(stages)
+
+
+def _evaluate(
+    config: PipelineConfig, folder: Path, image_sets: Mapping[str, ImageSet] | None
+) -> None:
+    evaluation = EvaluationConfig.of(
+        run=folder,
         out=config.run / "evaluation",
-        **values_of(config, ReadingOptions),
-        seed=config.seed,
-        device=config.device,
+        **config.images.reading.given(),
+        seed=config.options.seed,
+        device=config.control.device,
         overwrite=True,
     )
-    started = time.monotonic()
     evaluate(evaluation, image_sets)
-    results["evaluation_seconds"] = round(time.monotonic() - started, 1)
-    write_json(config.run / _RESULTS, results)
-    return EarlyExitGFNet.load(config.run / assembled[0])
 
 
-def _stage1(config: PipelineConfig) -> ClassifierConfig:
-    values = values_of(config, RunOptions) | values_of(config, NetworkOptions)
-    values |= values_of(config.stage1, ClassifierSchedule) | {"run": config.run / "stage1"}
-    return ClassifierConfig(**values)
-
-
-def _stage2(config: PipelineConfig) -> PolicyConfig:
-    return PolicyConfig(
-        **values_of(config.stage2, PolicySchedule),
-        run=config.run / "stage2",
-        network=config.run / "stage1",
-        **values_of(config, ReadingOptions),
-        **values_of(config, RunControl),
-        oracle_images=0,
-        seed=config.seed,
-    )
-
-
-def _stage3(config: PipelineConfig) -> ClassifierConfig:
-    begun: dict[str, Any] = {"policy": config.run / "stage2", "run": config.run / "stage3"}
-    begun |= {"weights": None, "baseline": None, "object_share": 0.0}
-    changes = values_of(config.stage3, ClassifierSchedule) | begun
-    return dataclasses.replace(_stage1(config), **changes)
-
-
-def _accuracy(folder: Path) -> dict[str, Any]:
-    """Test accuracy after each step, on the patches that the stage has at its end."""
-    results = read_json(folder / _RESULTS)
+def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
+    """Test accuracy after each step, on the looks that the stage has at its end, and whose."""
+    results = run.results
     if "policies" in results:
-        return {"patches": "learned", "accuracy": results["policies"]["learned"]["accuracy"]}
+        return "learned", tuple(results["policies"]["learned"]["accuracy"])
     patches = "learned" if "learned" in results["accuracy"] else "random"
-    return {"patches": patches, "accuracy": results["accuracy"][patches]}
+    return patches, tuple(results["accuracy"][patches])
 
 
-def _print_stages(stages: Mapping[str, Any], console: Console) -> None:
-    steps = max(len(stage["accuracy"]) for stage in stages.values())
+def _print_stages(stages: Mapping[str, StageResult], console: Console) -> None:
+    steps = max(len(stage.accuracy) for stage in stages.values())
     table = Table("stage", "patches", "glance", *(f"focus {n}" for n in range(1, steps)), "seconds")
     for name, stage in stages.items():
-        accuracies = (f"{accuracy:.1%}" for accuracy in stage["accuracy"])
-        seconds = "?" if stage["seconds"] is None else f"{stage['seconds']:.0f}"
-        table.add_row(name, stage["patches"], *accuracies, seconds)
+        accuracies = (f"{accuracy:.1%}" for accuracy in stage.accuracy)
+        seconds = "?" if stage.seconds is None else f"{stage.seconds:.0f}"
+        table.add_row(name, stage.patches, *accuracies, seconds)
     console.print(table)

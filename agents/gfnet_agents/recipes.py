@@ -1,33 +1,59 @@
 """Recipes: the schedules of all three stages for a family of encoders."""
 
-import dataclasses
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import tyro
+from gfnet_agents.learners import LEARNERS
+from gfnet_agents.training import PolicyConfig, PolicySchedule, _begun
+from gfnet_env.command_line import PARTS, parse, take_option
+from gfnet_env.settings import Settings
+from gfnet_env.training import ClassifierConfig, ClassifierSchedule
 
-from gfnet_agents.training import PolicyConfig, PolicySchedule
-from gfnet_env.runs import values_of
-from gfnet_env.training import ClassifierSchedule
+Config = TypeVar("Config", bound=Settings)
 
-Config = TypeVar("Config")
+_PARTS = {**PARTS, "algorithm": LEARNERS, "algorithms": LEARNERS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train a GFNet.
+    """How to train a GFNet; what a schedule leaves out is the library's default.
 
     Attributes:
-        stage1: Encoders and classifier on random patches.
+        stage1: Encoders and classifier on random looks.
         stage2: The policy.
-        stage3: Encoders and classifier on the policy's patches.
+        stage3: Encoders and classifier on the looks of the policy.
     """
 
-    stage1: ClassifierSchedule
-    stage2: PolicySchedule
-    stage3: ClassifierSchedule
+    stage1: ClassifierSchedule = field(default_factory=ClassifierSchedule)
+    stage2: PolicySchedule = field(default_factory=PolicySchedule)
+    stage3: ClassifierSchedule = field(default_factory=ClassifierSchedule)
+
+    def complete(self, config: Config) -> Config:
+        """A configuration with this recipe's values for what it was not given.
+
+        Args:
+            config: Of one stage; or of several, with their schedules in ``stage1`` to ``stage3``.
+        """
+        if isinstance(config, PolicyConfig):
+            # What a run that is continued was begun with comes before any recipe.
+            begun = _begun(config, config.continue_from) if config.continue_from else {}
+            return config.with_defaults(begun, self.stage2.given())
+        is_stage3 = isinstance(config, ClassifierConfig) and config.policy is not None
+        schedule = self.stage3 if is_stage3 else self.stage1
+        stages: Mapping[str, Settings] = vars(self)
+        nested = {name: stage.given() for name, stage in stages.items()}
+        return config.with_defaults({**schedule.given(), **nested})
+
+    def __str__(self) -> str:
+        stages: Mapping[str, Settings] = vars(self)
+        given = {
+            f"{stage}.{name}": value
+            for stage, schedule in stages.items()
+            for name, value in schedule.given().items()
+        }
+        return ", ".join(f"{name}={value}" for name, value in given.items())
 
 
 def _of_the_authors(**changes: Any) -> Recipe:
@@ -45,21 +71,9 @@ def _of_the_authors(**changes: Any) -> Recipe:
     return Recipe(
         stage1=stage1,
         stage2=PolicySchedule(
-            epochs=15,
-            num_envs=256,
-            sampling="all",
-            exit_confidence=None,
-            episodes_per_update=1,
-            passes=1,
-            minibatches=1,
-            policy_rate=3e-4,
-            discount=0.7,
-            clip_range=0.2,
-            entropy_weight=0.01,
-            # Theirs is 0.1 on locations in [0, 1].
-            deviation=0.2,
+            algorithm="ppo-gfnet", epochs=15, num_envs=256, sampling="all", exits="never"
         ),
-        stage3=dataclasses.replace(stage1, classifier_learning_rate=0.01),
+        stage3=stage1.replace(classifier_learning_rate=0.01),
     )
 
 
@@ -81,32 +95,26 @@ def _of_photographs() -> Recipe:
         stage2=PolicySchedule(timesteps=12_000),
         # Averaged over so long that a good part of what stage 1 learned stays: the pictures are
         # known by now, and with 0.99 the last step loses a point to stage 1.
-        stage3=dataclasses.replace(
-            stage1,
-            epochs=4,
-            learning_rate=5e-4,
-            classifier_learning_rate=1e-3,
-            average_decay=0.999,
+        stage3=stage1.replace(
+            learning_rate=5e-4, classifier_learning_rate=1e-3, average_decay=0.999
         ),
     )
 
 
+_LIGHT_ENCODER: dict[str, Any] = {
+    "learning_rate": 0.005,
+    "encoder_loss": 5.0,
+    "freeze_global_encoder": True,
+}
+
 RECIPES: dict[str, Recipe] = {
     # Small encoders that begin with random weights.
-    "default": Recipe(
-        stage1=ClassifierSchedule(),
-        stage2=PolicySchedule(),
-        stage3=ClassifierSchedule(epochs=4, learning_rate=2e-4),
-    ),
+    "default": Recipe(stage3=ClassifierSchedule(epochs=4, learning_rate=2e-4)),
     "photographs": _of_photographs(),
     "resnet": _of_the_authors(epochs=60, learning_rate=0.01),
     "densenet": _of_the_authors(epochs=60, learning_rate=0.01),
-    "mobilenetv3": _of_the_authors(
-        epochs=90, learning_rate=0.005, encoder_loss=5.0, freeze_global_encoder=True
-    ),
-    "efficientnet": _of_the_authors(
-        epochs=30, learning_rate=0.005, encoder_loss=5.0, freeze_global_encoder=True
-    ),
+    "mobilenetv3": _of_the_authors(epochs=90, **_LIGHT_ENCODER),
+    "efficientnet": _of_the_authors(epochs=30, **_LIGHT_ENCODER),
     "regnet": _of_the_authors(epochs=60, learning_rate=0.02, weight_decay=5e-5),
 }
 
@@ -125,7 +133,10 @@ def find_recipe(name: str) -> Recipe:
 def parse_config(
     config_class: type[Config], description: str | None, arguments: Sequence[str] | None = None
 ) -> Config:
-    """A stage's configuration from the command line, its defaults those of ``--recipe``.
+    """Read the configuration of a training command, with ``--recipe NAME`` for what is not given.
+
+    What is given on the command line comes first, then what the run that is continued has, then the
+    recipe, then the library's defaults.
 
     Args:
         config_class: Of ``train_classifier``, ``train_baselines``, ``train_policy``,
@@ -137,40 +148,11 @@ def parse_config(
         SystemExit: The command line is wrong, or asks for help.
         ValueError: There is no such recipe, or a value is wrong.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    name, rest = _take_recipe(given)
+    names, rest = take_option("--recipe", sys.argv[1:] if arguments is None else arguments)
+    name = names[-1] if names else "default"
     recipe = find_recipe(name)
-    names = {field.name: field for field in dataclasses.fields(cast("Any", config_class))}
-    stages = ("stage1", "stage2", "stage3")
-    defaults: dict[str, Any] = {name: getattr(recipe, name) for name in stages if name in names}
-    if not defaults:
-        schedule: ClassifierSchedule | PolicySchedule = recipe.stage1
-        if issubclass(config_class, PolicyConfig):
-            schedule = recipe.stage2
-        elif "policy" in names and any(word.split("=")[0] == "--policy" for word in rest):
-            schedule = recipe.stage3
-        values = values_of(schedule, type(schedule))
-        defaults = {key: value for key, value in values.items() if key in names}
-    # Epochs come before timesteps, and what is given before what a recipe says.
-    words = {word.split("=")[0] for word in rest}
-    if "--timesteps" in words and "epochs" in defaults:
-        defaults["epochs"] = None
-    if "--stage2.timesteps" in words and "stage2" in defaults:
-        defaults["stage2"] = dataclasses.replace(defaults["stage2"], epochs=None)
-    if "run" in names and names["run"].default is dataclasses.MISSING:
-        defaults["run"] = tyro.MISSING
-    described = f"{description or ''}\n--recipe NAME sets the defaults: {', '.join(RECIPES)}."
-    return tyro.cli(
-        config_class, args=rest, default=config_class(**defaults), description=described
+    described = (
+        f"{description or ''}\n--recipe NAME sets what is not given: {', '.join(RECIPES)}.\n"
+        f"{name}: {recipe}"
     )
-
-
-def _take_recipe(arguments: list[str]) -> tuple[str, list[str]]:
-    """The recipe that a command line names, and the rest of it."""
-
-    @dataclass(frozen=True)
-    class Chosen:
-        recipe: str = "default"
-
-    chosen, rest = tyro.cli(Chosen, args=arguments, return_unknown_args=True, add_help=False)
-    return chosen.recipe, rest
+    return recipe.complete(parse(config_class, described, rest, _PARTS))

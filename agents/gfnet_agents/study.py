@@ -1,31 +1,34 @@
 """Studies: everything that a published table needs, in one command and over several seeds."""
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
-from gfnet_agents.study_report import write_report
+from gfnet_agents.study_report import GFNetResult, SeedResult, StudyResult, write_report
 from gfnet_env.benchmarks import (
     ComparisonConfig,
     EvaluationConfig,
+    LatencyConfig,
     compare_policies,
     evaluate,
+    measure_latency,
 )
-from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
-from gfnet_env.data import ImageSet, ReadingOptions
+from gfnet_env.benchmarks.results import StaticRow
 from gfnet_env.files import read_json, write_json
-from gfnet_env.runs import begin_or_resume, provenance, to_json, values_of
+from gfnet_env.images import ImageSet, ReadingOptions
+from gfnet_env.runs import Run, RunControl, provenance
+from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import BaselineConfig, train_baselines
-from gfnet_env.training.config import MAY_CHANGE, RunControl
+from gfnet_env.training.config import MAY_CHANGE
 
+_Sets = Mapping[str, ImageSet] | None
 _MEASURED = "measured.json"
 _PICTURES = {"evaluation/accuracy.png": "curves", "policies/trajectories.png": "patches"}
 
@@ -56,13 +59,23 @@ class Study:
     timed_images: int = 192
 
     def __post_init__(self) -> None:
-        sides = [gfnet.patch_size for gfnet in self.gfnets]
+        sides = [gfnet.network.patch_size for gfnet in self.gfnets]
         if not sides or len(set(sides)) < len(sides):
             raise ValueError(f"give patch sizes, each once, not {sides}")
 
+    @property
+    def settings(self) -> dict[str, dict[str, Any] | bool]:
+        """All that it trains with, by name, but for seeds and for where things are."""
+        settings: dict[str, dict[str, Any] | bool] = {"begin_with_static": self.begin_with_static}
+        settings["static"] = _settings_of(self.static.resolved())
+        for gfnet in self.gfnets:
+            name = f"gfnet-{gfnet.network.patch_size}"
+            settings[name] = _settings_of(gfnet.resolved())
+        return settings
+
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(ReadingOptions, RunControl):
+class StudyOptions(Settings):
     """Where a study works, and how often."""
 
     run: Path
@@ -76,29 +89,30 @@ class StudyOptions(ReadingOptions, RunControl):
     timed: bool = True
     """Measure wall times too, at the end: of the least seed trained here, unless ``add`` found
     some. On a machine that is busy otherwise, leave them to a later --resume."""
+    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
+    control: Flat[RunControl] = field(default_factory=RunControl)
 
     def __post_init__(self) -> None:
-        RunControl.__post_init__(self)
+        super().__post_init__()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds must be different numbers of at least 0, not {self.seeds}")
 
+    def folder(self, seed: int, gfnet: PipelineConfig | None = None) -> Path:
+        """The run folder of a seed, or of one of its GFNets."""
+        folder = self.run / f"seed-{seed}"
+        return folder / f"gfnet-{gfnet.network.patch_size}" if gfnet else folder
 
-def run_study(
-    study: Study, options: StudyOptions, image_sets: Mapping[str, ImageSet] | None = None
-) -> dict[str, Any]:
+
+def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> StudyResult:
     """Train, measure and write results.json, README.md and pictures into ``options.out``.
 
-    With ``options.resume`` what is complete is left alone, and what was interrupted goes on.
+    With ``options.control.resume``, what is complete is left alone and what was interrupted goes
+    on.
 
     Args:
         study: What to train.
         options: Where and how often.
         image_sets: Splits to use (``train``, ``val``, ``test``) in place of the study's.
-
-    Returns:
-        What results.json holds: for each seed the static networks, and for each GFNet, by its patch
-        size, accuracy per step after every stage and of every policy, multiply-adds per step, and
-        how much cheaper an early exit is at the accuracy of the static ones.
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
@@ -106,56 +120,59 @@ def run_study(
             be added to are of another study.
     """
     console = Console()
-    settings = _settings(study)
-    kept = _kept(settings, options.out / "results.json") if options.add else {}
-    runs, new = dict(kept), [seed for seed in options.seeds if seed not in kept]
+    kept = _kept(study, options.out / "results.json") if options.add else {}
+    new = [seed for seed in options.seeds if seed not in kept]
     first = min([*kept, *new])
-    may_change = MAY_CHANGE | {"out", "seeds", "add", "timed"}
-    begin_or_resume(options, may_change, sorted(options.run.glob("seed-*")))
-    options.out.mkdir(parents=True, exist_ok=True)
-    for seed in new:
-        console.rule(f"seed {seed}")
-        runs[seed] = _run_seed(study, options, seed, image_sets)
-    for gfnet in study.gfnets if first in new else ():
-        shown = _assembled(_folder(options, first, gfnet))
-        for source, name in _PICTURES.items():
-            shutil.copyfile(shown / source, options.out / f"{name}-{gfnet.patch_size}.png")
-    results = {
-        "title": study.title,
-        "settings": settings,
-        "runs": [runs[seed] for seed in sorted(runs)],
-        "published": dict(study.published),
-    }
-    # Before anything is timed, lest an engine that is missing costs the table.
-    text = write_report(results, options.out)
-    if options.timed and new and not any(map(_is_timed, kept.values())):
-        _time(study, options, runs[min(new)], image_sets)
-        text = write_report(results, options.out)
+    with Run.open(
+        *(options.run, options, options.control),
+        may_change=MAY_CHANGE | {"out", "seeds", "add", "timed"},
+        parts=sorted(options.run.glob("seed-*")),
+    ):
+        options.out.mkdir(parents=True, exist_ok=True)
+        runs = dict(kept)
+        for seed in new:
+            console.rule(f"seed {seed}")
+            runs[seed] = _run_seed(study, options, seed, image_sets)
+        for gfnet in study.gfnets if first in new else ():
+            shown = _assembled(options.folder(first, gfnet))
+            for source, name in _PICTURES.items():
+                picture = f"{name}-{gfnet.network.patch_size}.png"
+                shutil.copyfile(shown / source, options.out / picture)
+        # Before anything is timed, lest an engine that is missing costs the table.
+        results, text = _report(study, runs, options.out)
+        if options.timed and new and not any(run.is_timed for run in kept.values()):
+            runs[min(new)] = _time(study, options, runs[min(new)], image_sets)
+            results, text = _report(study, runs, options.out)
     console.print(text)
     return results
 
 
-def _settings(study: Study) -> dict[str, Any]:
-    """All that a study trains with, but for seeds and for where things are."""
+def _report(study: Study, runs: Mapping[int, SeedResult], out: Path) -> tuple[StudyResult, str]:
+    """The results of all seeds, and the text of the tables that are written of them."""
+    results = StudyResult(
+        title=study.title,
+        settings=study.settings,
+        runs=tuple(runs[seed] for seed in sorted(runs)),
+        published=study.published,
+    )
+    return results, write_report(results, out)
+
+
+def _settings_of(config: Settings) -> dict[str, Any]:
+    values = config.to_json()
     elsewhere = {"run", "baseline", "seed", "weights"}
-    for kind in (ReadingOptions, RunControl):
-        elsewhere |= {each.name for each in dataclasses.fields(kind)}
-    settings: dict[str, Any] = {"begin_with_static": study.begin_with_static}
-    for name, config in {
-        "static": study.static,
-        **{f"gfnet-{gfnet.patch_size}": gfnet for gfnet in study.gfnets},
-    }.items():
-        values = to_json(dataclasses.asdict(config))
-        settings[name] = {key: values[key] for key in sorted(values.keys() - elsewhere)}
-        if values["images"].startswith("folder:"):
-            settings[name]["images"] = "folder"
+    elsewhere |= ReadingOptions().to_json().keys() | RunControl().to_json().keys()
+    settings = {name: values[name] for name in sorted(values.keys() - elsewhere)}
+    if str(values["images"]).startswith("folder:"):
+        settings["images"] = "folder"
     return settings
 
 
-def _check_settings(settings: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> None:
-    """See that what was measured before is of the same study."""
-    known = found.get("settings", {})
-    parts = [name for name in {**settings, **known} if known.get(name) != settings.get(name)]
+def _check_settings(study: Study, found: Mapping[str, Any], where: Path) -> None:
+    """Raises ``ValueError`` unless what was measured before is of the same study."""
+    settings = study.settings
+    known = {name: _of_today(each) for name, each in found.get("settings", {}).items()}
+    parts = [name for name in {**settings, **known} if _differ(known.get(name), settings.get(name))]
     if parts:
         raise ValueError(
             f"{where} was made with other settings (of {', '.join(parts)}) than this study has; "
@@ -163,57 +180,76 @@ def _check_settings(settings: Mapping[str, Any], found: Mapping[str, Any], where
         )
 
 
-def _kept(settings: Mapping[str, Any], written: Path) -> dict[int, dict[str, Any]]:
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two settings differ in anything that both have; None is what was not given."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return any(_differ(one[name], other[name]) for name in one.keys() & other.keys())
+    return bool(one != other)
+
+
+def _of_today(settings: Any) -> Any:
+    """Settings that version 0.1 noted, by the names and with the values of today."""
+    if not isinstance(settings, Mapping):
+        return settings
+    values = {name: _of_today(each) for name, each in settings.items()}
+    if "average_decay" in values:
+        values["average_decay"] = values["average_decay"] or 0.0
+    if "exit_confidence" in values:
+        threshold = values.pop("exit_confidence")
+        values["exits"] = f"confidence:threshold={threshold}" if threshold else "never"
+    return values
+
+
+def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
     """What results.json holds of each seed; nothing where there is none."""
     if not written.is_file():
         return {}
-    results = read_json(written)
-    _check_settings(settings, results, written)
-    return {run["seed"]: run for run in results["runs"]}
+    saved = read_json(written)
+    _check_settings(study, saved, written)
+    results = StudyResult.from_json(saved)
+    return {run.seed: run for run in results.runs}
 
 
-def _run_seed(
-    study: Study, options: StudyOptions, seed: int, image_sets: Mapping[str, ImageSet] | None
-) -> dict[str, Any]:
+def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets) -> SeedResult:
     """Train and measure once; what was measured before comes from its file."""
-    folder = options.run / f"seed-{seed}"
+    folder = options.folder(seed)
     written = folder / _MEASURED
-    settings = _settings(study)
     if written.is_file():
-        measured = read_json(written)
-        _check_settings(settings, measured, written)
-        return measured["run"]
+        saved = read_json(written)
+        _check_settings(study, saved, written)
+        return SeedResult.from_json(saved["run"])
     # Whether the study begins anew, its own folder says.
-    shared = values_of(options, ReadingOptions) | values_of(options, RunControl)
+    shared = options.reading.given() | options.control.given()
     shared |= {"resume": True, "overwrite": False, "seed": seed}
-    static = dataclasses.replace(study.static, run=folder / "static", **shared)
+    static = study.static.replace(run=folder / "static", **shared)
     folder.mkdir(exist_ok=True)
     clock = folder / "seconds.json"
     with _counted(clock):
         train_baselines(static, image_sets)
-    begun: dict[str, Any] = {"baseline": static.run} if study.begin_with_static else {}
-    measured = {}
+    begun = {"baseline": static.run} if study.begin_with_static else {}
+    gfnets = {}
     for config in study.gfnets:
-        run = _folder(options, seed, config)
-        gfnet = dataclasses.replace(config, run=run, **begun, **shared)
+        gfnet = config.replace(run=options.folder(seed, config), **begun, **shared)
         with _counted(clock):
             train_gfnet(gfnet, image_sets)
-            found = _measure(study, options, gfnet, static.run, image_sets)
-        measured[str(gfnet.patch_size)] = found
-    *_, last = measured.values()
-    common = {key: last[key] for key in ("images", "static")}
-    results = {
-        "seed": seed,
-        **read_json(clock),
-        **common,
-        "gfnets": {
-            side: {key: value for key, value in found.items() if key not in common}
-            for side, found in measured.items()
-        },
-        "provenance": provenance(command=False),
-    }
-    write_json(written, {"settings": settings, "run": results})
-    return results
+            images, rows, found = _measure(study, options, gfnet, static.run, image_sets)
+        gfnets[str(gfnet.network.patch_size)] = found
+    result = SeedResult(
+        seed=seed,
+        seconds=read_json(clock)["seconds"],
+        images=images,
+        static=rows,
+        gfnets=gfnets,
+        provenance=provenance(command=False),
+    )
+    _keep(study, options, result)
+    return result
+
+
+def _keep(study: Study, options: StudyOptions, result: SeedResult) -> None:
+    """Write what was measured of a seed, and what it was trained with."""
+    measured = {"settings": study.settings, "run": result.to_json()}
+    write_json(options.folder(result.seed) / _MEASURED, measured)
 
 
 @contextmanager
@@ -232,65 +268,49 @@ def _measure(
     options: StudyOptions,
     gfnet: PipelineConfig,
     baseline: Path,
-    image_sets: Mapping[str, ImageSet] | None,
-) -> dict[str, Any]:
-    """What a trained GFNet is worth on the test split, beside static networks; kept in a file."""
-    written = gfnet.run / _MEASURED
-    if written.is_file():
-        return read_json(written)
-    shared = values_of(options, ReadingOptions)
-    shared |= {"run": _assembled(gfnet.run), "device": options.device, "overwrite": True}
-    shared["seed"] = gfnet.seed
+    image_sets: _Sets,
+) -> tuple[int, tuple[StaticRow, ...], GFNetResult]:
+    """What a trained GFNet is worth on the test split: images, static networks, and itself."""
+    shared = options.reading.given() | {"run": _assembled(gfnet.run), "overwrite": True}
+    shared |= {"seed": gfnet.options.seed, "device": options.control.device}
     test = image_sets["test"] if image_sets else None
-    evaluated = evaluate(EvaluationConfig(baseline=baseline, **shared), image_sets)
-    compared = compare_policies(ComparisonConfig(oracle_images=study.oracle_images, **shared), test)
-    stages = read_json(gfnet.run / "results.json")["stages"]
-    measured = {
-        "images": compared["images"],
-        "static": evaluated["static"],
-        "multiply_adds": [row["multiply_adds"] for row in evaluated["anytime"]],
-        "stages": {name: stage["accuracy"] for name, stage in stages.items()},
-        "policies": {name: found["accuracy"] for name, found in compared["policies"].items()},
-        "centred": compared["policies"]["learned"].get("centred"),
-        "comparison": evaluated["comparison"],
-        "budgeted": evaluated["budgeted"],
-        "latency": None,
-    }
-    write_json(written, measured)
-    return measured
+    evaluated = evaluate(EvaluationConfig.of(baseline=baseline, **shared), image_sets)
+    assert evaluated.static is not None
+    assert evaluated.comparison is not None
+    config = ComparisonConfig.of(oracle_images=study.oracle_images, **shared)
+    compared = compare_policies(config, test)
+    stages = Run(gfnet.run).results["stages"]
+    found = GFNetResult(
+        multiply_adds=tuple(int(step.multiply_adds) for step in evaluated.anytime),
+        stages={name: tuple(stage["accuracy"]) for name, stage in stages.items()},
+        policies={name: each.accuracy for name, each in compared.policies.items()},
+        centred=compared.policies["learned"].centred,
+        comparison=evaluated.comparison,
+        budgeted=evaluated.budgeted,
+    )
+    return compared.images, evaluated.static, found
 
 
-def _is_timed(run: Mapping[str, Any]) -> bool:
-    return all(found["latency"] for found in run["gfnets"].values())
-
-
-def _time(
-    study: Study,
-    options: StudyOptions,
-    run: dict[str, Any],
-    image_sets: Mapping[str, ImageSet] | None,
-) -> None:
-    """Wall times of each GFNet of a seed, beside the rest of what was measured; once."""
-    seed, test = run["seed"], image_sets["test"] if image_sets else None
-    folder = options.run / f"seed-{seed}"
-    shared = values_of(options, ReadingOptions) | {"device": options.device, "seed": seed}
-    shared["count"] = study.timed_images
+def _time(study: Study, options: StudyOptions, result: SeedResult, image_sets: _Sets) -> SeedResult:
+    """A seed with the wall times of each of its GFNets, which are measured once."""
+    test = image_sets["test"] if image_sets else None
+    shared = options.reading.given() | {"device": options.control.device, "seed": result.seed}
+    shared |= {"count": study.timed_images, "overwrite": True}
     for gfnet in study.gfnets:
-        found = run["gfnets"][str(gfnet.patch_size)]
-        if found["latency"] is None:
-            assembled = _assembled(_folder(options, seed, gfnet))
-            config = LatencyConfig(
-                run=assembled, baseline=folder / "static", overwrite=True, **shared
-            )
-            found["latency"] = measure_latency(config, test)
-            write_json(folder / _MEASURED, {"settings": _settings(study), "run": run})
-
-
-def _folder(options: StudyOptions, seed: int, gfnet: PipelineConfig) -> Path:
-    """The run folder of a GFNet."""
-    return options.run / f"seed-{seed}" / f"gfnet-{gfnet.patch_size}"
+        side = str(gfnet.network.patch_size)
+        if result.gfnets[side].latency is not None:
+            continue
+        config = LatencyConfig.of(
+            run=_assembled(options.folder(result.seed, gfnet)),
+            baseline=options.folder(result.seed) / "static",
+            **shared,
+        )
+        timed = replace(result.gfnets[side], latency=measure_latency(config, test))
+        result = replace(result, gfnets={**result.gfnets, side: timed})
+        _keep(study, options, result)
+    return result
 
 
 def _assembled(gfnet: Path) -> Path:
     """The run folder of the last stage that has a policy."""
-    return gfnet / ("stage3" if (gfnet / "stage3" / "results.json").is_file() else "stage2")
+    return gfnet / ("stage3" if Run(gfnet / "stage3").complete else "stage2")

@@ -1,16 +1,86 @@
-"""What a study leaves: its results, and the tables that a reader sees."""
+"""What a study gives: its results, and the tables that a reader sees."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gfnet_agents import markdown
+from gfnet_env.benchmarks.results import BudgetPoint, Comparison, Latency, Result, StaticRow
 from gfnet_env.files import write_json, write_text
 
+_Steps = tuple[float, ...]
 
-def write_report(results: Mapping[str, Any], folder: Path) -> str:
+
+@dataclass(frozen=True, kw_only=True)
+class GFNetResult(Result):
+    """What a trained GFNet is worth on the test images.
+
+    Attributes:
+        multiply_adds: Of an image that exits at each step.
+        stages: Accuracy per step, after each stage.
+        policies: Accuracy per step of the last stage, by the name of the policy.
+        centred: Share of the images whose object each look is centred on; None where unknown.
+        comparison: By method, early exits against the static networks.
+        budgeted: By method, accuracy per budget.
+        latency: Wall times; None where they were not measured.
+    """
+
+    multiply_adds: tuple[int, ...]
+    stages: Mapping[str, _Steps]
+    policies: Mapping[str, _Steps]
+    centred: tuple[float | None, ...] | None = None
+    comparison: Mapping[str, Comparison]
+    budgeted: Mapping[str, tuple[BudgetPoint, ...]]
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult(Result):
+    """What one seed of a study gave.
+
+    Attributes:
+        seed: Of everything that was trained.
+        seconds: That all of it took, wall times of single images aside.
+        images: How many test images there are.
+        static: Static networks, by rising cost.
+        gfnets: By patch size.
+        provenance: See ``provenance``.
+    """
+
+    seed: int
+    seconds: float
+    images: int
+    static: tuple[StaticRow, ...]
+    gfnets: Mapping[str, GFNetResult]
+    provenance: Mapping[str, Any]
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the wall times of all GFNets are known."""
+        return all(found.latency for found in self.gfnets.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult(Result):
+    """What a study gave: all that results.json holds.
+
+    Attributes:
+        title: Of its table.
+        settings: What it trains with.
+        runs: By rising seed.
+        published: Test errors of others, by their names.
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    runs: tuple[SeedResult, ...]
+    published: Mapping[str, str]
+
+
+def write_report(results: StudyResult, folder: Path) -> str:
     """Write results.json and README.md into a folder.
 
     Args:
@@ -20,61 +90,64 @@ def write_report(results: Mapping[str, Any], folder: Path) -> str:
     Returns:
         The text of README.md.
     """
-    write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results.to_json())
     text = _tables(results)
     write_text(folder / "README.md", text)
     return text
 
 
-def _tables(results: Mapping[str, Any]) -> str:
+def _tables(results: StudyResult) -> str:
     """Static networks, then for each GFNet test error per step, early exits and wall time."""
-    runs = results["runs"]
+    runs = results.runs
     seeds = len(runs)
     lines = [
-        f"# {results['title']}",
+        f"# {results.title}",
         "",
-        f"Test error on {runs[0]['images']:,} images, mean of {seeds} seed{'s' * (seeds > 1)} "
+        f"Test error on {runs[0].images:,} images, mean of {seeds} seed{'s' * (seeds > 1)} "
         "(in brackets the lowest and the highest).",
         "",
         *markdown.header("whole image", "test error", "multiply-adds"),
     ]
-    for number, network in enumerate(runs[0]["static"]):
-        seen = [run["static"][number]["accuracy"] for run in runs]
-        name = f"static, {network['resolution']}×{network['resolution']}"
-        lines.append(markdown.row(name, _error(seen), _millions(network["multiply_adds"])))
-    if results["published"]:
+    for number, network in enumerate(runs[0].static):
+        seen = [run.static[number].accuracy for run in runs]
+        name = f"static, {network.resolution}×{network.resolution}"
+        lines.append(markdown.row(name, _error(seen), _millions(network.multiply_adds)))
+    if results.published:
         lines += ["", *markdown.header("published", "test error")]
-        lines += [markdown.row(name, error) for name, error in results["published"].items()]
-    for side in runs[0]["gfnets"]:
-        found = [run["gfnets"][side] for run in runs]
+        lines += [markdown.row(name, error) for name, error in results.published.items()]
+    for side in runs[0].gfnets:
+        found = [run.gfnets[side] for run in runs]
         lines += ["", f"## P = {side}", "", *_steps(found), "", *_budgets(found)]
         lines += ["", *_exits(runs, side)]
-        timed = [run for run in runs if run["gfnets"][side]["latency"]]
-        if timed:
-            latency = timed[0]["gfnets"][side]["latency"]
-            lines += ["", *_wall_times(latency, timed[0]["seed"])]
-    made, seconds = ([run[key] for run in runs] for key in ("provenance", "seconds"))
-    lines += ["", markdown.signature(made, [run["seed"] for run in runs], seconds)]
+        for run in runs:
+            latency = run.gfnets[side].latency
+            if latency is not None:
+                lines += ["", *_wall_times(latency, run.seed)]
+                break
+    made, seconds = [run.provenance for run in runs], [run.seconds for run in runs]
+    lines += ["", markdown.signature(made, [run.seed for run in runs], seconds)]
     return "\n".join(lines) + "\n"
 
 
-def _steps(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Error per step of one GFNet: of its last stage on every policy's patches, of all stages."""
-    costs = found[0]["multiply_adds"]
+def _steps(found: Sequence[GFNetResult]) -> list[str]:
+    """Error per step of one GFNet: of its last stage under every policy, and of all stages."""
+    costs = found[0].multiply_adds
     patches = (f"{number} patch{'es' * (number > 1)}" for number in range(1, len(costs)))
     lines = [
         *markdown.header("", "glance", *patches),
         markdown.row("*multiply-adds*", *(_millions(cost) for cost in costs)),
     ]
-    for kind, name in (("policies", "{} patches"), ("stages", "after {}")):
-        for each in found[0][kind]:
-            seen = zip(*(run[kind][each] for run in found), strict=True)
-            cells = (_error(accuracies) for accuracies in seen)
-            lines.append(markdown.row(name.format(each), *cells))
+    rows = {
+        f"{name} patches": [each.policies[name] for each in found] for name in found[0].policies
+    }
+    rows |= {f"after {name}": [each.stages[name] for each in found] for name in found[0].stages}
+    for name, seen in rows.items():
+        cells = (_error(accuracies) for accuracies in zip(*seen, strict=True))
+        lines.append(markdown.row(name, *cells))
     return lines
 
 
-def _budgets(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def _budgets(found: Sequence[GFNetResult]) -> list[str]:
     """Error with early exits at each budget, but for budgets that change nothing."""
     lines = [
         "Early exits, thresholds solved on `val` for geometric exit shares:",
@@ -82,21 +155,21 @@ def _budgets(found: Sequence[Mapping[str, Any]]) -> list[str]:
         *markdown.header("budget", "multiply-adds spent", "test error"),
     ]
     before = None
-    for points in zip(*(each["budgeted"]["geometric"] for each in found), strict=True):
-        error = _error([point["accuracy"] for point in points])
+    for points in zip(*(each.budgeted["geometric"] for each in found), strict=True):
+        error = _error([point.accuracy for point in points])
         if error != before:
-            spent = float(np.mean([point["multiply_adds"] for point in points]))
-            lines.append(markdown.row(_millions(points[0]["budget"]), _millions(spent), error))
+            spent = float(np.mean([point.multiply_adds for point in points]))
+            lines.append(markdown.row(_millions(points[0].budget), _millions(spent), error))
         before = error
     return lines
 
 
-def _exits(runs: Sequence[Mapping[str, Any]], side: str) -> list[str]:
+def _exits(runs: Sequence[SeedResult], side: str) -> list[str]:
     """How much cheaper early exits, chosen on ``val``, are than the static network."""
-    static = runs[0]["static"][-1]
+    static = runs[0].static[-1]
     lines = [
-        f"Early exits against the whole image at {static['resolution']}×{static['resolution']} "
-        f"({_millions(static['multiply_adds'])} multiply-adds), chosen on `val` to be as "
+        f"Early exits against the whole image at {static.resolution}×{static.resolution} "
+        f"({_millions(static.multiply_adds)} multiply-adds), chosen on `val` to be as "
         "accurate or within its 95% interval:",
         "",
         *markdown.header(
@@ -104,33 +177,31 @@ def _exits(runs: Sequence[Mapping[str, Any]], side: str) -> list[str]:
         ),
     ]
     for run in runs:
-        error = f"{1 - run['static'][-1]['accuracy']:.2%}"
-        for method, found in run["gfnets"][side]["comparison"].items():
-            for key, name in (("at_accuracy", "as accurate"), ("within_interval", "within")):
-                point = found[key]
+        error = f"{1 - run.static[-1].accuracy:.2%}"
+        for method, found in run.gfnets[side].comparison.items():
+            points = {"as accurate": found.at_accuracy, "within": found.within_interval}
+            for name, point in points.items():
                 cells = ("–", "never")
                 if point:
-                    cells = (f"{1 - point['accuracy']:.2%}", f"{point['factor']:.1f}×")
-                lines.append(markdown.row(str(run["seed"]), method, error, name, *cells))
+                    cells = (f"{1 - point.accuracy:.2%}", f"{point.factor:.1f}×")
+                lines.append(markdown.row(str(run.seed), method, error, name, *cells))
     return lines
 
 
-def _wall_times(latency: Mapping[str, Any], seed: int) -> list[str]:
+def _wall_times(latency: Latency, seed: int) -> list[str]:
     """How many times faster than the static network, by operating point, engine and batch size."""
-    timings = latency["timings"]
-    points = latency["points"]
     names = (
-        f"{point['name']}, {_millions(point['multiply_adds'])}, error {1 - point['accuracy']:.2%}"
-        for point in points
+        f"{point.name}, {_millions(point.multiply_adds)}, error {1 - point.accuracy:.2%}"
+        for point in latency.points
     )
     lines = [
         f"Times faster than the whole image, medians (seed {seed}):",
         "",
         *markdown.header("engine", "threads", "images a batch", *names),
     ]
-    for timing in timings:
-        medians = (f"{point['speedup']['median']:.1f}×" for point in timing["points"])
-        where = (timing["engine"], str(timing["threads"]), str(timing["batch_size"]))
+    for timing in latency.timings:
+        medians = (f"{point.speedup.median:.1f}×" for point in timing.points)
+        where = (timing.engine, str(timing.threads), str(timing.batch_size))
         lines.append(markdown.row(*where, *medians))
     return lines
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,42 +13,80 @@ from rich.table import Table
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from gfnet_agents.algorithms import build_agent
-from gfnet_agents.vec_env import StableBaselinesVecEnv
+from gfnet_agents.learners.sb3 import StableBaselinesVecEnv
+from gfnet_agents.learners.sb3.algorithms import PPOLearner
+from gfnet_env.benchmarks.results import Result
 from gfnet_env.benchmarks.stopwatch import Stopwatch
 from gfnet_env.benchmarks.throughput import (
     Contender,
+    Rate,
     Setting,
     ThroughputConfig,
     bare_encoders,
     environments,
     feature_sources,
-    open_setting,
-    rates,
     ratio,
     ratios,
     time_rounds,
 )
 from gfnet_env.env.single import GlanceFocusEnv
-from gfnet_env.features import FeatureSource
+from gfnet_env.features import LiveFeatures, MakeFeatures
 from gfnet_env.files import write_json
-from gfnet_env.runs import provenance, to_json
+from gfnet_env.runs import provenance
 
 _SINGLE = "single environments in DummyVecEnv"
 
 
-def benchmark(config: ThroughputConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class EnvironmentRates(Result):
+    """How fast an environment is: a reset, which glances, is timed and is no step."""
+
+    steps_per_second: Rate
+    views_per_second: Rate
+
+
+@dataclass(frozen=True)
+class TrainingRate(Result):
+    """How fast PPO trains.
+
+    Attributes:
+        steps_per_second: Environment steps.
+        share_of_bare_encoders: The same over the views a second of bare encoders.
+        time: What an update and the steps before it spend their time on, as shares of it.
+    """
+
+    steps_per_second: Rate
+    share_of_bare_encoders: float
+    time: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ThroughputResult(Result):
+    """What was measured, by the names of the contenders."""
+
+    config: Mapping[str, Any]
+    encoder: str
+    patch_size: int
+    focus_steps: int
+    device: str
+    environments: Mapping[str, EnvironmentRates]
+    ratios: Mapping[str, float]
+    training: Mapping[str, TrainingRate]
+    provenance: Mapping[str, Any]
+
+
+def benchmark(config: ThroughputConfig) -> ThroughputResult:
     """Time environments and the training of a policy, write the results and print them.
 
-    Environment steps are focus steps; a reset, which glances, is timed and not counted. What PPO
-    spends its time on is measured by wrapping the calls of the encoders, the policy and its update,
-    the rollout buffer, and the copies of observations; the rest of a step is the environment.
+    What PPO spends its time on is measured by wrapping the calls of the encoders, of the policy and
+    its update, of the rollout buffer and of what copies observations; the rest of a step is the
+    environment.
 
     Raises:
         ValueError: A value is wrong.
     """
-    setting = open_setting(config)
-    device = setting.network.device
+    setting = Setting.of(config)
+    device = setting.model.device
     with TemporaryDirectory() as folder:
         sources = feature_sources(setting, config.cells, Path(folder) / "filled")
         contenders = {
@@ -57,26 +96,23 @@ def benchmark(config: ThroughputConfig) -> dict[str, Any]:
         }
         times = time_rounds(contenders, config.repeats, device, "environments")
         training = _time_training(config, setting, sources) if config.training_repeats else {}
-    steps = config.num_envs * len(setting.actions)
-    views = config.num_envs * (1 + len(setting.actions))
-    compared = ratios(times)
-    compared[f"live, float32 / {_SINGLE}"] = ratio(times["live, float32"], times[_SINGLE])
-    results = {
-        "config": to_json(vars(config)),
-        "encoder": setting.network.config.encoder,
-        "patch_size": setting.network.patch_size,
-        "focus_steps": len(setting.actions),
-        "device": str(device),
-        "environments": {
-            name: {"steps_per_second": rates(taken, steps), "views_per_second": rates(taken, views)}
+    single = ratio(times["live, float32"], times[_SINGLE])
+    results = ThroughputResult(
+        config=config.to_json(),
+        encoder=setting.encoder,
+        patch_size=setting.model.view.size,
+        focus_steps=setting.model.focus_steps,
+        device=str(device),
+        environments={
+            name: EnvironmentRates(Rate.of(taken, setting.steps), Rate.of(taken, setting.views))
             for name, taken in times.items()
         },
-        "ratios": compared,
-        "training": training,
-        "provenance": provenance(),
-    }
+        ratios=ratios(times) | {f"live, float32 / {_SINGLE}": single},
+        training=training,
+        provenance=provenance(),
+    )
     if config.out is not None:
-        write_json(config.out, results)
+        write_json(config.out, results.to_json())
     _print(results, Console())
     return results
 
@@ -85,7 +121,7 @@ def _singles(setting: Setting) -> Contender:
     """As many single environments, each of which calls the encoders for its own image."""
 
     def make() -> GlanceFocusEnv:
-        return GlanceFocusEnv(network=setting.network, images=setting.images)
+        return GlanceFocusEnv(model=setting.model, images=setting.images)
 
     env = DummyVecEnv([make] * setting.num_envs)
 
@@ -98,15 +134,14 @@ def _singles(setting: Setting) -> Contender:
 
 
 def _time_training(
-    config: ThroughputConfig, setting: Setting, sources: Mapping[str, FeatureSource]
-) -> dict[str, Any]:
-    """Rounds of PPO, one update each, after bare encoders that see as many images as it takes.
+    config: ThroughputConfig, setting: Setting, sources: Mapping[str, MakeFeatures]
+) -> dict[str, TrainingRate]:
+    """Rounds of PPO, one update each, after bare encoders that see as many views as it takes.
 
     A machine's pace changes within seconds: encoders that are timed for as long, and just before
     the agents of their precision, keep that out of the ratio.
     """
     agents = {name: _agent(config, setting, source) for name, source in sources.items()}
-    device = setting.network.device
     episodes = max(1, max(agent.n_steps for agent in agents.values()) // len(setting.actions))
     contenders: dict[str, Contender] = {}
     for bare, encoders in bare_encoders(setting).items():
@@ -116,19 +151,16 @@ def _time_training(
             for name, agent in agents.items()
             if _bare_for(name) == bare
         }
-    times = time_rounds(contenders, config.training_repeats, device, "training")
-    images = config.num_envs * (1 + len(setting.actions)) * episodes
+    times = time_rounds(contenders, config.training_repeats, setting.model.device, "training")
     results = {}
     for name, agent in agents.items():
         steps = agent.n_steps * agent.n_envs
-        results[name] = {
-            "steps_per_second": rates(times[name], steps),
-            # Environment steps a second over images a second.
-            "share_of_bare_encoders": round(
-                steps / images * ratio(times[name], times[_bare_for(name)]), 4
-            ),
-            "time": _time_shares(agent),
-        }
+        steps_per_view = steps / (setting.views * episodes)
+        results[name] = TrainingRate(
+            Rate.of(times[name], steps),
+            round(steps_per_view * ratio(times[name], times[_bare_for(name)]), 4),
+            _time_shares(agent),
+        )
     return results
 
 
@@ -142,11 +174,11 @@ def _repeat(run: Callable[[], object], times: int) -> None:
         run()
 
 
-def _agent(config: ThroughputConfig, setting: Setting, source: FeatureSource) -> OnPolicyAlgorithm:
-    env = StableBaselinesVecEnv(setting.environment(source))
-    agent = build_agent("ppo", env, seed=config.seed, device=setting.network.device)
-    assert isinstance(agent, OnPolicyAlgorithm)
-    return agent
+def _agent(config: ThroughputConfig, setting: Setting, source: MakeFeatures) -> OnPolicyAlgorithm:
+    env = setting.environment(source)
+    learner = PPOLearner(env, seed=config.seed, device=setting.model.device, timesteps=1)
+    assert isinstance(learner.agent, OnPolicyAlgorithm)
+    return learner.agent
 
 
 def _update(agent: OnPolicyAlgorithm) -> None:
@@ -158,11 +190,10 @@ def _time_shares(agent: OnPolicyAlgorithm) -> dict[str, float]:
     """What an update and the steps before it spend their time on, as shares of it."""
     env = agent.env
     assert isinstance(env, StableBaselinesVecEnv)
-    network = env.env.features.encoding
-    watch = Stopwatch(network.device)
+    features = env.env.features
+    watch = Stopwatch(features.model.device)
     calls: list[tuple[Any, str, str]] = [
-        (network.global_encoder, "forward", "encoder"),
-        (network.local_encoder, "forward", "encoder"),
+        *[(features, "_encode", "encoder")] * isinstance(features, LiveFeatures),
         (env, "step_wait", "environment"),
         (env.env, "_observations", "copies"),
         *((agent.policy, name, "policy") for name in ("forward", "predict_values")),
@@ -180,26 +211,26 @@ def _time_shares(agent: OnPolicyAlgorithm) -> dict[str, float]:
     return {name: round(share, 4) for name, share in watch.shares().items()}
 
 
-def _print(results: Mapping[str, Any], console: Console) -> None:
-    title = f"{results['encoder']}, {results['patch_size']}×{results['patch_size']} patches"
+def _print(results: ThroughputResult, console: Console) -> None:
+    title = f"{results.encoder}, {results.patch_size}×{results.patch_size} patches"
     table = Table("", "environment steps/s", "least to most", "views/s", title=title)
-    for name, timed in results["environments"].items():
-        steps, views = timed["steps_per_second"], timed["views_per_second"]
-        spread = f"{steps['min']:,.0f} to {steps['max']:,.0f}"
-        table.add_row(name, f"{steps['median']:,.0f}", spread, f"{views['median']:,.0f}")
+    for name, timed in results.environments.items():
+        steps = timed.steps_per_second
+        spread = f"{steps.min:,.0f} to {steps.max:,.0f}"
+        table.add_row(name, f"{steps.median:,.0f}", spread, f"{timed.views_per_second.median:,.0f}")
     console.print(table)
 
     compared = Table("how many times as fast", "median of the rounds' ratios")
-    for name, value in results["ratios"].items():
+    for name, value in results.ratios.items():
         compared.add_row(name, f"{value:.3f}")
     console.print(compared)
 
-    if not results["training"]:
+    if not results.training:
         return
     parts = ["encoder", "environment", "copies", "policy", "buffer", "rest"]
     training = Table("PPO", "environment steps/s", "of bare encoders", *parts)
-    for name, timed in results["training"].items():
-        shares = [f"{timed['time'].get(part, 0.0):.0%}" for part in parts]
-        steps = f"{timed['steps_per_second']['median']:,.0f}"
-        training.add_row(name, steps, f"{timed['share_of_bare_encoders']:.3f}", *shares)
+    for name, trained in results.training.items():
+        shares = [f"{trained.time.get(part, 0.0):.0%}" for part in parts]
+        speed = f"{trained.steps_per_second.median:,.0f}"
+        training.add_row(name, speed, f"{trained.share_of_bare_encoders:.3f}", *shares)
     console.print(training)

@@ -2,31 +2,23 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import tyro
-from gymnasium.vector import AutoresetMode
+import torch
 from rich.console import Console
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
-from gfnet_agents.algorithms import (
-    ALGORITHMS,
-    Algorithm,
-    build_agent,
-    check_use,
-    find_algorithm,
-)
-from gfnet_agents.checkpoint import AgentCheckpoints
-from gfnet_agents.curve import LearningCurve
-from gfnet_agents.learned import learned_policy
+from gfnet_agents.curve import CURVE_FILE, LearningCurve
+from gfnet_agents.learners import LEARNERS, Learner, build_learner, choose_actions
+from gfnet_agents.learners.checkpoint import LearnerCheckpoints
 from gfnet_agents.progress import ProgressBar
-from gfnet_agents.settings import parse_settings, schedule_arguments
-from gfnet_agents.vec_env import StableBaselinesVecEnv
+from gfnet_env.actions import ACTIONS, build_actions
 from gfnet_env.benchmarks.policies import (
     LEARNED,
     choose_policies,
@@ -35,163 +27,194 @@ from gfnet_env.benchmarks.policies import (
     some_of,
 )
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
-from gfnet_env.data import SPLITS, ImageSet
-from gfnet_env.env.reward import resolve_reward
+from gfnet_env.benchmarks.results import PolicyResult, Result
 from gfnet_env.env.sampling import Sampling
-from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
+from gfnet_env.exits import EXITS
 from gfnet_env.features import COST_OPTIONS, FeatureOptions
-from gfnet_env.files import read_json, write_atomically, write_json
+from gfnet_env.images import IMAGES, SPLITS, ImageSet, ReadingOptions
 from gfnet_env.inference import (
     EarlyExitGFNet,
     OperatingPoint,
     assemble,
+    exit_costs,
     operating_point,
 )
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.pretrained import packaged_network
-from gfnet_env.runs import create_run, resolve_device, resume_run, save_config, stale_files
-from gfnet_env.training.checkpoint import Checkpoints
-from gfnet_env.training.config import MAY_CHANGE, RunControl
+from gfnet_env.models import Model
+from gfnet_env.models.saved import SavedModule
+from gfnet_env.observations import OBSERVATIONS
+from gfnet_env.policies import Policy, check_saveable
+from gfnet_env.registry import Registry
+from gfnet_env.rewards import REWARDS
+from gfnet_env.runs import Run, RunControl, resolve_device
+from gfnet_env.settings import Above, AtLeast, Flat, Settings
 
-CURVE_FILE = "curve.json"
-_AGENT_FILE = "agent.zip"
-# What changes nothing that is learned.
-_MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"oracle_images", "curve_points", "curve_images"}
+# Either says how long to learn.
+_LENGTHS = ("timesteps", "epochs")
+# What the weights are made for: a run that continues another has the same, in other words perhaps.
+_KEPT: Mapping[str, Callable[[str, bool], object]] = {
+    # The settings of an algorithm may be others.
+    "algorithm": lambda spec, trusted: LEARNERS.parse(spec, trusted=trusted)[0],
+    "actions": lambda spec, trusted: build_actions(spec, trusted=trusted).spec,
+    "observation": lambda spec, _: spec,
+}
+# What a run that continues another takes over from its images.
+_IMAGES = ("images", "image_size", "image_seed", "fit")
+_PARTS: Mapping[str, Registry[Any]] = {
+    "algorithm": LEARNERS,
+    "actions": ACTIONS,
+    "observation": OBSERVATIONS,
+    "reward": REWARDS,
+    "exits": EXITS,
+    "images": IMAGES,
+}
+# Settings that change nothing that is learned.
+_MAY_CHANGE = frozenset(
+    {
+        *COST_OPTIONS,
+        *("oracle_images", "curve_points", "curve_images"),
+        *dict(ReadingOptions().items()),
+    }
+)
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
-# What a run that goes on takes over from the run that it continues.
-_KEPT_WHEN_CONTINUED = (
-    "algorithm",
-    "actions",
-    "grid",
-    "images",
-    "image_size",
-    "image_seed",
-    "learn_from",
-    "sampling",
-    "reward",
-    "exit_confidence",
-    "num_envs",
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySchedule(Settings):
+    """How a policy is learned; what is not given is as in ``DEFAULT``."""
+
+    algorithm: str | None = None
+    """What learns, with its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
+    actions: str | None = None
+    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME, each with +stop
+    behind it to be able to stop; by default the first kind that the algorithm takes."""
+    observation: str | None = None
+    """What the policy is shown: maps, plain, or module:NAME; by default maps."""
+    focus_steps: Annotated[int | None, AtLeast(1)] = None
+    """Looks of an episode; by default as many as the network takes."""
+    timesteps: Annotated[int | None, AtLeast(1)] = None
+    """Looks to learn from; 80,000 by default."""
+    epochs: Annotated[int | None, AtLeast(1)] = None
+    """Times the training images to learn from, in place of timesteps."""
+    num_envs: Annotated[int | None, AtLeast(1)] = None
+    """Images looked at side by side; 64 by default."""
+    learn_from: Literal["train", "val"] | None = None
+    """Split to learn from, train by default. The classifier knows train, which leaves less to gain
+    there; val also gives the learning curve and the thresholds."""
+    sampling: Sampling | None = None
+    """Images to learn from: all alike, or (the default) by how uncertain the glance leaves them."""
+    reward: str | None = None
+    """What a look is worth: confidence-gain (the default), random-contrast, cross-entropy-gain,
+    sparse, or module:NAME."""
+    look_cost: float | None = None
+    """What each look costs, in units of the reward; nothing by default."""
+    exits: str | None = None
+    """When a training episode ends early: never, or (the default) confidence:threshold=0.9, so that
+    later looks are learned where they are needed."""
+    replay_gib: Annotated[float | None, Above(0)] = None
+    """GiB that a replay memory may take, 2 by default; a checkpoint takes as much again while it is
+    written."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timesteps is not None and self.epochs is not None:
+            raise ValueError("give timesteps or epochs, not both")
+
+    def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
+        """See ``Settings``; where one layer says how long to learn, later ones are not asked."""
+        return super().with_defaults(*_one_length(self.given(), layers))
+
+    def steps(self, images: int, focus_steps: int) -> int:
+        """Looks to learn from, on so many images and looks at each."""
+        if self.epochs is not None:
+            return self.epochs * images * focus_steps
+        assert self.timesteps is not None
+        return self.timesteps
+
+
+DEFAULT = PolicySchedule(
+    algorithm="ppo",
+    timesteps=80_000,
+    num_envs=64,
+    learn_from="train",
+    sampling="uncertain",
+    reward="confidence-gain",
+    look_cost=0.0,
+    exits="confidence:threshold=0.9",
+    replay_gib=2.0,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicySchedule:
-    """How long to learn and by which settings; what is left out is the algorithm's default."""
-
-    algorithm: str = "ppo"
-    """What learns: a name in ALGORITHMS, or module:name of your own, which is imported."""
-    actions: str | None = None
-    """What it emits, continuous locations or cells of a grid; by default what it takes."""
-    grid: int = 7
-    """Cells along each axis of that grid."""
-    timesteps: int = 80_000
-    """Focus steps to learn from."""
-    epochs: int | None = None
-    """Times the training images to learn from, in place of timesteps."""
-    num_envs: int = 64
-    """Images looked at side by side."""
-    learn_from: Literal["train", "val"] = "train"
-    """Split to learn from: the classifier knows train, which leaves less to gain there; val also
-    gives the learning curve and solves the thresholds."""
-    sampling: Sampling = "uncertain"
-    """Images to learn from: all alike, or by how uncertain the glance leaves them."""
-    reward: str = "confidence-gain"
-    """What a patch is worth: confidence-gain, random-contrast, cross-entropy-gain or sparse."""
-    exit_confidence: float | None = 0.9
-    """End training episodes once the classifier is this sure, so that later steps are learned where
-    they are needed; None goes on to the last step."""
-    episodes_per_update: int | None = None
-    """Episodes of each of them between updates."""
-    passes: int | None = None
-    """Times that an update goes over what came since the last one."""
-    minibatches: int | None = None
-    """Steps of the optimiser that it does so in."""
-    policy_rate: float | None = None
-    """Learning rate, the same throughout."""
-    discount: float | None = None
-    """What a reward one step later counts, the paper's gamma."""
-    clip_range: float | None = None
-    """How far an update may change the probability of an action (PPO)."""
-    entropy_weight: float | None = None
-    """Weight of the entropy of the actions."""
-    deviation: float | None = None
-    """Standard deviation that actions begin with, on [-1, 1]."""
-    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
-    """Other arguments of the algorithm's constructor, each value JSON or else a string."""
-    replay_gib: float = 2.0
-    """GiB that a replay memory may take; a checkpoint takes as much again while it is written."""
-
-    def __post_init__(self) -> None:
-        resolve_reward(self.reward)
-        if self.learn_from not in ("train", "val"):
-            raise ValueError(f"learn_from must be train or val, not {self.learn_from!r}")
-        for name in (
-            *("timesteps", "epochs", "num_envs", "episodes_per_update", "passes", "minibatches"),
-            "grid",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        parse_settings(self.settings)
-        for name in ("policy_rate", "clip_range", "deviation", "replay_gib"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, not {value}")
-        if self.discount is not None and not 0 <= self.discount <= 1:
-            raise ValueError(f"discount must be in [0, 1], not {self.discount}")
-        if self.entropy_weight is not None and not self.entropy_weight >= 0:
-            raise ValueError(f"entropy_weight must be at least 0, not {self.entropy_weight}")
-
-    def total_steps(self, images: int, focus_steps: int) -> int:
-        """Focus steps to learn from, on so many images and steps of each."""
-        return self.timesteps if self.epochs is None else self.epochs * images * focus_steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyConfig(PolicySchedule, ImageOptions, FeatureOptions, RunControl):
+class PolicyConfig(Settings):
     """What to learn, on what, and how."""
 
     run: Path | None = None
     """Folder for the assembled network and its results; by default runs/policy-DATE-TIME."""
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
-    oracle_images: int = 500
-    """Test images that the oracle, dear as it is, is run on; 0 leaves it out."""
-    curve_points: int = 8
+    schedule: Flat[PolicySchedule] = field(default_factory=PolicySchedule)
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
+    features: Flat[FeatureOptions] = field(default_factory=FeatureOptions)
+    control: Flat[RunControl] = field(default_factory=RunControl)
+    oracle_images: Annotated[int, AtLeast(0)] = 500
+    """Test images that the oracle, which is slow, is run on; 0 leaves it out."""
+    curve_points: Annotated[int, AtLeast(0)] = 8
     """Times to evaluate, evenly over the training, what was learned so far; 0 leaves it out."""
-    curve_images: int = 500
+    curve_images: Annotated[int, AtLeast(1)] = 500
     """Validation images that this is done on."""
     continue_from: Path | None = None
-    """Run folder of an agent to go on training."""
+    """Run folder of a policy to go on training. What is not given is as it was there; images,
+    reward, exits, sampling and focus_steps may be others."""
     seed: int = 0
-    """Of the agent and of the order of images."""
+    """Of the learner and of the order of images."""
 
     def __post_init__(self) -> None:
-        PolicySchedule.__post_init__(self)
-        RunControl.__post_init__(self)
-        FeatureOptions.__post_init__(self)
-        if self.resume and self.run is None:
+        super().__post_init__()
+        if self.control.resume and self.run is None:
             raise ValueError("give the run to resume")
-        for name in ("oracle_images", "curve_points"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.curve_images < 1:
-            raise ValueError(f"curve_images must be at least 1, not {self.curve_images}")
+
+    def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
+        """See ``PolicySchedule``."""
+        return super().with_defaults(*_one_length(self.given(), layers))
+
+
+@dataclass(frozen=True)
+class PolicyResults(Result):
+    """What a run of ``train_policy`` has found out on the test split.
+
+    Attributes:
+        split: Of the images.
+        images: How many there are.
+        environment_steps: Looks that were learned from.
+        seconds: That all of it took.
+        multiply_adds: Of one image that exits at each step, T numbers.
+        policies: What each policy is worth, by name.
+        early_exit: What thresholds for some budgets give.
+    """
+
+    split: str
+    images: int
+    environment_steps: int
+    seconds: float
+    multiply_adds: tuple[int, ...]
+    policies: Mapping[str, PolicyResult]
+    early_exit: tuple[OperatingPoint, ...]
 
 
 def train_policy(
     config: PolicyConfig,
     *,
-    network: GlanceFocusNetwork | None = None,
+    model: Model | None = None,
     image_sets: Mapping[str, ImageSet] | None = None,
 ) -> EarlyExitGFNet:
     """Learn a policy, compare it, assemble the early-exit network and write the run folder.
 
     Args:
         config: What to learn and how.
-        network: What sees, in place of ``config.network``.
+        model: What sees, in place of ``config.network``.
         image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``.
 
     Returns:
@@ -200,168 +223,220 @@ def train_policy(
     Raises:
         FileExistsError: The run folder exists, and overwriting was not asked for.
         FileNotFoundError: A folder is missing.
-        ValueError: A value is wrong, or network and images do not fit.
+        ValueError: A value is wrong, or model and images do not fit.
     """
     started = time.monotonic()
     console = Console()
-    config = _as_begun(config)
-    device = resolve_device(config.device)
-    network = (network or open_network(config.network)).to(device)
-    sets = image_sets or {split: config.open(network, split) for split in SPLITS}
-    for images in sets.values():
-        check_fit(network, images)
-    run = config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S")
-    going_on = config.resume and resume_run(run, config, _MAY_CHANGE)
-    if going_on and (run / "results.json").is_file():
-        console.print(f"{run} is complete; there is nothing to resume")
-        return EarlyExitGFNet.load(run).to(device)
-    learned_from = sets[config.learn_from]
-    agent = _build(config, network, learned_from, console)
-    checkpoints = Checkpoints(run / "checkpoints")
-    saving = AgentCheckpoints(checkpoints, config.checkpoint_minutes)
-    if not going_on:
-        create_run(run, overwrite=config.overwrite or config.resume)
-        # What a run that is written over has left could be taken for this one's.
-        stale = stale_files(run, [config.network, config.continue_from])
-        for name in ("results.json", CURVE_FILE, *stale):
-            (run / name).unlink(missing_ok=True)
-        checkpoints.clear()
-        save_config(run, config)
-    restored = going_on and saving.restore(agent)
-    agent.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-    timesteps = config.total_steps(len(learned_from), network.focus_steps)
-    curve = LearningCurve(
-        network,
-        sets["val"],
-        count=config.curve_images,
-        timesteps=timesteps,
-        points=config.curve_points,
-        path=run / CURVE_FILE,
+    config = complete(config)
+    device = resolve_device(config.control.device)
+    folder = config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S")
+    open_run = partial(
+        *(Run.open, folder, config, config.control),
+        may_change=_MAY_CHANGE,
+        inputs=[config.network, config.continue_from],
+        files=[CURVE_FILE],
     )
-    with ProgressBar(timesteps) as progress:
-        agent.learn(
-            timesteps - agent.num_timesteps if restored else timesteps,
-            callback=[progress, curve, saving],
-            reset_num_timesteps=not restored,
-        )
-    write_atomically(run / _AGENT_FILE, lambda temporary: agent.save(temporary))
-    learned = learned_policy(agent).to(device)
-
-    test = sets["test"]
-    bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
-    names = ["random", "center", LEARNED, *bounds]
-    policies = choose_policies(names, learned, test, config.oracle_images)
-    records = record_policies(network, policies, test, config.oracle_images, console)
-    gfnet = assemble(network, learned, sets["val"])
-    gfnet.save(run)
-    budgets = gfnet.budgets
-    shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
-    tested = [
-        operating_point(records[LEARNED], gfnet.multiply_adds, budgets[number].thresholds)
-        for number in shown
-    ]
-
-    results = {
-        "split": "test",
-        "images": len(sets["test"]),
-        "environment_steps": agent.num_timesteps,
-        "seconds": round(time.monotonic() - started, 1),
-        "multiply_adds": gfnet.multiply_adds,
-        "policies": compare_records(records, sources=sets["test"].sources),
-        "early_exit": [_early_exit(point) for point in tested],
-    }
-    plot_accuracy(results, run / "accuracy.png")
-    drawn = some_of(sets["test"], _SHEET_IMAGES)
-    draw_sheet(gfnet, sets["test"], drawn, run / "patches.png")
-    # Last, since it says that the run is complete.
-    write_json(run / "results.json", results)
-    checkpoints.clear()
+    if config.control.resume and Run(folder).complete:
+        with open_run():
+            console.print(f"{folder} is complete; there is nothing to resume")
+            return EarlyExitGFNet.load(folder).to(device)
+    model = open_model(model or config.network)
+    model.to(device)
+    sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
+    for images in sets.values():
+        check_fit(model, images)
+    env, learner = _build(config, model, sets[config.schedule.learn_from or "train"], console)
+    with open_run() as run:
+        _learn(config, env, learner, sets["val"], run)
+        gfnet = assemble(model, _on(device, learner.policy()), sets["val"])
+        gfnet.save(folder)
+        test = sets["test"]
+        results = _results(config, gfnet, learner.steps, test, started, console)
+        plot_accuracy(results, folder / "accuracy.png")
+        draw_sheet(gfnet, test, some_of(test, _SHEET_IMAGES), folder / "patches.png")
+        run.finish(results)
     print_results(results, console)
-    console.print(f"{run} holds the assembled network, results.json, accuracy.png and patches.png")
+    console.print(f"{folder} holds the assembled network, results.json, accuracy.png and patches.png")
     return gfnet
 
 
-def open_network(folder: Path | None) -> GlanceFocusNetwork:
-    """The network in a folder, or the one that comes with the package."""
-    return GlanceFocusNetwork.load(folder) if folder else packaged_network()
-
-
-def check_schedule(config: PolicyConfig, focus_steps: int) -> tuple[Algorithm, dict[str, Any]]:
-    """See before anything is trained that an algorithm can do what is asked of it.
-
-    Returns:
-        The algorithm, and what its constructor is given.
+def complete(config: PolicyConfig) -> PolicyConfig:
+    """``config`` with what was not given: from the run that it continues, or else the default.
 
     Raises:
-        ValueError: There is no such algorithm, or it does not take the actions or a setting.
+        FileNotFoundError: There is no run to continue.
+        ValueError: It was learned by another algorithm, with other actions or observations, or names
+            a part in a module that nobody has imported; or the algorithm does not take the actions
+            or a setting.
     """
-    name, algorithm = config.algorithm, find_algorithm(config.algorithm)
-    arguments = schedule_arguments(vars(config), algorithm, name, config.num_envs, focus_steps)
-    check_use(algorithm, name, config.actions or algorithm.actions[0], arguments)
-    return algorithm, arguments
+    begun = {} if config.continue_from is None else _begun(config, config.continue_from)
+    schedule = config.schedule.with_defaults(begun, DEFAULT.given())
+    assert schedule.algorithm is not None
+    actions = choose_actions(schedule.algorithm, schedule.actions).spec
+    return dataclasses.replace(
+        config,
+        schedule=schedule.replace(actions=actions),
+        images=config.images.with_defaults(begun),
+        network=config.network or config.continue_from,
+    )
+
+
+def _begun(config: PolicyConfig, folder: Path) -> dict[str, Any]:
+    """The schedule and the images of the run that a configuration continues, as far as given."""
+    given = config.given()
+    kept = {name: same(given[name], True) for name, same in _KEPT.items() if name in given}
+    saved = Run(folder).config
+    if "exit_confidence" in saved:
+        saved = _of_0_1(saved)
+    names = (*dict(PolicySchedule().items()), *_IMAGES)
+    begun = {name: saved[name] for name in names if saved.get(name) is not None}
+    for name, part in kept.items():
+        before = begun.get(name, "maps")
+        if _KEPT[name](before, False) != part:
+            raise ValueError(
+                f"{name} is {before} in {folder}, not {given[name]}; a run that goes on keeps it: "
+                "leave it out, or begin anew"
+            )
+    for name, registry in _PARTS.items():
+        if name in begun and name not in given:
+            # No file says what is imported.
+            registry.find(begun[name].removesuffix("+stop"), trusted=False)
+    return begun
+
+
+def _of_0_1(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run of version 0.1 by their names of today."""
+    algorithm, threshold = saved["algorithm"], saved["exit_confidence"]
+    actions = saved.get("actions") or choose_actions(algorithm, None, trusted=False).spec
+    settings = ",".join(saved.get("settings", ()))
+    return {
+        **saved,
+        "algorithm": f"{algorithm}:{settings}" if settings else algorithm,
+        "actions": f"grid:cells={saved.get('grid', 7)}" if "grid" in actions else actions,
+        "exits": "never" if threshold is None else f"confidence:threshold={threshold}",
+        # Epochs came first.
+        "timesteps": None if saved.get("epochs") else saved.get("timesteps"),
+    }
 
 
 def _build(
-    config: PolicyConfig, network: GlanceFocusNetwork, images: ImageSet, console: Console
-) -> BaseAlgorithm:
-    """The agent, in its vector environment."""
-    algorithm, arguments = check_schedule(config, network.focus_steps)
-    env = GlanceFocusVectorEnv(
-        config.num_envs,
-        network=network,
-        images=images,
-        features=config.feature_source(),
-        reward=config.reward,
-        actions=config.actions or algorithm.actions[0],
-        grid=config.grid,
-        exit_confidence=config.exit_confidence,
-        sampling=config.sampling,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
-    return build_agent(
-        config.algorithm,
-        StableBaselinesVecEnv(env),
-        seed=config.seed,
-        device=network.device,
-        parameters=config.continue_from / _AGENT_FILE if config.continue_from else None,
-        timesteps=config.total_steps(len(images), network.focus_steps),
-        replay_gib=config.replay_gib,
-        announce=console.print,
-        **arguments,
-    )
-
-
-def _as_begun(config: PolicyConfig) -> PolicyConfig:
-    """``config`` with the problem and the algorithm of the run that it continues."""
-    folder = config.continue_from
-    if folder is None:
-        return config
-    if not (folder / _AGENT_FILE).is_file():
-        raise FileNotFoundError(
-            f"there is no {_AGENT_FILE} in {folder}; give a run of train_policy"
-        )
-    default = PolicyConfig()
-    # What the run of an older version does not name, it had as it is by default.
-    begun = dataclasses.asdict(default) | read_json(folder / "config.json")["config"]
-    if begun["algorithm"] not in {*ALGORITHMS, config.algorithm}:
+    config: PolicyConfig, model: Model, images: ImageSet, console: Console
+) -> tuple[GlanceFocusVectorEnv, Learner]:
+    """The learner and its environment; all that could be wrong with them is found here."""
+    if not isinstance(model, SavedModule):
         raise ValueError(
-            f"{folder} was learned by {begun['algorithm']!r}, and no file says what is imported: "
-            "name the algorithm yourself"
+            f"{type(model).__name__} cannot be saved: it is no SavedModule; make an environment of "
+            "it, and let a learner learn there"
         )
-    for name in _KEPT_WHEN_CONTINUED:
-        if getattr(config, name) not in (getattr(default, name), begun[name]):
-            raise ValueError(
-                f"{name} is {begun[name]} in {folder}, not {getattr(config, name)}; a run that "
-                "goes on keeps it: leave it out, or begin anew"
-            )
-    kept = {name: begun[name] for name in _KEPT_WHEN_CONTINUED}
-    return dataclasses.replace(config, network=config.network or folder, **kept)
+    schedule = config.schedule
+    given = schedule.given()
+    learner_class, _ = LEARNERS.parse(given["algorithm"])
+    env = GlanceFocusVectorEnv(
+        given["num_envs"],
+        model=model,
+        images=images,
+        features=config.features.source(),
+        focus_steps=schedule.focus_steps,
+        actions=given["actions"],
+        observation=schedule.observation,
+        reward=given["reward"],
+        look_cost=given["look_cost"],
+        exits=given["exits"],
+        sampling=given["sampling"],
+        autoreset_mode=learner_class.autoreset_mode,
+    )
+    learner = build_learner(
+        given["algorithm"],
+        env,
+        seed=config.seed,
+        device=model.device,
+        timesteps=schedule.steps(len(images), env.focus_steps),
+        replay_gib=given["replay_gib"],
+        announce=console.print,
+    )
+    # Building the policy's modules draws weights, which are then replaced.
+    with torch.random.fork_rng(devices=[]):
+        check_saveable(learner.policy())
+    if config.continue_from is not None:
+        learner.load(config.continue_from)
+    return env, learner
 
 
-def _early_exit(point: OperatingPoint) -> dict[str, Any]:
-    return {
-        "accuracy": round(point.accuracy, 6),
-        "multiply_adds": round(point.multiply_adds, 1),
-        "exit_share": [round(share, 6) for share in point.exit_share],
-        "thresholds": list(point.thresholds),
-    }
+def _learn(
+    config: PolicyConfig,
+    env: GlanceFocusVectorEnv,
+    learner: Learner,
+    images: ImageSet,
+    run: Run,
+) -> None:
+    """Learn, with checkpoints, a curve on some images, a log, and a progress bar."""
+    minutes = config.control.checkpoint_minutes
+    checkpoints = LearnerCheckpoints(run.checkpoints, env, learner, minutes)
+    checkpoints.restore()
+    timesteps = config.schedule.steps(len(env.images), env.focus_steps)
+    with SummaryWriter(str(run.folder / "tensorboard")) as writer, ProgressBar(timesteps) as bar:
+        curve = LearningCurve(
+            *(env.model, images, learner, run.folder),
+            count=config.curve_images,
+            timesteps=timesteps,
+            points=config.curve_points,
+            writer=writer,
+        )
+        logged: Mapping[str, float] = learner.metrics
+
+        def callback() -> None:
+            nonlocal logged
+            if learner.metrics is not logged:
+                logged = learner.metrics
+                for name, value in logged.items():
+                    writer.add_scalar(name, value, learner.steps)
+            bar.show(learner.steps, learner.mean_return)
+            curve.evaluate_if_due()
+            checkpoints.save_if_due()
+
+        learner.learn(callback)
+    learner.save(run.folder)
+
+
+def _results(
+    config: PolicyConfig,
+    gfnet: EarlyExitGFNet,
+    steps: int,
+    test: ImageSet,
+    started: float,
+    console: Console,
+) -> PolicyResults:
+    """Compare the policy that was learned with others on the test split."""
+    bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
+    names = ["random", "center", LEARNED, *bounds]
+    policies = choose_policies(names, gfnet.policy, test, config.oracle_images)
+    records = record_policies(gfnet.model, policies, test, config.oracle_images, console)
+    learned = records[LEARNED]
+    assert gfnet.budgets is not None
+    budgets = gfnet.budgets.points
+    shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
+    costs = exit_costs(learned.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
+    return PolicyResults(
+        split="test",
+        images=len(test),
+        environment_steps=steps,
+        seconds=round(time.monotonic() - started, 1),
+        multiply_adds=tuple(gfnet.multiply_adds),
+        policies=compare_records(records, sources=test.sources),
+        early_exit=tuple(operating_point(learned, costs, budgets[n].thresholds) for n in shown),
+    )
+
+
+def _one_length(
+    given: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Layers in which no more than one says how long to learn; none where that was given."""
+    found, kept = any(name in given for name in _LENGTHS), []
+    for layer in layers:
+        kept.append({k: v for k, v in layer.items() if not (found and k in _LENGTHS)})
+        found = found or any(layer.get(name) is not None for name in _LENGTHS)
+    return kept
+
+
+def _on(device: torch.device, policy: Policy) -> Policy:
+    return policy.to(device) if isinstance(policy, nn.Module) else policy

@@ -1,58 +1,126 @@
 """Learn where to look with REINFORCE in plain torch, and assemble the early-exit network.
 
 python experiments/examples/reinforce.py
+PYTHONPATH=experiments/examples python experiments/train_policy.py --algorithm reinforce:Reinforce
 """
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import tyro
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 from torch.distributions import Normal
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.inference import assemble, evaluate_policy
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.images import load_images
+from gfnet_env.inference import assemble
 from gfnet_env.policies import LearnedPolicy
 
-DEVIATION = 0.4  # Of the actions, on [-1, 1].
-DISCOUNT = 0.0  # A patch is paid for what it shows itself, so what comes later counts nothing.
 
-
-def learn(envs: GlanceFocusVectorEnv, updates: int, seed: int) -> LearnedPolicy:
-    """Ascend the score-function gradient of the return (Williams, 1992).
+class Reinforce:
+    """Ascends the score-function gradient of the return (Williams, 1992): a ``Learner``.
 
     Args:
-        envs: N images side by side, all of whose episodes take every focus step.
-        updates: Steps of the optimiser, each on one episode of every image.
+        env: N images side by side.
         seed: Of the weights, the actions and the order of images.
+        device: Where it learns.
+        timesteps: Looks to learn from; the learning rate falls to 0 by then.
+        learning_rate: At the beginning.
+        deviation: Standard deviation of the actions, on [-1, 1].
+        gamma: Discount; with 0 a look is paid for what it shows itself.
     """
-    torch.manual_seed(seed)
-    device = envs.network.device
-    policy = LearnedPolicy(envs.network.feature_shape, envs.network.memory_size, (128,)).to(device)
-    optimiser = torch.optim.Adam(policy.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, updates)
-    for update in range(updates):
-        observations, _ = envs.reset(seed=seed if update == 0 else None)
-        log_probabilities, rewards = [], []
-        for _ in range(envs.focus_steps):
-            observation = {
-                key: torch.from_numpy(observations[key]).to(device) for key in observations
-            }
-            distribution = Normal(policy.actor(policy.encoder(observation)), DEVIATION)
+
+    action_spaces: ClassVar = (spaces.Box,)
+    autoreset_mode: ClassVar = AutoresetMode.SAME_STEP
+
+    def __init__(
+        self,
+        env: GlanceFocusVectorEnv,
+        *,
+        seed: int,
+        device: torch.device,
+        timesteps: int,
+        learning_rate: float = 2e-3,
+        deviation: float = 0.4,
+        gamma: float = 0.0,
+    ) -> None:
+        if not (learning_rate > 0 and deviation > 0 and 0 <= gamma <= 1):
+            raise ValueError("learning_rate and deviation must be positive, gamma in [0, 1]")
+        torch.manual_seed(seed)
+        self.env, self.seed, self.device, self.timesteps = env, seed, device, timesteps
+        self.learning_rate, self.deviation, self.gamma = learning_rate, deviation, gamma
+        assert env.observation_spec is not None
+        parts = {"actions": env.actions.spec, "observation": env.observation_spec}
+        self.actor = LearnedPolicy.for_model(env.model, (128,), **parts).to(device)
+        self.optimiser = torch.optim.Adam(self.actor.parameters(), learning_rate)
+        self.steps, self.mean_return = 0, 0.0
+        self.metrics: Mapping[str, float] = {}
+
+    def learn(self, callback: Callable[[], None]) -> None:
+        """Update on as many steps of every image as an episode has, until all are taken."""
+        if self.steps == 0:
+            self.env.reset(seed=self.seed)
+        while self.steps < self.timesteps:
+            callback()
+            self._update()
+        callback()
+
+    def _update(self) -> None:
+        observations, policy = self.env.observations(), self.actor
+        log_probabilities, rewards, going_on = [], [], []
+        for _ in range(self.env.focus_steps):
+            shown = {key: torch.from_numpy(value) for key, value in observations.items()}
+            observation = {key: value.to(self.device) for key, value in shown.items()}
+            distribution = Normal(policy.actor(policy.encoder(observation)), self.deviation)
             actions = distribution.sample()
             log_probabilities.append(distribution.log_prob(actions).sum(dim=1))
-            observations, reward, _, _, _ = envs.step(actions.numpy(force=True))
-            rewards.append(torch.from_numpy(reward).float().to(device))
+            observations, reward, ended, _, _ = self.env.step(actions.numpy(force=True))
+            rewards.append(torch.from_numpy(reward).float().to(self.device))
+            going_on.append(torch.from_numpy(~ended).to(self.device))
+        self.mean_return = torch.stack(rewards).sum(dim=0).mean().item()
+        self.metrics = {"rollout/ep_rew_mean": self.mean_return}
         returns = [rewards.pop()]
         while rewards:
-            returns.insert(0, rewards.pop() + DISCOUNT * returns[0])
-        # Against what the other images got at the same step: no action of an image changes that.
+            later = going_on[len(rewards) - 1] * returns[0]
+            returns.insert(0, rewards.pop() + self.gamma * later)
+        # Against what the other images got at the same time: no action of an image changes that.
         advantages = [gained - gained.mean() for gained in returns]
         loss = -(torch.stack(log_probabilities) * torch.stack(advantages)).mean()
-        optimiser.zero_grad()
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate * (1 - self.steps / self.timesteps)
+        self.optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        schedule.step()
-    return policy
+        self.optimiser.step()
+        self.steps += len(returns) * self.env.num_envs
+
+    def policy(self) -> LearnedPolicy:
+        """What was learned so far."""
+        return copy.deepcopy(self.actor).eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rest of the learning depends on, beside the environment."""
+        optimiser = self.optimiser.state_dict()
+        return {"actor": self.actor.state_dict(), "optimiser": optimiser, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was called."""
+        self.actor.load_state_dict(state["actor"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.steps = state["steps"]
+
+    def save(self, folder: Path) -> None:
+        """Write what another run may continue from."""
+        torch.save(self.state_dict(), folder / "reinforce.pt")
+
+    def load(self, folder: Path) -> None:
+        """Read what ``save`` wrote."""
+        state = torch.load(folder / "reinforce.pt", self.device, weights_only=True)
+        self.load_state_dict(state | {"steps": 0})
 
 
 def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) -> EarlyExitGFNet:
@@ -63,9 +131,13 @@ def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) ->
         updates: Steps of the optimiser, each on an episode of 64 images.
         seed: Of the weights, the actions and the order of images.
     """
-    envs = GlanceFocusVectorEnv(64, images=images, sampling="uncertain")
-    gfnet = assemble(envs.network, learn(envs, updates, seed), load_images(images, "val"))
-    record = evaluate_policy(gfnet.network, gfnet.policy, load_images(images, "test"))
+    options = {"sampling": "uncertain", "autoreset_mode": Reinforce.autoreset_mode}
+    env = GlanceFocusVectorEnv(64, images=images, **options)
+    steps = updates * env.num_envs * env.focus_steps
+    learner = Reinforce(env, seed=seed, device=env.model.device, timesteps=steps)
+    learner.learn(lambda: None)
+    gfnet = assemble(env.model, learner.policy(), load_images(images, "val"))
+    record = evaluate_policy(gfnet.model, gfnet.policy, load_images(images, "test"))
     print("accuracy after each step:", *(f"{value:.1%}" for value in record.accuracy))
     return gfnet
 

@@ -13,9 +13,9 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
-from gfnet_env.env.observation import Observation
-from gfnet_env.inference import assemble, evaluate_policy
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.images import load_images
+from gfnet_env.inference import assemble
 from gfnet_env.policies import LearnedPolicy
 from gfnet_env.pretrained import packaged_network
 
@@ -24,16 +24,15 @@ class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
     """A learned policy as the mean of the actor, and a critic on the same encoder."""
 
     def setup(self) -> None:
-        space = self.observation_space
-        self.policy = LearnedPolicy(space["features"].shape, space["memory"].shape[0], (128,))
+        self.policy = LearnedPolicy.for_model(packaged_network(), (128,))
         self.log_std = nn.Parameter(torch.full((2,), -1.0))
         self.critic = nn.Linear(self.policy.encoder.output_size, 1)
 
-    def _forward(self, batch: dict[str, Observation], **_: object) -> dict[str, Tensor]:
+    def _forward(self, batch: dict[str, dict[str, Tensor]], **_: object) -> dict[str, Tensor]:
         mean = self.policy.actor(self.policy.encoder(batch[Columns.OBS]))
         return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, self.log_std.expand_as(mean)], dim=1)}
 
-    def compute_values(self, batch: dict[str, Observation], embeddings: None = None) -> Tensor:
+    def compute_values(self, batch: dict[str, dict[str, Tensor]], embeddings: None = None) -> Tensor:
         return self.critic(self.policy.encoder(batch[Columns.OBS])).squeeze(1)
 
 
@@ -51,7 +50,7 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
     policy = algorithm.get_module().policy
     algorithm.stop()
     gfnet = assemble(packaged_network(), policy, load_images(images, "val"))
-    record = evaluate_policy(gfnet.network, gfnet.policy, load_images(images, "test"))
+    record = evaluate_policy(gfnet.model, gfnet.policy, load_images(images, "test"))
     print("accuracy after each step:", *(f"{value:.1%}" for value in record.accuracy))
     return gfnet
 

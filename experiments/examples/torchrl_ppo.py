@@ -13,9 +13,10 @@ from torchrl.modules import IndependentNormal, ProbabilisticActor
 from torchrl.objectives import ClipPPOLoss
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.inference import assemble, evaluate_policy
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.images import load_images
+from gfnet_env.inference import assemble
 from gfnet_env.policies import LearnedPolicy
 
 
@@ -27,7 +28,7 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
     keys = list(flat.observation_spec.keys())
     env = TransformedEnv(flat, RenameTransform(keys, [("observation", key) for key in keys]))
     env.set_seed(seed)
-    policy = LearnedPolicy(envs.network.feature_shape, envs.network.memory_size, (128,))
+    policy = LearnedPolicy.for_model(envs.model, (128,))
     scale = AddStateIndependentNormalScale(2, init_value=-1.0)
     normal = nn.Sequential(policy.encoder, policy.actor, scale)
     located = TensorDictModule(normal, ["observation"], ["loc", "scale"])
@@ -40,7 +41,7 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
     size = {"frames_per_batch": 768, "total_frames": 768 * updates}
     for batch in Collector(env, actor, **size, auto_register_policy_transforms=True):
         steps = batch.reshape(-1)
-        # A patch is judged by its own gain, so that nothing is handed back from later steps.
+        # A look is judged by its own gain, so that nothing is handed back from later steps.
         steps["value_target"] = steps["next", "reward"]
         with torch.no_grad():
             steps["advantage"] = steps["next", "reward"] - critic(steps.copy())["state_value"]
@@ -49,8 +50,8 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
             optimiser.zero_grad()
             (losses["loss_objective"] + losses["loss_critic"]).backward()
             optimiser.step()
-    gfnet = assemble(envs.network, policy, load_images(images, "val"))
-    record = evaluate_policy(gfnet.network, gfnet.policy, load_images(images, "test"))
+    gfnet = assemble(envs.model, policy, load_images(images, "val"))
+    record = evaluate_policy(gfnet.model, gfnet.policy, load_images(images, "test"))
     print("accuracy after each step:", *(f"{value:.1%}" for value in record.accuracy))
     return gfnet
 

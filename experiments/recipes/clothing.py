@@ -8,22 +8,19 @@ to validate, 372 to test, of ten classes). The committed results are of its phot
 to 288 pixels on the shorter side where it was longer.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from gfnet_agents import PipelineConfig, find_recipe
 from gfnet_agents.study import Study, StudyOptions, run_study
-from gfnet_env.runs import values_of
+from gfnet_env.command_line import parse
+from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import BaselineConfig
-from gfnet_env.training.config import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClothingOptions(StudyOptions):
+class ClothingOptions(Settings):
     """Where the photographs are, and how large patches are."""
 
     images: Path
@@ -31,7 +28,8 @@ class ClothingOptions(StudyOptions):
     weights: str = "pretrained"
     """Of the encoders: pretrained (downloaded), or a file."""
     patch_sizes: tuple[int, ...] = (96, 128)
-    """P of each GFNet, side of the glance and of the patches, in pixels."""
+    """P of each GFNet, side of the glance and of the windows, in pixels."""
+    study: Flat[StudyOptions]
 
 
 def study(options: ClothingOptions) -> Study:
@@ -39,6 +37,7 @@ def study(options: ClothingOptions) -> Study:
     photographs = find_recipe("photographs")
     shared: dict[str, Any] = {
         "images": f"folder:{options.images}",
+        "fit": "crop",
         "encoder": "tf_efficientnet_lite0",
         "weights": options.weights,
         # They cost most to train and change least.
@@ -47,21 +46,19 @@ def study(options: ClothingOptions) -> Study:
     }
     return Study(
         title="Photographs of clothes, 224×224",
-        static=BaselineConfig(
-            resolutions=(96, 128, 160, 224),
-            # Four, as stage 1 has, leave the larger ones short of what they can reach.
-            **values_of(photographs.stage1, Schedule) | {"epochs": 6},
-            **shared,
+        # Four epochs, as stage 1 has, leave the larger ones short of what they can reach.
+        static=BaselineConfig.of(
+            **photographs.stage1.given() | {"epochs": 6}, resolutions=(96, 128, 160, 224), **shared
         ),
         gfnets=[
-            PipelineConfig(
+            PipelineConfig.of(
                 patch_size=side,
                 # As the authors have it for EfficientNet: the glance stays the static network that
                 # it begins as. Trained on, it is worth less: at P = 96, 87% for 90%.
                 classifier="cascade",
-                stage1=dataclasses.replace(photographs.stage1, freeze_global_encoder=True),
+                stage1=photographs.stage1.replace(freeze_global_encoder=True),
                 stage2=photographs.stage2,
-                stage3=dataclasses.replace(photographs.stage3, freeze_global_encoder=True),
+                stage3=photographs.stage3.replace(freeze_global_encoder=True),
                 **shared,
             )
             for side in options.patch_sizes
@@ -72,5 +69,5 @@ def study(options: ClothingOptions) -> Study:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(ClothingOptions, description=__doc__)
-    run_study(study(chosen), chosen)
+    chosen = parse(ClothingOptions, __doc__)
+    run_study(study(chosen), chosen.study)

@@ -6,10 +6,9 @@ python experiments/recipes/digits.py --run runs/digits --out experiments/results
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from gfnet_agents import PipelineConfig, PolicySchedule
+from gfnet_agents import PipelineConfig
 from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.command_line import parse
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 _SHARED: dict[str, Any] = {"precision": "bfloat16", "run": Path()}  # The study says where.
@@ -18,13 +17,12 @@ _SCHEDULE: dict[str, Any] = {"epochs": 4, "learning_rate": 4e-3}
 
 STUDY = Study(
     title="Cluttered digits, 128×128",
-    static=BaselineConfig(resolutions=(48, 64, 96, 128), **_SCHEDULE, **_SHARED),
+    static=BaselineConfig.of(resolutions=(48, 64, 96, 128), **_SCHEDULE, **_SHARED),
     gfnets=(
-        PipelineConfig(
+        PipelineConfig.of(
             patch_size=48,
             object_share=0.5,
             stage1=ClassifierSchedule(**_SCHEDULE),
-            stage2=PolicySchedule(),
             stage3=ClassifierSchedule(epochs=2, learning_rate=2e-4),
             **_SHARED,
         ),
@@ -32,4 +30,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    run_study(STUDY, tyro.cli(StudyOptions, description=__doc__))
+    run_study(STUDY, parse(StudyOptions, __doc__))

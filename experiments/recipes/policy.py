@@ -13,26 +13,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tyro
 from torch import Tensor
 
 from gfnet_agents import PolicySchedule, ScheduleComparisonConfig, compare_schedules
-from gfnet_agents.training import open_network
-from gfnet_env.data import ImageSet
-from gfnet_env.matching import ImageOptions
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.encoders import Features, register_encoder
-from gfnet_env.perception.encoders.compact import CompactEncoder
-from gfnet_env.runs import values_of
+from gfnet_env.command_line import parse
+from gfnet_env.encoders import ENCODERS, Features
+from gfnet_env.encoders.compact import CompactEncoder
+from gfnet_env.env.vector import open_model
+from gfnet_env.images import ImageSet
+from gfnet_env.models import GlanceFocusNetwork
 from gfnet_env.training import ClassifierConfig, train_classifier
-from gfnet_env.training.config import RunControl
 
 
 def _schedule(encoder: dict[str, Any] | None = None, **changes: Any) -> PolicySchedule:
     """The default one but for what is changed, with these arguments of ``ObservationEncoder``."""
-    networks = {"features_extractor_kwargs": encoder}
-    settings = (f"policy_kwargs={json.dumps(networks)}",) if encoder else ()
-    return PolicySchedule(**{"timesteps": 40_000, "settings": settings} | changes)
+    networks = json.dumps({"features_extractor_kwargs": encoder})
+    algorithm = f"ppo:policy_kwargs={networks}" if encoder else "ppo"
+    return PolicySchedule.of(**{"algorithm": algorithm, "timesteps": 40_000} | changes)
 
 
 class EarlierMap(CompactEncoder):
@@ -52,10 +49,9 @@ class EarlierMap(CompactEncoder):
         return Features(earlier, self.pool(self.blocks[self.shown :](earlier)))
 
 
-register_encoder("map-of-block-1", lambda num_classes: EarlierMap(num_classes, 1))
-register_encoder("map-of-block-2", lambda num_classes: EarlierMap(num_classes, 2))
+ENCODERS.register("earlier-map")(EarlierMap)
 
-EARLIER_MAPS = ("map-of-block-1", "map-of-block-2")
+EARLIER_MAPS = {f"map-of-block-{blocks}": f"earlier-map:blocks={blocks}" for blocks in (1, 2)}
 PATCH_SIZES = {"patches-of-24": 24, "patches-of-48": 48}
 SCHEDULES = {
     "default": _schedule(),
@@ -65,12 +61,12 @@ SCHEDULES = {
     "no-inhibition": _schedule({"inhibition": False}),
     "half-the-maps": _schedule({"channels": 32, "points": 16}),
     "all-alike": _schedule(sampling="all"),
-    "no-exits": _schedule(exit_confidence=None),
-    "all-alike-no-exits": _schedule(sampling="all", exit_confidence=None),
+    "no-exits": _schedule(exits="never"),
+    "all-alike-no-exits": _schedule(sampling="all", exits="never"),
     "learns-from-val": _schedule(learn_from="val"),
     "log-probability": _schedule(reward="cross-entropy-gain"),
     "random-contrast": _schedule(reward="random-contrast"),
-    "discount-0.7": _schedule(discount=0.7),
+    "discount-0.7": _schedule(algorithm="ppo:gamma=0.7"),
     **{name: _schedule() for name in (*EARLIER_MAPS, *PATCH_SIZES)},
 }
 
@@ -92,24 +88,24 @@ def make_networks(
         Their folders, by the name of the schedule that learns on them.
     """
     folder = config.run.with_name(f"{config.run.name}-networks")
-    common = open_network(config.network)
-    for name in EARLIER_MAPS:
-        network = GlanceFocusNetwork(dataclasses.replace(common.config, encoder=name))
+    common = open_model(config.network)
+    assert isinstance(common, GlanceFocusNetwork)
+    for name, encoder in EARLIER_MAPS.items():
+        network = GlanceFocusNetwork(dataclasses.replace(common.config, encoder=encoder))
         network.load_state_dict(common.state_dict())
         network.save(folder / name)
-    shared: dict[str, Any] = values_of(config, ImageOptions) | values_of(config, RunControl)
-    # What is left out of the command line is as the packaged network has it.
-    shared = {name: value for name, value in shared.items() if value is not None}
     for name, side in PATCH_SIZES.items():
-        train_classifier(
-            ClassifierConfig(
-                run=folder / name, patch_size=side, epochs=epochs, object_share=0.3, **shared
-            ),
-            image_sets,
+        training = ClassifierConfig.of(
+            **config.images.given() | config.control.given(),
+            run=folder / name,
+            patch_size=side,
+            epochs=epochs,
+            object_share=0.3,
         )
+        train_classifier(training, image_sets)
     return {name: folder / name for name in (*EARLIER_MAPS, *PATCH_SIZES)}
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(ScheduleComparisonConfig, description=__doc__)
+    chosen = parse(ScheduleComparisonConfig, __doc__)
     compare_schedules(SCHEDULES, chosen, networks=make_networks(chosen))

@@ -6,10 +6,9 @@ python experiments/recipes/ram100.py --run runs/ram100 --out experiments/results
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from gfnet_agents import PipelineConfig, PolicySchedule
 from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.command_line import parse
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 _SHARED: dict[str, Any] = {
@@ -23,9 +22,9 @@ _SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 128, "learning_rate": 2e
 
 STUDY = Study(
     title="Cluttered translated MNIST, 100×100",
-    static=BaselineConfig(resolutions=(24, 100), **_SCHEDULE, **_SHARED),
+    static=BaselineConfig.of(resolutions=(24, 100), **_SCHEDULE, **_SHARED),
     gfnets=(
-        PipelineConfig(
+        PipelineConfig.of(
             # As many pixels as four scales of 12×12.
             patch_size=24,
             focus_steps=6,
@@ -44,4 +43,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    run_study(STUDY, tyro.cli(StudyOptions, description=__doc__))
+    run_study(STUDY, parse(StudyOptions, __doc__))

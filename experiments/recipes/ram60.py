@@ -6,10 +6,9 @@ python experiments/recipes/ram60.py --run runs/ram60 --out experiments/results/r
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from gfnet_agents import PipelineConfig, PolicySchedule
 from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_env.command_line import parse
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 _SHARED: dict[str, Any] = {
@@ -23,7 +22,7 @@ _SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 128, "learning_rate": 2e
 
 
 def _gfnet(patch_size: int) -> PipelineConfig:
-    return PipelineConfig(
+    return PipelineConfig.of(
         patch_size=patch_size,
         focus_steps=4,
         object_share=0.5,
@@ -36,7 +35,7 @@ def _gfnet(patch_size: int) -> PipelineConfig:
 
 STUDY = Study(
     title="Cluttered translated MNIST, 60×60",
-    static=BaselineConfig(resolutions=(12, 20, 60), **_SCHEDULE, **_SHARED),
+    static=BaselineConfig.of(resolutions=(12, 20, 60), **_SCHEDULE, **_SHARED),
     # Three scales of 12×12 are 432 pixels, 20×20 are 400.
     gfnets=(_gfnet(20), _gfnet(12)),
     published={
@@ -48,4 +47,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    run_study(STUDY, tyro.cli(StudyOptions, description=__doc__))
+    run_study(STUDY, parse(StudyOptions, __doc__))

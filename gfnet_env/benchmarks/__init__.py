@@ -1,14 +1,20 @@
 """What a network and its policy are worth: accuracy, cost, latency, memory, with intervals."""
 
 from gfnet_env.benchmarks.curves import EvaluationConfig, evaluate
+from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
+from gfnet_env.benchmarks.memory import MemoryConfig, measure_memory
 from gfnet_env.benchmarks.policies import ComparisonConfig, compare_policies
 from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
 
 __all__ = [
     "ComparisonConfig",
     "EvaluationConfig",
+    "LatencyConfig",
+    "MemoryConfig",
     "compare_policies",
     "evaluate",
     "expected_calibration_error",
     "mean_interval",
+    "measure_latency",
+    "measure_memory",
 ]

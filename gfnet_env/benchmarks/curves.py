@@ -1,57 +1,68 @@
 """Accuracy against multiply-adds: anytime, budgeted, and static networks beside them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
 from gfnet_env.benchmarks.report import plot_curves, print_curves, write_csv
-from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
-from gfnet_env.data import ImageSet, Subset
+from gfnet_env.benchmarks.results import (
+    BudgetPoint,
+    Comparison,
+    CurvePoint,
+    EqualAccuracy,
+    Evaluation,
+    Interval,
+    Margin,
+    StaticRow,
+    StepAccuracy,
+    interval_of,
+    rounded,
+)
+from gfnet_env.benchmarks.statistics import expected_calibration_error
+from gfnet_env.evaluation import evaluate_policy, evaluate_static
 from gfnet_env.files import weights_digests, write_json
+from gfnet_env.images import ImageSet, Subset
 from gfnet_env.inference import (
+    BudgetTable,
     EarlyExitGFNet,
-    Record,
-    evaluate_policy,
-    evaluate_static,
-    exit_steps,
+    Method,
+    exit_costs,
+    exits_of,
     load_official,
     operating_point,
     solve_budgets,
 )
-from gfnet_env.inference.budgets import Method, OperatingPoint, point_within
-from gfnet_env.inference.cost import static_multiply_adds
 from gfnet_env.matching import ImageOptions, check_classes, check_fit, check_split
-from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, load_static_networks
-from gfnet_env.runs import create_run, resolve_device, save_config
+from gfnet_env.models import Model, StaticNetwork, load_static_networks, static_multiply_adds
+from gfnet_env.runs import check_free, resolve_device, save_config
+from gfnet_env.settings import AtLeast, Flat, Settings
 
 METHODS: tuple[Method, ...] = ("geometric", "searched")
-_SPLITS: Mapping[str, str] = {"val": "val", "test": "test"}
-
-_Interval = Callable[[npt.NDArray[np.generic]], list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(ImageOptions):
+class EvaluationConfig(Settings):
     """What to evaluate, on what."""
 
     run: Path | None = None
     """Run folder of an assembled network."""
     official: Path | None = None
-    """Checkpoint of the authors' release (*.pth.tar), in place of a run. Images without a split
-    test, as ImageNet's folder is, are then tested on val, thresholds solved on some of train."""
-    calibration_images: int = 10_000
-    """Training images that thresholds are solved on where there is no split for it."""
+    """Checkpoint of the authors' release (*.pth.tar), in place of a run. Where a folder of images
+    has no split test, as ImageNet's, we test on val and solve thresholds on part of train."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
+    calibration_images: Annotated[int, AtLeast(1)] = 10_000
+    """Training images to solve thresholds on where there is no split for it."""
     baseline: Path | None = None
-    """Run folder of static baselines to hold it against; by default none."""
+    """Run folder of static baselines to compare with; by default none."""
     out: Path | None = None
     """Folder for the results; by default RUN/evaluation, or beside the checkpoint."""
-    budgets: int = 20
+    budgets: Annotated[int, AtLeast(2)] = 20
     """Budgets, evenly over the range."""
     seed: int = 0
     """Of the bootstrap."""
@@ -61,12 +72,7 @@ class EvaluationConfig(ImageOptions):
     """Whether existing results may be replaced."""
 
     def __post_init__(self) -> None:
-        if self.budgets < 2:
-            raise ValueError(f"budgets must be at least 2, not {self.budgets}")
-        if self.calibration_images < 1:
-            raise ValueError(
-                f"calibration_images must be at least 1, not {self.calibration_images}"
-            )
+        super().__post_init__()
         if (self.run is None) == (self.official is None):
             raise ValueError("give either a run or an official checkpoint")
 
@@ -91,15 +97,14 @@ class EvaluationConfig(ImageOptions):
 
 def evaluate(
     config: EvaluationConfig, image_sets: Mapping[str, ImageSet] | None = None
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure the curves on the test split and write results.json, curves.csv and accuracy.png.
 
-    Thresholds are solved on the ``val`` split; where a folder for an official checkpoint has no
-    split ``test``, ``val`` takes its place and part of ``train`` that of ``val``. The network was
-    trained on that part, as on the ``val`` of ImageNet, which is part of what is published for
-    training, and is too sure of it, as it was in the authors' own evaluation: mean costs come out
-    above their budgets. Figures come with the bounds of a 95% interval over the originals that
-    test images were made from.
+    Thresholds are solved on the ``val`` split. Where a folder for an official checkpoint has no
+    split ``test``, we test on ``val`` and solve thresholds on part of ``train``. The network was
+    trained on that part, and on our ``val`` of ImageNet, so it is too sure of both, as in the
+    authors' own evaluation: mean costs come out above their budgets. Figures come with the bounds
+    of a 95% interval over the originals that test images were made from.
 
     Args:
         config: What to evaluate.
@@ -111,60 +116,20 @@ def evaluate(
         ValueError: Network, baselines and images do not fit.
     """
     console = Console()
-    device = resolve_device(config.device)
-    gfnet = config.load_gfnet().to(device)
-    names, sets = _SPLITS, image_sets
+    gfnet = config.load_gfnet().to(resolve_device(config.device))
     baselines = load_static_networks(config.baseline) if config.baseline else []
-    if sets is None:
-        names, sets = _open_splits(config, gfnet.network)
-        for each in baselines:
-            check_split(each.config.metadata, *config.chosen(gfnet.network))
-    for images in sets.values():
-        check_fit(gfnet.network, images)
-    check_baselines(baselines, gfnet.network, sets["test"])
-    out = create_run(config.results_folder, overwrite=config.overwrite)
+    names, sets = _splits(config, gfnet.model, baselines, image_sets)
+    out = config.results_folder
+    check_free(out, overwrite=config.overwrite)
     save_config(out, config)
-
-    costs = np.array(gfnet.multiply_adds)
     with console.status("every step of the calibration and test images"):
-        val = evaluate_policy(gfnet.network, gfnet.policy, sets["val"])
-        test = evaluate_policy(gfnet.network, gfnet.policy, sets["test"])
+        val, test = (
+            _Split(gfnet, names[split], sets[split], config.seed) for split in ("val", "test")
+        )
     with console.status("static networks"):
-        static = [_static(network.to(device), sets) for network in baselines]
-    tables = {method: solve_budgets(val, costs, method) for method in METHODS}
-    within = {
-        split: partial(_interval, sources=images.sources, seed=config.seed)
-        for split, images in sets.items()
-    }
-    interval = within["test"]
-    results: dict[str, Any] = {
-        "weights": weights_digests(config.run) if config.run else None,
-        "split": names["test"],
-        "images": len(sets["test"]),
-        "calibration_split": names["val"],
-        "calibration_images": len(sets["val"]),
-        "anytime": [_anytime(test, costs, step, interval) for step in range(len(costs))],
-        "budgeted": {
-            method: _budgeted(table, test, costs, config.budgets, interval)
-            for method, table in tables.items()
-        },
-    }
-    if config.baseline:
-        rows = [_static_row(network, interval, config.baseline) for network in static]
-        full, full_cost = static[-1], rows[-1]["multiply_adds"]
-        wanted = {
-            "at_accuracy": float(full.val.mean()),
-            "within_interval": within["val"](full.val)[0],
-        }
-        results["static"] = rows
-        results["comparison"] = {
-            method: {
-                **_at_equal_accuracy(table, wanted, test, costs, full, full_cost, interval),
-                "least_margin": least_margin(results["budgeted"][method], rows),
-            }
-            for method, table in tables.items()
-        }
-    write_json(out / "results.json", results)
+        static = [_Static(network.to(gfnet.model.device), sets) for network in baselines]
+    results = _results(config, val, test, static)
+    write_json(out / "results.json", results.to_json())
     write_csv(results, out / "curves.csv")
     plot_curves(results, out / "accuracy.png")
     print_curves(results, console)
@@ -172,192 +137,207 @@ def evaluate(
     return results
 
 
-def _open_splits(
-    config: EvaluationConfig, network: GlanceFocusNetwork
-) -> tuple[Mapping[str, str], dict[str, ImageSet]]:
-    """The images to calibrate (``val``) and to test on, and which splits they are."""
-    kind, _, folder = (config.images or network.config.metadata.get("images") or "").partition(":")
-    opened = dict(_SPLITS)
-    has = {split: kind == "folder" and Path(folder, split).is_dir() for split in ("train", "test")}
-    if config.official and has["train"] and not has["test"]:
-        opened = {"val": "train", "test": "val"}
-    sets = {split: config.open(network, name) for split, name in opened.items()}
-    # The authors' networks were trained on all that is published for it, our val of it included.
-    if config.official and (kind == "imagenet" or opened["val"] == "train"):
-        order = np.random.default_rng(config.seed).permutation(len(sets["val"]))
-        sets["val"] = Subset(sets["val"], order[: config.calibration_images])
-        opened["val"] = "train"
-    return opened, sets
-
-
-def check_baselines(
-    baselines: Sequence[StaticNetwork], network: GlanceFocusNetwork, images: ImageSet
-) -> None:
-    """Check that static networks are what a network is to be held against on some images.
+def check_baselines(baselines: Sequence[StaticNetwork], model: Model, images: ImageSet) -> None:
+    """Check that static networks are what a model can be compared with on some images.
 
     Raises:
         ValueError: Their encoder or their classes are others, or none has the images' resolution.
     """
+    own = getattr(getattr(model, "config", None), "encoder", None)
     for static in baselines:
         check_classes(static.config, images)
-        if static.config.encoder != network.config.encoder:
+        if own is not None and static.config.encoder != own:
             raise ValueError(
-                f"the baselines have the encoder {static.config.encoder!r}, the network "
-                f"{network.config.encoder!r}; train baselines of the same"
+                f"the baselines have the encoder {static.config.encoder!r}, the network {own!r}; "
+                "train baselines of the same"
             )
-    side = min(images[[0]].shape[2:])
-    if baselines and baselines[-1].config.resolution != side:
+    side = min(images.fixed_size) if images.fixed_size else None
+    if baselines and side is not None and baselines[-1].config.resolution != side:
         raise ValueError(
             f"the images have a resolution of {side}, the best baseline "
             f"{baselines[-1].config.resolution}; train one at {side}"
         )
 
 
-def least_margin(
-    points: Sequence[Mapping[str, Any]], static: Sequence[Mapping[str, Any]]
-) -> dict[str, float] | None:
-    """By how much accuracy budgeted points are above the curve of static networks at the least.
+def least_margin(points: Sequence[CurvePoint], static: Sequence[CurvePoint]) -> Margin | None:
+    """By how much accuracy points are above the curve of static networks at the least.
 
     Args:
-        points: With ``multiply_adds`` and ``accuracy`` each.
-        static: The same, by rising cost; between them the curve is straight in the logarithm of
-            the cost, above the dearest it is level.
+        points: Of early exits.
+        static: By rising cost; between them the curve is straight in the logarithm of the cost,
+            above the dearest it is level.
 
     Returns:
-        ``accuracy``, negative where a point is below the curve, and the ``multiply_adds`` there;
         None where all points are cheaper than all static networks.
     """
-    static_costs = np.log([row["multiply_adds"] for row in static])
-    curve = [row["accuracy"] for row in static]
+    static_costs = np.log([row.multiply_adds for row in static])
+    curve = [row.accuracy for row in static]
     margins = [
-        (point["accuracy"] - np.interp(np.log(cost), static_costs, curve), cost)
-        for point, cost in ((point, point["multiply_adds"]) for point in points)
-        if np.log(cost) >= static_costs[0]
+        (point.accuracy - np.interp(cost, static_costs, curve), point.multiply_adds)
+        for point, cost in ((point, np.log(point.multiply_adds)) for point in points)
+        if cost >= static_costs[0]
     ]
     if not margins:
         return None
     margin, cost = min(margins)
-    return {"accuracy": round(float(margin), 6), "multiply_adds": cost}
+    return Margin(rounded(margin), cost)
 
 
-@dataclass(frozen=True)
+class _Split:
+    """Every step of the images of a split, and what thresholds give on them."""
+
+    def __init__(self, gfnet: EarlyExitGFNet, name: str, images: ImageSet, seed: int) -> None:
+        self.name, self.sources, self.seed = name, images.sources, seed
+        self.record = evaluate_policy(gfnet.model, gfnet.policy, images)
+        self.step_costs = gfnet.multiply_adds
+        self.costs = exit_costs(self.record.looks, self.step_costs, gfnet.stop_multiply_adds)
+
+    def interval(self, values: npt.NDArray[np.generic]) -> Interval:
+        return interval_of(values, self.sources, self.seed)
+
+    def accuracy(
+        self, correct: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float32] | None = None
+    ) -> dict[str, Any]:
+        """The fields of a ``CurvePoint`` but for its cost."""
+        error = None if confidence is None else expected_calibration_error(confidence, correct)
+        return {
+            "accuracy": rounded(correct.mean()),
+            "interval": self.interval(correct),
+            "calibration_error": None if error is None else rounded(error),
+        }
+
+    def step(self, number: int) -> StepAccuracy:
+        correct, confidence = self.record.correct[:, number], self.record.confidence[:, number]
+        cost = float(self.costs[:, number].mean())
+        return StepAccuracy(step=number, multiply_adds=cost, **self.accuracy(correct, confidence))
+
+    def thresholds(self, thresholds: tuple[float, ...]) -> dict[str, Any]:
+        """The fields of a ``ThresholdPoint``."""
+        exits = exits_of(self.record, thresholds)
+        point = operating_point(self.record, self.costs, thresholds)
+        return {
+            "multiply_adds": point.multiply_adds,
+            **self.accuracy(self.record.correct_at(exits), self.record.confidence_at(exits)),
+            "exit_share": tuple(map(rounded, point.exit_share)),
+            "thresholds": thresholds,
+        }
+
+    def budgets(self, table: BudgetTable, count: int) -> tuple[BudgetPoint, ...]:
+        """What budgets of a table, evenly over the range, give here."""
+        return tuple(
+            BudgetPoint(budget=budget, **self.thresholds(table.within(budget).thresholds))
+            for budget in np.linspace(self.step_costs[0], self.step_costs[-1], count).tolist()
+        )
+
+
 class _Static:
     """Whether a static network is right about the images of both splits."""
 
-    network: StaticNetwork
-    val: npt.NDArray[np.bool_]
-    test: npt.NDArray[np.bool_]
+    def __init__(self, network: StaticNetwork, sets: Mapping[str, ImageSet]) -> None:
+        self.network = network
+        self.val, self.test = (evaluate_static(network, sets[split]) for split in ("val", "test"))
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        return static_multiply_adds(self.network)
 
 
-def _static(network: StaticNetwork, sets: Mapping[str, ImageSet]) -> _Static:
-    return _Static(
-        network, evaluate_static(network, sets["val"]), evaluate_static(network, sets["test"])
+def _results(
+    config: EvaluationConfig, val: _Split, test: _Split, static: Sequence[_Static]
+) -> Evaluation:
+    tables = {method: solve_budgets(val.record, val.costs, method) for method in METHODS}
+    budgeted: dict[str, tuple[BudgetPoint, ...]] = {
+        method: test.budgets(table, config.budgets) for method, table in tables.items()
+    }
+    rows: tuple[StaticRow, ...] | None = None
+    comparison: dict[str, Comparison] | None = None
+    if config.baseline is not None:
+        rows = tuple(_static_row(each, test, config.baseline) for each in static)
+        comparison = {
+            method: _compared(table, val, test, static[-1], least_margin(budgeted[method], rows))
+            for method, table in tables.items()
+        }
+    return Evaluation(
+        weights=weights_digests(config.run) if config.run else None,
+        split=test.name,
+        images=len(test.record.indices),
+        calibration_split=val.name,
+        calibration_images=len(val.record.indices),
+        anytime=tuple(test.step(number) for number in range(len(test.step_costs))),
+        budgeted=budgeted,
+        static=rows,
+        comparison=comparison,
     )
 
 
-def _static_row(static: _Static, interval: _Interval, baseline: Path) -> dict[str, Any]:
+def _static_row(static: _Static, test: _Split, baseline: Path) -> StaticRow:
     resolution = static.network.config.resolution
-    return {
-        "resolution": resolution,
-        "weights": weights_digests(baseline / str(resolution)),
-        "multiply_adds": static_multiply_adds(static.network),
-        **_accuracy(static.test, None, interval),
-    }
+    return StaticRow(
+        resolution=resolution,
+        weights=weights_digests(baseline / str(resolution)),
+        multiply_adds=static.multiply_adds,
+        **test.accuracy(static.test),
+    )
 
 
-def _at_equal_accuracy(
-    table: Sequence[OperatingPoint],
-    wanted: Mapping[str, float],
-    test: Record,
-    costs: npt.NDArray[np.int64],
-    full: _Static,
-    full_cost: int,
-    interval: _Interval,
-) -> dict[str, Any]:
+def _compared(
+    table: BudgetTable, val: _Split, test: _Split, full: _Static, margin: Margin | None
+) -> Comparison:
     """The cheapest budgets that are as accurate as the static network of full resolution.
 
-    They are chosen on the calibration split, by its accuracy (``at_accuracy``) or the lower bound
-    of its interval (``within_interval``) there, so that what they give on the test split was not
-    picked for it.
+    They are chosen on the calibration split, by its accuracy or the lower bound of its interval
+    there, so that what they give on the test split was not picked for it.
     """
-    found: dict[str, Any] = {}
-    for name, accuracy in wanted.items():
-        enough = [point for point in table if point.accuracy >= accuracy]
+
+    def equal(accuracy: float) -> EqualAccuracy | None:
+        enough = [point for point in table.points if point.accuracy >= accuracy]
         if not enough:
-            found[name] = None
-            continue
-        thresholds = enough[0].thresholds
-        point = _point(thresholds, test, costs, interval)
-        correct = test.correct_at(exit_steps(test.confidence, thresholds))
-        difference = correct.astype(int) - full.test
-        found[name] = {
-            **point,
-            "factor": round(full_cost / point["multiply_adds"], 3),
-            "difference": round(float(difference.mean()), 6),
-            "difference_interval": interval(difference),
-        }
-    return found
+            return None
+        found = test.thresholds(enough[0].thresholds)
+        exits = exits_of(test.record, enough[0].thresholds)
+        difference = test.record.correct_at(exits).astype(int) - full.test
+        return EqualAccuracy(
+            **found,
+            factor=round(full.multiply_adds / found["multiply_adds"], 3),
+            difference=rounded(difference.mean()),
+            difference_interval=test.interval(difference),
+        )
+
+    return Comparison(equal(float(full.val.mean())), equal(val.interval(full.val)[0]), margin)
 
 
-def _anytime(
-    record: Record, costs: npt.NDArray[np.int64], step: int, interval: _Interval
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "multiply_adds": int(costs[step]),
-        **_accuracy(record.correct[:, step], record.confidence[:, step], interval),
-    }
+def _splits(
+    config: EvaluationConfig,
+    model: Model,
+    baselines: Sequence[StaticNetwork],
+    image_sets: Mapping[str, ImageSet] | None,
+) -> tuple[Mapping[str, str], Mapping[str, ImageSet]]:
+    """The images to calibrate (``val``) and to test on, checked, and which splits they are."""
+    names: dict[str, str] = {"val": "val", "test": "test"}
+    if image_sets is None:
+        names, sets = _open_splits(config, model)
+        for each in baselines:
+            check_split(each.trained_on, *config.images.chosen(model))
+    else:
+        sets = dict(image_sets)
+    for images in sets.values():
+        check_fit(model, images)
+    check_baselines(baselines, model, sets["test"])
+    return names, sets
 
 
-def _budgeted(
-    table: Sequence[OperatingPoint],
-    record: Record,
-    costs: npt.NDArray[np.int64],
-    budgets: int,
-    interval: _Interval,
-) -> list[dict[str, Any]]:
-    """What budgets of the calibration split give on the recorded images."""
-    spent = [point.multiply_adds for point in table]
-    points = []
-    for budget in np.linspace(costs[0], costs[-1], budgets):
-        thresholds = point_within(table, spent, float(budget)).thresholds
-        point = _point(thresholds, record, costs, interval)
-        points.append({"budget": float(budget), **point})
-    return points
-
-
-def _point(
-    thresholds: Sequence[float],
-    record: Record,
-    costs: npt.NDArray[np.int64],
-    interval: _Interval,
-) -> dict[str, Any]:
-    """What thresholds give on the recorded images."""
-    exits = exit_steps(record.confidence, thresholds)
-    point = operating_point(record, costs, thresholds)
-    return {
-        "multiply_adds": point.multiply_adds,
-        **_accuracy(record.correct_at(exits), record.confidence_at(exits), interval),
-        "exit_share": [round(share, 6) for share in point.exit_share],
-        "thresholds": list(thresholds),
-    }
-
-
-def _accuracy(
-    correct: npt.NDArray[np.bool_],
-    confidence: npt.NDArray[np.float32] | None,
-    interval: _Interval,
-) -> dict[str, Any]:
-    """Accuracy and its interval; and, where confidences are given, how honest they are."""
-    found = {"accuracy": round(float(correct.mean()), 6), "interval": interval(correct)}
-    if confidence is not None:
-        error = expected_calibration_error(confidence, correct)
-        found["calibration_error"] = round(error, 6)
-    return found
-
-
-def _interval(
-    values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
-) -> list[float]:
-    """Bounds of a mean over images; those made from one original are drawn together."""
-    return [round(bound, 6) for bound in mean_interval(values, sources, seed=seed)]
+def _open_splits(
+    config: EvaluationConfig, model: Model
+) -> tuple[dict[str, str], dict[str, ImageSet]]:
+    kind, _, folder = (config.images.images or model.trained_on.images or "").partition(":")
+    opened = {"val": "val", "test": "test"}
+    has = {split: kind == "folder" and Path(folder, split).is_dir() for split in ("train", "test")}
+    if config.official and has["train"] and not has["test"]:
+        opened = {"val": "train", "test": "val"}
+    sets = {split: config.images.open(model, name) for split, name in opened.items()}
+    # The authors' networks were trained on all that is published for it, our val of it included.
+    if config.official and (kind == "imagenet" or opened["val"] == "train"):
+        order = np.random.default_rng(config.seed).permutation(len(sets["val"]))
+        sets["val"] = Subset(sets["val"], order[: config.calibration_images])
+        opened["val"] = "train"
+    return opened, sets

@@ -1,53 +1,65 @@
 """Wall time per image at several budgets, against the full-resolution network in the same run."""
 
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from gfnet_env.benchmarks.report import print_latencies
-from gfnet_env.data import ImageSet
+from gfnet_env.benchmarks.results import (
+    Evaluation,
+    Latency,
+    PointTime,
+    Spread,
+    ThresholdPoint,
+    TimedPoint,
+    Timing,
+)
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.files import read_json, weights_digests, write_json
-from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.inference.latency import seconds
+from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
+from gfnet_env.inference import EarlyExitGFNet, Pixels
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import StaticNetwork, load_static_networks
-from gfnet_env.runs import create_run, resolve_device, save_config
+from gfnet_env.models import StaticNetwork, load_static_networks
+from gfnet_env.runs import check_free, resolve_device, save_config
+from gfnet_env.settings import AtLeast, Flat, Settings
+from gfnet_env.timing import seconds
 
 Engine = Literal["torch", "onnx"]
+Positive = Annotated[int, AtLeast(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyConfig(ImageOptions):
+class LatencyConfig(Settings):
     """What to time."""
 
     run: Path
     """Run folder of an assembled network, with the results of evaluate.py in RUN/evaluation."""
     baseline: Path
     """Run folder of static baselines; the one of most resolution is timed."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     out: Path | None = None
     """Folder for the results; by default RUN/latency."""
-    count: int = 192
+    count: Positive = 192
     """Test images to time, drawn at random."""
     engines: tuple[Engine, ...] = get_args(Engine)
     """What runs the networks: torch, eagerly, and ONNX Runtime."""
-    batch_sizes: tuple[int, ...] = (1, 64)
+    batch_sizes: tuple[Positive, ...] = (1, 64)
     """Images per batch."""
-    budgets: int = 5
+    budgets: Positive = 5
     """Budgets to time, evenly over the evaluated ones, beside those of equal accuracy."""
-    repeats: int = 7
+    repeats: Positive = 7
     """Rounds; everything is timed once in each, in turn."""
-    threads: tuple[int, ...] = (1, 2)
+    threads: tuple[Positive, ...] = (1, 2)
     """Threads of torch and of onnxruntime; everything is timed with each of these numbers."""
     seed: int = 0
     """Of the images drawn."""
@@ -57,18 +69,16 @@ class LatencyConfig(ImageOptions):
     """Whether existing results may be replaced."""
 
     def __post_init__(self) -> None:
-        for name in ("count", "budgets", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("batch_sizes", "threads"):
-            if min(getattr(self, name), default=0) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        super().__post_init__()
+        for name in ("engines", "batch_sizes", "threads"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must name at least one, not ()")
 
 
-def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> dict[str, Any]:
+def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> Latency:
     """Time the network at several budgets and the static one, and write results.json.
 
-    Everything begins with uint8 pixels at full size in memory and ends with classes: resizing is
+    Each run begins with uint8 pixels at full size in memory and ends with classes: resizing is
     timed, decoding is not.
 
     Args:
@@ -81,50 +91,216 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> di
         ValueError: It was not evaluated with these baselines, or images and network do not fit.
     """
     console = Console()
-    device = resolve_device(config.device)
     gfnet = EarlyExitGFNet.load(config.run)
     static = load_static_networks(config.baseline)[-1]
     evaluated = _evaluated(config, static)
-    points = _points(evaluated, config.budgets)
-    images = images or config.open(gfnet.network, "test")
-    check_fit(gfnet.network, images)
-    rng = np.random.default_rng(config.seed)
-    pixels = images[rng.permutation(len(images))[: config.count]]
-    engines: list[tuple[Engine, int, _Calls]] = []
-    if "onnx" in config.engines:
-        with console.status("export"), tempfile.TemporaryDirectory() as folder:
-            export_onnx(gfnet, folder)
-            export_static(static, Path(folder) / "static.onnx")
-            engines += [
-                ("onnx", threads, _onnx_calls(Path(folder), static, threads))
-                for threads in config.threads
-            ]
-    if "torch" in config.engines:
-        calls = _torch_calls(gfnet.to(device), static.to(device))
-        engines += [("torch", threads, calls) for threads in config.threads]
-    out = create_run(config.out or config.run / "latency", overwrite=config.overwrite)
+    images = images or config.images.open(gfnet.model, "test")
+    check_fit(gfnet.model, images)
+    order = np.random.default_rng(config.seed).permutation(len(images))[: config.count]
+    pictures = [images.picture(index) for index in order.tolist()]
+    out = config.out or config.run / "latency"
+    check_free(out, overwrite=config.overwrite)
+    with console.status("export"):
+        engines = _engines(config, gfnet, static)
     save_config(out, config)
-    for point in points:
-        gfnet.set_thresholds(point["thresholds"])
-        spent = gfnet(pixels).multiply_adds.cpu().double().mean()
-        point["multiply_adds_of_timed"] = float(spent)
-    results: dict[str, Any] = {
-        "images": len(pixels),
-        "repeats": config.repeats,
-        "resolution": static.config.resolution,
-        "static_accuracy": evaluated["static"][-1]["accuracy"],
-        "points": points,
-        "timings": [],
-    }
-    for engine, threads, calls in engines:
-        with _torch_threads(threads):
-            for batch_size in config.batch_sizes:
-                timed = _time(calls, pixels, batch_size, points, config.repeats, device)
-                what = {"engine": engine, "threads": threads, "batch_size": batch_size}
-                results["timings"].append(what | timed)
-    write_json(out / "results.json", results)
+    points = [
+        _timed_point(gfnet, pictures, name, point)
+        for name, point in _points(evaluated, config.budgets)
+    ]
+    thresholds = [point.thresholds for point in points]
+    assert evaluated.static is not None
+    results = Latency(
+        images=len(pictures),
+        repeats=config.repeats,
+        resolution=static.config.resolution,
+        static_accuracy=evaluated.static[-1].accuracy,
+        points=tuple(points),
+        timings=tuple(
+            _time(engine, pictures, batch_size, thresholds, config.repeats)
+            for engine in engines
+            for batch_size in config.batch_sizes
+        ),
+    )
+    write_json(out / "results.json", results.to_json())
     print_latencies(results, console)
     return results
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """How an engine takes a batch in, and what it does with it.
+
+    Attributes:
+        name: Of the engine.
+        threads: It works with so many.
+        device: Whose work is waited for.
+        prepare: From pictures, (3, H, W) uint8 each, to a batch.
+        gfnet: Classifies a batch.
+        static: Likewise.
+        set_thresholds: Of GFNet.
+    """
+
+    name: Engine
+    threads: int
+    device: torch.device
+    prepare: Callable[[Sequence[Tensor]], Any]
+    gfnet: Callable[[Any], object]
+    static: Callable[[Any], object]
+    set_thresholds: Callable[[Sequence[float]], None]
+
+
+def _engines(config: LatencyConfig, gfnet: EarlyExitGFNet, static: StaticNetwork) -> list[_Engine]:
+    """All engines with all numbers of threads; the network is on its device afterwards."""
+    device = resolve_device(config.device)
+    engines = []
+    if "onnx" in config.engines:
+        with tempfile.TemporaryDirectory() as folder:
+            export_onnx(gfnet, folder)
+            export_static(static, Path(folder) / "static.onnx")
+            engines += [_onnx(Path(folder), static, threads) for threads in config.threads]
+    gfnet.to(device)
+    static.to(device)
+    if "torch" in config.engines:
+        engines += [_torch(gfnet, static, threads) for threads in config.threads]
+    return engines
+
+
+def _torch(gfnet: EarlyExitGFNet, static: StaticNetwork, threads: int) -> _Engine:
+    device = gfnet.model.device
+
+    @torch.no_grad()
+    def run_static(batch: Pixels) -> Tensor:
+        images = ArrayImages(batch.to(device)) if isinstance(batch, Tensor) else batch
+        views = images.overview(np.arange(len(images)), static.view)
+        return static(views.to(device)).argmax(dim=1).cpu()
+
+    def run_gfnet(batch: Pixels) -> Tensor:
+        return gfnet(batch).classes.cpu()
+
+    return _Engine(
+        "torch", threads, device, _in_memory, run_gfnet, run_static, gfnet.set_thresholds
+    )
+
+
+def _in_memory(pictures: Sequence[Tensor]) -> Pixels:
+    """Pictures of one size as one tensor, laid out as a decoder leaves them; others as a set."""
+    if len({picture.shape for picture in pictures}) == 1:
+        return torch.stack(list(pictures)).contiguous(memory_format=torch.channels_last)
+    return DatasetImages([(picture, 0) for picture in pictures])
+
+
+def _onnx(folder: Path, static: StaticNetwork, threads: int) -> _Engine:
+    # Only here, so that timing says what to install where it is missing.
+    from gfnet_env.export.runner import Runner, open_session, overview
+
+    runner = Runner(folder, threads=threads)
+    session = open_session(folder / "static.onnx", threads)
+    view = static.view
+
+    def run_static(batch: Sequence[Any]) -> Any:
+        pixels = overview(batch, view.size, view.interpolation, view.aspect)
+        return session.run(None, {"pixels": pixels})[0].argmax(axis=1)
+
+    def prepare(pictures: Sequence[Tensor]) -> list[npt.NDArray[np.uint8]]:
+        return [np.ascontiguousarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+
+    def set_thresholds(thresholds: Sequence[float]) -> None:
+        runner.thresholds = tuple(thresholds)
+
+    cpu = torch.device("cpu")
+    return _Engine("onnx", threads, cpu, prepare, runner.classify, run_static, set_thresholds)
+
+
+def _evaluated(config: LatencyConfig, static: StaticNetwork) -> Evaluation:
+    """The results of ``evaluate``, with this static network."""
+    folder = config.run / "evaluation"
+    evaluated = Evaluation.from_json(read_json(folder / "results.json"))
+    full = config.baseline / str(static.config.resolution)
+    compared = evaluated.static[-1].weights if evaluated.static else None
+    for what, weights, wanted in (
+        ("network", evaluated.weights, weights_digests(config.run)),
+        ("best baseline", compared, weights_digests(full)),
+    ):
+        if weights != wanted:
+            raise ValueError(
+                f"{folder} is not of this {what}: run evaluate.py --run {config.run} "
+                f"--baseline {config.baseline} --overwrite"
+            )
+    return evaluated
+
+
+def _points(evaluated: Evaluation, budgets: int) -> list[tuple[str, ThresholdPoint]]:
+    """What to time of what was evaluated: budgets over the range, and those of equal accuracy."""
+    budgeted = evaluated.budgeted["geometric"]
+    shown = np.linspace(0, len(budgeted) - 1, budgets).round().astype(int)
+    points: list[tuple[str, ThresholdPoint]] = [
+        ("budget", budgeted[number]) for number in dict.fromkeys(shown.tolist())
+    ]
+    for method, found in (evaluated.comparison or {}).items():
+        for name, point in (
+            ("at accuracy", found.at_accuracy),
+            ("within interval", found.within_interval),
+        ):
+            points += [] if point is None else [(f"{method}, {name}", point)]
+    return points
+
+
+def _timed_point(
+    gfnet: EarlyExitGFNet, pictures: Sequence[Tensor], name: str, point: ThresholdPoint
+) -> TimedPoint:
+    gfnet.set_thresholds(point.thresholds)
+    return TimedPoint(
+        name=name,
+        multiply_adds=point.multiply_adds,
+        accuracy=point.accuracy,
+        thresholds=point.thresholds,
+        multiply_adds_of_timed=float(
+            gfnet(_in_memory(pictures)).multiply_adds.cpu().double().mean()
+        ),
+    )
+
+
+def _time(
+    engine: _Engine,
+    pictures: Sequence[Tensor],
+    batch_size: int,
+    thresholds: Sequence[Sequence[float]],
+    repeats: int,
+) -> Timing:
+    """Milliseconds per image of the static network and of all thresholds, in interleaved rounds."""
+    count = len(pictures)
+    batches = [
+        engine.prepare(pictures[start : start + batch_size])
+        for start in range(0, count, batch_size)
+    ]
+
+    def run_all(call: Callable[[Any], object]) -> float:
+        return 1e3 * seconds(lambda: [call(batch) for batch in batches], engine.device) / count
+
+    static: list[float] = []
+    times: list[list[float]] = [[] for _ in thresholds]
+    with _torch_threads(engine.threads):
+        run_all(engine.static)
+        run_all(engine.gfnet)
+        for _ in track(range(repeats), description=f"batches of {batch_size}"):
+            static.append(run_all(engine.static))
+            for each, taken in zip(thresholds, times, strict=True):
+                engine.set_thresholds(each)
+                taken.append(run_all(engine.gfnet))
+    return Timing(
+        engine=engine.name,
+        threads=engine.threads,
+        batch_size=batch_size,
+        static=Spread.of(static),
+        points=tuple(_point_time(taken, static) for taken in times),
+    )
+
+
+def _point_time(taken: Sequence[float], static: Sequence[float]) -> PointTime:
+    spread = Spread.of(taken)
+    # Within each round, since what else the machine does changes from round to round.
+    speedup = Spread.of([s / t for s, t in zip(static, taken, strict=True)])
+    return PointTime(spread.median, spread.min, spread.max, speedup)
 
 
 @contextmanager
@@ -136,122 +312,3 @@ def _torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class _Calls:
-    """How one engine takes a batch in, and what it does with it."""
-
-    prepare: Callable[[Tensor], Any]
-    gfnet: Callable[[Any], Any]
-    static: Callable[[Any], Any]
-    set_thresholds: Callable[[Sequence[float]], None]
-
-
-def _torch_calls(gfnet: EarlyExitGFNet, static: StaticNetwork) -> _Calls:
-    @torch.no_grad()
-    def run_static(batch: Tensor) -> Tensor:
-        return static(batch.to(gfnet.network.device)).argmax(dim=1).cpu()
-
-    def prepare(batch: Tensor) -> Tensor:
-        # As a decoder leaves them.
-        return batch.contiguous(memory_format=torch.channels_last)
-
-    return _Calls(
-        prepare, lambda batch: gfnet(batch).classes.cpu(), run_static, gfnet.set_thresholds
-    )
-
-
-def _onnx_calls(folder: Path, static: StaticNetwork, threads: int) -> _Calls:
-    # Only here, so that timing says what to install where it is missing.
-    from gfnet_env.export.runner import Runner, open_session, resize
-
-    runner = Runner(folder, threads=threads)
-    session = open_session(folder / "static.onnx", threads)
-
-    def run_static(pictures: Sequence[Any]) -> Any:
-        pixels = resize(pictures, static.config.resolution, static.config.interpolation)
-        return session.run(None, {"pixels": pixels})[0].argmax(axis=1)
-
-    def prepare(batch: Tensor) -> list[Any]:
-        return list(np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy()))
-
-    def set_thresholds(thresholds: Sequence[float]) -> None:
-        runner.thresholds = tuple(thresholds)
-
-    return _Calls(prepare, runner.classify, run_static, set_thresholds)
-
-
-def _evaluated(config: LatencyConfig, static: StaticNetwork) -> dict[str, Any]:
-    """The results of ``evaluate``, with this static network."""
-    folder = config.run / "evaluation"
-    evaluated = read_json(folder / "results.json")
-    full = config.baseline / str(static.config.resolution)
-    for what, of, weights in (
-        ("network", evaluated, weights_digests(config.run)),
-        ("best baseline", (evaluated.get("static") or [{}])[-1], weights_digests(full)),
-    ):
-        if of.get("weights") != weights:
-            raise ValueError(
-                f"{folder} is not of this {what}: run evaluate.py --run {config.run} "
-                f"--baseline {config.baseline} --overwrite"
-            )
-    return evaluated
-
-
-def _points(evaluated: Mapping[str, Any], budgets: int) -> list[dict[str, Any]]:
-    """What to time of what was evaluated: budgets over the range, and those of equal accuracy."""
-    budgeted = evaluated["budgeted"]["geometric"]
-    shown = np.linspace(0, len(budgeted) - 1, budgets).round().astype(int)
-    points = [{"name": "budget", **budgeted[number]} for number in dict.fromkeys(shown.tolist())]
-    equal = [
-        {"name": f"{method}, {name.replace('_', ' ')}", **found[name]}
-        for method, found in evaluated["comparison"].items()
-        for name in ("at_accuracy", "within_interval")
-        if found[name] is not None
-    ]
-    return points + equal
-
-
-def _time(
-    calls: _Calls,
-    pixels: Tensor,
-    batch_size: int,
-    points: Sequence[Mapping[str, Any]],
-    repeats: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Milliseconds per image of the static network and of every point, in interleaved rounds."""
-    batches = [calls.prepare(batch) for batch in torch.split(pixels, batch_size)]
-
-    def run_all(call: Callable[[Any], Any]) -> float:
-        return 1e3 * seconds(lambda: [call(batch) for batch in batches], device) / len(pixels)
-
-    run_all(calls.static)
-    run_all(calls.gfnet)
-    static: list[float] = []
-    times: list[list[float]] = [[] for _ in points]
-    for _ in track(range(repeats), description=f"batches of {batch_size}"):
-        static.append(run_all(calls.static))
-        for point, taken in zip(points, times, strict=True):
-            calls.set_thresholds(point["thresholds"])
-            taken.append(run_all(calls.gfnet))
-    return {
-        "static": _spread(static),
-        "points": [
-            {
-                **_spread(taken),
-                # Within each round, since what else the machine does changes from round to round.
-                "speedup": _spread([s / t for s, t in zip(static, taken, strict=True)]),
-            }
-            for taken in times
-        ],
-    }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 4),
-        "min": round(min(values), 4),
-        "max": round(max(values), 4),
-    }

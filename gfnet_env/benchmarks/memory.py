@@ -4,105 +4,117 @@ import gc
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from gfnet_env.benchmarks.report import print_memory
+from gfnet_env.benchmarks.results import Memory, MemoryRow, ProcessMemory
 from gfnet_env.files import write_json
-from gfnet_env.inference import NEVER, EarlyExitGFNet
-from gfnet_env.perception import GlanceFocusNetwork, StaticConfig, StaticNetwork
+from gfnet_env.images import ArrayImages
+from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference.storage import load_model
+from gfnet_env.models import StaticConfig, StaticNetwork
 from gfnet_env.policies import CenterPolicy
 from gfnet_env.runs import provenance
+from gfnet_env.settings import AtLeast, Settings
 
 _MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
+class MemoryConfig(Settings):
     """What to measure."""
 
     run: Path
     """Folder of a network, with a policy or without; without one it looks at the centre."""
-    resolutions: tuple[int, ...] = (224, 448, 896, 1792, 3584)
+    resolutions: tuple[Annotated[int, AtLeast(1)], ...] = (224, 448, 896, 1792, 3584)
     """Sides of the square images, in pixels."""
     static: bool = True
     """Whether to measure the same encoder on whole images beside it."""
-    threads: int = 2
+    threads: Annotated[int, AtLeast(1)] = 2
     """Threads of torch."""
     out: Path | None = None
     """File for the results, JSON; by default none."""
 
     def __post_init__(self) -> None:
-        if not self.resolutions or min(self.resolutions) < 1:
-            raise ValueError(f"resolutions must be at least 1 pixel, not {self.resolutions}")
+        super().__post_init__()
+        if not self.resolutions:
+            raise ValueError("resolutions must name at least one, not ()")
 
 
-def measure_memory(config: MemoryConfig) -> dict[str, Any]:
+def measure_memory(config: MemoryConfig) -> Memory:
     """Run each resolution in a process of its own and print a table.
 
     Peak resident memory less the decoded image: one image of noise, kept as a decoder leaves it,
-    and every step of the network.
-
-    A process that fails, for want of memory for one, leaves its message in its place.
+    and every step of the network. A process that fails, for want of memory for one, leaves its
+    message.
     """
-    _load(config.run)
-    rows = []
-    for resolution in track(config.resolutions, description="memory"):
-        row: dict[str, Any] = {"resolution": resolution, "image": 3 * resolution**2 / _MIB}
-        for name in ("gfnet", "static") if config.static else ("gfnet",):
-            row[name] = _in_a_process(config, name, resolution)
-        rows.append(row)
-    peaks = [row["gfnet"]["peak"] for row in rows if "peak" in row["gfnet"]]
+    load_model(config.run)
+    rows = tuple(
+        MemoryRow(
+            resolution,
+            image=3 * resolution**2 / _MIB,
+            gfnet=_in_a_process(config, "gfnet", resolution),
+            static=_in_a_process(config, "static", resolution) if config.static else None,
+        )
+        for resolution in track(config.resolutions, description="memory")
+    )
+    peaks = [row.gfnet.peak for row in rows if row.gfnet.peak is not None]
     variation = max(peaks) / min(peaks) - 1 if peaks else None
-    results = {"rows": rows, "variation": variation, "provenance": provenance()}
+    results = Memory(rows=rows, variation=variation, provenance=provenance())
     if config.out is not None:
-        write_json(config.out, results)
+        write_json(config.out, results.to_json())
     print_memory(results, Console())
     return results
 
 
-def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> dict[str, Any]:
-    """Mebibytes that a fresh process took: before it saw the image, and at the peak after."""
+def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> ProcessMemory:
+    """What a fresh process took."""
     arguments = [name, str(config.run), str(resolution), str(config.threads)]
     # -P: the library that runs here, not what the folder of the moment may hold.
     command = [sys.executable, "-P", "-m", "gfnet_env.benchmarks.memory", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if process.returncode:
         message = process.stderr.strip().rpartition("\n")[2]
-        return {"error": message or f"ended by signal {-process.returncode}"}
+        return ProcessMemory(error=message or f"ended by signal {-process.returncode}")
     idle, peak = map(float, process.stdout.split())
-    return {"idle": idle, "peak": peak}
+    return ProcessMemory(idle, peak)
 
 
-def _load(folder: Path) -> EarlyExitGFNet:
-    if (folder / "gfnet.json").is_file():
-        return EarlyExitGFNet.load(folder)
-    return EarlyExitGFNet(GlanceFocusNetwork.load(folder), CenterPolicy())
+def _gfnet(folder: Path) -> Callable[[Tensor], object]:
+    """All steps of a network."""
+    model, policy = load_model(folder)
+    return EarlyExitGFNet(model, policy or CenterPolicy())
+
+
+def _static(folder: Path, resolution: int) -> Callable[[Tensor], object]:
+    """A static network with the encoder of a network."""
+    model, _ = load_model(folder)
+    config = StaticConfig(
+        encoder=model.config.encoder, resolution=resolution, num_classes=model.num_classes
+    )
+    static = StaticNetwork(config).eval()
+    return lambda pixels: static(ArrayImages(pixels).overview(0, static.view))
 
 
 def _work(name: str, folder: Path, resolution: int, threads: int) -> None:
     """What a process of its own does; it prints the two figures."""
     torch.set_num_threads(threads)
-    gfnet = _load(folder)
-    gfnet.set_thresholds([NEVER] * len(gfnet.thresholds))
-    network: torch.nn.Module = gfnet
-    if name == "static":
-        encoder, classes = gfnet.network.config.encoder, gfnet.network.num_classes
-        network = StaticNetwork(
-            StaticConfig(encoder=encoder, resolution=resolution, num_classes=classes)
-        ).eval()
-        del gfnet
-        gc.collect()
+    classify = _gfnet(folder) if name == "gfnet" else _static(folder, resolution)
+    gc.collect()
     idle = _begin_peak()
     picture = np.random.default_rng(0).integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0)
     with torch.no_grad():
-        network(torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0))
+        classify(pixels)
     print(idle / _MIB, (_peak_bytes() - picture.nbytes) / _MIB)
 
 

@@ -1,4 +1,4 @@
-"""Whether patches lie on the object."""
+"""Whether looks lie on the object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,88 +8,87 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gfnet_env.data import Masks
-from gfnet_env.inference import Record
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.geometry import patch_corners
+from gfnet_env.evaluation import Record
+from gfnet_env.images import ImageSet, Masks
+from gfnet_env.looks import Look, ViewConfig
 
 _BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the patches of N images lie to their objects, step by step.
+    """How the looks at N images lie to their objects, step by step.
 
     Attributes:
-        centred: Whether the centre of the patch is on the object, (N, T - 1) bool: the pointing
-            game of Zhang et al., "Top-down Neural Attention by Excitation Backprop" (2016).
-        covered: Share of the object that patches have covered so far, (N, T - 1) in [0, 1].
+        centred: 1 where the centre of the window is on the object, else 0, (N, T - 1): the pointing
+            game of Zhang et al., "Top-down Neural Attention by Excitation Backprop" (2016). NaN
+            where no look was taken.
+        covered: Share of the object that windows have covered so far, (N, T - 1) in [0, 1].
     """
 
-    centred: npt.NDArray[np.bool_]
+    centred: npt.NDArray[np.float64]
     covered: npt.NDArray[np.float64]
 
 
 def measure_overlaps(
-    network: GlanceFocusNetwork, records: Mapping[str, Record], masks: Masks
+    view: ViewConfig, images: ImageSet, records: Mapping[str, Record], masks: Masks
 ) -> dict[str, Overlap]:
-    """The overlap of recorded patches with the objects; images that show no object are left out.
+    """The overlap of recorded looks with the objects; images that show no object are left out.
 
     Args:
-        network: Whose patches they are.
-        records: By name, all of images of one set.
+        view: How windows are made.
+        images: The set.
+        records: By name, all of images of that set.
         masks: Of that set.
 
     Raises:
         ValueError: No image of a record shows an object.
     """
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in records}
+    found: dict[str, list[tuple[list[float], list[float]]]] = {name: [] for name in records}
     indices = np.unique(np.concatenate([record.indices for record in records.values()]))
     for first in range(0, len(indices), _BATCH_SIZE):
         numbers = indices[first : first + _BATCH_SIZE]
-        batch = masks(numbers)
-        shows = batch.flatten(1).any(dim=1)
+        objects = masks(numbers)
         for name, record in records.items():
-            _, of_record, of_batch = np.intersect1d(record.indices, numbers, return_indices=True)
-            rows = torch.from_numpy(of_batch)
-            shown = shows[rows]
-            locations = torch.from_numpy(record.locations[of_record])[shown]
-            found[name].append(_overlap(network, locations, batch[rows][shown]))
-    overlaps = {}
+            _, rows, of_batch = np.intersect1d(record.indices, numbers, return_indices=True)
+            boxes = _boxes(view, images, record, rows)
+            found[name] += [
+                _overlap(objects[number], windows)
+                for number, windows in zip(of_batch, boxes, strict=True)
+                if bool(objects[number].any())
+            ]
     for name, parts in found.items():
-        centred, covered = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        if len(centred) == 0:
+        if not parts:
             raise ValueError(
                 f"none of the {len(records[name].indices)} images shows an object; look whether "
                 "its masks are empty"
             )
-        overlaps[name] = Overlap(centred, covered.astype(np.float64))
-    return overlaps
+    return {
+        name: Overlap(*(np.array(column) for column in zip(*parts, strict=True)))
+        for name, parts in found.items()
+    }
 
 
-def _overlap(
-    network: GlanceFocusNetwork, locations: Tensor, objects: Tensor
-) -> tuple[Tensor, Tensor]:
-    """``centred`` and ``covered`` of patches (B, S, 2) and objects (B, H, W), none empty."""
-    count, steps = locations.shape[:2]
-    height, width = objects.shape[1:]
-    side, rounding = network.patch_size, network.config.corner_rounding
-    corners = patch_corners(locations.flatten(0, 1), (height, width), side, rounding)
-    top, left = corners.view(count, steps, 2).unbind(dim=2)
-    rows = torch.arange(count)[:, None].expand(count, steps)
-    centred = objects[rows, top + side // 2, left + side // 2]
-
-    in_rows = _spans(top, side, height)
-    in_columns = _spans(left, side, width)
-    seen = torch.zeros_like(objects)
-    covered = []
-    for step in range(steps):
-        seen = seen | (in_rows[:, step, :, None] & in_columns[:, step, None, :])
-        covered.append((seen & objects).sum(dim=(1, 2)) / objects.sum(dim=(1, 2)))
-    return centred, torch.stack(covered, dim=1)
+def _boxes(
+    view: ViewConfig, images: ImageSet, record: Record, rows: npt.NDArray[np.int64]
+) -> list[list[list[int]]]:
+    """The windows at some images of a record, in pixels; what is not looked at has an empty one."""
+    steps = record.locations.shape[1]
+    sizes = images.sizes(record.indices[rows]).repeat_interleave(steps, dim=0)
+    locations = torch.from_numpy(record.locations[rows]).flatten(0, 1)
+    scales = torch.from_numpy(record.scales[rows]).flatten()
+    boxes = view.window_boxes(Look.at(locations.nan_to_num(0), scales.nan_to_num(1)), sizes)
+    boxes[scales.isnan()] = 0
+    return boxes.view(len(rows), steps, 4).tolist()
 
 
-def _spans(first: Tensor, length: int, size: int) -> Tensor:
-    """Which of ``size`` pixels lie in spans that begin at ``first`` (B, S): (B, S, size) bool."""
-    offset = torch.arange(size) - first[..., None]
-    return (offset >= 0) & (offset < length)
+def _overlap(mask: Tensor, windows: list[list[int]]) -> tuple[list[float], list[float]]:
+    """``centred`` and ``covered`` of the windows at one image whose object is ``mask``, (H, W)."""
+    hidden, total = mask.clone(), int(mask.sum())
+    centred, covered = [], []
+    for top, left, bottom, right in windows:
+        looked = bottom > top
+        centred.append(float(mask[(top + bottom) // 2, (left + right) // 2]) if looked else np.nan)
+        hidden[top:bottom, left:right] = False
+        covered.append((total - int(hidden.sum())) / total)
+    return centred, covered

@@ -1,9 +1,9 @@
-"""What policies are worth: the same network looks at the same images under each of them."""
+"""What policies are worth: the same model looks at the same images under each of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -16,35 +16,44 @@ from gfnet_env.benchmarks.policy_report import (
     print_comparison,
     write_comparison,
 )
-from gfnet_env.benchmarks.statistics import mean_interval
-from gfnet_env.data import ImageSet, object_masks
+from gfnet_env.benchmarks.results import (
+    Difference,
+    Interval,
+    PolicyComparison,
+    PolicyResult,
+    interval_of,
+    rounded,
+)
+from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.files import write_json
-from gfnet_env.inference import EarlyExitGFNet, Record, evaluate_policy
+from gfnet_env.images import ImageSet, object_masks
+from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.models import Model
 from gfnet_env.policies import BOUNDS, UNLEARNED, Policy, find_policy
-from gfnet_env.runs import create_run, resolve_device, save_config
+from gfnet_env.runs import check_free, resolve_device, save_config
+from gfnet_env.settings import AtLeast, Flat, Settings
 
 LEARNED = "learned"
-_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonConfig(ImageOptions):
+class ComparisonConfig(Settings):
     """Which policies to compare, on what; the split test is used."""
 
     run: Path
     """Run folder of an assembled network; its policy is the one called learned."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     policies: tuple[str, ...] = ()
-    """Policies by name; by default all that the images and the options below allow."""
-    oracle_images: int = 500
-    """Images, drawn at random, that the oracle, dear as it is, is run on; 0 leaves it out."""
+    """Policies by their specs; by default all that the images and the options below allow."""
+    oracle_images: Annotated[int, AtLeast(0)] = 500
+    """Images, drawn at random, that the expensive oracle is run on; 0 leaves it out."""
     masks: Path | None = None
     """Folder of masks FOLDER/test/CLASS/NAME.png (or FOLDER/CLASS/NAME.png) of a folder of
     pictures: as large as the picture, zero where the object is not. By default boxes say where the
     object is, if the images have any."""
-    sheet_images: int = 6
-    """Images, likewise, whose patches are drawn."""
+    sheet_images: Annotated[int, AtLeast(1)] = 6
+    """Images, likewise, to draw with the looks at them."""
     out: Path | None = None
     """Folder for the results; by default RUN/policies."""
     seed: int = 0
@@ -54,14 +63,8 @@ class ComparisonConfig(ImageOptions):
     overwrite: bool = False
     """Whether existing results may be replaced."""
 
-    def __post_init__(self) -> None:
-        if self.oracle_images < 0:
-            raise ValueError(f"oracle_images must be at least 0, not {self.oracle_images}")
-        if self.sheet_images < 1:
-            raise ValueError(f"sheet_images must be at least 1, not {self.sheet_images}")
 
-
-def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -> dict[str, Any]:
+def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -> PolicyComparison:
     """Take every step of every test image under each policy, and write what came out.
 
     Writes results.json, table.csv, accuracy.png and trajectories.png.
@@ -69,9 +72,6 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     Args:
         config: What to compare.
         images: The images to use in place of the split ``test`` of ``config.images``.
-
-    Returns:
-        What results.json holds; see ``compare_records`` for ``policies``.
 
     Raises:
         FileExistsError: There are results already, and overwriting was not asked for.
@@ -81,30 +81,31 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     """
     console = Console()
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
-    network = gfnet.network
-    images = config.open(network, "test") if images is None else images
-    check_fit(network, images)
+    model = gfnet.model
+    images = config.images.open(model, "test") if images is None else images
+    check_fit(model, images)
     names = config.policies or compared_names(images, config.oracle_images)
     policies = choose_policies(names, gfnet.policy, images, config.oracle_images)
     masks = object_masks(images, config.masks)
-    out = create_run(config.out or config.run / "policies", overwrite=config.overwrite)
+    out = config.out or config.run / "policies"
+    check_free(out, overwrite=config.overwrite)
     save_config(out, config)
 
-    records = record_policies(network, policies, images, config.oracle_images, console)
+    records = record_policies(model, policies, images, config.oracle_images, console)
     with console.status("intervals"):
-        overlaps = measure_overlaps(network, records, masks) if masks else {}
-        results = {
-            "split": "test",
-            "images": len(images),
-            "reference": _reference(records),
-            "objects": None if masks is None else "masks" if config.masks else "boxes",
-            "policies": compare_records(records, overlaps, images.sources, config.seed),
-        }
+        overlaps = measure_overlaps(model.view, images, records, masks) if masks else {}
+        results = PolicyComparison(
+            split="test",
+            images=len(images),
+            reference=_reference(records),
+            objects=None if masks is None else "masks" if config.masks else "boxes",
+            policies=compare_records(records, overlaps, images.sources, config.seed),
+        )
     write_comparison(results, out / "table.csv")
     plot_comparison(results, out / "accuracy.png")
     drawn = some_of(images, config.sheet_images)
-    draw_trajectories(network, policies, images, drawn, out / "trajectories.png")
-    write_json(out / "results.json", results)
+    draw_trajectories(model, policies, images, drawn, out / "trajectories.png")
+    write_json(out / "results.json", results.to_json())
     print_comparison(results, console)
     console.print(f"{out} holds results.json, table.csv, accuracy.png and trajectories.png")
     return results
@@ -127,7 +128,7 @@ def choose_policies(
     """Policies by name.
 
     Args:
-        names: ``learned`` or what ``find_policy`` knows.
+        names: ``learned``, or specs that ``find_policy`` takes.
         learned: The policy of that name.
         images: What they will look at.
         oracle_images: How many of them the oracle may take.
@@ -135,10 +136,6 @@ def choose_policies(
     Raises:
         ValueError: A name is unknown or given twice, or the images or options do not allow it.
     """
-    known = [LEARNED, *UNLEARNED]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"unknown policy {name!r}; known: {', '.join(known)}")
     if len(set(names)) < len(names):
         raise ValueError(f"a policy is named twice: {', '.join(names)}")
     if "target" in names and images.boxes is None:
@@ -151,13 +148,13 @@ def choose_policies(
 def some_of(images: ImageSet, count: int) -> npt.NDArray[np.int64]:
     """Numbers of ``count`` images, or of all there are, by rising number: always the same ones.
 
-    A set may list its images class by class, so that its first are of few classes.
+    They are drawn at random, since a set may list its images class by class.
     """
     return np.sort(np.random.default_rng(0).permutation(len(images))[:count])
 
 
 def record_policies(
-    network: GlanceFocusNetwork,
+    model: Model,
     policies: Mapping[str, Policy],
     images: ImageSet,
     oracle_images: int,
@@ -168,7 +165,7 @@ def record_policies(
     for name, policy in policies.items():
         chosen = some_of(images, oracle_images if name == "oracle" else len(images))
         with console.status(f"{name} policy on {len(chosen)} test images"):
-            records[name] = evaluate_policy(network, policy, images, indices=chosen)
+            records[name] = evaluate_policy(model, policy, images, indices=chosen)
     return records
 
 
@@ -177,10 +174,8 @@ def compare_records(
     overlaps: Mapping[str, Overlap] | None = None,
     sources: npt.NDArray[np.int64] | None = None,
     seed: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """What came out under each policy, as JSON has it.
-
-    Two policies are compared on the images that both were run on.
+) -> dict[str, PolicyResult]:
+    """What came out under each policy; two are compared on the images that both were run on.
 
     Args:
         records: By policy, all of images of one set.
@@ -188,37 +183,32 @@ def compare_records(
         sources: Originals that the set's images were made from, (N,), which the bootstrap draws;
             None draws images.
         seed: Of the bootstrap.
-
-    Returns:
-        For each policy: ``images``; per step, glance first, ``accuracy`` and ``label_confidence``
-        with 95% intervals; per focus step ``share_of_gain``, of what the target, or else the
-        oracle, gains over the glance in accuracy (null where that is nothing); ``over_random``,
-        by how much the accuracy after the last step is above that of random patches, with its
-        paired interval; and of ``object_images`` that show an object ``centred`` and ``covered``
-        per focus step, see ``Overlap``. What cannot be known is left out.
     """
     reference = _reference(records)
-    compared = {}
+    gains = () if reference is None else _gains(records[reference], sources, seed)
+    results = {}
     for name, record in records.items():
-        groups = _groups(record.indices, sources)
-        found: dict[str, Any] = {
-            "images": len(record.indices),
-            "accuracy": _rounded(record.accuracy),
-            "accuracy_interval": _intervals(record.correct, groups, seed),
-            "label_confidence": _rounded(record.label_confidence.mean(axis=0, dtype=float)),
-            "label_confidence_interval": _intervals(record.label_confidence, groups, seed),
-        }
-        if reference is not None:
-            found["share_of_gain"] = _share_of_gain(record, records[reference])
-        if "random" in records and name != "random":
-            found["over_random"] = _difference(record, records["random"], sources, seed)
-        if overlaps and name in overlaps:
-            overlap = overlaps[name]
-            found["object_images"] = len(overlap.centred)
-            found["centred"] = _rounded(overlap.centred.mean(axis=0))
-            found["covered"] = _rounded(overlap.covered.mean(axis=0))
-        compared[name] = found
-    return compared
+        overlap = (overlaps or {}).get(name)
+        results[name] = PolicyResult(
+            images=len(record.indices),
+            looks=rounded(record.looks.mean()),
+            accuracy=_rounded(record.accuracy),
+            accuracy_interval=_intervals(record.correct, record, sources, seed),
+            label_confidence=_rounded(record.label_confidence.mean(axis=0, dtype=float)),
+            label_confidence_interval=_intervals(record.label_confidence, record, sources, seed),
+            share_of_gain=(
+                None if reference is None else _share_of_gain(record, records[reference], gains)
+            ),
+            over_random=(
+                _difference(record, records["random"], sources, seed)
+                if "random" in records and name != "random"
+                else None
+            ),
+            object_images=None if overlap is None else len(overlap.centred),
+            centred=None if overlap is None else _taken_mean(overlap.centred),
+            covered=None if overlap is None else _rounded(overlap.covered.mean(axis=0)),
+        )
+    return results
 
 
 def _reference(records: Mapping[str, Record]) -> str | None:
@@ -226,26 +216,33 @@ def _reference(records: Mapping[str, Record]) -> str | None:
     return next((name for name in BOUNDS if name in records), None)
 
 
-def _share_of_gain(record: Record, reference: Record) -> list[float | None]:
-    """The gain over the glance as a share of that of the reference, one per focus step."""
+def _gains(reference: Record, sources: npt.NDArray[np.int64] | None, seed: int) -> tuple[bool, ...]:
+    """Whether the reference gains over the glance with each look, beyond its own interval."""
+    gains = reference.correct[:, 1:].astype(int) - reference.correct[:, :1]
+    return tuple(low > 0 for low, _ in _intervals(gains, reference, sources, seed))
+
+
+def _share_of_gain(
+    record: Record, reference: Record, gains: Sequence[bool]
+) -> tuple[float | None, ...]:
+    """The gain over the glance as a share of that of the reference, one per look."""
     _, rows, other_rows = _shared(record, reference)
     glance, *accuracy = record.correct[rows].mean(axis=0)
     _, *best = reference.correct[other_rows].mean(axis=0)
-    return [
-        round(float((reached - glance) / (most - glance)), _DIGITS) if most > glance else None
-        for reached, most in zip(accuracy, best, strict=True)
-    ]
+    return tuple(
+        rounded((reached - glance) / (most - glance)) if gained and most > glance else None
+        for reached, most, gained in zip(accuracy, best, gains, strict=True)
+    )
 
 
 def _difference(
     record: Record, random: Record, sources: npt.NDArray[np.int64] | None, seed: int
-) -> dict[str, Any]:
-    """By how much the last step is more often right than after random patches, image by image."""
+) -> Difference:
+    """By how much the last step is more often right than after random looks, image by image."""
     indices, rows, random_rows = _shared(record, random)
-    last, last_random = record.correct[rows, -1], random.correct[random_rows, -1]
-    difference = last.astype(int) - last_random
-    (interval,) = _intervals(difference[:, None], _groups(indices, sources), seed)
-    return {"difference": round(float(difference.mean()), _DIGITS), "interval": interval}
+    difference = record.correct[rows, -1].astype(int) - random.correct[random_rows, -1]
+    groups = None if sources is None else sources[indices]
+    return Difference(rounded(difference.mean()), interval_of(difference, groups, seed))
 
 
 def _shared(
@@ -255,18 +252,25 @@ def _shared(
     return np.intersect1d(record.indices, other.indices, return_indices=True)
 
 
-def _groups(
-    indices: npt.NDArray[np.int64], sources: npt.NDArray[np.int64] | None
-) -> npt.NDArray[np.int64] | None:
-    return None if sources is None else sources[indices]
-
-
 def _intervals(
-    values: npt.NDArray[np.generic], groups: npt.NDArray[np.int64] | None, seed: int
-) -> list[list[float]]:
-    """Bounds of the mean of each column of values (N, T), drawn by groups (N,)."""
-    return [_rounded(mean_interval(column, groups, seed=seed)) for column in values.T]
+    values: npt.NDArray[np.generic],
+    record: Record,
+    sources: npt.NDArray[np.int64] | None,
+    seed: int,
+) -> tuple[Interval, ...]:
+    """Bounds of the mean of each column of values (N, T) of a record's images."""
+    groups = None if sources is None else sources[record.indices]
+    return tuple(interval_of(column, groups, seed) for column in values.T)
 
 
-def _rounded(values: npt.ArrayLike) -> list[float]:
-    return np.round(np.asarray(values, dtype=float), _DIGITS).tolist()
+def _rounded(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(map(rounded, values))
+
+
+def _taken_mean(values: npt.NDArray[np.float64]) -> tuple[float | None, ...]:
+    """Mean of each column over the looks that were taken; None where none was."""
+    taken = ~np.isnan(values)
+    return tuple(
+        rounded(column[each].mean()) if each.any() else None
+        for column, each in zip(values.T, taken.T, strict=True)
+    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,145 +10,137 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from gfnet_env.benchmarks.report import draw_frames, save_figure, write_rows
-from gfnet_env.data import ImageSet, batches
-from gfnet_env.env.rendering import caption, draw_trajectory
-from gfnet_env.inference.evaluation import scene_of, unroll
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies import BOUNDS, Policy, initial_state
+from gfnet_env.benchmarks.report import (
+    draw_frames,
+    frames_of,
+    save_figure,
+    shown_names,
+    step_names,
+    write_rows,
+)
+from gfnet_env.benchmarks.results import PolicyComparison
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import ImageSet, batches
+from gfnet_env.inference import Answers
+from gfnet_env.models import Model
+from gfnet_env.policies import BOUNDS, Context, Policy
+from gfnet_env.rollout import rollout
+
+_WITH_INTERVALS = {
+    "accuracy": "Accuracy",
+    "label_confidence": "Confidence in the true class",
+}
+_PER_LOOK = ("share_of_gain", "centred", "covered")
 
 
-def print_comparison(results: Mapping[str, Any], console: Console) -> None:
+def print_comparison(results: PolicyComparison, console: Console) -> None:
     """Print accuracy, confidence, gains and overlaps of every policy, step by step."""
-    where = f"{results['images']} {results['split']} images"
-    policies = {}
-    for name, found in results["policies"].items():
-        fewer = found["images"] < results["images"]
-        policies[f"{name} ({found['images']} images)" if fewer else name] = found
-    titles = {"accuracy": "Accuracy", "label_confidence": "Confidence in the true class"}
-    for key, title in titles.items():
+    names = shown_names(results)
+    for key, title in _WITH_INTERVALS.items():
         rows = {
-            name: [
+            names[name]: [
                 f"{value:.1%}\n{100 * low:.1f}–{high:.1%}"
-                for value, (low, high) in zip(found[key], found[f"{key}_interval"], strict=True)
+                for value, (low, high) in zip(
+                    getattr(found, key), getattr(found, f"{key}_interval"), strict=True
+                )
             ]
-            for name, found in policies.items()
+            for name, found in results.policies.items()
         }
-        _print_steps(console, f"{title}, 95% intervals ({where})", rows, first_step=0)
-    titles = {
-        "share_of_gain": f"Share of what the {results['reference']} policy gains over the glance",
-        "centred": f"Patches whose centre is on the object ({results['objects']})",
-        "covered": "Share of the object covered so far",
-    }
-    for key, title in titles.items():
+        where = f"{results.images} {results.split} images"
+        _print_steps(console, f"{title}, 95% intervals ({where})", rows)
+    titles = (
+        f"Share of what the {results.reference} policy gains over the glance",
+        f"Windows whose centre is on the object ({results.objects})",
+        "Share of the object covered so far",
+    )
+    for key, title in zip(_PER_LOOK, titles, strict=True):
         rows = {
-            name: ["–" if value is None else f"{value:.1%}" for value in found[key]]
-            for name, found in policies.items()
-            if key in found
+            names[name]: ["–" if value is None else f"{value:.1%}" for value in getattr(found, key)]
+            for name, found in results.policies.items()
+            if getattr(found, key) is not None
         }
         if rows:
             _print_steps(console, title, rows, first_step=1)
-    for name, found in policies.items():
-        if "over_random" in found:
-            low, high = found["over_random"]["interval"]
-            difference = found["over_random"]["difference"]
+    for name, found in results.policies.items():
+        if found.over_random is not None:
+            low, high = found.over_random.interval
             console.print(
-                f"{name} over random patches, last step: {difference:+.1%} "
+                f"{names[name]} over random looks, last step: {found.over_random.difference:+.1%} "
                 f"({low:+.1%} to {high:+.1%})"
             )
 
 
 def _print_steps(
-    console: Console, title: str, rows: Mapping[str, Sequence[str]], first_step: int
+    console: Console, title: str, rows: Mapping[str, Sequence[str]], first_step: int = 0
 ) -> None:
     steps = len(next(iter(rows.values())))
-    numbers = range(first_step, first_step + steps)
-    names = [f"focus {number}" if number else "glance" for number in numbers]
-    table = Table("policy", *names, title=title)
+    table = Table("policy", *step_names(first_step + steps)[first_step:], title=title)
     for name, cells in rows.items():
         table.add_row(name, *cells)
     console.print(table)
 
 
-def write_comparison(results: Mapping[str, Any], path: Path) -> None:
+def write_comparison(results: PolicyComparison, path: Path) -> None:
     """Write one row for every policy and step; cells of what is not known stay empty."""
-    header = ["policy", "step", "images", "accuracy", "accuracy_low", "accuracy_high"]
-    header += ["label_confidence", "label_confidence_low", "label_confidence_high"]
-    per_focus_step = ["share_of_gain", "centred", "covered"]
+    header = ["policy", "step", "images"]
+    for key in _WITH_INTERVALS:
+        header += [key, f"{key}_low", f"{key}_high"]
     rows = []
-    for name, found in results["policies"].items():
-        for step in range(len(found["accuracy"])):
-            row = [name, step, found["images"]]
-            for key in ("accuracy", "label_confidence"):
-                row += [found[key][step], *found[f"{key}_interval"][step]]
-            known = (
-                found[key][step - 1] if step and key in found else "" for key in per_focus_step
-            )
-            rows.append([*row, *("" if value is None else value for value in known)])
-    write_rows([*header, *per_focus_step], rows, path)
+    for name, found in results.policies.items():
+        for step in range(len(found.accuracy)):
+            row = [name, step, found.images]
+            for key in _WITH_INTERVALS:
+                row += [getattr(found, key)[step], *getattr(found, f"{key}_interval")[step]]
+            known = ((getattr(found, key) or ()) if step else () for key in _PER_LOOK)
+            cells = (values[step - 1] if values else None for values in known)
+            rows.append([*row, *("" if value is None else value for value in cells)])
+    write_rows([*header, *_PER_LOOK], rows, path)
 
 
-def plot_comparison(results: Mapping[str, Any], path: Path) -> None:
+def plot_comparison(results: PolicyComparison, path: Path) -> None:
     """Plot accuracy and confidence in the true class per step, with the intervals."""
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     both = figure.subplots(1, 2)
-    for axes, key in zip(both, ("accuracy", "label_confidence"), strict=True):
-        for name, found in results["policies"].items():
-            low, high = np.array(found[f"{key}_interval"]).T
+    names = shown_names(results)
+    for axes, key in zip(both, _WITH_INTERVALS, strict=True):
+        for name, found in results.policies.items():
+            low, high = np.array(getattr(found, f"{key}_interval")).T
             steps = np.arange(len(low))
-            dashed = "--" if name in BOUNDS else "-"
-            (line,) = axes.plot(steps, found[key], dashed, marker="o", label=name)
+            style = "--" if name in BOUNDS else "-"
+            (line,) = axes.plot(steps, getattr(found, key), style, marker="o", label=names[name])
             axes.fill_between(steps, low, high, alpha=0.12, color=line.get_color(), linewidth=0)
         axes.set_xticks(steps)
-        axes.set(xlabel="focus steps", ylabel=key.replace("label_", "").replace("_", " "))
+        axes.set(xlabel="looks", ylabel=key.replace("label_", "").replace("_", " "))
         axes.grid(alpha=0.3)
-    both[0].set_title(f"Accuracy on the {results['split']} split")
+    both[0].set_title(f"Accuracy on the {results.split} split")
     both[1].set_title("Confidence in the true class")
     figure.legend(*both[0].get_legend_handles_labels(), loc="outside right center")
     save_figure(figure, path)
 
 
 def draw_trajectories(
-    network: GlanceFocusNetwork,
+    model: Model,
     policies: Mapping[str, Policy],
     images: ImageSet,
     indices: npt.NDArray[np.int64],
     path: Path,
 ) -> None:
-    """Draw the patches of every policy: a row for each, and in it the same images.
+    """Draw the looks of every policy: a row for each, and in it the same images.
 
     Args:
-        network: What looks.
+        model: What looks.
         policies: By name.
         images: The set.
         indices: Which of its images to draw, (S,).
         path: The picture's file.
     """
-    frames = [
-        frame
-        for policy in policies.values()
-        for frame in _trajectories(network, policy, images, indices)
-    ]
+    frames = []
+    (batch,) = batches(images, len(indices), indices, model.device)
+    context = Context(LiveFeatures(model, images), indices, batch.labels, batch.boxes)
+    for policy in policies.values():
+        answers = Answers.blank(model, len(indices))
+        with torch.no_grad():
+            for number, step in enumerate(rollout(context.features, policy, context)):
+                answers.update(number, step)
+        frames += frames_of(model, images, indices, answers, batch.labels.tolist())
     draw_frames(frames, path, columns=len(indices), row_names=list(policies))
-
-
-@torch.no_grad()
-def _trajectories(
-    network: GlanceFocusNetwork,
-    policy: Policy,
-    images: ImageSet,
-    indices: npt.NDArray[np.int64],
-) -> list[npt.NDArray[np.uint8]]:
-    (batch,) = batches(images, len(indices), indices, network.device)
-    state = initial_state(policy, scene_of(network, batch))
-    steps = list(unroll(network, policy, batch.pixels, state))
-    trails = torch.stack([step.location for step in steps[1:]], dim=1).cpu()
-    columns = (batch.labels, steps[-1].classes, steps[-1].confidence)
-    answers = zip(*(column.tolist() for column in columns), strict=True)
-    names = network.config.class_names
-    return [
-        draw_trajectory(network, pixels, trail, caption(names, predicted, label, confidence))
-        for pixels, trail, (label, predicted, confidence) in zip(
-            batch.pixels, trails, answers, strict=True
-        )
-    ]

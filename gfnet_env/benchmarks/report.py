@@ -3,67 +3,99 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from gfnet_env.data import ImageSet
-from gfnet_env.env.rendering import caption, draw_trajectory
+from gfnet_env.benchmarks.results import (
+    CurvePoint,
+    Evaluation,
+    Latency,
+    Memory,
+    PolicyResult,
+    Spread,
+)
+from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.files import write_atomically
-from gfnet_env.inference.cost import PartCost
-from gfnet_env.inference.early_exit import EarlyExitGFNet, Prediction
+from gfnet_env.images import ImageSet
+from gfnet_env.inference import Answers, EarlyExitGFNet, OperatingPoint
+from gfnet_env.models import Model, PartCost
 from gfnet_env.policies import BOUNDS
 
 _SHEET_COLUMNS = 6
 
 
-def print_results(results: Mapping[str, Any], console: Console) -> None:
+class ComparedPolicies(Protocol):
+    """Policies on the same images."""
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def images(self) -> int: ...
+
+    @property
+    def policies(self) -> Mapping[str, PolicyResult]: ...
+
+
+class PolicyRun(ComparedPolicies, Protocol):
+    """What a run of stage 2 found."""
+
+    @property
+    def multiply_adds(self) -> Sequence[int]: ...
+
+    @property
+    def early_exit(self) -> Sequence[OperatingPoint]: ...
+
+
+def shown_names(results: ComparedPolicies) -> dict[str, str]:
+    """How to show the name of each policy, with its images where it saw fewer than others."""
+    return {
+        name: name if found.images == results.images else f"{name} ({found.images} images)"
+        for name, found in results.policies.items()
+    }
+
+
+def print_results(results: PolicyRun, console: Console) -> None:
     """Print accuracy per step and policy, and the operating points of the early exit."""
-    steps = len(results["multiply_adds"])
-    names = ["glance", *(f"focus {number}" for number in range(1, steps))]
-    table = Table("policy", *names, "images", title=f"Accuracy on the {results['split']} split")
-    for name, policy in results["policies"].items():
-        values = [f"{value:.1%}" for value in policy["accuracy"]]
-        table.add_row(name, *values, str(policy["images"]))
-    millions = [f"{value / 1e6:.2f} M" for value in results["multiply_adds"]]
+    names, steps = shown_names(results), step_names(len(results.multiply_adds))
+    table = Table("policy", *steps, title=f"Accuracy on the {results.split} split")
+    for name, policy in results.policies.items():
+        table.add_row(names[name], *(f"{value:.1%}" for value in policy.accuracy))
+    millions = [f"{value / 1e6:.2f} M" for value in results.multiply_adds]
     table.add_row("multiply-adds", *millions, end_section=True)
     console.print(table)
-
-    exits = Table("accuracy", "multiply-adds", *(f"exit {n}" for n in names), title="Early exit")
-    for point in results["early_exit"]:
-        shares = [f"{share:.0%}" for share in point["exit_share"]]
-        exits.add_row(f"{point['accuracy']:.1%}", f"{point['multiply_adds'] / 1e6:.2f} M", *shares)
+    exits = Table("accuracy", "multiply-adds", *(f"exit {n}" for n in steps), title="Early exit")
+    for point in results.early_exit:
+        shares = [f"{share:.0%}" for share in point.exit_share]
+        exits.add_row(f"{point.accuracy:.1%}", f"{point.multiply_adds / 1e6:.2f} M", *shares)
     console.print(exits)
 
 
-def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
+def plot_accuracy(results: PolicyRun, path: Path) -> None:
     """Plot accuracy per step of every policy, and accuracy against cost with early exit."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     by_step, by_cost = figure.subplots(1, 2, sharey=True)
-    for name, policy in results["policies"].items():
-        dashed = "--" if name in BOUNDS else "-"
-        by_step.plot(policy["accuracy"], dashed, marker="o", label=name)
-    by_step.set(xlabel="focus steps", ylabel=f"{results['split']} accuracy")
-    by_step.set_xticks(range(len(results["multiply_adds"])))
+    names = shown_names(results)
+    for name, policy in results.policies.items():
+        style = "--" if name in BOUNDS else "-"
+        by_step.plot(policy.accuracy, style, marker="o", label=names[name])
+    by_step.set(xlabel="looks", ylabel=f"{results.split} accuracy")
+    by_step.set_xticks(range(len(results.multiply_adds)))
     by_step.set_title("Policies, no exits")
-    # Where best is, matplotlib would look for, and warn where that takes long.
-    by_step.legend(loc="lower right")
-
-    cost = np.array(results["multiply_adds"]) / 1e6
-    by_cost.plot(cost, results["policies"]["learned"]["accuracy"], marker="o", label="all steps")
-    points = sorted(
-        (point["multiply_adds"] / 1e6, point["accuracy"]) for point in results["early_exit"]
-    )
+    cost = np.array(results.multiply_adds) / 1e6
+    by_cost.plot(cost, results.policies["learned"].accuracy, marker="o", label="all steps")
+    points = sorted((point.multiply_adds / 1e6, point.accuracy) for point in results.early_exit)
     by_cost.plot(*zip(*points, strict=True), marker=".", label="early exit")
     by_cost.set(xlabel="mean multiply-adds per image (millions)")
     by_cost.set_title("Learned policy")
-    by_cost.legend(loc="lower right")
     for axes in (by_step, by_cost):
+        # matplotlib looks for the best place otherwise, and warns where that takes long.
+        axes.legend(loc="lower right")
         axes.grid(alpha=0.3)
     save_figure(figure, path)
 
@@ -71,7 +103,7 @@ def plot_accuracy(results: Mapping[str, Any], path: Path) -> None:
 def draw_sheet(
     gfnet: EarlyExitGFNet, images: ImageSet, indices: npt.NDArray[np.int64], path: Path
 ) -> None:
-    """Draw images of a set with the patches that were looked at before the exit.
+    """Draw images of a set with the looks that were taken before the exit.
 
     Args:
         gfnet: The assembled network.
@@ -79,44 +111,36 @@ def draw_sheet(
         indices: Which of its images to draw, (S,).
         path: The picture's file.
     """
-    pixels = images[indices]
-    prediction = gfnet(pixels.to(gfnet.network.device))
-    frames = [
-        _frame(gfnet, pixels[row], prediction, row, int(images.labels[index]))
-        for row, index in enumerate(indices)
-    ]
-    draw_frames(frames, path)
+    labels = images.labels[indices].tolist()
+    draw_frames(frames_of(gfnet.model, images, indices, gfnet(images, indices), labels), path)
 
 
-def draw_predictions(
-    gfnet: EarlyExitGFNet, images: Sequence[Tensor], predictions: Sequence[Prediction], path: Path
-) -> None:
-    """Draw images with the patches that were looked at, where the true classes are not known.
+def frames_of(
+    model: Model,
+    images: ImageSet,
+    indices: npt.NDArray[np.int64],
+    answers: Answers,
+    labels: Sequence[int | None],
+) -> list[npt.NDArray[np.uint8]]:
+    """Draw images with the looks at them and a caption.
 
     Args:
-        gfnet: The assembled network.
-        images: (3, H, W) uint8 each.
-        predictions: Of each, as a batch of one.
-        path: The picture's file.
+        model: What looked.
+        images: The set.
+        indices: Which of its images, (S,).
+        answers: For these images.
+        labels: Their true classes, S of them; None where unknown.
+
+    Returns:
+        S pictures, (H, W, 3) each.
     """
-    frames = [
-        _frame(gfnet, image, prediction, 0, None)
-        for image, prediction in zip(images, predictions, strict=True)
+    locations, scales = answers.locations.cpu(), answers.scales.cpu()
+    columns = zip(answers.classes.tolist(), labels, answers.confidence.tolist(), strict=True)
+    texts = [caption(model.class_names, *column) for column in columns]
+    return [
+        draw_looks(images, index, taken_looks(locations[row], scales[row]), model.view, texts[row])
+        for row, index in enumerate(indices.tolist())
     ]
-    draw_frames(frames, path)
-
-
-def _frame(
-    gfnet: EarlyExitGFNet, pixels: Tensor, prediction: Prediction, row: int, label: int | None
-) -> npt.NDArray[np.uint8]:
-    text = caption(
-        gfnet.network.config.class_names,
-        int(prediction.classes[row]),
-        label,
-        float(prediction.confidence[row]),
-    )
-    taken = prediction.locations[row, : int(prediction.exit_step[row])].cpu()
-    return draw_trajectory(gfnet.network, pixels, taken, text)
 
 
 def draw_frames(
@@ -146,55 +170,58 @@ def draw_frames(
     save_figure(figure, path)
 
 
-def print_curves(results: Mapping[str, Any], console: Console) -> None:
+def step_names(steps: int) -> list[str]:
+    """The names of T steps in tables."""
+    return ["glance", *(f"look {number}" for number in range(1, steps))]
+
+
+def print_curves(results: Evaluation, console: Console) -> None:
     """Print the anytime and static accuracies, and how the budgets compare."""
-    table = Table(
-        "network",
-        "multiply-adds",
-        "accuracy",
-        "95% interval",
-        "calibration error",
-        title=f"{results['images']} {results['split']} images",
-    )
-    for row in results["anytime"]:
-        name = f"GFNet, {row['step']} focus steps" if row["step"] else "GFNet, glance"
-        table.add_row(name, *_cells(row), f"{row['calibration_error']:.3f}")
-    for row in results.get("static", ()):
-        table.add_row(f"static, {row['resolution']}×{row['resolution']}", *_cells(row), "")
-    console.print(table)
-    for method, points in results["budgeted"].items():
-        table = Table(
-            "budget",
-            "multiply-adds",
-            "accuracy",
-            "95% interval",
-            "calibration error",
-            title=f"{method} exits",
-        )
-        for row in points:
-            error = f"{row['calibration_error']:.3f}"
-            table.add_row(f"{row['budget'] / 1e6:.2f} M", *_cells(row), error)
-        console.print(table)
-        off = max(abs(row["multiply_adds"] / row["budget"] - 1) for row in points)
+    rows: list[tuple[str, CurvePoint]] = [
+        (f"GFNet, {name}", point)
+        for name, point in zip(step_names(len(results.anytime)), results.anytime, strict=True)
+    ]
+    rows += [(f"static, {row.resolution}×{row.resolution}", row) for row in results.static or ()]
+    _print_points(f"{results.images} {results.split} images", "network", rows, console)
+    for method, points in results.budgeted.items():
+        rows = [(f"{point.budget / 1e6:.2f} M", point) for point in points]
+        _print_points(f"{method} exits", "budget", rows, console)
+        off = max(abs(point.multiply_adds / point.budget - 1) for point in points)
         console.print(f"{method} exits, mean cost furthest from its budget: {off:.1%}")
-    for method, found in results.get("comparison", {}).items():
-        for name, title in (
-            ("at_accuracy", "at the accuracy of the full resolution"),
-            ("within_interval", "within its interval"),
+    _print_comparisons(results, console)
+
+
+def _print_points(
+    title: str, kind: str, rows: Sequence[tuple[str, CurvePoint]], console: Console
+) -> None:
+    columns = (kind, "multiply-adds", "accuracy", "95% interval", "calibration error")
+    table = Table(*columns, title=title)
+    for name, point in rows:
+        error = "" if point.calibration_error is None else f"{point.calibration_error:.3f}"
+        cost, (low, high) = f"{point.multiply_adds / 1e6:.2f} M", point.interval
+        table.add_row(name, cost, f"{point.accuracy:.1%}", f"{low:.1%} to {high:.1%}", error)
+    console.print(table)
+
+
+def _print_comparisons(results: Evaluation, console: Console) -> None:
+    """Print how early exits compare with static networks."""
+    for method, found in (results.comparison or {}).items():
+        for point, title in (
+            (found.at_accuracy, "at the accuracy of the full resolution"),
+            (found.within_interval, "within its interval"),
         ):
-            point = found[name]
             text = "never"
-            if point:
-                low, high = point["difference_interval"]
+            if point is not None:
+                low, high = point.difference_interval
                 text = (
-                    f"{point['factor']:.2f}× fewer multiply-adds, {point['accuracy']:.1%} "
-                    f"({point['difference']:+.1%}, {low:+.1%} to {high:+.1%})"
+                    f"{point.factor:.2f}× fewer multiply-adds, {point.accuracy:.1%} "
+                    f"({point.difference:+.1%}, {low:+.1%} to {high:+.1%})"
                 )
             console.print(f"{method} exits, {title}: {text}")
-        if least := found["least_margin"]:
+        if (least := found.least_margin) is not None:
             console.print(
-                f"{method} exits, least margin over the static curve: {least['accuracy']:+.1%} "
-                f"at {least['multiply_adds'] / 1e6:.2f} M"
+                f"{method} exits, least margin over the static curve: {least.accuracy:+.1%} "
+                f"at {least.multiply_adds / 1e6:.2f} M"
             )
 
 
@@ -210,65 +237,60 @@ def print_costs(parts: Sequence[PartCost], exits: Sequence[int], console: Consol
             f"{part.activation_bytes / 2**20:.2f} MiB",
         )
     console.print(table)
-    for number, cost in enumerate(exits):
-        name = f"exit after focus step {number}" if number else "exit at the glance"
-        console.print(f"{name}: {cost / 1e6:.3f} M multiply-adds")
+    for name, cost in zip(step_names(len(exits)), exits, strict=True):
+        console.print(f"exit after {name}: {cost / 1e6:.3f} M multiply-adds")
 
 
-def print_latencies(results: Mapping[str, Any], console: Console) -> None:
+def print_latencies(results: Latency, console: Console) -> None:
     """Print milliseconds per image and how many times faster than the static network that is."""
-    side = results["resolution"]
-    for timing in results["timings"]:
-        table = Table(
-            "network",
-            "accuracy",
-            "ms per image",
-            f"× faster than {side}×{side}",
-            title=(
-                f"{timing['engine']}, batches of {timing['batch_size']}, "
-                f"{timing['threads']} thread{'s' * (timing['threads'] > 1)}"
-            ),
+    full = f"{results.resolution}×{results.resolution}"
+    for timing in results.timings:
+        threads = f"{timing.threads} thread{'s' * (timing.threads > 1)}"
+        title = f"{timing.engine}, batches of {timing.batch_size}, {threads}"
+        columns = ("network", "accuracy", "ms per image", f"× faster than {full}")
+        table = Table(*columns, title=title)
+        table.add_row(
+            f"static, {full}", f"{results.static_accuracy:.1%}", _spread(timing.static), ""
         )
-        accuracy = f"{results['static_accuracy']:.1%}"
-        table.add_row(f"static, {side}×{side}", accuracy, _spread(timing["static"]), "")
-        for point, timed in zip(results["points"], timing["points"], strict=True):
-            name = f"{point['name']}, {point['multiply_adds'] / 1e6:.1f} M"
-            speedup = _spread(timed["speedup"])
-            table.add_row(name, f"{point['accuracy']:.1%}", _spread(timed), speedup)
+        for point, timed in zip(results.points, timing.points, strict=True):
+            name = f"{point.name}, {point.multiply_adds / 1e6:.1f} M"
+            table.add_row(name, f"{point.accuracy:.1%}", _spread(timed), _spread(timed.speedup))
         console.print(table)
 
 
-def _spread(values: Mapping[str, float]) -> str:
-    return f"{values['median']:.2f} ({values['min']:.2f} to {values['max']:.2f})"
+def _spread(values: Spread) -> str:
+    return f"{values.median:.2f} ({values.min:.2f} to {values.max:.2f})"
 
 
-def print_memory(results: Mapping[str, Any], console: Console) -> None:
+def print_memory(results: Memory, console: Console) -> None:
     """Print mebibytes at every resolution."""
     table = Table("image", "decoded", "GFNet, peak", "above idle", "static, peak", "above idle")
-    for row in results["rows"]:
-        cells = [f"{row['image']:.1f} MiB"]
-        for name in ("gfnet", "static"):
-            taken = row.get(name, {})
-            if "error" in taken:
-                cells += ["failed", taken["error"]]
-            elif taken:
-                work = taken["peak"] - taken["idle"]
-                cells += [f"{taken['peak']:.0f} MiB", f"{work:.1f} MiB"]
-        table.add_row(f"{row['resolution']}×{row['resolution']}", *cells)
+    for row in results.rows:
+        cells = [f"{row.image:.1f} MiB"]
+        for taken in (row.gfnet, row.static):
+            if taken is None:
+                continue
+            if taken.peak is None or taken.idle is None:
+                cells += ["failed", taken.error or ""]
+            else:
+                cells += [f"{taken.peak:.0f} MiB", f"{taken.peak - taken.idle:.1f} MiB"]
+        table.add_row(f"{row.resolution}×{row.resolution}", *cells)
     console.print(table)
-    if results["variation"] is not None:
-        console.print(f"GFNet's peak varies by {results['variation']:.1%}, the image not counted")
+    if results.variation is not None:
+        console.print(f"GFNet's peak varies by {results.variation:.1%}, the image not counted")
 
 
-def write_csv(results: Mapping[str, Any], path: Path) -> None:
+def _curves(results: Evaluation) -> Mapping[str, Sequence[CurvePoint]]:
+    """All curves by name."""
+    static = {"static": results.static} if results.static is not None else {}
+    return {"anytime": results.anytime, **results.budgeted, **static}
+
+
+def write_csv(results: Evaluation, path: Path) -> None:
     """Write one row for every point of every curve."""
-    curves = {"anytime": results["anytime"], **results["budgeted"]}
-    if "static" in results:
-        curves["static"] = results["static"]
-
     rows = [
-        [name, point["multiply_adds"], point["accuracy"], *point["interval"]]
-        for name, points in curves.items()
+        [name, point.multiply_adds, point.accuracy, *point.interval]
+        for name, points in _curves(results).items()
         for point in points
     ]
     write_rows(["curve", "multiply_adds", "accuracy", "low", "high"], rows, path)
@@ -284,48 +306,34 @@ def write_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], path: Path)
     write_atomically(path, write)
 
 
-def plot_curves(results: Mapping[str, Any], path: Path) -> None:
+def plot_curves(results: Evaluation, path: Path) -> None:
     """Plot accuracy against multiply-adds, with the intervals, of all networks there are."""
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
-    for method, points in results["budgeted"].items():
+    for method, points in results.budgeted.items():
         cost, accuracy, low, high = _columns(points)
         (line,) = axes.plot(cost, accuracy, marker=".", label=f"GFNet, {method} exits")
         axes.fill_between(cost, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
-    cost, accuracy, _, _ = _columns(results["anytime"])
+    cost, accuracy, _, _ = _columns(results.anytime)
     axes.plot(cost, accuracy, "kx", label="GFNet, anytime")
-    if "static" in results:
-        cost, accuracy, low, high = _columns(results["static"])
+    if results.static is not None:
+        cost, accuracy, low, high = _columns(results.static)
         error = np.array([accuracy - low, high - accuracy])
         axes.errorbar(cost, accuracy, error, marker="s", capsize=3, label="static networks")
-        for row, x in zip(results["static"], cost, strict=True):
-            axes.annotate(
-                f"{row['resolution']}", (x, row["accuracy"]), (5, -12), textcoords="offset points"
-            )
+        for row, x in zip(results.static, cost, strict=True):
+            where = (x, row.accuracy)
+            axes.annotate(f"{row.resolution}", where, (5, -12), textcoords="offset points")
     axes.set_xscale("log")
-    axes.set(
-        xlabel="mean multiply-adds per image (millions)", ylabel=f"{results['split']} accuracy"
-    )
+    axes.set(xlabel="mean multiply-adds per image (millions)", ylabel=f"{results.split} accuracy")
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right")
     save_figure(figure, path)
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    low, high = row["interval"]
-    return (
-        f"{row['multiply_adds'] / 1e6:.2f} M",
-        f"{row['accuracy']:.1%}",
-        f"{low:.1%} to {high:.1%}",
-    )
-
-
-def _columns(points: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float64], ...]:
+def _columns(points: Sequence[CurvePoint]) -> tuple[npt.NDArray[np.float64], ...]:
     """Millions of multiply-adds, accuracy and its bounds, (S,) each."""
-    cost = np.array([point["multiply_adds"] for point in points]) / 1e6
-    accuracy = np.array([point["accuracy"] for point in points])
-    low, high = np.array([point["interval"] for point in points]).T
-    return cost, accuracy, low, high
+    columns = np.array([(p.multiply_adds / 1e6, p.accuracy, *p.interval) for p in points])
+    return tuple(columns.T)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

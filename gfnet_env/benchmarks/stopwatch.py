@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gfnet_env.inference.latency import synchronise
+from gfnet_env.timing import synchronise
 
 
 class Stopwatch:

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +16,41 @@ import torch
 from gymnasium.vector import AutoresetMode
 from rich.progress import track
 
-from gfnet_env.data import ArrayImages, ImageSet, load_images
+from gfnet_env.benchmarks.results import Result
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.features import CachedFeatures, FeatureSource, LiveFeatures
-from gfnet_env.inference.latency import seconds
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.precision import Precision, autocast
+from gfnet_env.features import CachedFeatures, LiveFeatures, MakeFeatures
+from gfnet_env.images import ArrayImages, ImageSet, load_images
+from gfnet_env.models import GlanceFocusNetwork, Model
+from gfnet_env.precision import Precision, autocast
 from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import resolve_device
+from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.timing import seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThroughputConfig:
+class ThroughputConfig(Settings):
     """What to time."""
 
     encoder: str | None = None
-    """Both encoders, of random weights, on random images; by default the network that comes with
-    the package, on its images."""
-    patch_size: int = 96
+    """Both encoders, of random weights, on random images; by default the packaged network, on its
+    own images."""
+    patch_size: Annotated[int, AtLeast(1)] = 96
     """P of the given encoder, in pixels."""
-    image_size: int = 224
+    image_size: Annotated[int, AtLeast(1)] = 224
     """Side of its random images, in pixels."""
-    focus_steps: int = 3
-    """Focus steps of its episodes."""
-    num_envs: int = 64
+    focus_steps: Annotated[int, AtLeast(1)] = 3
+    """Looks of its episodes."""
+    num_envs: Annotated[int, AtLeast(1)] = 64
     """Images looked at side by side."""
-    cells: int = 13
-    """Locations along each axis that cached patches are at."""
-    repeats: int = 15
-    """Rounds, in which all are timed in turn; a round is one episode of every image."""
-    training_repeats: int = 5
-    """Rounds of training, in which all are timed in turn; a round is one update of PPO."""
-    threads: int = 2
+    cells: Annotated[int, AtLeast(1)] = 13
+    """Locations along each axis that cached windows are at."""
+    repeats: Annotated[int, AtLeast(1)] = 15
+    """Rounds of the environments; a round is one episode of every image, and the contenders take
+    turns within it."""
+    training_repeats: Annotated[int, AtLeast(0)] = 5
+    """Rounds of training; a round is one update of PPO."""
+    threads: Annotated[int, AtLeast(1)] = 2
     """Threads of torch."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
@@ -55,35 +59,67 @@ class ThroughputConfig:
     out: Path | None = None
     """File for the results, JSON; by default none."""
 
-    def __post_init__(self) -> None:
-        for name in ("focus_steps", "num_envs", "cells", "repeats", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.training_repeats < 0:
-            raise ValueError(f"training_repeats must be at least 0, not {self.training_repeats}")
-
 
 @dataclass(frozen=True)
 class Setting:
     """What all contenders have in common.
 
     Attributes:
-        network: What sees.
+        model: What sees.
+        encoder: Spec of its encoders.
         images: Two per sub-environment: that of the round, and that of its last reset.
         num_envs: Sub-environments.
         actions: Of a round, (focus steps, num_envs, 2).
     """
 
-    network: GlanceFocusNetwork
+    model: Model
+    encoder: str
     images: ImageSet
     num_envs: int
     actions: npt.NDArray[np.float32]
 
-    def environment(self, features: str | FeatureSource) -> GlanceFocusVectorEnv:
+    @classmethod
+    def of(cls, config: ThroughputConfig) -> Self:
+        """The model, the images and the actions that a configuration names."""
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        rng = np.random.default_rng(config.seed)
+        count = 2 * config.num_envs
+        if config.encoder is None:
+            network = packaged_network()
+            scenes = load_images(f"cluttered-digits:scenes={count}", "train", seed=config.seed)
+            # Drawn once: it is the environment that is timed.
+            images = ArrayImages(scenes[:].contiguous(), scenes.labels, scenes.class_names)
+        else:
+            network = GlanceFocusNetwork.build(
+                encoder=config.encoder,
+                patch_size=config.patch_size,
+                num_classes=10,
+                focus_steps=config.focus_steps,
+            ).eval()
+            shape = (count, 3, config.image_size, config.image_size)
+            pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+            images = ArrayImages(pixels, rng.integers(0, 10, count))
+        steps = (network.focus_steps, config.num_envs, 2)
+        actions = rng.uniform(-1, 1, steps).astype(np.float32)
+        network.to(resolve_device(config.device))
+        return cls(network, network.config.encoder, images, config.num_envs, actions)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of a round."""
+        return self.actions.shape[0] * self.num_envs
+
+    @property
+    def views(self) -> int:
+        """Views that the encoders see in a round."""
+        return self.steps + self.num_envs
+
+    def environment(self, features: MakeFeatures) -> GlanceFocusVectorEnv:
         """A vector environment with some features."""
         return GlanceFocusVectorEnv(
             self.num_envs,
-            network=self.network,
+            model=self.model,
             images=self.images,
             features=features,
             autoreset_mode=AutoresetMode.SAME_STEP,
@@ -103,42 +139,34 @@ class Contender:
     prepare: Callable[[], object] = lambda: None
 
 
-def open_setting(config: ThroughputConfig) -> Setting:
-    """The network, the images and the actions that a configuration names."""
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    count = 2 * config.num_envs
-    if config.encoder is None:
-        network = packaged_network()
-        scenes = load_images(f"cluttered-digits:scenes={count}", "train", seed=config.seed)
-        # Drawn once: it is the environment that is timed.
-        images = ArrayImages(scenes[:].contiguous(), scenes.labels, scenes.class_names)
-    else:
-        network = GlanceFocusNetwork.build(
-            encoder=config.encoder,
-            patch_size=config.patch_size,
-            num_classes=10,
-            focus_steps=config.focus_steps,
-        ).eval()
-        shape = (count, 3, config.image_size, config.image_size)
-        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
-        images = ArrayImages(pixels, rng.integers(0, 10, count))
-    actions = rng.uniform(-1, 1, (network.focus_steps, config.num_envs, 2)).astype(np.float32)
-    network.to(resolve_device(config.device))
-    return Setting(network, images, config.num_envs, actions)
+@dataclass(frozen=True)
+class Rate(Result):
+    """How often something was done per second: median, least and most over the rounds."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, times: Sequence[float], count: int) -> Self:
+        """The rate of ``count`` a round, from the seconds of each round."""
+        return cls(
+            round(count / statistics.median(times), 2),
+            round(count / max(times), 2),
+            round(count / min(times), 2),
+        )
 
 
-def feature_sources(setting: Setting, cells: int, folder: Path) -> dict[str, FeatureSource]:
+def feature_sources(setting: Setting, cells: int, folder: Path) -> dict[str, MakeFeatures]:
     """Every way to serve features; those that are kept are computed here, once for all.
 
     Args:
-        setting: Of the network and the images.
+        setting: Of the model and the images.
         cells: Of the lattice, along each axis.
         folder: For the store.
     """
     cached = partial(CachedFeatures, cells=cells, folder=folder)
-    filled = cached(setting.network, setting.images, 1)
+    filled = cached(setting.model, setting.images)
     for index in track(range(len(setting.images)), "filling the cache"):
         filled.fill(np.array([index]))
     return {
@@ -153,12 +181,12 @@ def feature_sources(setting: Setting, cells: int, folder: Path) -> dict[str, Fea
 
 
 def environments(
-    setting: Setting, sources: Mapping[str, FeatureSource], cells: int, folder: Path
+    setting: Setting, sources: Mapping[str, MakeFeatures], cells: int, folder: Path
 ) -> dict[str, Contender]:
     """The environments with each kind of features.
 
     Args:
-        setting: Of the network and the images.
+        setting: Of the model and the images.
         sources: Of ``feature_sources``.
         cells: Of the lattice, along each axis.
         folder: For a store that is emptied before every round.
@@ -168,18 +196,18 @@ def environments(
 
 
 def bare_encoders(setting: Setting) -> dict[str, Contender]:
-    """The encoders alone, on batches of patches that are ready."""
-    size, device = setting.network.patch_size, setting.network.device
+    """The encoders alone, on batches of views that are ready."""
+    model, size = setting.model, setting.model.view.size
     generator = torch.Generator().manual_seed(0)
     shape = (setting.num_envs, 3, size, size)
-    ready = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
+    ready = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(model.device)
 
     @torch.no_grad()
     def run(precision: Precision) -> None:
-        with autocast(device, precision):
-            setting.network.global_encoder(ready)
-            for _ in range(len(setting.actions)):
-                setting.network.local_encoder(ready)
+        with autocast(model.device, precision):
+            model.encode_overview(ready)
+            for _ in setting.actions:
+                model.encode_window(ready)
 
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     return {f"bare encoders, {name}": Contender(partial(run, name)) for name in precisions}
@@ -190,7 +218,7 @@ def time_rounds(
 ) -> dict[str, list[float]]:
     """Seconds of every round of each; one round that does not count comes first.
 
-    What else the machine does changes from round to round, so they take turns within one.
+    What else the machine does changes from round to round, so the contenders take turns within one.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in track(range(1 + repeats), description):
@@ -202,30 +230,17 @@ def time_rounds(
     return times
 
 
-def rates(times: Sequence[float], count: int) -> dict[str, float]:
-    """Median, least and most of what was done a second, of ``count`` a round."""
-    return {
-        "median": round(count / statistics.median(times), 2),
-        "min": round(count / max(times), 2),
-        "max": round(count / min(times), 2),
-    }
-
-
 def ratio(one: Sequence[float], other: Sequence[float]) -> float:
     """How many times as fast ``one`` is: the median over the rounds."""
     return round(statistics.median(b / a for a, b in zip(one, other, strict=True)), 4)
 
 
 def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """What is to be compared, each pair within its rounds."""
+    """How many times as fast the contenders that are to be compared are, within each round."""
     pairs = {
-        **{
-            f"live / bare encoders, {precision}": (
-                f"live, {precision}",
-                f"bare encoders, {precision}",
-            )
-            for precision in ("float32", "bfloat16")
-        },
+        f"live / bare encoders, {precision}": (f"live, {precision}", f"bare encoders, {precision}")
+        for precision in ("float32", "bfloat16")
+    } | {
         "bfloat16 / float32, live": ("live, bfloat16", "live, float32"),
         "glances kept / live, float32": ("live, float32, glances kept", "live, float32"),
         "cached, warm / live, float32": ("cached, warm", "live, float32"),
@@ -234,7 +249,7 @@ def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: ratio(times[a], times[b]) for name, (a, b) in pairs.items()}
 
 
-def _plays(setting: Setting, source: FeatureSource) -> Contender:
+def _plays(setting: Setting, source: MakeFeatures) -> Contender:
     env = setting.environment(source)
     return Contender(partial(_play, env, setting), partial(_reset, env))
 

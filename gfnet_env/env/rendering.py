@@ -4,52 +4,73 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.geometry import patch_corners
+from gfnet_env.images import ImageSet
+from gfnet_env.looks import Look, ViewConfig
 
+# Larger pictures are drawn smaller, smaller ones larger.
+_MAX_SIDE = 1024
 _MIN_SIDE = 256
 _CAPTION_HEIGHT = 22
 # One colour per step, first to last, distinct to colour-blind readers (Okabe and Ito).
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
 
-def draw_trajectory(
-    network: GlanceFocusNetwork, pixels: Tensor, locations: Tensor, caption: str
+def draw_looks(
+    images: ImageSet, index: int, looks: Look, view: ViewConfig, caption: str
 ) -> npt.NDArray[np.uint8]:
-    """Draw an image, its patches in the order they were taken, and a caption below.
+    """Draw a picture, the windows of looks at it in their order, and a caption below.
 
     Args:
-        network: Whose patches they are.
-        pixels: (3, H, W) uint8.
-        locations: (S, 2) in [-1, 1], one per patch.
+        images: The set.
+        index: Which of its pictures.
+        looks: At that picture, S of them.
+        view: How views are made.
         caption: One line.
 
     Returns:
-        (H', W', 3) uint8; small images are enlarged.
+        (H', W', 3) uint8, in the shape of the picture.
     """
-    height, width = pixels.shape[1:]
-    scale = max(1, -(-_MIN_SIDE // min(height, width)))
-    picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-    picture = picture.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+    size = images.sizes([index])
+    height, width = size[0].tolist()
+    boxes = view.window_boxes(looks, size.to(looks.location.device).expand(len(looks), 2))
+    scale = min(_MAX_SIDE / max(height, width), 1.0)
+    scale = max(scale, float(-(-_MIN_SIDE // min(height, width)))) if scale == 1 else scale
+    picture = _picture(images, index, (height, width), scale)
     frame = Image.new("RGB", (picture.width, picture.height + _CAPTION_HEIGHT), "white")
     frame.paste(picture)
 
     pen = ImageDraw.Draw(frame)
     font = ImageFont.load_default(size=14)
-    corners = patch_corners(
-        locations, (height, width), network.patch_size, network.config.corner_rounding
-    )
-    side = network.patch_size * scale
-    for number, (top, left) in enumerate(corners.tolist(), start=1):
+    for number, box in enumerate((boxes.double() * scale).round().long().tolist(), start=1):
+        top, left, bottom, right = box
         colour = _COLOURS[(number - 1) % len(_COLOURS)]
-        y, x = top * scale, left * scale
-        pen.rectangle((x, y, x + side - 1, y + side - 1), outline=colour, width=3)
-        pen.text((x + 6, y + 3), str(number), fill=colour, font=font)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=3)
+        pen.text((left + 6, top + 3), str(number), fill=colour, font=font)
     pen.text((4, picture.height + 2), caption, fill="black", font=font)
     return np.asarray(frame)
+
+
+def _picture(
+    images: ImageSet, index: int, size: tuple[int, int], scale: float
+) -> Image.Image:
+    """A whole picture, enlarged or reduced."""
+    height, width = (max(1, round(side * scale)) for side in size)
+    # An overview is square; of a small picture, one that holds all of its pixels.
+    side = min(*size, _MAX_SIDE) if images.fixed_size is None else min(size)
+    if images.fixed_size is not None and max(size) <= _MAX_SIDE and not images.normalised:
+        pixels = images[[index]][0]
+    else:
+        pixels = images.overview([index], side)[0]
+    array = pixels.permute(1, 2, 0).cpu()
+    if array.is_floating_point():
+        low, high = array.min(), array.max()
+        array = ((array - low) / (high - low).clamp(min=1e-9) * 255).round().to(torch.uint8)
+    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR
+    return Image.fromarray(array.numpy()).resize((width, height), filter_)
 
 
 def caption(
@@ -62,3 +83,9 @@ def caption(
 
     wrong = "" if label is None or prediction == label else f" (is {name(label)})"
     return f"{name(prediction)} {confidence:.0%}{wrong}"
+
+
+def taken_looks(locations: Tensor, scales: Tensor) -> Look:
+    """The looks that were taken, of a trail (S, 2) and (S,) with NaN where there was none."""
+    taken = ~locations.isnan().any(dim=1)
+    return Look.at(locations[taken], scales[taken])

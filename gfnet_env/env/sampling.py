@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfnet_env.features import FrozenFeatures
+from gfnet_env.features.base import FeatureSource
+from gfnet_env.images import batches
+from gfnet_env.rollout import glance
 
 Sampling = Literal["all", "uncertain"]
 
@@ -63,17 +65,14 @@ class ImageOrder:
 
 
 @torch.no_grad()
-def glance_uncertainty(features: FrozenFeatures) -> npt.NDArray[np.float64]:
-    """1 − p_glance(y) of every image of a set, (N,): all that any patch could gain there.
+def glance_uncertainty(features: FeatureSource, batch_size: int = 256) -> npt.NDArray[np.float64]:
+    """1 − p_glance(y) of every image of a set, (N,): all that any look could gain there.
 
     The reward dries up on images that the glance has settled, so drawing by this number spends the
     episodes where there is something to learn.
     """
-    labels = features.images.labels.to(features.network.device)
-    uncertainty: list[npt.NDArray[np.float64]] = []
-    done = 0
-    for step in features.glances():
-        confidence = step.label_confidence(labels[done : done + len(step)])
-        uncertainty.append(1 - confidence.cpu().double().numpy())
-        done += len(step)
+    uncertainty = [
+        1 - glance(features, batch.indices).label_confidence(batch.labels).cpu().double().numpy()
+        for batch in batches(features.images, batch_size, device=features.model.device)
+    ]
     return np.concatenate(uncertainty)

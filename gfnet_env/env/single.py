@@ -1,67 +1,34 @@
 """The single environment: a vector of one."""
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-import torch
 from gymnasium.vector import AutoresetMode
 
-from gfnet_env.data import ImageSet
-from gfnet_env.env.reward import Reward
-from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv, Info, Observations
-from gfnet_env.features import FeatureSource
-from gfnet_env.perception import GlanceFocusNetwork
 
 
 class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
-    """Glance-and-focus on one image at a time.
+    """Glance-and-focus on one picture at a time.
 
-    See ``GlanceFocusVectorEnv`` for the process, the arguments and the options of ``reset``
-    (``indices``); this is a vector of one, with scalars for rewards and infos.
+    This is a vector of one, with scalars for rewards and infos.
+
+    Args:
+        arguments: See ``GlanceFocusVectorEnv``, which also describes the process and the options of
+            ``reset``; all but ``num_envs`` and ``autoreset_mode``.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
 
-    def __init__(
-        self,
-        *,
-        network: GlanceFocusNetwork | str | Path | None = None,
-        images: ImageSet | str | None = None,
-        split: str = "train",
-        data_root: str | Path = "data",
-        features: str | FeatureSource = "live",
-        focus_steps: int | None = None,
-        actions: str = "continuous",
-        grid: int = 7,
-        reward: str | Reward = "confidence-gain",
-        exit_confidence: float | None = None,
-        sampling: Sampling = "all",
-        device: str | torch.device | None = None,
-        render_mode: str | None = None,
-    ) -> None:
+    def __init__(self, *, render_mode: str | None = None, **arguments: Any) -> None:
         self._vector = GlanceFocusVectorEnv(
-            1,
-            network=network,
-            images=images,
-            split=split,
-            data_root=data_root,
-            features=features,
-            focus_steps=focus_steps,
-            actions=actions,
-            grid=grid,
-            reward=reward,
-            exit_confidence=exit_confidence,
-            sampling=sampling,
-            device=device,
-            render_mode=render_mode,
-            autoreset_mode=AutoresetMode.DISABLED,
+            1, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED, **arguments
         )
-        self.network = self._vector.network
+        self.model = self._vector.model
         self.images = self._vector.images
+        self.actions = self._vector.actions
         self.focus_steps = self._vector.focus_steps
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
@@ -72,14 +39,14 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
     ) -> tuple[Observations, Info]:
         super().reset(seed=seed)
         observations, infos = self._vector.reset(seed=seed, options=options)
-        return _first(observations), _scalars(infos)
+        return _first(observations), _first_info(infos)
 
     def step(self, action: npt.NDArray[Any]) -> tuple[Observations, float, bool, bool, Info]:
         given = np.asarray(action)
         wanted = self.action_space.shape or ()
         if given.shape != wanted:
             raise ValueError(
-                f"an action must be {wanted}, {self._vector.actions.meaning}, not {given.shape}"
+                f"an action must be {wanted}, {self.actions.meaning}, not {given.shape}"
             )
         observations, rewards, terminations, truncations, infos = self._vector.step(given[None])
         return (
@@ -87,11 +54,11 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
             float(rewards[0]),
             bool(terminations[0]),
             bool(truncations[0]),
-            _scalars(infos),
+            _first_info(infos),
         )
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Cells that have not been looked at in this episode, (cells,).
+        """Cells that have not been looked at in this episode, (actions,).
 
         Where it has looked at all of them, all are True again.
 
@@ -109,5 +76,7 @@ def _first(observations: Observations) -> Observations:
     return {key: value[0] for key, value in observations.items()}
 
 
-def _scalars(infos: Info) -> Info:
-    return {key: value[0].item() for key, value in infos.items() if not key.startswith("_")}
+def _first_info(infos: Info) -> Info:
+    """Scalars as such; the logits as an array."""
+    given = {key: value[0] for key, value in infos.items() if not key.startswith("_")}
+    return {key: value if value.ndim else value.item() for key, value in given.items()}

@@ -1,4 +1,4 @@
-"""The environment: N images at once, one call of each encoder a step."""
+"""The environment: N pictures at once, one call of each encoder a step."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,65 +12,71 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from gfnet_env.data import ImageSet
-from gfnet_env.env.action import resolve_actions
-from gfnet_env.env.observation import observation_space, observe
-from gfnet_env.env.rendering import caption, draw_trajectory
-from gfnet_env.env.reward import Reward, Transition, resolve_reward
+from gfnet_env import rows
+from gfnet_env.actions import Actions, build_actions, check_actions
+from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrder, Sampling, check_sampling, glance_uncertainty
-from gfnet_env.features import FeatureSource, resolve_features
+from gfnet_env.exits import EXITS, ExitRule
+from gfnet_env.features import FeatureSource, FeatureSpec, build_features
+from gfnet_env.images import ImageSet, ReadingOptions
+from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import GlanceFocusNetwork, Step
+from gfnet_env.models import GlanceFocusNetwork, Model, State, blank_state
+from gfnet_env.observations import OBSERVATIONS, MapsObservation, Observation, observation_space
 from gfnet_env.pretrained import packaged_network
+from gfnet_env.rewards import REWARDS, Reward, Transition, judge
+from gfnet_env.rollout import glance, look
 from gfnet_env.runs import resolve_device
 
 Observations = dict[str, npt.NDArray[np.float32]]
 Info = dict[str, Any]
+_Rows = npt.NDArray[np.int64]
+
+_RESET_OPTIONS = frozenset({"indices", "reset_mask"})
 
 
 class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]]):
-    """Glance-and-focus as a Markov decision process, over N images side by side.
+    """Glance-and-focus as a Markov decision process, over N pictures side by side.
 
-    An episode is one image. Its reset is the glance; each action is the location of the next patch,
-    a (row, column) in [-1, 1] where -1 and 1 are flush with the edges (values beyond them are taken
-    as the edge), or the cell of a grid; the reward is, unless another is chosen, the gain in the
-    classifier's confidence in the true class. The episode terminates after the last focus step, or
-    once the classifier is confident enough.
+    An episode is one picture. Its reset is the glance; each action is a look; the reward is, unless
+    another is chosen, the gain in the classifier's confidence in the true class. The episode
+    terminates after the last look, where the exit rule says so, or with an action that stops.
 
     Sub-environment i goes through the images in an order of its own, fixed by its seed: seed + i
     where ``reset`` is given one seed. ``reset(options={"indices": […]})`` puts images in front of
     that order, for the sub-environments in turn. ``reset(options={"reset_mask": mask})`` resets
     the sub-environments that the (N,) boolean mask names and leaves the others where they are.
 
-    ``info`` holds, one per sub-environment: ``index`` and ``label`` of the image, ``prediction``
-    and its ``confidence``, ``label_confidence`` (of the true class) and ``correct``.
+    ``info`` holds, one per sub-environment: ``index`` and ``label`` of the image, the ``logits``
+    (N, K), the ``prediction`` and its ``confidence``, ``label_confidence`` (of the true class) and
+    ``correct``.
 
     Args:
         num_envs: N.
-        network: A network or the folder of one; None is the one that comes with the package. It is
-            put into evaluation mode and never trained.
-        images: An image set or the spec of one; None is what the network was trained on.
+        model: A model, or the folder of a ``GlanceFocusNetwork``; None is the one that comes with
+            the package. It is put into evaluation mode and never trained.
+        images: An image set or the spec of one; None is what the model was trained on.
         split: Which split of a spec.
         data_root: Folder of downloaded data sets, for a spec that names one.
-        features: Where features come from: ``live``, the encoders at every step; ``cached``, a
-            store on disk for a lattice of locations that actions are taken to, see
-            ``CachedFeatures``; or a function that makes them of network, images and N, such as
-            ``functools.partial(CachedFeatures, cells=7)``.
-        focus_steps: Focus steps of an episode; None is as many as the network has.
-        actions: ``continuous`` locations, or ``grid``: the number of a cell, row by row, whose
-            location is that of ``lattice``; a name in ``ACTIONS``.
-        grid: Cells of that grid along each axis.
+        features: Where features come from, see ``build_features``: ``live``, the encoders at every
+            step; ``cached``, a store on disk for a lattice of looks that actions are taken to.
+        focus_steps: Looks of an episode; None is as many as the model has.
+        actions: What an action is, see ``build_actions``: ``continuous`` locations, cells of a
+            ``grid:cells=7``, ``zoom``; any of them with ``+stop``.
+        observation: What a policy is shown, see ``OBSERVATIONS``; None is ``maps``, with the scale
+            of the latest look where actions choose it.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
-        exit_confidence: End an episode after the focus step at which the most confident class
-            reaches this probability; None never does.
+        look_cost: What each look costs, in units of the reward; a stop costs nothing.
+        exits: When an episode ends before the last look: ``never``, ``confidence:threshold=0.9``, or
+            another of ``EXITS``.
         sampling: ``all`` images alike, or ``uncertain``: each as often as the glance leaves the
             true class in doubt. That costs one glance at every image at the first reset.
-        device: Where the network works, ``auto`` included; None leaves it where it is.
+        device: Where the model works, ``auto`` included; None leaves it where it is.
         render_mode: None or ``rgb_array``.
         autoreset_mode: When a sub-environment that has ended begins anew.
 
     Raises:
-        ValueError: An argument is unknown or out of range, or images and network do not fit.
+        ValueError: An argument is unknown or out of range, or images and model do not fit.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -83,66 +89,60 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self,
         num_envs: int = 1,
         *,
-        network: GlanceFocusNetwork | str | Path | None = None,
+        model: Model | str | Path | None = None,
         images: ImageSet | str | None = None,
         split: str = "train",
         data_root: str | Path = "data",
-        features: str | FeatureSource = "live",
+        features: FeatureSpec = "live",
         focus_steps: int | None = None,
-        actions: str = "continuous",
-        grid: int = 7,
+        actions: str | Actions = "continuous",
+        observation: str | Observation | None = None,
         reward: str | Reward = "confidence-gain",
-        exit_confidence: float | None = None,
+        look_cost: float = 0.0,
+        exits: str | ExitRule = "never",
         sampling: Sampling = "all",
         device: str | torch.device | None = None,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, not {num_envs}")
-        if exit_confidence is not None and not 0 <= exit_confidence <= 1:
-            raise ValueError(f"exit_confidence must be in [0, 1] or None, not {exit_confidence}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"unknown render_mode {render_mode!r}; known: None, 'rgb_array'")
-        if autoreset_mode not in [*AutoresetMode, *(mode.value for mode in AutoresetMode)]:
-            known = ", ".join(repr(mode.value) for mode in AutoresetMode)
-            raise ValueError(f"unknown autoreset_mode {autoreset_mode!r}; known: {known}")
+        _check_arguments(num_envs, look_cost, render_mode, autoreset_mode)
         check_sampling(sampling)
-        open_features = resolve_features(features)
-        self.actions = resolve_actions(actions, grid)
-        self.network = _open_network(network).eval()
+        self._reward, self._exits = REWARDS.build(reward), EXITS.build(exits)
+        self._look_cost, self._sampling = look_cost, sampling
+        self.model = open_model(model)
+        self.model.eval()
         if device is not None:
-            self.network.to(resolve_device(device))
+            self.model.to(resolve_device(device))
+        self.actions = build_actions(actions, patch_size=self.model.view.size)
+        self.observation, self.observation_spec = self._build_observation(observation)
         if not isinstance(images, ImageSet):
-            options = ImageOptions(images=images, data_root=Path(data_root))
-            images = options.open(self.network, split)
+            reading = ReadingOptions(data_root=Path(data_root))
+            images = ImageOptions(images=images, reading=reading).open(self.model, split)
         self.images = images
-        check_fit(self.network, self.images)
-        self.focus_steps = self.network.focus_steps if focus_steps is None else focus_steps
-        if not 1 <= self.focus_steps <= self.network.focus_steps:
+        check_fit(self.model, self.images)
+        self.focus_steps = self.model.focus_steps if focus_steps is None else focus_steps
+        if not 1 <= self.focus_steps <= self.model.focus_steps:
             raise ValueError(
-                f"focus_steps must be in 1..{self.network.focus_steps}, the steps the network was "
+                f"focus_steps must be in 1..{self.model.focus_steps}, the steps the network was "
                 f"built for, not {self.focus_steps}"
             )
-        self.features = open_features(self.network, self.images, num_envs)
-        self.num_envs = num_envs
-        self.render_mode = render_mode
+        self.features: FeatureSource = build_features(features, self.model, self.images)
+        self.num_envs, self.render_mode = num_envs, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = observation_space(self.network)
+        self.single_observation_space = observation_space(self.observation, self.model)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.single_action_space = self.actions.space
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-        self._reward = resolve_reward(reward)
-        self._exit_confidence = exit_confidence
-        self._sampling = sampling
         self._weights: npt.NDArray[np.float64] | None = None
         self._orders: list[ImageOrder] = []
         self._requested: deque[int] = deque()
         self._ended = np.zeros(num_envs, dtype=bool)
         self._indices = np.zeros(num_envs, dtype=np.int64)
-        self._trails = np.full((num_envs, self.focus_steps, 2), np.nan, dtype=np.float32)
+        shape = (num_envs, self.focus_steps)
+        self._locations = torch.full((*shape, 2), torch.nan)
+        self._scales = torch.full(shape, torch.nan)
         self._is_reset = False
 
     def reset(
@@ -161,13 +161,18 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             Observations of all sub-environments, and the infos of those that were reset.
         """
         options = options or {}
-        rows = self._rows_to_reset(options)
+        unknown = sorted(map(str, options.keys() - _RESET_OPTIONS))
+        if unknown:
+            raise ValueError(
+                f"reset has no option {unknown[0]!r}; known: {', '.join(sorted(_RESET_OPTIONS))}"
+            )
+        chosen = self._rows_to_reset(options)
         requested = self._requested_images(options)
-        self._seed(seed, rows)
+        self._seed(seed, chosen)
         if requested is not None:
             self._requested = deque(requested)
-        self._begin(rows)
-        return self._observations(), self._infos(rows)
+        self._begin(chosen)
+        return self._observations(), self._infos(chosen)
 
     def step(
         self, actions: npt.NDArray[Any]
@@ -178,11 +183,11 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         npt.NDArray[np.bool_],
         Info,
     ]:
-        """Look at one patch of every image whose episode is under way.
+        """Look once at every picture whose episode is under way.
 
         Args:
-            actions: Locations (N, 2) in [-1, 1], or cells (N,); those of sub-environments that
-                begin anew instead (NEXT_STEP) are ignored.
+            actions: Of ``action_space``, what lies beyond a Box is taken as its edge; those of
+                sub-environments that begin anew instead (NEXT_STEP) are ignored.
 
         Raises:
             RuntimeError: The environment was never reset, or (autoreset disabled) an episode that
@@ -191,11 +196,11 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """
         beginning = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         active = np.arange(self.num_envs) if beginning is None else np.flatnonzero(~beginning)
-        locations = self._locations(actions, active)
+        checked = self._checked(actions, active)
         rewards = np.zeros(self.num_envs)
         terminations = np.zeros(self.num_envs, dtype=bool)
         if len(active):
-            rewards[active], terminations[active] = self._focus(active, locations)
+            rewards[active], terminations[active] = self._act(active, checked)
         if beginning is not None and beginning.any():
             # Where an image cannot be read, what was to begin is begun by the next call.
             self._ended = terminations | beginning
@@ -211,37 +216,36 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         return self._observations(), rewards, terminations, truncations, {**infos, **final}
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Cells that have not been looked at in the episodes under way, (N, cells).
+        """Cells that have not been looked at in the episodes under way, (N, actions).
 
-        Where an episode has looked at all of them, all are True again.
+        Where an episode has looked at all of them, all are True again; a stop always is.
 
         Raises:
             ValueError: Actions are not cells of a grid.
         """
-        return self.actions.masks(self._trails)
+        taken = ~self._scales.isnan()
+        return self.actions.masks(Look.at(self._locations, self._scales), taken).numpy()
 
     def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
         """One picture per sub-environment, (H', W', 3) uint8, or None without a render mode."""
         if self.render_mode is None:
             return None
-        if not self._is_reset:
-            raise RuntimeError("there is nothing to render before the first reset")
+        self._check_reset("render")
         infos = self._infos(np.arange(self.num_envs))
         frames = []
-        for row, pixels in enumerate(self.features.pixels(np.arange(self.num_envs))):
-            trail = torch.from_numpy(self._trails[row])
+        for row, index in enumerate(self._indices.tolist()):
             text = caption(
-                self.network.config.class_names,
-                infos["prediction"][row],
-                infos["label"][row],
-                infos["confidence"][row],
+                self.model.class_names,
+                int(infos["prediction"][row]),
+                int(infos["label"][row]),
+                float(infos["confidence"][row]),
             )
-            taken = self.features.snap(trail[~trail.isnan().any(dim=1)].to(pixels.device))
-            frames.append(draw_trajectory(self.network, pixels, taken, text))
+            taken = taken_looks(self._locations[row], self._scales[row])
+            frames.append(draw_looks(self.images, index, taken, self.model.view, text))
         return tuple(frames)
 
     def state_dict(self) -> dict[str, Any]:
-        """What all that is to come depends on but for the network and the images.
+        """What all that is to come depends on but for the model and the images.
 
         Returns:
             Numbers, strings and tensors, in lists and dicts.
@@ -249,15 +253,15 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         Raises:
             RuntimeError: The environment was never reset.
         """
-        if not self._is_reset:
-            raise RuntimeError("there is no state to save before the first reset")
+        self._check_reset("save")
         return {
             "orders": [order.state_dict() for order in self._orders],
             "requested": list(self._requested),
             "indices": torch.from_numpy(self._indices.copy()),
             "ended": torch.from_numpy(self._ended.copy()),
-            "trails": torch.from_numpy(self._trails.copy()),
-            "step": {key: value.cpu() for key, value in vars(self._step).items()},
+            "locations": self._locations.clone(),
+            "scales": self._scales.clone(),
+            "state": [tensor.cpu() for tensor in rows.tensors(self._state)],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -277,11 +281,11 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._requested = deque(state["requested"])
         self._indices = state["indices"].numpy().copy()
         self._ended = state["ended"].numpy().copy()
-        self._trails = state["trails"].numpy().copy()
-        device = self.network.device
-        self.features.place(np.arange(self.num_envs), self._indices)
+        self._locations, self._scales = state["locations"].clone(), state["scales"].clone()
+        device = self.model.device
         self._labels = self.images.labels[state["indices"]].to(device)
-        self._step = Step(**{key: value.to(device) for key, value in state["step"].items()})
+        values = iter(state["state"])
+        self._state = rows.map_tensors(lambda _: next(values).to(device), blank_state(self.model))
         self._is_reset = True
 
     def observations(self) -> Observations:
@@ -290,11 +294,22 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         Raises:
             RuntimeError: The environment was never reset.
         """
-        if not self._is_reset:
-            raise RuntimeError("there is nothing to observe before the first reset")
+        self._check_reset("observe")
         return self._observations()
 
-    def _rows_to_reset(self, options: dict[str, Any]) -> npt.NDArray[np.int64]:
+    def _build_observation(
+        self, observation: str | Observation | None
+    ) -> tuple[Observation, str | None]:
+        """What policies are shown, and the spec that names it, where it has one."""
+        if observation is None:
+            observation = "maps:scale=true" if self.actions.chooses_scale else "maps"
+        built = OBSERVATIONS.build(observation, focus_steps=self.model.focus_steps)
+        if isinstance(observation, str):
+            return built, observation
+        named = isinstance(built, MapsObservation)
+        return built, (f"maps:scale={built.scale}".lower() if named else None)
+
+    def _rows_to_reset(self, options: Mapping[str, Any]) -> _Rows:
         mask = options.get("reset_mask")
         if mask is None:
             return np.arange(self.num_envs)
@@ -309,7 +324,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise RuntimeError("reset all sub-environments once before resetting some of them")
         return np.flatnonzero(mask)
 
-    def _requested_images(self, options: dict[str, Any]) -> list[int] | None:
+    def _requested_images(self, options: Mapping[str, Any]) -> list[int] | None:
         if "indices" not in options:
             return None
         indices = np.asarray(options["indices"]).ravel()
@@ -322,8 +337,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             )
         return indices.tolist()
 
-    def _seed(self, seed: int | Sequence[int | None] | None, rows: npt.NDArray[np.int64]) -> None:
-        """Give the sub-environments in ``rows`` the orders of their seeds."""
+    def _seed(self, seed: int | Sequence[int | None] | None, chosen: _Rows) -> None:
+        """Give the sub-environments in ``chosen`` the orders of their seeds."""
         seeds: list[int | None]
         if seed is None or isinstance(seed, int | np.integer):
             super().reset(seed=None if seed is None else int(seed))
@@ -336,7 +351,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if not self._orders:
             drawn = self.np_random.integers(2**31, size=self.num_envs).tolist()
             self._orders = [self._order(start) for start in drawn]
-        for row in rows:
+        for row in chosen:
             if seeds[row] is not None:
                 self._orders[row] = self._order(seeds[row])
                 self._requested.clear()
@@ -352,52 +367,76 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         return ImageOrder(len(self.images), seed, self._weights)
 
     @torch.no_grad()
-    def _begin(self, rows: npt.NDArray[np.int64]) -> None:
-        """Begin a new episode in each of ``rows``: draw an image and glance at it."""
-        for row in rows:
+    def _begin(self, chosen: _Rows) -> None:
+        """Begin a new episode in each of some rows: draw an image and glance at it."""
+        for row in chosen:
             requested = self._requested
             self._indices[row] = requested.popleft() if requested else self._orders[row].draw()
-        chosen = torch.from_numpy(self._indices[rows])
-        device = self.network.device
-        labels = self.images.labels[chosen].to(device)
-        step = self.features.begin(rows, self._indices[rows])
-        if len(rows) == self.num_envs:
-            self._labels, self._step = labels, step
+        indices, device = self._indices[chosen], self.model.device
+        labels = self.images.labels[torch.from_numpy(indices)].to(device)
+        state = glance(self.features, indices)
+        if len(chosen) == self.num_envs:
+            self._labels, self._state = labels, state
         else:
-            where = torch.from_numpy(rows).to(device)
+            where = torch.from_numpy(chosen).to(device)
             self._labels[where] = labels
-            self._step = self._step.with_rows(where, step)
-        self._trails[rows] = np.nan
-        self._ended[rows] = False
+            self._state = rows.put(self._state, where, state)
+        begun = torch.from_numpy(chosen)
+        self._locations[begun] = torch.nan
+        self._scales[begun] = torch.nan
+        self._ended[chosen] = False
         self._is_reset = True
 
     @torch.no_grad()
-    def _focus(
-        self, rows: npt.NDArray[np.int64], locations: npt.NDArray[np.float32]
+    def _act(
+        self, active: _Rows, actions: Tensor
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Look at one patch in each of ``rows``; rewards and terminations of those rows."""
-        device = self.network.device
-        where = torch.from_numpy(rows).to(device)
-        everywhere = len(rows) == self.num_envs
-        before = self._step if everywhere else self._step.select(where)
-        self._trails[rows, before.number.cpu().numpy()] = locations
+        """Take the actions of some rows; rewards and terminations of those rows."""
+        device = self.model.device
+        where = torch.from_numpy(active).to(device)
+        everywhere = len(active) == self.num_envs
+        before = self._state if everywhere else rows.select(self._state, where)
+        looks = self.actions.looks(actions.to(device), before)
+        stops = looks.stop.cpu().numpy()
+        if not stops.any():
+            return self._look(active, where, looks, before)
+        rewards, terminated = np.zeros(len(active)), stops.copy()
+        going = np.flatnonzero(~stops)
+        if len(going):
+            chosen = torch.from_numpy(going).to(device)
+            looks, before = rows.select((looks, before), chosen)
+            rewards[going], terminated[going] = self._look(
+                active[going], where[chosen], looks, before
+            )
+        return rewards, terminated
 
-        def look(locations: Tensor) -> Step:
-            return self.features.focus(rows, locations, before)
+    def _look(
+        self, active: _Rows, where: Tensor, looks: Look, before: State
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Look once at the pictures of some rows; none of the looks stops."""
+        indices, everywhere = self._indices[active], len(active) == self.num_envs
 
-        after = look(torch.from_numpy(locations).to(device))
-        terminated = after.number >= self.focus_steps
-        if self._exit_confidence is not None:
-            terminated = terminated | (after.confidence >= self._exit_confidence)
+        def look_there(there: Look | Tensor) -> State:
+            chosen = there if isinstance(there, Look) else Look.at(there)
+            chosen.check(len(indices))
+            return look(self.features, indices, chosen, before)
+
+        after = look_there(looks)
+        terminated = (after.number >= self.focus_steps) | self._exits(after)
         labels = self._labels if everywhere else self._labels[where]
-        indices = self._indices[rows]
-        reward = self._reward(Transition(indices, labels, before, after, terminated, look))
-        self._step = after if everywhere else self._step.with_rows(where, after)
-        return reward.cpu().double().numpy(), terminated.cpu().numpy()
+        transition = Transition(indices, labels, before, after, terminated, look_there)
+        reward = judge(self._reward, transition).double() - self._look_cost
+        self._state = after if everywhere else rows.put(self._state, where, after)
+        number, there = before.number.cpu(), torch.from_numpy(active)
+        self._locations[there, number] = after.location.cpu()
+        self._scales[there, number] = after.scale.cpu()
+        return reward.cpu().numpy(), terminated.cpu().numpy()
 
-    def _locations(
-        self, actions: npt.NDArray[Any], active: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
+    def _check_reset(self, what: str) -> None:
+        if not self._is_reset:
+            raise RuntimeError(f"there is nothing to {what} before the first reset")
+
+    def _checked(self, actions: npt.NDArray[Any], active: _Rows) -> Tensor:
         if not self._is_reset:
             raise RuntimeError("call reset before the first step")
         # In SAME_STEP mode one is left ended where the image after it could not be read.
@@ -413,13 +452,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise ValueError(
                 f"actions must be {wanted}, {self.actions.meaning} per image, not {given.shape}"
             )
-        return self.actions.locations(given[active])
+        return check_actions(self.actions, given[active])
 
     def _observations(self) -> Observations:
-        tensors = observe(self._step, self.network.focus_steps)
         arrays: Observations = {}
-        held = {value.untyped_storage().data_ptr() for value in vars(self._step).values()}
-        for key, tensor in tensors.items():
+        held = {tensor.untyped_storage().data_ptr() for tensor in rows.tensors(self._state)}
+        for key, tensor in self.observation(self._state).items():
             value = tensor.cpu()
             # Copied, so that what a caller holds or changes is never what the next step starts
             # from; unless that was done on the way.
@@ -427,20 +465,24 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             arrays[key] = (value.clone() if is_held else value).numpy(force=True)
         return arrays
 
-    def _infos(self, rows: npt.NDArray[np.int64]) -> Info:
-        """Infos of all sub-environments, marked (``_key``) as given for ``rows``."""
-        step = self._step
+    def _infos(self, given: _Rows) -> Info:
+        """Infos of all sub-environments, marked (``_key``) as given for some rows."""
+        state = self._state
+        probabilities = state.probabilities
+        confidence, prediction = probabilities.max(dim=1)
+        of_label = probabilities.gather(1, self._labels[:, None]).squeeze(1)
         values: Info = {
             "index": self._indices.copy(),
             "label": self._labels.cpu().numpy().copy(),
-            "prediction": step.classes.cpu().numpy(),
-            "confidence": step.confidence.cpu().numpy(),
-            "label_confidence": step.label_confidence(self._labels).cpu().numpy(),
+            "logits": state.logits.float().cpu().numpy().copy(),
+            "prediction": prediction.cpu().numpy(),
+            "confidence": confidence.cpu().numpy(),
+            "label_confidence": of_label.cpu().numpy(),
         }
         values["correct"] = values["prediction"] == values["label"]
-        given = np.zeros(self.num_envs, dtype=bool)
-        given[rows] = True
-        return values | {f"_{key}": given.copy() for key in values}
+        mark = np.zeros(self.num_envs, dtype=bool)
+        mark[given] = True
+        return values | {f"_{key}": mark.copy() for key in values}
 
     def _final(self, ended: npt.NDArray[np.bool_]) -> Info:
         """What the episodes that have just ended showed last, as gymnasium's SAME_STEP has it."""
@@ -456,7 +498,22 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         }
 
 
-def _open_network(network: GlanceFocusNetwork | str | Path | None) -> GlanceFocusNetwork:
-    if network is None:
+def open_model(model: Model | str | Path | None) -> Model:
+    """A model, the network in a folder, or the one that comes with the package."""
+    if model is None:
         return packaged_network()
-    return GlanceFocusNetwork.load(network) if isinstance(network, str | Path) else network
+    return GlanceFocusNetwork.load(model) if isinstance(model, str | Path) else model
+
+
+def _check_arguments(
+    num_envs: int, look_cost: float, render_mode: str | None, autoreset_mode: AutoresetMode | str
+) -> None:
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, not {num_envs}")
+    if not 0 <= look_cost < float("inf"):
+        raise ValueError(f"look_cost must be at least 0 and finite, not {look_cost}")
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"unknown render_mode {render_mode!r}; known: None, 'rgb_array'")
+    if autoreset_mode not in [*AutoresetMode, *(mode.value for mode in AutoresetMode)]:
+        known = ", ".join(repr(mode.value) for mode in AutoresetMode)
+        raise ValueError(f"unknown autoreset_mode {autoreset_mode!r}; known: {known}")

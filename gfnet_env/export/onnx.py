@@ -1,9 +1,8 @@
 """Export to ONNX: one graph for each part, everything else as JSON."""
 
+import dataclasses
 import importlib.util
 import inspect
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,85 +11,47 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfnet_env.data import picture
-from gfnet_env.env.observation import observe
-from gfnet_env.files import write_atomically, write_json, write_text
+from gfnet_env import rows
+from gfnet_env.files import json_bytes, replace_files, write_bytes
+from gfnet_env.images import picture
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.perception import GlanceFocusNetwork, StaticNetwork, Step
-from gfnet_env.perception.geometry import covered, patch_corners
+from gfnet_env.looks import Look
+from gfnet_env.models import Model, State, StaticNetwork, blank_state
+from gfnet_env.policies.base import Memory, Policy, Starts, as_looks, shown_to
 
-# As little as a graph can be traced with: at one row, the batch would be taken for a constant.
+# What graphs take and give, by name: tensors with B rows.
+Named = Mapping[str, Tensor]
+
+# The fewest that a graph can be traced with: of one row, the batch would become a constant.
 _ROWS = 2
 
 
 def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
-    """Write a network as a folder that runs where there is neither torch nor this library.
+    """Write a network as a folder that runs without torch and without this library.
 
-    It holds ``glance.onnx``, ``policy.onnx`` and ``focus.onnx``, which take batches of any size,
-    ``gfnet.json`` with thresholds, class names and geometry, and ``classify.py``, which needs
-    numpy, Pillow and onnxruntime.
+    The folder holds ``glance.onnx``, ``policy.onnx`` and ``focus.onnx``, which take batches of any
+    size; ``start.onnx``, the first decision of a policy that has a memory; ``gfnet.json`` with
+    thresholds, class names and geometry; and ``classify.py``, which needs numpy, Pillow and
+    onnxruntime. A kill leaves the old folder or the new one.
 
     Args:
         gfnet: The assembled network, with the thresholds it is to run with.
-        folder: Where; files of the same names are replaced.
+        folder: Where.
 
     Raises:
         ImportError: The packages that write ONNX are missing.
-        ValueError: The policy is no torch module, keeps a state, or cannot be traced; or the glance
-            is resized in a way that Pillow does not have.
+        ValueError: The model or the policy is no torch module or cannot be traced, the policy's
+            memory changes its shape or begins with hidden knowledge, or Pillow cannot resize as the
+            model does.
     """
     check_packages()
-    network, policy = gfnet.network, gfnet.policy
-    if not isinstance(policy, nn.Module):
-        raise ValueError(
-            f"a policy of type {type(policy).__name__} cannot be exported: it is no torch module; "
-            "learn one, or write one as a module"
-        )
-    if not network.config.antialias or network.config.align_corners:
-        raise ValueError(
-            "a network that does not antialias its glance cannot be exported, nor one that aligns "
-            "its corners: the exported folder resizes with Pillow, which does the one and not the "
-            "other"
-        )
-    size = network.patch_size
-    pictures = torch.zeros(_ROWS, size, size, 3, dtype=torch.uint8, device=network.device)
-    with torch.no_grad():
-        step = network.glance(pictures.permute(0, 3, 1, 2))
-        _, state = policy(observe(step, network.focus_steps), None)
-    if state is not None:
-        raise ValueError(
-            f"the policy {type(policy).__name__} cannot be exported: it keeps a state from step to "
-            "step, which the exported folder does not"
-        )
-    seen = {
-        "features": step.feature_map,
-        # Of its own: the exporter takes one tensor in two places for one input.
-        "glance": step.glance_map.clone(),
-        "seen": step.seen,
-        "memory": step.memory,
-        "location": step.location,
-        "number": step.number,
-        "sizes": torch.full((_ROWS, 2), size, device=network.device),
-    }
-    looked = ("looked", "corners", "covered")
-    viewed = ("features", "remembered", "probabilities")
-    patch = {"pixels": pictures, "memory": step.memory, "number": step.number}
-    graphs: dict[str, tuple[nn.Module, Mapping[str, Tensor], tuple[str, ...]]] = {
-        "glance": (_Glance(network), {"pixels": pictures}, viewed),
-        "policy": (_Pick(policy, network), seen, looked),
-        "focus": (_Focus(network), patch, viewed),
-    }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_model(gfnet.model)
+    _check_policy(gfnet.policy)
+    graphs = _graphs(gfnet.model, gfnet.policy)
     # Whole before anything is replaced: graphs of two networks must never lie side by side.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
-        for name, (module, inputs, outputs) in graphs.items():
-            _write_graph(Path(temporary) / f"{name}.onnx", name, module, inputs, outputs)
-        write_json(Path(temporary) / "gfnet.json", _settings(gfnet))
-        for name, source in _sources().items():
-            write_text(Path(temporary) / name, source)
-        for path in Path(temporary).iterdir():
-            os.replace(path, folder / path.name)
+    content = {f"{name}.onnx": _graph(name, *parts) for name, parts in graphs.items()}
+    content["gfnet.json"] = json_bytes(_settings(gfnet) | {"graphs": list(graphs)})
+    replace_files(Path(folder).expanduser(), content | _sources())
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:
@@ -98,130 +59,11 @@ def export_static(network: StaticNetwork, path: str | Path) -> None:
 
     Raises:
         ImportError: The packages that write ONNX are missing.
+        ValueError: The network cannot be traced.
     """
     check_packages()
-    side = network.config.resolution
-    pictures = torch.zeros(_ROWS, side, side, 3, dtype=torch.uint8, device=network.device)
-    _write_graph(Path(path), "static", _Judge(network), {"pixels": pictures}, ("logits",))
-
-
-def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
-    network, config = gfnet.network, gfnet.network.config
-    return {
-        "patch_size": network.patch_size,
-        "focus_steps": network.focus_steps,
-        "interpolation": config.interpolation,
-        "image_size": config.metadata.get("image_size"),
-        "crop": config.metadata.get("crop", 1),
-        "class_names": list(config.class_names or map(str, range(network.num_classes))),
-        "thresholds": list(gfnet.thresholds),
-        "multiply_adds": gfnet.multiply_adds,
-    }
-
-
-def _sources() -> dict[str, str]:
-    """The runner and what it takes from this library, to lie side by side."""
-    source = Path(__file__).with_name("runner.py").read_text()
-    source = source.replace("from gfnet_env.data.picture", "from picture")
-    assert "gfnet_env" not in source
-    return {"classify.py": source, "picture.py": inspect.getsource(picture)}
-
-
-class _Glance(nn.Module):
-    """A glance at pictures as they are decoded, scaled down to (B, P, P, 3)."""
-
-    def __init__(self, network: GlanceFocusNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        step = self.network.begin(self.network.global_encoder(pixels.permute(0, 3, 1, 2)))
-        return step.feature_map, step.memory, step.probabilities
-
-
-class _Focus(nn.Module):
-    """A focus on patches (B, P, P, 3), the ``number``-th of their pictures."""
-
-    def __init__(self, network: GlanceFocusNetwork) -> None:
-        super().__init__()
-        self.encoder = network.local_encoder
-        self.classifier = network.classifier
-
-    def forward(
-        self, pixels: Tensor, memory: Tensor, number: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        features, vector = self.encoder(pixels.permute(0, 3, 1, 2))
-        memory, logits = self.classifier(vector, memory, number)
-        return features, memory, logits.softmax(dim=1)
-
-
-class _Pick(nn.Module):
-    """A policy that makes its observation itself, and the geometry of the patch that it picks."""
-
-    def __init__(self, policy: nn.Module, network: GlanceFocusNetwork) -> None:
-        super().__init__()
-        self.policy = policy
-        self.config = network.config
-
-    def forward(
-        self,
-        features: Tensor,
-        glance: Tensor,
-        seen: Tensor,
-        memory: Tensor,
-        location: Tensor,
-        number: Tensor,
-        sizes: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        nothing = memory[:, :0]
-        step = Step(features, nothing, glance, seen, memory, nothing, location, number)
-        picked, _ = self.policy(observe(step, self.config.focus_steps), None)
-        patch_size = self.config.patch_size
-        corners = patch_corners(picked, sizes, patch_size, self.config.corner_rounding)
-        height, width = seen.shape[1:]
-        return picked, corners, seen.maximum(covered(corners, sizes, patch_size, (height, width)))
-
-
-class _Judge(nn.Module):
-    """A static network of pictures as they are decoded."""
-
-    def __init__(self, network: StaticNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.network(pixels.permute(0, 3, 1, 2))
-
-
-def _write_graph(
-    path: Path, name: str, module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]
-) -> None:
-    batch = torch.export.Dim("batch")
-    try:
-        with warnings.catch_warnings():
-            # About the names of axes, and deprecations within the exporter.
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                dynamo=True,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise ValueError(
-            f"the {name} cannot be exported: {_first_line(error)}; a module must run without "
-            "branches on the values of tensors"
-        ) from error
-
-    assert program is not None
-    write_atomically(path, lambda temporary: program.save(str(temporary), external_data=False))
-
-
-def _first_line(error: Any) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    pixels = _blank_pixels(network.view.size, network.device)
+    write_bytes(Path(path).expanduser(), _graph("static", _Static(network), {"pixels": pixels}))
 
 
 def check_packages() -> None:
@@ -232,3 +74,202 @@ def check_packages() -> None:
         raise ImportError(
             f"{' and '.join(missing)} must be installed to export: pip install 'gfnet-env[onnx]'"
         )
+
+
+def _check_model(model: Model) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"a model of type {type(model).__name__} cannot be exported: it is no torch module"
+        )
+    if not model.view.antialias or model.view.align_corners:
+        raise ValueError(
+            "a network that does not antialias its views cannot be exported, nor one that aligns "
+            "its corners: the exported folder resizes with Pillow, which always does the one and "
+            "never the other"
+        )
+
+
+def _check_policy(policy: Policy) -> None:
+    if not isinstance(policy, nn.Module):
+        raise ValueError(
+            f"a policy of type {type(policy).__name__} cannot be exported: it is no torch module; "
+            "learn one, or write one as a module"
+        )
+    if isinstance(policy, Starts):
+        raise ValueError(
+            f"the policy {type(policy).__name__} cannot be exported: its memory begins with more "
+            "than an observation shows"
+        )
+
+
+@torch.no_grad()
+def _graphs(model: Model, policy: Policy) -> dict[str, tuple[nn.Module, Named]]:
+    """Each part with an example of what it takes."""
+    state = blank_state(model, _ROWS)
+    known = _named_state(state)
+    start = _Decision(policy, model, type(state), None)
+    memory = start.decide(known)[1]
+    decision = _Decision(policy, model, type(state), memory)
+    remembering = known | _named_memory(memory)
+    _check_memory(policy, memory, decision.decide(remembering)[1])
+    pixels = {"pixels": _blank_pixels(model.view.size, model.device)}
+    graphs: dict[str, tuple[nn.Module, Named]] = {
+        "glance": (_Glance(model), pixels | {"size": state.size}),
+        "policy": (decision, remembering),
+        "focus": (_Focus(model, type(state)), known | start(known) | pixels),
+    }
+    if memory is not None:
+        graphs["start"] = (start, known)
+    return graphs
+
+
+def _check_memory(policy: Policy, first: Memory, second: Memory) -> None:
+    shapes = [[(each.shape, each.dtype) for each in rows.tensors(tree)] for tree in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"the policy {type(policy).__name__} cannot be exported: its memory changes its shape "
+            "from step to step"
+        )
+
+
+class _Glance(nn.Module):
+    """A glance at pictures scaled down, (B, P, P, 3), of given (height, width)."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, given: Named) -> Named:
+        features = self.model.encode_overview(_channels_first(given["pixels"]))
+        return _named_state(self.model.begin(features, given["size"]))
+
+
+class _Focus(nn.Module):
+    """A look at windows (B, P, P, 3)."""
+
+    def __init__(self, model: Model, kind: type[State]) -> None:
+        super().__init__()
+        self.model, self.kind = model, kind
+
+    def forward(self, given: Named) -> Named:
+        features = self.model.encode_window(_channels_first(given["pixels"]))
+        looks = Look.at(given["location"], given["scale"])
+        after = _named_state(self.model.look(features, looks, _state(self.kind, given)))
+        # What stayed as it was need not be written again.
+        return {name: value for name, value in after.items() if value is not given.get(name)}
+
+
+class _Decision(nn.Module):
+    """A policy, with the observation that it is shown and the windows that its looks mean."""
+
+    def __init__(self, policy: Policy, model: Model, kind: type[State], memory: Memory) -> None:
+        super().__init__()
+        self.policy, self.kind, self.view, self.memory = policy, kind, model.view, memory
+        self.observation = shown_to(policy, model)
+
+    def decide(self, given: Named) -> tuple[Look, Memory]:
+        state = _state(self.kind, given)
+        remembered = (given[name] for name in _named_memory(self.memory))
+        memory = rows.map_tensors(lambda _: next(remembered), self.memory)
+        decided, memory = self.policy(self.observation(state), memory)
+        return as_looks(self.policy, decided, state), memory
+
+    def forward(self, given: Named) -> Named:
+        looks, memory = self.decide(given)
+        boxes = self.view.window_boxes(looks, given["size"])
+        return vars(looks) | {"box": boxes} | _named_memory(memory)
+
+
+class _Static(nn.Module):
+    """A static network of pictures as they are decoded."""
+
+    def __init__(self, network: StaticNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, given: Named) -> Named:
+        return {"logits": self.network(_channels_first(given["pixels"]))}
+
+
+def _named_state(state: State) -> dict[str, Tensor]:
+    return vars(state) | {"probabilities": state.probabilities}
+
+
+def _state(kind: type[State], given: Named) -> State:
+    return kind(**{field.name: given[field.name] for field in dataclasses.fields(kind)})
+
+
+def _named_memory(memory: Memory) -> dict[str, Tensor]:
+    return {f"policy_memory_{place}": tensor for place, tensor in enumerate(rows.tensors(memory))}
+
+
+def _channels_first(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _blank_pixels(side: int, device: torch.device) -> Tensor:
+    return torch.zeros(_ROWS, side, side, 3, dtype=torch.uint8, device=device)
+
+
+def _graph(name: str, module: nn.Module, given: Named) -> bytes:
+    """A part as an ONNX file has it.
+
+    Args:
+        name: What messages call it.
+        module: The part.
+        given: An example of what it takes.
+    """
+    batch = torch.export.Dim("batch")
+    # Each of its own: the exporter takes one tensor in two places for one input.
+    given = {key: tensor.clone() for key, tensor in given.items()}
+    # A graph has no name twice.
+    outputs = [f"new_{key}" if key in given else key for key in module.eval()(given)]
+    try:
+        with warnings.catch_warnings():
+            # About the names of axes, and deprecations within the exporter.
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                kwargs={"given": given},
+                dynamo=True,
+                input_names=list(given),
+                output_names=outputs,
+                dynamic_shapes={"given": {key: {0: batch} for key in given}},
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(
+            f"the {name} cannot be exported: {_first_line(error)}; a module must run without "
+            "branches on the values of tensors"
+        ) from error
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def _first_line(error: Any) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
+    model, data = gfnet.model, gfnet.model.trained_on
+    return {
+        "patch_size": model.view.size,
+        "focus_steps": model.focus_steps,
+        "interpolation": model.view.interpolation,
+        "aspect": model.view.aspect,
+        "fit": data.fit,
+        "image_size": data.image_size,
+        "crop": data.crop,
+        "class_names": list(model.class_names or map(str, range(model.num_classes))),
+        "thresholds": list(gfnet.thresholds),
+        "multiply_adds": gfnet.multiply_adds,
+        "stop_multiply_adds": gfnet.stop_multiply_adds,
+    }
+
+
+def _sources() -> dict[str, bytes]:
+    """The runner and what it takes from this library, to lie side by side."""
+    source = Path(__file__).with_name("runner.py").read_text()
+    source = source.replace("from gfnet_env.images.picture", "from picture")
+    assert "gfnet_env" not in source
+    return {"classify.py": source.encode(), "picture.py": inspect.getsource(picture).encode()}

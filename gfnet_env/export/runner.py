@@ -2,14 +2,14 @@
 
 python classify.py PICTURE [PICTURE ...]
 
-The network glances at each picture scaled down, then looks at patches of it while it is unsure.
+The network glances at each picture scaled down, then looks at windows of it while it is unsure.
 Pictures that are sure leave the batch. Needs numpy, Pillow and onnxruntime.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
-from gfnet_env.data.picture import load_picture
+from gfnet_env.images.picture import Fit, load_picture
 
-_GRAPHS = ("glance", "policy", "focus")
+Picture = npt.NDArray[np.uint8]
+# What graphs take and give, by name: arrays of one row for each picture.
+Named = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class Prediction:
     Attributes:
         classes: The most confident class at the exit, (B,) int64.
         confidence: Its probability, (B,) float32.
-        exit_step: Focus steps taken, (B,) int64.
-        locations: Where each picture was looked at, (B, steps, 2) in [-1, 1]; NaN where a step was
-            not taken.
+        exit_step: Looks taken, (B,) int64 in [0, N].
+        locations: Where each picture was looked at, (B, N, 2) in [-1, 1]; NaN where a look was not
+            taken.
+        scales: Side of each window as a multiple of P, (B, N); NaN likewise.
         multiply_adds: What each picture cost, (B,) int64.
     """
 
@@ -41,6 +44,7 @@ class Prediction:
     confidence: npt.NDArray[np.float32]
     exit_step: npt.NDArray[np.int64]
     locations: npt.NDArray[np.float32]
+    scales: npt.NDArray[np.float32]
     multiply_adds: npt.NDArray[np.int64]
 
 
@@ -50,8 +54,8 @@ class Runner:
     Args:
         folder: What ``export_onnx`` wrote.
         threads: Threads of one operation; None leaves it to onnxruntime. The policy always has one:
-            its operations are too small to be shared. So are all of them where small patches of
-            single pictures are looked at: there one thread is as fast as two.
+            its operations are too small to be shared. Where small windows of single pictures are
+            looked at, one thread is as fast as two.
         providers: Where it runs, by onnxruntime's names.
 
     Raises:
@@ -66,19 +70,20 @@ class Runner:
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        folder = Path(folder)
-        for name in ("gfnet.json", *(f"{graph}.onnx" for graph in _GRAPHS)):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"there is no {name} in {folder}; copy the whole folder")
+        folder = Path(folder).expanduser()
         try:
-            config = json.loads((folder / "gfnet.json").read_text())
+            config = json.loads(_find(folder, "gfnet.json").read_text())
             self.patch_size: int = config["patch_size"]
             self.focus_steps: int = config["focus_steps"]
+            self.fit: Fit = config["fit"]
             self.image_size: int | None = config["image_size"]
             self.crop: float = config["crop"]
             self.class_names: list[str] = config["class_names"]
             self._costs = np.array(config["multiply_adds"])
+            self._stop_cost: int = config["stop_multiply_adds"]
             self._interpolation: str = config["interpolation"]
+            self._aspect: str = config["aspect"]
+            graphs: list[str] = config["graphs"]
             self.thresholds = config["thresholds"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -86,9 +91,11 @@ class Runner:
             ) from error
         self._sessions = {
             name: open_session(
-                folder / f"{name}.onnx", 1 if name == "policy" else threads, providers
+                _find(folder, f"{name}.onnx"),
+                threads if name in ("glance", "focus") else 1,
+                providers,
             )
-            for name in _GRAPHS
+            for name in graphs
         }
 
     @property
@@ -107,76 +114,86 @@ class Runner:
             raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
         self._thresholds = values
 
-    def classify(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> Prediction:
+    def classify(self, pictures: Sequence[Picture]) -> Prediction:
         """Classify pictures; each leaves the batch as soon as it is confident enough.
 
         Args:
             pictures: (H, W, 3) uint8 each; their sizes may differ.
 
         Raises:
-            ValueError: A picture has another type or shape, or is smaller than a patch.
+            ValueError: A picture has another type or shape, or is smaller than a window.
         """
         for picture in pictures:
             self._check(picture)
-        count = len(pictures)
+        count, steps = len(pictures), self.focus_steps
         classes = np.zeros(count, dtype=np.int64)
         confidence = np.zeros(count, dtype=np.float32)
         exit_step = np.zeros(count, dtype=np.int64)
-        locations = np.full((count, self.focus_steps, 2), np.nan, dtype=np.float32)
-        if count == 0:
-            return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
-
-        rows = np.arange(count)
-        sizes = np.array([picture.shape[:2] for picture in pictures])
-        number = np.zeros(count, dtype=np.int64)
-        location = np.zeros((count, 2), dtype=np.float32)
-        thumbnails = resize(pictures, self.patch_size, self._interpolation)
-        features, memory, probabilities = self._run("glance", pixels=thumbnails)
-        glance = features
-        seen = np.zeros((count, *features.shape[2:]), dtype=np.float32)
-        for step, threshold in enumerate(self.thresholds):
+        locations = np.full((count, steps, 2), np.nan, dtype=np.float32)
+        scales = np.full((count, steps), np.nan, dtype=np.float32)
+        for step, (rows, known) in enumerate(self._rollout(pictures)):
+            classes[rows] = known["probabilities"].argmax(axis=1)
+            confidence[rows] = known["probabilities"].max(axis=1)
+            exit_step[rows] = step
             if step > 0:
-                location, corners, seen = self._run(
-                    "policy",
-                    features=features,
-                    glance=glance,
-                    seen=seen,
-                    memory=memory,
-                    location=location,
-                    number=number,
-                    sizes=sizes,
-                )
-                if not (np.abs(location) <= 1).all():
-                    raise ValueError("the policy's locations are not in [-1, 1]: export another")
-                locations[rows, step - 1] = location
-                patches = self._patches(pictures, rows, corners)
-                number = number + 1
-                features, memory, probabilities = self._run(
-                    "focus", pixels=patches, memory=memory, number=number
-                )
-            surest = probabilities.max(axis=1)
-            sure = surest >= threshold
-            if step == self.focus_steps:
-                sure[:] = True
-            elif not sure.any():
-                continue
-            leaving = rows[sure]
-            classes[leaving] = probabilities[sure].argmax(axis=1)
-            confidence[leaving] = surest[sure]
-            exit_step[leaving] = step
-            stay = ~sure
-            rows = rows[stay]
+                locations[rows, step - 1] = known["location"]
+                scales[rows, step - 1] = known["scale"]
+        thresholds = np.array(self.thresholds, dtype=np.float32)
+        # Who left before the end and was not sure was stopped by the policy.
+        stopped = (exit_step < steps) & (confidence < thresholds[exit_step])
+        costs = self._costs[exit_step] + self._stop_cost * stopped
+        return Prediction(classes, confidence, exit_step, locations, scales, costs)
+
+    def _rollout(
+        self, pictures: Sequence[Picture]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Named]]:
+        """Yield which pictures are still looked at, and what is known of them.
+
+        After the glance and after every look. A picture leaves once it is sure, or where the policy
+        stops.
+        """
+        if len(pictures) == 0:
+            return
+        rows = np.arange(len(pictures))
+        overviews = overview(pictures, self.patch_size, self._interpolation, self._aspect)
+        sizes = np.array([picture.shape[:2] for picture in pictures], dtype=np.int64)
+        known = self._run("glance", {}, pixels=overviews, size=sizes) | {"size": sizes}
+        for step in range(self.focus_steps):
+            yield rows, known
+            sure = known["probabilities"].max(axis=1) >= self.thresholds[step]
+            rows, known = _without(sure, rows, known)
+            if len(rows) > 0:
+                known = self._decide(known, first=step == 0)
+                rows, known = _without(known["stop"], rows, known)
             if len(rows) == 0:
-                break
-            number, memory, location = number[stay], memory[stay], location[stay]
-            features, glance = features[stay], glance[stay]
-            seen, sizes = seen[stay], sizes[stay]
-        return Prediction(classes, confidence, exit_step, locations, self._costs[exit_step])
+                return
+            windows = [
+                pictures[row][top:bottom, left:right]
+                for row, (top, left, bottom, right) in zip(rows, known["box"], strict=True)
+            ]
+            pixels = resize(windows, self.patch_size, self._interpolation)
+            known = self._run("focus", known, pixels=pixels)
+        yield rows, known
 
-    def _run(self, graph: str, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        return self._sessions[graph].run(None, inputs)
+    def _decide(self, known: Named, *, first: bool) -> Named:
+        # Only a policy with a memory decides in another way before it has one.
+        decided = self._run("start" if first and "start" in self._sessions else "policy", known)
+        if not (np.abs(decided["location"]) <= 1).all() or not (decided["scale"] >= 1).all():
+            raise ValueError(
+                "the policy's locations are not in [-1, 1], or its scales below 1: export another"
+            )
+        return decided
 
-    def _check(self, picture: npt.NDArray[np.uint8]) -> None:
+    def _run(self, graph: str, known: Named, **more: npt.NDArray[Any]) -> Named:
+        """What is known after a graph has run."""
+        session = self._sessions[graph]
+        given = known | more
+        inputs = {each.name: given[each.name] for each in session.get_inputs()}
+        # What changes is given under another name than it is taken.
+        names = [each.name.removeprefix("new_") for each in session.get_outputs()]
+        return known | dict(zip(names, session.run(None, inputs), strict=True))
+
+    def _check(self, picture: Picture) -> None:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(
                 f"pictures must be (H, W, 3) uint8, not {picture.shape} {picture.dtype}"
@@ -188,20 +205,23 @@ class Runner:
                 f"{self.patch_size}; enlarge it"
             )
 
-    def _patches(
-        self,
-        pictures: Sequence[npt.NDArray[np.uint8]],
-        rows: npt.NDArray[np.int64],
-        corners: npt.NDArray[np.int64],
-    ) -> npt.NDArray[np.uint8]:
-        """One patch each of some of the pictures, (R, P, P, 3)."""
-        side = self.patch_size
-        return np.stack(
-            [
-                pictures[row][top : top + side, left : left + side]
-                for row, (top, left) in zip(rows.tolist(), corners.tolist(), strict=True)
-            ]
-        )
+
+def _without(
+    leaving: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64], known: Named
+) -> tuple[npt.NDArray[np.int64], Named]:
+    """The rows that do not leave."""
+    if not leaving.any():
+        return rows, known
+    stay = ~leaving
+    return rows[stay], {name: value[stay] for name, value in known.items()}
+
+
+def _find(folder: Path, name: str) -> Path:
+    # What a kill kept from its place is the current one, see ``gfnet_env.files``.
+    for path in (folder / ".committed" / name, folder / name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"there is no {name} in {folder}; copy the whole folder")
 
 
 def open_session(
@@ -227,19 +247,36 @@ def open_session(
         raise ValueError(f"cannot read the graph {path} ({error}); copy it again") from error
 
 
-def resize(
-    pictures: Sequence[npt.NDArray[np.uint8]], side: int, interpolation: str
-) -> npt.NDArray[np.uint8]:
+def resize(pictures: Sequence[Picture], side: int, interpolation: str) -> Picture:
     """Pictures (H, W, 3) brought to squares, (B, side, side, 3)."""
-    method = Image.Resampling[interpolation.upper()]
-    return np.stack(
-        [
-            picture
-            if picture.shape[:2] == (side, side)
-            else np.asarray(Image.fromarray(picture).resize((side, side), method))
-            for picture in pictures
-        ]
+    return np.stack([_resized(picture, (side, side), interpolation) for picture in pictures])
+
+
+def overview(pictures: Sequence[Picture], side: int, interpolation: str, aspect: str) -> Picture:
+    """Whole pictures (H, W, 3) as squares (B, side, side, 3), stretched or padded with black."""
+    if aspect == "pad":
+        pictures = [_padded(picture, side, interpolation) for picture in pictures]
+    return resize(pictures, side, interpolation)
+
+
+def _padded(picture: Picture, side: int, interpolation: str) -> Picture:
+    longest = max(picture.shape[:2])
+    scale = side / longest
+    top, left = (round((longest - extent) // 2 * scale) for extent in picture.shape[:2])
+    height, width = (max(1, round(extent * scale)) for extent in picture.shape[:2])
+    canvas = np.zeros((side, side, 3), dtype=np.uint8)
+    canvas[top : top + height, left : left + width] = _resized(
+        picture, (height, width), interpolation
     )
+    return canvas
+
+
+def _resized(picture: Picture, shape: tuple[int, int], interpolation: str) -> Picture:
+    if picture.shape[:2] == shape:
+        return picture
+    method = Image.Resampling[interpolation.upper()]
+    # Pillow has the width first, and filters what it makes smaller.
+    return np.asarray(Image.fromarray(picture).resize(shape[::-1], method))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -258,8 +295,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.thresholds is not None:
             runner.thresholds = tuple(map(float, options.thresholds.split(",")))
         size = runner.image_size if options.image_size is None else options.image_size
+        if options.image_size and runner.fit == "whole":
+            raise ValueError("this network sees pictures as they are: leave --image-size out")
         prediction = runner.classify(
-            [load_picture(path, size or None, share=runner.crop) for path in options.pictures]
+            [load_picture(path, size or None, runner.fit, runner.crop) for path in options.pictures]
         )
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -1,23 +1,27 @@
-"""Frozen features served to the environment: live, cached."""
+"""What serves a model's features of images: live, cached."""
 
-from gfnet_env.features.base import FrozenFeatures
+from gfnet_env.features.base import FeatureSource
 from gfnet_env.features.cached import CachedFeatures
 from gfnet_env.features.live import LiveFeatures
 from gfnet_env.features.options import (
     COST_OPTIONS,
     FEATURES,
+    CacheOptions,
     FeatureOptions,
-    FeatureSource,
-    resolve_features,
+    FeatureSpec,
+    MakeFeatures,
+    build_features,
 )
 
 __all__ = [
     "COST_OPTIONS",
     "FEATURES",
+    "CacheOptions",
     "CachedFeatures",
     "FeatureOptions",
     "FeatureSource",
-    "FrozenFeatures",
+    "FeatureSpec",
     "LiveFeatures",
-    "resolve_features",
+    "MakeFeatures",
+    "build_features",
 ]

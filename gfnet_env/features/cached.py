@@ -1,177 +1,188 @@
-"""Features on a lattice of locations, computed once and kept on disk."""
+"""Features at a lattice of looks, computed once and kept on disk."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from gfnet_env.data import ImageSet
+from gfnet_env import rows
 from gfnet_env.digest import digest
-from gfnet_env.features.base import FrozenFeatures, Numbers
+from gfnet_env.features.base import Indices
 from gfnet_env.features.identity import describe
-from gfnet_env.features.store import DESCRIPTION, RecordStore
-from gfnet_env.perception import Features, GlanceFocusNetwork, Step
-from gfnet_env.perception.geometry import check_locations, lattice, nearest_cell
-from gfnet_env.perception.precision import Precision, precision_type
+from gfnet_env.features.layout import Layout
+from gfnet_env.features.live import LiveFeatures, check_evaluation_mode
+from gfnet_env.features.store import DESCRIPTION, Entries, EntryStore, Numbers
+from gfnet_env.images.base import ImageSet
+from gfnet_env.looks import Look, lattice, nearest_cell
+from gfnet_env.models.base import Features, Model, blank_views
+from gfnet_env.precision import Precision, autocast, precision_type
 
-# The lattice of a grid of 7×7 is part of this one.
+# The lattice of 7×7 cells is part of this one.
 DEFAULT_CELLS = 13
 DEFAULT_FOLDER = Path("runs") / "features"
 DEFAULT_LIMIT_GIB = 128.0
 
+# Version of the layout of entries and of their checksums.
+_FORMAT = 2
 
-class CachedFeatures(FrozenFeatures):
-    """The features of every image's glance and of patches on a lattice, each computed once.
 
-    Locations are taken to the nearest one of the lattice; there an observation is that of
-    ``LiveFeatures`` but for the rounding of sums, which hangs on how many images an encoder is
-    given at once. For the same reason a run on an empty store and one on a full store may differ in
-    the last bits of a number.
+class CachedFeatures:
+    """The features of every overview and of windows at a lattice of looks, each computed once.
 
-    The store lies in ``folder``, in a folder of its own for every combination of encoder weights,
-    geometry, precision and images. Algorithms, runs and processes of one machine share it: several
-    may fill it at once, and each may be killed at any moment, see ``RecordStore``. It takes what
-    was computed so far, 4 (C·h·w + V) bytes for each view, half of it in bfloat16. For what is in
-    the store no pixel is read.
+    A look goes to the nearest location of the lattice and to the nearest scale. There its features
+    are those of ``LiveFeatures`` except for the rounding of sums, which depends on how many views
+    an encoder is given at once. For the same reason, a run on an empty store and one on a full
+    store may differ in the last bits of a number.
+
+    The store has a folder of its own inside ``folder`` for every combination of encoder weights,
+    views, precision, lattice and images. Algorithms, runs and processes of one machine share it:
+    several may fill it at once, and each may be killed at any moment, see ``EntryStore``. It takes
+    room only for what was computed: 4 bytes for each number in float32, 2 in bfloat16. Images are
+    read only for what it lacks.
 
     Args:
-        network: See ``FrozenFeatures``.
-        images: Likewise.
-        rows: Likewise.
-        precision: Likewise, and what the store holds.
-        cells: Of the lattice along each axis, G: (1 + G²) views of each image.
+        model: See ``FeatureSource``; in evaluation mode. Its encoders must not change from here on.
+        images: See ``FeatureSource``.
+        cells: Of the lattice along each axis, G.
+        scales: Of windows, S of them, each at least 1. An image has 1 + S·G² views, the overview
+            among them.
+        precision: What the encoders compute in and the store holds.
         folder: Where stores are, or a store.
-        limit_gib: What the store may take when it is full, in GiB.
+        limit_gib: What the full store may take, in GiB.
 
     Raises:
-        ValueError: The full store would be over the limit, ``folder`` is a store of other features,
-            or the store is damaged.
+        ValueError: A value is wrong, the model is in training mode, the full store would be over
+            the limit, ``folder`` is a store of other features, or the store is damaged.
         OSError: The store cannot be written.
     """
 
     def __init__(
         self,
-        network: GlanceFocusNetwork,
+        model: Model,
         images: ImageSet,
-        rows: int,
         *,
-        precision: Precision = "float32",
         cells: int = DEFAULT_CELLS,
+        scales: Sequence[float] = (1.0,),
+        precision: Precision = "float32",
         folder: str | Path = DEFAULT_FOLDER,
         limit_gib: float = DEFAULT_LIMIT_GIB,
     ) -> None:
-        super().__init__(network, images, rows, precision=precision)
-        self.cells = cells
-        self.views = 1 + cells**2
-        self._locations = lattice(cells).to(network.device)
-        self._type = precision_type(precision)
-        self._map_size = int(np.prod(network.feature_shape))
-        record_bytes = self._type.itemsize * (self._map_size + network.vector_size)
-        self._check_size(record_bytes, limit_gib)
-        description = describe(network, images, self.image_size, cells, precision)
-        folder = Path(folder)
-        if not (folder / DESCRIPTION).is_file():
-            folder /= digest(description)[:32]
-        self.store = RecordStore(folder, description, len(images) * self.views, record_bytes)
+        check_evaluation_mode(model)
+        self.model, self.images, self.precision = model, images, precision
+        self.cells, self.scales = cells, _sorted(scales)
+        self.views = 1 + len(self.scales) * cells**2
+        self._live = LiveFeatures(model, images, precision=precision)
+        self._looks = _looks(cells, self.scales, model.device)
+        kept = precision_type(precision)
+        with torch.no_grad():
+            self._overview = Layout(model.encode_overview(blank_views(model)), kept)
+            self._window = Layout(model.encode_window(blank_views(model)), kept)
+        self.store = self._open_store(Path(folder).expanduser(), limit_gib)
         if self.store.is_new:
             Console(soft_wrap=True, highlight=False, markup=False).print(self.summary())
 
     def summary(self) -> str:
         """One line: what the store is of, and what it takes."""
-        most = RecordStore.most_bytes(self.store.count, self.store.record_bytes)
+        most = EntryStore.most_bytes(self.store.count, self.store.words)
         return (
-            f"{self.store.folder}: features of {len(self.images)} images at {self.cells}×"
-            f"{self.cells} locations, {self.precision}; {_gib(self.store.bytes_on_disk)} of at "
-            f"most {_gib(most)} on disk"
+            f"{self.store.folder}: features of {self._extent()}, {self.precision}; "
+            f"{_gib(self.store.bytes_on_disk)} of at most {_gib(most)} on disk"
         )
 
-    def snap(self, locations: Tensor) -> Tensor:
-        return self._locations[nearest_cell(locations, self.cells)]
+    def overview(self, indices: Indices) -> Features:
+        return self._serve(indices * self.views, self._overview)
 
-    def focus(self, rows: Numbers, locations: Tensor, step: Step) -> Step:
-        check_locations(locations, len(rows))
-        cells = nearest_cell(locations, self.cells)
-        snapped = self._locations[cells]
-        numbers = self._indices[rows] * self.views + 1 + cells.cpu().numpy()
+    def window(self, indices: Indices, looks: Look) -> Features:
+        looks.check(len(indices))
+        views = 1 + self._nearest(looks).cpu().numpy()
+        return self._serve(indices * self.views + views, self._window)
 
-        def encode(missing: Numbers) -> Features:
-            self._read(rows[missing])
-            there = snapped[self._on_device(missing)]
-            return self._encode_patches(self._pixels, there, self._on_device(rows[missing]))
+    def snap(self, looks: Look) -> Look:
+        return dataclasses.replace(rows.select(self._looks, self._nearest(looks)), stop=looks.stop)
 
-        features = self._serve(numbers, encode)
-        return self.network.go_on(features, snapped, step, self.image_size)
+    def fill(self, indices: Indices, batch_size: int = 256) -> None:
+        """Compute what is missing of some images, ``batch_size`` views at once."""
+        numbers = (indices[:, None] * self.views + np.arange(self.views)).ravel()
+        missing = numbers[~self.store.read(numbers)[1]]
+        is_overview = missing % self.views == 0
+        kinds = ((missing[is_overview], self._overview), (missing[~is_overview], self._window))
+        for lacking, layout in kinds:
+            for start in range(0, len(lacking), batch_size):
+                self._compute(lacking[start : start + batch_size], layout)
 
-    def glances(self, batch_size: int = 256) -> Iterator[Step]:
-        for start in range(0, len(self.images), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(self.images)))
-            encode = partial(self._encode_images, indices)
-            yield self.network.begin(self._serve(indices * self.views, encode))
-
-    def fill(self, indices: Numbers, batch_size: int = 256) -> None:
-        """Compute what is missing of images (B,), ``batch_size`` patches at once."""
-        numbers = indices[:, None] * self.views + np.arange(self.views)
-        there = self.store.read(numbers.ravel())[1].reshape(numbers.shape)
-        lacking = np.flatnonzero(~there.all(axis=1))
-        if len(lacking) == 0:
-            return
-        numbers, there = numbers[lacking], there[lacking]
-        pixels = self.images[indices[lacking]].to(self.network.device)
-        glanced = np.flatnonzero(~there[:, 0])
-        if len(glanced):
-            features = self._encode_glances(pixels[self._on_device(glanced)])
-            self.store.write(numbers[glanced, 0], self._packed(features))
-        rows, cells = np.nonzero(~there[:, 1:])
-        for start in range(0, len(rows), batch_size):
-            row, cell = rows[start : start + batch_size], cells[start : start + batch_size]
-            locations = self._locations[self._on_device(cell)]
-            features = self._encode_patches(pixels, locations, self._on_device(row))
-            self.store.write(numbers[row, 1 + cell], self._packed(features))
-
-    def _glance(self, rows: Numbers) -> Step:
-        numbers = self._indices[rows] * self.views
-        features = self._serve(numbers, lambda missing: self._encode_rows(rows[missing]))
-        return self.network.begin(features)
-
-    def _encode_images(self, indices: Numbers, missing: Numbers) -> Features:
-        return self._encode_glances(self.images[indices[missing]].to(self.network.device))
-
-    def _serve(self, numbers: Numbers, encode: Callable[[Numbers], Features]) -> Features:
-        """The features in some records; ``encode`` makes those of the positions that lack them."""
-        records, there = self.store.read(numbers)
+    def _serve(self, numbers: Numbers, layout: Layout) -> Features:
+        """The features in some entries, all of overviews or all of windows."""
+        entries, there = self.store.read(numbers)
         if not there.all():
-            missing = np.flatnonzero(~there)
-            made = self._packed(encode(missing))
-            self.store.write(numbers[missing], made)
-            if len(missing) == len(numbers):
-                records = made
+            made = self._compute(numbers[~there], layout)
+            entries[~there, : layout.words] = made
+        return layout.unpack(entries, self.model.device)
+
+    def _compute(self, numbers: Numbers, layout: Layout) -> Entries:
+        """Encode and store what some entries hold, all of overviews or all of windows."""
+        indices, views = np.divmod(numbers, self.views)
+        # Whatever precision the caller works in, the store holds its own.
+        with torch.no_grad(), autocast(self.model.device, self.precision):
+            if layout is self._overview:
+                features = self._live.overview(indices)
             else:
-                records[missing] = made
-        return self._unpacked(records)
+                chosen = torch.from_numpy(views - 1).to(self.model.device)
+                features = self._live.window(indices, rows.select(self._looks, chosen))
+        entries = layout.pack(features)
+        self.store.write(numbers, entries)
+        return entries
 
-    def _packed(self, features: Features) -> npt.NDArray[np.uint8]:
-        """Features of B views as records, (B, bytes)."""
-        both = torch.cat([features.map.flatten(1), features.vector], dim=1).to(self._type)
-        return both.cpu().view(torch.uint8).numpy()
+    def _nearest(self, looks: Look) -> Tensor:
+        """Which of all looks of an image are nearest to given ones, (B,) int64."""
+        known = torch.tensor(self.scales, device=looks.scale.device)
+        scale = (looks.scale[:, None].log() - known.log()).abs().argmin(dim=1)
+        return scale * self.cells**2 + nearest_cell(looks.location, self.cells)
 
-    def _unpacked(self, records: npt.NDArray[np.uint8]) -> Features:
-        both = torch.from_numpy(records).view(self._type).to(self.network.device).float()
-        feature_map = both[:, : self._map_size].view(len(both), *self.network.feature_shape)
-        return Features(feature_map, both[:, self._map_size :])
-
-    def _check_size(self, record_bytes: int, limit_gib: float) -> None:
-        most = RecordStore.most_bytes(len(self.images) * self.views, record_bytes)
+    def _open_store(self, folder: Path, limit_gib: float) -> EntryStore:
+        count = len(self.images) * self.views
+        words = max(self._overview.words, self._window.words)
+        most = EntryStore.most_bytes(count, words)
         if most > limit_gib * 2**30:
             raise ValueError(
-                f"the features of {len(self.images)} images at {self.cells}×{self.cells} locations "
-                f"may take {_gib(most)}, over the limit of {limit_gib:g} GiB; choose fewer cells, "
-                "fewer images or bfloat16, or raise the limit"
+                f"the features of {self._extent()} may take {_gib(most)}, over the limit of "
+                f"{limit_gib:g} GiB; choose fewer cells, scales or images, or bfloat16, or raise "
+                "the limit"
             )
+        description = {
+            "format": _FORMAT,
+            "precision": self.precision,
+            "cells": self.cells,
+            "scales": list(self.scales),
+            "feature shapes": [
+                [list(shape) for shape in each.shapes] for each in (self._overview, self._window)
+            ],
+            **describe(self.model, self.images),
+        }
+        if not (folder / DESCRIPTION).is_file():
+            folder /= digest(description)[:32]
+        return EntryStore(folder, description, count, words)
+
+    def _extent(self) -> str:
+        scales = f" and {len(self.scales)} scales" if len(self.scales) > 1 else ""
+        return f"{len(self.images)} images at {self.cells}×{self.cells} locations{scales}"
+
+
+def _sorted(scales: Sequence[float]) -> tuple[float, ...]:
+    """Scales in ascending order, each once."""
+    if not scales or not all(1 <= scale < np.inf for scale in scales):
+        raise ValueError(f"scales must be finite and at least 1, not {list(scales)}")
+    return tuple(sorted({float(scale) for scale in scales}))
+
+
+def _looks(cells: int, scales: Sequence[float], device: torch.device) -> Look:
+    """All looks of one image, (S·G²,): location after location, scale after scale."""
+    location = lattice(cells).repeat(len(scales), 1)
+    scale = torch.tensor(scales).repeat_interleave(cells**2)
+    return rows.to_device(Look.at(location, scale), device)
 
 
 def _gib(size: int) -> str:

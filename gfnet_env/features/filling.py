@@ -1,58 +1,53 @@
-"""Computing cached features before they are asked for."""
+"""Computing cached features before anyone asks for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from gfnet_env.data import ImageSet
+from gfnet_env.env.vector import open_model
 from gfnet_env.features.cached import CachedFeatures
 from gfnet_env.features.options import CacheOptions
+from gfnet_env.images.base import ImageSet
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.pretrained import packaged_network
+from gfnet_env.models.base import Model
 from gfnet_env.runs import resolve_device
+from gfnet_env.settings import AtLeast, Flat, Settings
 
-# Images are taken in few at a time: each has many views.
+# Few at a time, since each image has many views.
 _IMAGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheConfig(ImageOptions, CacheOptions):
-    """What to compute."""
+class CacheConfig(Settings):
+    """Which features to compute."""
 
     network: Path | None = None
     """Folder of a trained network; by default the one that comes with the package."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
+    cache: Flat[CacheOptions] = field(default_factory=CacheOptions)
     split: Literal["train", "val", "test"] = "train"
     """Images to compute the features of."""
-    batch_size: int = 256
-    """Patches that the encoder is given at once."""
+    batch_size: Annotated[int, AtLeast(1)] = 256
+    """Views that an encoder is given at once."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
-    def __post_init__(self) -> None:
-        CacheOptions.__post_init__(self)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-
 
 def cache_features(
-    config: CacheConfig,
-    *,
-    network: GlanceFocusNetwork | None = None,
-    images: ImageSet | None = None,
+    config: CacheConfig, *, model: Model | None = None, images: ImageSet | None = None
 ) -> CachedFeatures:
     """Compute all features of a split that the store lacks.
 
-    Each process goes through the images in an order of its own, so that several share the work.
-    One that is killed leaves what it has computed; another call computes the rest.
+    Each process goes through the images in an order of its own, so that several share the work. One
+    that is killed leaves what it has computed; another call computes the rest.
 
     Args:
         config: What to compute.
-        network: What sees, in place of ``config.network``.
+        model: What sees, in place of ``config.network``; it stays on its device.
         images: The split, in place of ``config.images``.
 
     Returns:
@@ -61,16 +56,14 @@ def cache_features(
     Raises:
         FileNotFoundError: A folder is missing.
         OSError: The store cannot be written.
-        ValueError: A value is wrong, network and images do not fit, the store would be over its
-            limit, or it is damaged.
+        ValueError: Model and images do not fit, or the store is damaged or over its limit.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    if network is None:
-        network = GlanceFocusNetwork.load(config.network) if config.network else packaged_network()
-    network.eval().to(resolve_device(config.device))
-    images = images or config.open(network, config.split)
-    check_fit(network, images)
-    features = config.open_cache(network, images, 1)
+    if model is None:
+        model = open_model(config.network).eval().to(resolve_device(config.device))
+    images = images or config.images.open(model, config.split)
+    check_fit(model, images)
+    features = config.cache.open_cache(model, images)
     if not features.store.is_new:
         console.print(features.summary())
     order = np.random.default_rng().permutation(len(images))

@@ -1,39 +1,42 @@
-"""What frozen features depend on."""
+"""What features depend on."""
 
+import dataclasses
 from typing import Any
 
-from gfnet_env.data import ImageSet
+from torch import nn
+
 from gfnet_env.digest import digest, weights_digest
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.precision import Precision
+from gfnet_env.images.base import ImageSet
+from gfnet_env.models.base import Model
 
 
-def describe(
-    network: GlanceFocusNetwork,
-    images: ImageSet,
-    image_size: tuple[int, int],
-    cells: int,
-    precision: Precision,
-) -> dict[str, Any]:
-    """All that the features of every image at every location of a lattice depend on, JSON.
+def describe(model: Model, images: ImageSet) -> dict[str, Any]:
+    """All that the features of some images depend on, wherever the model looks: JSON.
 
-    The classifier, the labels and the number of focus steps are no part of it. Neither are the code
-    of an encoder, the version of torch and the device, which are taken to change rounding at most.
+    Labels, focus steps and what a model has beside its encoders are no part of it. Neither are the
+    code of an encoder, the version of torch and the device: we assume that they change rounding at
+    most.
+
+    Raises:
+        ValueError: The model is no ``torch.nn.Module``.
     """
-    config = network.config
+    modules = _encoders(model)
+    layers = [type(layer).__name__ for module in modules for layer in module.modules()]
     return {
-        "format": 1,
-        "encoder": config.encoder,
-        "encoder weights": digest(
-            weights_digest(network.global_encoder), weights_digest(network.local_encoder)
-        ),
-        "patch size": config.patch_size,
-        "resizing": [config.interpolation, config.antialias, config.align_corners],
-        "corner rounding": config.corner_rounding,
-        "feature shape": [*network.feature_shape, network.vector_size],
-        "precision": precision,
-        "cells": cells,
+        "encoder layers": digest(layers),
+        "encoder weights": digest(*map(weights_digest, modules)),
+        "view": dataclasses.asdict(model.view),
         "images": images.digest(),
         "image count": len(images),
-        "image size": list(image_size),
+        "image size": None if images.fixed_size is None else list(images.fixed_size),
     }
+
+
+def _encoders(model: Model) -> list[nn.Module]:
+    """The modules that make features: those that ``encoder_modules`` names, or else all of it."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"features of {type(model).__name__} cannot be cached: its weights are not known. Make "
+            "it a torch.nn.Module, or take live features"
+        )
+    return [model.get_submodule(name) for name in getattr(model, "encoder_modules", ("",))]

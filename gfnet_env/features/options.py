@@ -1,13 +1,12 @@
-"""Features by name, and as options that commands share."""
+"""Features by name, and as settings that commands share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from gfnet_env.data import ImageSet
-from gfnet_env.features.base import FrozenFeatures
+from gfnet_env.features.base import FeatureSource
 from gfnet_env.features.cached import (
     DEFAULT_CELLS,
     DEFAULT_FOLDER,
@@ -15,61 +14,68 @@ from gfnet_env.features.cached import (
     CachedFeatures,
 )
 from gfnet_env.features.live import LiveFeatures
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.precision import Precision, check_precision
+from gfnet_env.images.base import ImageSet
+from gfnet_env.models.base import Model
+from gfnet_env.precision import Precision
+from gfnet_env.registry import Registry
+from gfnet_env.settings import Above, AtLeast, Settings
 
-# From a network, images and a number of rows to what serves the features.
-FeatureSource = Callable[[GlanceFocusNetwork, ImageSet, int], FrozenFeatures]
+# From a model and images to what serves the features.
+MakeFeatures = Callable[[Model, ImageSet], FeatureSource]
+# What stands for a source of features, see ``build_features``.
+FeatureSpec = str | MakeFeatures | FeatureSource
 
-FEATURES: dict[str, FeatureSource] = {"live": LiveFeatures, "cached": CachedFeatures}
+FEATURES: Registry[FeatureSource] = Registry(
+    "source of features", context=("model", "images")
+)
+FEATURES.register("live")(LiveFeatures)
+FEATURES.register("cached")(CachedFeatures)
 
-# Options that change what features cost, not what they are.
+# Settings that change what features cost, not what they are.
 COST_OPTIONS = frozenset({"cache", "cache_gib", "keep_glances"})
 
 
-def resolve_features(features: str | FeatureSource) -> FeatureSource:
-    """A source of features by name, or a user's own as it is.
+def build_features(features: FeatureSpec, model: Model, images: ImageSet) -> FeatureSource:
+    """What serves a model's features of some images.
+
+    Args:
+        features: A spec: ``live``, ``cached:cells=7,scales=[1,2]``, or ``module:NAME`` of your own,
+            which takes ``model`` and ``images``. Or what makes a source of a model and images. Or a
+            source.
+        model: What sees.
+        images: The set.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: There is no such source, or a parameter is wrong.
     """
-    if not isinstance(features, str):
-        return features
-    if features not in FEATURES:
-        raise ValueError(f"unknown features {features!r}; known: {', '.join(FEATURES)}")
-    return FEATURES[features]
+    if isinstance(features, str):
+        return FEATURES.build(features, model=model, images=images)
+    return features(model, images) if callable(features) else features
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheOptions:
+class CacheOptions(Settings):
     """Where cached features are, and which."""
 
-    cells: int = DEFAULT_CELLS
-    """Locations along each axis that cached patches are at."""
+    cells: Annotated[int, AtLeast(1)] = DEFAULT_CELLS
+    """Locations along each axis at which features are cached."""
+    scales: Annotated[tuple[float, ...], AtLeast(1)] = (1.0,)
+    """Scales of the windows whose features are cached."""
     cache: Path = DEFAULT_FOLDER
-    """Folder of cached features; what other features it holds stays."""
-    cache_gib: float = DEFAULT_LIMIT_GIB
-    """GiB that the cached features of a split may take when all are there."""
+    """Folder of cached features; it may hold others too."""
+    cache_gib: Annotated[float, Above(0)] = DEFAULT_LIMIT_GIB
+    """Most GiB that the cached features of a split may take."""
     precision: Precision = "float32"
-    """What the encoders compute in, float32 or bfloat16, and cached features are kept in."""
+    """What the encoders compute in and the cache holds: float32 or bfloat16."""
 
-    def __post_init__(self) -> None:
-        if self.cells < 1:
-            raise ValueError(f"cells must be at least 1, not {self.cells}")
-        if not self.cache_gib > 0:
-            raise ValueError(f"cache_gib must be positive, not {self.cache_gib}")
-        check_precision(self.precision)
-
-    def open_cache(
-        self, network: GlanceFocusNetwork, images: ImageSet, rows: int
-    ) -> CachedFeatures:
-        """``CachedFeatures`` with these options."""
+    def open_cache(self, model: Model, images: ImageSet) -> CachedFeatures:
+        """``CachedFeatures`` by these options."""
         return CachedFeatures(
-            network,
+            model,
             images,
-            rows,
-            precision=self.precision,
             cells=self.cells,
+            scales=self.scales,
+            precision=self.precision,
             folder=self.cache,
             limit_gib=self.cache_gib,
         )
@@ -80,19 +86,18 @@ class FeatureOptions(CacheOptions):
     """Where an environment's features come from."""
 
     features: Literal["live", "cached"] = "live"
-    """live: the encoders at every step; cached: computed once for a lattice of locations."""
+    """live: the encoders at every step; cached: computed once, for a lattice of locations."""
     keep_glances: bool = False
     """Whether live features keep every image's glance in memory."""
 
     def __post_init__(self) -> None:
-        CacheOptions.__post_init__(self)
-        resolve_features(self.features)
+        super().__post_init__()
         if self.keep_glances and self.features != "live":
             raise ValueError(
                 f"keep_glances is for live features; {self.features} ones keep every glance anyway"
             )
 
-    def feature_source(self) -> FeatureSource:
+    def source(self) -> MakeFeatures:
         """What makes features by these options."""
         if self.features == "cached":
             return self.open_cache

@@ -1,6 +1,7 @@
-"""Records by number in one sparse file that many processes may read and write at once."""
+"""Entries by number in one sparse file that many processes may read and write at once."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,47 +11,46 @@ import numpy.typing as npt
 from gfnet_env.files import read_json, write_json, writing
 
 DESCRIPTION = "store.json"
-_DATA = "records.bin"
+_DATA = "entries.bin"
 _MARKS = "marks.bin"
 _WORD = 8
 
-Records = npt.NDArray[np.uint8]
+Entries = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int64]
 
 
-class RecordStore:
-    """Records of one size, each of which is there or not.
+class EntryStore:
+    """Entries of one size, each of which is present or missing.
 
-    The file holds record number n at n times its size; what was never written is a hole that takes
-    no place on disk. A record begins with a checksum of what follows. One whose checksum is wrong
-    counts as not there: it was never written, a kill came in between, another process is writing it
-    now, or the disk lost it. So nothing needs a lock, and nothing wrong is ever read.
+    Entry n lies at n times its size. A hole of the file stands for entries that were never written;
+    it takes no room on disk. An entry begins with a checksum of its number and its words. If the
+    checksum is wrong, the entry counts as missing: it was never written, its writer was killed or
+    is still at work, or the disk damaged or misplaced it. So nobody needs a lock, and nobody reads
+    anything wrong.
 
-    A second file has a mark for every record that was written. It only saves looking into holes,
-    which is slow; what it says is not relied on.
+    A second file has a mark for every entry that was written. Marks only save reading holes, which
+    is slow; no entry is believed because of its mark.
 
     Args:
-        folder: Of the store; made where it is missing.
-        description: What the records are, JSON. A folder holds the records of one description.
-        count: How many records there may be.
-        record_bytes: Size of a record, in bytes.
+        folder: Of the store; created if missing.
+        description: What the entries are, JSON. A folder holds the entries of one description.
+        count: How many entries there may be.
+        words: Size of an entry, W, in words of 8 bytes.
 
     Raises:
-        ValueError: The folder holds records of another description, or a file of it was cut off.
+        ValueError: The folder holds entries of another description, or a file of it was cut off.
         OSError: The folder cannot be written.
     """
 
     def __init__(
-        self, folder: Path, description: Mapping[str, Any], count: int, record_bytes: int
+        self, folder: Path, description: Mapping[str, Any], count: int, words: int
     ) -> None:
-        self.folder = folder
-        self.count = count
-        self.record_bytes = record_bytes
-        self._words = 1 + -(-record_bytes // _WORD)
+        self.folder, self.count, self.words = folder, count, words
         self.is_new = not (folder / DESCRIPTION).is_file()
         if not self.is_new:
             _check_description(folder, description)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._make_file(_DATA, count * self._words * _WORD)
+        self._make_file(_DATA, count * (1 + words) * _WORD)
         self._make_file(_MARKS, count)
         if self.is_new:
             # Last, since it says that the files have their sizes.
@@ -58,53 +58,49 @@ class RecordStore:
         self._map()
 
     @staticmethod
-    def most_bytes(count: int, record_bytes: int) -> int:
-        """What a store takes when all its records are there."""
-        return count * (1 + _WORD * (1 + -(-record_bytes // _WORD)))
+    def most_bytes(count: int, words: int) -> int:
+        """What a store takes when all its entries are present."""
+        return count * (1 + _WORD * (1 + words))
 
     @property
     def bytes_on_disk(self) -> int:
-        """What the records that are there take."""
+        """What the present entries take."""
         states = [(self.folder / name).stat() for name in (_DATA, _MARKS)]
-        # Blocks of 512 bytes, whatever those of the disk are; not every system counts them.
+        # Blocks are of 512 bytes, whatever the disk's own are; not every system counts them.
         return sum(
             512 * state.st_blocks if hasattr(state, "st_blocks") else state.st_size
             for state in states
         )
 
-    def read(self, numbers: npt.NDArray[np.int64]) -> tuple[Records, npt.NDArray[np.bool_]]:
-        """Copies of some records.
+    def read(self, numbers: Numbers) -> tuple[Entries, npt.NDArray[np.bool_]]:
+        """Copies of some entries.
 
         Args:
             numbers: Which, (R,).
 
         Returns:
-            The records (R, record_bytes), and which of them are there (R,); the others hold
-            anything.
+            The entries (R, W), and which of them are present (R,); the others hold anything.
         """
-        there = self._marks.take(numbers) != 0
-        if there.all():
-            words = self._file.take(numbers, axis=0)
+        marked = self._marks.take(numbers) != 0
+        if marked.all():
+            lines = self._file.take(numbers, axis=0)
         else:
-            words = np.zeros((len(numbers), self._words), dtype=np.uint64)
-            words[there] = self._file.take(numbers[there], axis=0)
-        # Judged by the copy, which no other process changes any more.
-        there = words[:, 0] == _checksums(words[:, 1:])
-        return words[:, 1:].view(np.uint8)[:, : self.record_bytes], there
+            lines = np.zeros((len(numbers), 1 + self.words), dtype=np.uint64)
+            lines[marked] = self._file.take(numbers[marked], axis=0)
+        # Of the copy, which no other process can change any more.
+        return lines[:, 1:], lines[:, 0] == _checksums(numbers, lines[:, 1:])
 
-    def write(self, numbers: npt.NDArray[np.int64], records: Records) -> None:
-        """Put some records where they belong, (R, record_bytes), whatever was there before.
+    def write(self, numbers: Numbers, entries: Entries) -> None:
+        """Write some entries, (R, W) or fewer words, which zeros then follow.
 
         Raises:
-            OSError: There is no room; no record that was there is lost.
+            OSError: There is no room; no entry that was present is lost.
         """
-        words = np.empty((len(records), self._words), dtype=np.uint64)
-        # A record need not fill its last word.
-        words[:, -1] = 0
-        words[:, 1:].view(np.uint8)[:, : self.record_bytes] = records
-        words[:, 0] = _checksums(words[:, 1:])
-        self._write_rows(_DATA, numbers, words)
-        self._write_rows(_MARKS, numbers, np.ones((len(numbers), 1), dtype=np.uint8))
+        lines = np.zeros((len(entries), 1 + self.words), dtype=np.uint64)
+        lines[:, 1 : 1 + entries.shape[1]] = entries
+        lines[:, 0] = _checksums(numbers, lines[:, 1:])
+        self._write_lines(_DATA, numbers, lines)
+        self._write_lines(_MARKS, numbers, np.ones((len(numbers), 1), dtype=np.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, in this process or in another, shares the file.
@@ -117,7 +113,7 @@ class RecordStore:
         self._map()
 
     def _make_file(self, name: str, size: int) -> None:
-        """Make a file of holes, where it is missing; several processes may do so at once."""
+        """Make a file of one hole, if it is missing; several processes may do so at once."""
         path = self.folder / name
         if self.is_new:
             with path.open("ab") as file:
@@ -130,27 +126,43 @@ class RecordStore:
                 f"{self.folder} to have it computed again"
             )
 
-    def _write_rows(
-        self, name: str, numbers: npt.NDArray[np.int64], rows: npt.NDArray[Any]
-    ) -> None:
-        """Write rows (R, …) of a file, not by its map: there a full disk would end the process."""
+    def _write_lines(self, name: str, numbers: Numbers, lines: npt.NDArray[Any]) -> None:
+        """Write lines (R, …) of a file, but not by its map: a full disk would kill the process."""
         path = self.folder / name
         with writing(path), path.open("r+b") as file:
-            for number, row in zip(numbers.tolist(), rows, strict=True):
-                file.seek(number * row.nbytes)
-                file.write(row.data)
+            for number, line in zip(numbers.tolist(), lines, strict=True):
+                file.seek(number * line.nbytes)
+                file.write(line.data)
 
     def _map(self) -> None:
         def mapped(name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
             return np.asarray(np.memmap(self.folder / name, dtype=dtype, mode="r", shape=shape))
 
-        self._file = mapped(_DATA, np.uint64, (self.count, self._words))
+        self._file = mapped(_DATA, np.uint64, (self.count, 1 + self.words))
         self._marks = mapped(_MARKS, np.uint8, (self.count,))
 
 
-def _checksums(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Of each row the sum modulo 2^64, but never 0, which is what a hole holds."""
-    return np.maximum(words.sum(axis=1), np.uint64(1))
+def _checksums(numbers: Numbers, entries: Entries) -> Entries:
+    """Of each entry the checksum, (R,), which depends on where each word is, and of what entry.
+
+    It is the sum modulo 2^64 of the number and of all halves of words, each times a random odd
+    constant of its place (multilinear hashing; Dietzfelbinger et al. 1997). One changed half, or
+    another number, always changes the sum; any other damage passes with a chance of about 2^-32.
+    """
+    halves = entries.view(np.uint32)
+    factors = _factors(1 + halves.shape[1])
+    total = np.einsum("ij,j->i", halves, factors[1:])
+    total += (numbers + 1).astype(np.uint64) * factors[0]
+    # A hole holds 0.
+    return np.maximum(total, np.uint64(1))
+
+
+@cache
+def _factors(count: int) -> Entries:
+    """Random odd numbers, the same ones for ever."""
+    # The bare generator, which is the same in every version of numpy.
+    factors: Entries = np.random.PCG64(0).random_raw(count) | np.uint64(1)
+    return factors
 
 
 def _check_description(folder: Path, description: Mapping[str, Any]) -> None:

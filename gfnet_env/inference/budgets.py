@@ -1,16 +1,18 @@
 """Budgets: thresholds for a mean cost, and the accuracy that they bring."""
 
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from gfnet_env.inference.evaluation import Record
-from gfnet_env.inference.thresholds import (
+from gfnet_env.evaluation import Record
+from gfnet_env.exits.thresholds import (
     exit_steps,
     shares_for_cost,
     thresholds_for_price,
@@ -19,14 +21,14 @@ from gfnet_env.inference.thresholds import (
 
 Method = Literal["geometric", "searched"]
 
-# From one budget of a table to the next; what is asked for between them is interpolated.
+# Ratio of neighbouring budgets in a table; budgets between them are interpolated.
 _SPACING = 1.02
 _PRICES = 200
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a set of thresholds gives on some images.
+    """What thresholds give on some images.
 
     Attributes:
         thresholds: One per step, T of them.
@@ -40,12 +42,16 @@ class OperatingPoint:
     multiply_adds: float
     exit_share: tuple[float, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields, by name."""
+        return dataclasses.asdict(self)
+
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Self:
-        """A point of what ``dataclasses.asdict`` made of it, after a way through JSON.
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """The point that ``to_json`` described.
 
         Raises:
-            ValueError: Something is missing, or is no number.
+            ValueError: A field is missing or is not a number.
         """
         try:
             return cls(
@@ -58,67 +64,152 @@ class OperatingPoint:
             raise ValueError(f"{saved} is no operating point ({error!r})") from error
 
 
+@dataclass(frozen=True)
+class LatencyTable:
+    """Measured time of an exit at each step.
+
+    Attributes:
+        milliseconds: Per image, T numbers.
+        device: Where they were measured.
+    """
+
+    milliseconds: tuple[float, ...]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class BudgetTable:
+    """Thresholds for mean costs all over the range.
+
+    Attributes:
+        points: By rising cost, at least one; their figures are those of the calibration split.
+    """
+
+    points: tuple[OperatingPoint, ...]
+
+    def within(self, budget: float) -> OperatingPoint:
+        """The point that spends a mean number of multiply-adds; see ``EarlyExitGFNet.set_budget``.
+
+        Raises:
+            ValueError: The cheapest point costs more.
+        """
+        costs = [point.multiply_adds for point in self.points]
+        return self._within(costs, budget, "{:,.0f} multiply-adds")
+
+    def within_time(self, milliseconds: float, latency: LatencyTable) -> OperatingPoint:
+        """The point that spends a mean time, as the exits were timed.
+
+        Raises:
+            ValueError: The cheapest point takes longer.
+        """
+        costs = [float(np.dot(each.exit_share, latency.milliseconds)) for each in self.points]
+        return self._within(costs, milliseconds, "{:.3f} milliseconds")
+
+    def cheapest(self, tolerance: float = 0.005) -> OperatingPoint:
+        """The cheapest point whose accuracy is within ``tolerance`` of the best."""
+        enough = max(point.accuracy for point in self.points) - tolerance
+        return next(point for point in self.points if point.accuracy >= enough)
+
+    def _within(self, costs: Sequence[float], budget: float, shown: str) -> OperatingPoint:
+        """The point of a budget, interpolated between two; a budget above the last is not spent.
+
+        Args:
+            costs: Mean cost of each point, in the unit of the budget.
+            budget: At least the first cost.
+            shown: How messages show a cost.
+        """
+        if not budget >= costs[0]:
+            raise ValueError(
+                f"no thresholds meet a budget of {shown.format(budget)}: the glance alone costs "
+                f"{shown.format(costs[0])}"
+            )
+        number = max(number for number, cost in enumerate(costs) if cost <= budget)
+        if number == len(costs) - 1:
+            return self.points[-1]
+        weight = (budget - costs[number]) / (costs[number + 1] - costs[number])
+        return _between(self.points[number], self.points[number + 1], weight)
+
+
+def exit_costs(
+    looks: npt.NDArray[np.int64], step_costs: Sequence[int], stop_cost: int
+) -> npt.NDArray[np.int64]:
+    """Multiply-adds of each image if it exits at each step, (N, T).
+
+    Args:
+        looks: How many looks the policy takes at each image before it stops, (N,).
+        step_costs: Of an image that exits at each step, T of them.
+        stop_cost: Of the decision to stop.
+    """
+    steps = np.arange(len(step_costs))
+    reached = np.minimum(steps, looks[:, None])
+    return np.asarray(step_costs)[reached] + stop_cost * (steps > looks[:, None])
+
+
+def exits_of(record: Record, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
+    """The step at which each recorded image exits, (N,): by thresholds, or as the policy stops."""
+    return np.minimum(exit_steps(record.confidence, thresholds), record.looks)
+
+
 def solve_budgets(
-    record: Record,
-    step_costs: Sequence[int] | npt.NDArray[np.integer],
-    method: Method = "geometric",
-) -> list[OperatingPoint]:
-    """Thresholds for mean costs from one step's to that of all.
+    record: Record, costs: npt.NDArray[np.integer], method: Method = "geometric"
+) -> BudgetTable:
+    """Thresholds for mean costs from the first step's to that of all steps.
 
     Args:
         record: Every step of the images of a calibration split.
-        step_costs: Multiply-adds of an image that exits at each step, (T,).
+        costs: Multiply-adds of each image if it exits at each step, (N, T), see ``exit_costs``.
         method: ``geometric`` takes exit shares q_t ∝ ratio^t (GFNet, section 4.1), from all at the
             glance to all at the last step. ``searched`` looks for the thresholds of most accuracy
-            at each cost and keeps those that none beats: more accurate where the calibration split
-            is large. Its costs end where more of them would buy nothing there, so that it may spend
-            less than a budget.
-
-    Returns:
-        Operating points by rising cost, their figures those of the calibration split.
+            at each cost and keeps those that no cheaper ones match: more accurate where the
+            calibration split is large. Its costs end where spending more gains nothing on that
+            split, so it may spend less than a budget.
 
     Raises:
-        ValueError: There is no such method.
+        ValueError: The method is unknown.
     """
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}: {' or '.join(get_args(Method))}")
-    costs = np.asarray(step_costs, dtype=np.float64)
-    count = 1 + math.ceil(math.log(costs[-1] / costs[0]) / math.log(_SPACING))
+    means = costs.mean(axis=0)
+    count = 1 + math.ceil(math.log(means[-1] / means[0]) / math.log(_SPACING))
+    # Rounding must not carry the ends out of the range.
+    budgets = np.geomspace(means[0], means[-1], count).clip(means[0], means[-1])
     points = [
         operating_point(record, costs, thresholds_for_shares(record.confidence, shares))
-        for shares in (shares_for_cost(c, costs) for c in _geometric_grid(costs, count))
+        for shares in (shares_for_cost(budget, means) for budget in budgets)
     ]
     if method == "searched":
-        # From all at the glance to accuracy at any cost.
-        prices = np.geomspace(1e-4, 10, _PRICES) / (costs[-1] - costs[0])
-        points += [
-            operating_point(
-                record,
-                costs,
-                thresholds_for_price(record.confidence, record.correct, costs, price),
-            )
-            for price in (0.0, *prices)
-        ]
-        points = _unbeaten(points)
+        points = _unbeaten([*points, *_searched(record, costs, means)])
         points = _unbeaten([*points, *_between_neighbours(record, costs, points)])
-    return sorted(points, key=lambda point: point.multiply_adds)
+    return BudgetTable(tuple(sorted(points, key=lambda point: point.multiply_adds)))
 
 
-def point_within(
-    points: Sequence[OperatingPoint], costs: Sequence[float], budget: float
+def operating_point(
+    record: Record, costs: npt.NDArray[np.integer], thresholds: Sequence[float]
 ) -> OperatingPoint:
-    """The point that spends a budget: between two points of a table, thresholds between theirs.
+    """What thresholds give on recorded images whose costs are (N, T), see ``exit_costs``."""
+    exits = exits_of(record, thresholds)
+    share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
+    spent = np.take_along_axis(costs, exit_steps(record.confidence, thresholds)[:, None], axis=1)
+    return OperatingPoint(
+        thresholds=tuple(thresholds),
+        accuracy=float(record.correct_at(exits).mean()),
+        multiply_adds=float(spent.mean(dtype=np.float64)),
+        exit_share=tuple(share.tolist()),
+    )
 
-    Args:
-        points: By rising cost.
-        costs: Mean cost of each, in the unit of the budget.
-        budget: At least the first cost; what is above the last is not spent.
-    """
-    number = max(number for number, cost in enumerate(costs) if cost <= budget)
-    if number == len(points) - 1:
-        return points[-1]
-    below, above = points[number], points[number + 1]
-    weight = (budget - costs[number]) / (costs[number + 1] - costs[number])
+
+def _searched(
+    record: Record, costs: npt.NDArray[np.integer], means: npt.NDArray[np.float64]
+) -> Iterator[OperatingPoint]:
+    """Points of most accuracy at prices that range from none to more than any accuracy is worth."""
+    span = max(float(means[-1] - means[0]), 1.0)
+    for price in (0.0, *(np.geomspace(1e-4, 10, _PRICES) / span)):
+        thresholds = thresholds_for_price(record.confidence, record.correct, costs, price)
+        yield operating_point(record, costs, thresholds)
+
+
+def _between(below: OperatingPoint, above: OperatingPoint, weight: float) -> OperatingPoint:
+    """The point between two, the first at weight 0: all its figures are interpolated."""
 
     def between(one: float, other: float) -> float:
         return (1 - weight) * one + weight * other
@@ -131,61 +222,29 @@ def point_within(
     )
 
 
-def choose_operating_point(
-    points: Sequence[OperatingPoint], tolerance: float = 0.005
-) -> OperatingPoint:
-    """The cheapest point whose accuracy is within ``tolerance`` of the best."""
-    enough = max(point.accuracy for point in points) - tolerance
-    return min(
-        (point for point in points if point.accuracy >= enough),
-        key=lambda point: point.multiply_adds,
-    )
-
-
-def operating_point(
-    record: Record,
-    step_costs: Sequence[int] | npt.NDArray[np.number],
-    thresholds: Sequence[float],
-) -> OperatingPoint:
-    """What thresholds give on images of which every step is known."""
-    exits = exit_steps(record.confidence, thresholds)
-    share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
-    return OperatingPoint(
-        thresholds=tuple(thresholds),
-        accuracy=float(record.correct_at(exits).mean()),
-        multiply_adds=float(np.asarray(step_costs, dtype=np.float64)[exits].mean()),
-        exit_share=tuple(share.tolist()),
-    )
-
-
 def _thresholds_between(
     below: OperatingPoint, above: OperatingPoint, weight: float
 ) -> tuple[float, ...]:
-    """Thresholds on the way from one point, at weight 0, to another, at weight 1."""
+    """Thresholds between those of one point, at weight 0, and of another, at weight 1."""
     return tuple(
-        # Nothing is between a confidence and NEVER but what lies below certainty.
+        # NEVER is no confidence: what lies between it and one ends at certainty.
         one if one == other else (1 - weight) * min(one, 1.0) + weight * min(other, 1.0)
         for one, other in zip(below.thresholds, above.thresholds, strict=True)
     )
 
 
 def _between_neighbours(
-    record: Record, costs: npt.NDArray[np.float64], points: Sequence[OperatingPoint]
+    record: Record, costs: npt.NDArray[np.integer], points: Sequence[OperatingPoint]
 ) -> Iterator[OperatingPoint]:
-    """Points on the way between neighbours whose costs lie further apart than a table's may."""
+    """Points between neighbours whose costs are further apart than the spacing of a table."""
     for below, above in pairwise(points):
         gaps = math.log(above.multiply_adds / below.multiply_adds) / math.log(_SPACING)
         for weight in np.linspace(0, 1, math.ceil(gaps) + 1)[1:-1]:
             yield operating_point(record, costs, _thresholds_between(below, above, weight))
 
 
-def _geometric_grid(costs: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    # Rounding must not carry the ends out of what can be had.
-    return np.geomspace(costs[0], costs[-1], count).clip(costs[0], costs[-1])
-
-
 def _unbeaten(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
-    """The points than which no cheaper one is as accurate, by rising cost."""
+    """The points that no cheaper one matches in accuracy, by rising cost."""
     kept: list[OperatingPoint] = []
     for point in sorted(points, key=lambda point: (point.multiply_adds, -point.accuracy)):
         if not kept or point.accuracy > kept[-1].accuracy:

@@ -1,6 +1,5 @@
-"""The assembled network: glance, focus while unsure, exit."""
+"""The assembled network: glance, look while unsure, exit."""
 
-import dataclasses
 import itertools
 import math
 import time
@@ -10,118 +9,138 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gfnet_env import files
-from gfnet_env.data import ImageSet, batches
-from gfnet_env.inference.budgets import (
-    Method,
-    OperatingPoint,
-    choose_operating_point,
-    point_within,
-    solve_budgets,
-)
-from gfnet_env.inference.cost import (
-    policy_multiply_adds,
-    start_multiply_adds,
-    step_multiply_adds,
-)
-from gfnet_env.inference.evaluation import advance, evaluate_policy, unroll
-from gfnet_env.inference.latency import median_seconds, synchronise
-from gfnet_env.inference.thresholds import NEVER
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies.base import Policy, Scene, initial_state, select_rows
-from gfnet_env.policies.learned import LearnedPolicy
-from gfnet_env.policies.recurrent import RecurrentPolicy
-from gfnet_env.policies.storage import check_saveable, load_policy, save_policy
+from gfnet_env import rows
+from gfnet_env.exits import ThresholdExit
+from gfnet_env.exits.thresholds import NEVER
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import ArrayImages, ImageSet, batches
+from gfnet_env.images.base import Indices
+from gfnet_env.inference import storage
+from gfnet_env.inference.budgets import BudgetTable, LatencyTable, OperatingPoint
+from gfnet_env.models import Model, policy_multiply_adds, start_multiply_adds
+from gfnet_env.policies.base import Context, Policy
+from gfnet_env.rollout import Step, rollout
+from gfnet_env.timing import synchronise
 
-_NAME = "gfnet"
+Pixels = Tensor | ImageSet
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What came out for B images.
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The latest answers for B images, and the looks that led to them.
 
     Attributes:
-        classes: The most confident class at the exit, (B,) int64.
-        confidence: Its probability, (B,) float32.
-        exit_step: Focus steps taken, (B,) int64 in [0, T - 1].
-        locations: Where each image was looked at, (B, T - 1, 2) in [-1, 1]; NaN where a step was
-            not taken.
-        multiply_adds: What each image cost, (B,) int64.
-    """
-
-    classes: Tensor
-    confidence: Tensor
-    exit_step: Tensor
-    locations: Tensor
-    multiply_adds: Tensor
-
-    def select(self, rows: Tensor | slice) -> "Prediction":
-        """What came out for some of the images."""
-        return Prediction(*(getattr(self, item.name)[rows] for item in dataclasses.fields(self)))
-
-
-@dataclass(frozen=True)
-class AnytimePrediction:
-    """What is known of B images after some step, whatever the thresholds.
-
-    Attributes:
-        logits: (B, K).
-        classes: The most confident class, (B,) int64.
-        confidence: Its probability, (B,) float32.
-        locations: Where each image was looked at so far, (B, S, 2) in [-1, 1] after S focus steps.
+        logits: (B, K) float32.
+        exit_step: Looks taken, (B,) int64 in [0, T - 1].
+        locations: Where the looks were, (B, T - 1, 2) in [-1, 1]; NaN where no look was taken.
+        scales: Of the looks, (B, T - 1), at least 1; NaN where no look was taken.
     """
 
     logits: Tensor
-    classes: Tensor
-    confidence: Tensor
+    exit_step: Tensor
     locations: Tensor
+    scales: Tensor
+
+    @classmethod
+    def blank(cls, model: Model, count: int) -> Self:
+        """The answers before the glance."""
+        device, looks = model.device, model.focus_steps
+        return cls(
+            logits=torch.zeros(count, model.num_classes, device=device),
+            exit_step=torch.zeros(count, dtype=torch.int64, device=device),
+            locations=torch.full((count, looks, 2), torch.nan, device=device),
+            scales=torch.full((count, looks), torch.nan, device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, (B, K) float32."""
+        return self.logits.softmax(dim=1)
+
+    @property
+    def classes(self) -> Tensor:
+        """The most confident class, (B,) int64."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """Probability of the most confident class, (B,) float32."""
+        return self.probabilities.amax(dim=1)
+
+    def update(self, number: int, step: Step) -> None:
+        """Write in place what is known after a step of a rollout, by its number, glance first."""
+        looked, state = step.rows, step.state
+        self.logits[looked] = state.logits.float()
+        self.exit_step[looked] = number
+        if number > 0:
+            self.locations[looked, number - 1] = state.location
+            self.scales[looked, number - 1] = state.scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Answers):
+    """The answers for B images and their cost; ``rows`` selects and concatenates predictions.
+
+    Attributes:
+        multiply_adds: Cost of each image, (B,) int64; a policy's decision to stop counts.
+    """
+
+    multiply_adds: Tensor
 
 
 class EarlyExitGFNet(nn.Module):
-    """A network, a policy, and one confidence threshold per step.
-
-    ``calibrate`` solves thresholds for a table of budgets once; ``set_budget`` then changes what an
-    image may cost from one batch to the next.
+    """A model, a policy, and one confidence threshold per step: it infers and never learns.
 
     Args:
-        network: What sees.
-        policy: Who picks the patches: any ``Policy``, a user's own ``nn.Module`` included.
+        model: What sees.
+        policy: Who decides where to look: any ``Policy``, a user's own ``nn.Module`` included.
         thresholds: One per step, T of them; None never exits before the last step.
+
+    Attributes:
+        model: The same; it cannot be set.
+        policy: The same; another one needs budgets and latencies of its own.
+        budgets: What ``calibrate`` solved, or None.
+        latency: What ``measure_latency`` measured, or None.
     """
 
+    budgets: BudgetTable | None
+    latency: LatencyTable | None
+
     def __init__(
-        self,
-        network: GlanceFocusNetwork,
-        policy: Policy,
-        thresholds: Sequence[float] | None = None,
+        self, model: Model, policy: Policy, thresholds: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        self.network = network
+        self.model = model
         self.policy = policy
-        steps = 1 + network.focus_steps
-        self.set_thresholds([NEVER] * steps if thresholds is None else thresholds)
+        self.set_thresholds([NEVER] * (1 + model.focus_steps) if thresholds is None else thresholds)
         # Counted before anyone hooks the encoders, since counting calls them.
-        self._step_costs = step_multiply_adds(network)
+        self._step_costs = model.multiply_adds()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "network" and "network" in self._modules:
+        if name == "model" and hasattr(self, "model"):
             raise AttributeError(
-                "costs, budgets and thresholds are those of its network: make a new EarlyExitGFNet "
+                "costs, budgets and thresholds are those of its model: make a new EarlyExitGFNet "
                 "of another one"
             )
         if name == "policy":
-            # A module may give way to a plain callable, which torch alone would refuse.
+            # torch alone refuses a plain callable in place of a module.
             self._modules.pop(name, None)
             self._policy_costs: tuple[int, int] | None = None
-            # Solved or measured for the policy that goes.
-            self._budgets: tuple[OperatingPoint, ...] = ()
-            self._milliseconds: tuple[float, ...] | None = None
+            self.budgets = self.latency = None
         super().__setattr__(name, value)
-        if name in ("network", "policy") and isinstance(value, nn.Module):
+        if name in ("model", "policy") and isinstance(value, nn.Module):
             value.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode whatever is asked for: a prediction changes nothing learned."""
+        return super().train(False)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -134,132 +153,127 @@ class EarlyExitGFNet(nn.Module):
         Raises:
             ValueError: There are not T of them, or one is negative or not finite.
         """
-        self._thresholds = self._checked(thresholds)
+        self._thresholds = self.check_thresholds(thresholds)
 
-    def _checked(self, thresholds: Sequence[float]) -> tuple[float, ...]:
-        values = tuple(float(value) for value in thresholds)
-        steps = 1 + self.network.focus_steps
-        if len(values) != steps:
-            raise ValueError(f"{steps} thresholds are needed, one per step, not {len(values)}")
-        if not all(np.isfinite(value) and value >= 0 for value in values):
-            raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
-        return values
+    def check_thresholds(self, thresholds: Sequence[float]) -> tuple[float, ...]:
+        """Thresholds that fit this model.
+
+        Raises:
+            ValueError: There are not T of them, or one is negative or not finite.
+        """
+        steps = 1 + self.model.focus_steps
+        if len(thresholds) != steps:
+            raise ValueError(f"{steps} thresholds are needed, one per step, not {len(thresholds)}")
+        return ThresholdExit(thresholds).thresholds
 
     @property
     def multiply_adds(self) -> list[int]:
         """Multiply-adds of one image that exits at each step, T numbers."""
-        if self._policy_costs is None:
-            self._policy_costs = (
-                start_multiply_adds(self.policy, self.network),
-                policy_multiply_adds(self.policy, self.network),
-            )
-        start, pick = self._policy_costs
-        glance, *focus = self._step_costs
-        return list(itertools.accumulate([glance + start, *(cost + pick for cost in focus)]))
+        start, decision = self._counted_policy()
+        glance, *looks = self._step_costs
+        return list(itertools.accumulate([glance + start, *(cost + decision for cost in looks)]))
 
     @property
-    def budgets(self) -> tuple[OperatingPoint, ...]:
-        """What ``calibrate`` solved, by rising cost; none before that."""
-        return self._budgets
+    def stop_multiply_adds(self) -> int:
+        """Multiply-adds that a decision to stop adds to an exit."""
+        return self._counted_policy()[1]
 
-    def calibrate(
-        self, images: ImageSet, method: Method = "geometric"
-    ) -> tuple[OperatingPoint, ...]:
-        """Solve thresholds for mean costs all over the range; they are saved with the network.
-
-        Args:
-            images: A split that neither the network nor the policy was trained on.
-            method: See ``solve_budgets``.
-        """
-        record = evaluate_policy(self.network, self.policy, images)
-        self._budgets = tuple(solve_budgets(record, self.multiply_adds, method))
-        return self._budgets
-
-    def measure_latency(self, images: Tensor, repeats: int = 5) -> tuple[float, ...]:
-        """Time, on this device, an exit at each step: budgets in milliseconds go by it.
-
-        Args:
-            images: (B, 3, H, W) uint8, of the size and in batches as they will come.
-            repeats: Times each exit is timed; the median counts.
-
-        Returns:
-            Milliseconds per image, T numbers.
-
-        Raises:
-            ValueError: There are no images, or ``repeats`` is below 1.
-        """
-        if len(images) == 0:
-            raise ValueError("there is nothing to time; give a batch of at least one image")
-        before = self.thresholds
-        steps = len(before)
-        try:
-            medians = []
-            for last in range(steps):
-                self.set_thresholds([NEVER] * last + [0.0] * (steps - last))
-                medians.append(median_seconds(lambda: self(images), self.network.device, repeats))
-        finally:
-            self.set_thresholds(before)
-        self._timed_on = self.network.device
-        self._milliseconds = tuple(1e3 * seconds / len(images) for seconds in medians)
-        return self._milliseconds
+    def _counted_policy(self) -> tuple[int, int]:
+        """Multiply-adds of the policy for one image: before its first decision, and of each."""
+        if self._policy_costs is None:
+            self._policy_costs = (
+                start_multiply_adds(self.policy, self.model),
+                policy_multiply_adds(self.policy, self.model),
+            )
+        return self._policy_costs
 
     def set_budget(
         self, *, multiply_adds: float | None = None, milliseconds: float | None = None
     ) -> OperatingPoint:
-        """Set thresholds for a mean cost.
+        """Set thresholds for a mean cost; nothing is solved anew.
 
         A budget is spent as far as the table goes: with geometric exits to all steps of all images,
-        with searched ones to where more would have bought nothing on the calibration split.
+        with searched ones to where more gained nothing on the calibration split.
 
         Args:
             multiply_adds: What an image may cost on average.
-            milliseconds: The same in time, where ``measure_latency`` has been called. Mean times
-                are taken to be those of the exits, each in its share; where a batch takes as long
-                when images have left it, a budget is exceeded.
+            milliseconds: The same in time, after ``measure_latency``. An image is taken to last as
+                long as its exit did; a batch that takes no less time when images leave it exceeds
+                the budget.
 
         Returns:
-            The operating point. Between two of the table its cost and accuracy are interpolated
-            from what those gave on the calibration split.
+            The operating point. Between two of the table, its cost and accuracy are interpolated.
 
         Raises:
-            RuntimeError: The network was not calibrated, or no latency measured.
-            ValueError: Not one budget was given, or the glance alone costs more.
+            RuntimeError: The network was not calibrated, or no latency was measured on its device.
+            ValueError: There is not exactly one budget, or the glance alone costs more.
         """
         if (multiply_adds is None) == (milliseconds is None):
             raise ValueError("give a budget either in multiply_adds or in milliseconds")
-        if not self._budgets:
-            raise RuntimeError("there is no table of budgets; call calibrate(images) first")
-        if milliseconds is None:
-            budget, shown = multiply_adds, "{:,.0f} multiply-adds"
-            costs = [point.multiply_adds for point in self._budgets]
+        if self.budgets is None:
+            raise RuntimeError("there is no table of budgets; call calibrate(gfnet, images) first")
+        if multiply_adds is not None:
+            point = self.budgets.within(multiply_adds)
         else:
-            if self._milliseconds is None or self._timed_on != self.network.device:
+            if self.latency is None or self.latency.device != self.model.device:
                 raise RuntimeError(
-                    f"no latency is known on {self.network.device}; call measure_latency(images) "
-                    "first"
+                    f"no latency is known on {self.model.device}; call measure_latency(gfnet, "
+                    "images) first"
                 )
-            budget, shown = milliseconds, "{:.3f} milliseconds"
-            costs = [float(np.dot(p.exit_share, self._milliseconds)) for p in self._budgets]
-        assert budget is not None
-        if not budget >= costs[0]:
-            raise ValueError(
-                f"no thresholds meet a budget of {shown.format(budget)}: the glance alone costs "
-                f"{shown.format(costs[0])}"
-            )
-        point = point_within(self._budgets, costs, budget)
+            assert milliseconds is not None
+            point = self.budgets.within_time(milliseconds, self.latency)
         self.set_thresholds(point.thresholds)
         return point
 
-    def anytime(
-        self, images: Tensor, deadline: float | None = None, *, normalised: bool = False
-    ) -> Iterator[AnytimePrediction]:
-        """Yield what is known after every step, whatever the thresholds: stop when you like.
+    @torch.no_grad()
+    def forward(
+        self, images: Pixels, indices: Indices | None = None, *, normalised: bool = False
+    ) -> Prediction:
+        """Classify images in one batch, which each leaves as soon as it is confident enough.
 
         Args:
-            images: (B, 3, H, W) uint8.
-            deadline: Seconds from this call on; no step is begun that would end later if it took
-                as long as the longest one so far. The glance is always given.
-            normalised: Whether ``images`` are floats instead, normalised as the encoders expect.
+            images: (N, 3, H, W) uint8, or an image set.
+            indices: Which of them, (B,), or None for all.
+            normalised: Whether a tensor holds floats instead, normalised as the encoders expect.
+        """
+        context, rule = self._context(images, indices, normalised), ThresholdExit(self._thresholds)
+        answers = Answers.blank(self.model, len(context.indices))
+        for number, step in enumerate(rollout(context.features, self.policy, context, rule)):
+            answers.update(number, step)
+        return self._prediction(answers, rule, self.model.focus_steps)
+
+    def classify(
+        self, images: ImageSet, indices: Indices | None = None, batch_size: int = 256
+    ) -> Prediction:
+        """Classify images of a set batch by batch.
+
+        Args:
+            images: The set.
+            indices: Which of them, (N,), or None for all.
+            batch_size: Images per batch.
+        """
+        order = _numbers(images, indices)
+        if len(order) <= batch_size:
+            return self(images, order)
+        parts = batches(images, batch_size, order, self.model.device)
+        return rows.concatenate([self(images, batch.indices) for batch in parts])
+
+    def anytime(
+        self,
+        images: Pixels,
+        indices: Indices | None = None,
+        *,
+        deadline: float | None = None,
+        normalised: bool = False,
+    ) -> Iterator[Prediction]:
+        """Yield the answers for a batch after every step, whatever the thresholds: stop any time.
+
+        Args:
+            images: See ``forward``.
+            indices: Likewise.
+            deadline: Seconds from this call on. A step is only begun if it ends in time when it
+                takes as long as the longest one so far. The glance is always given.
+            normalised: See ``forward``.
 
         Raises:
             ValueError: The deadline is negative or NaN.
@@ -267,80 +281,49 @@ class EarlyExitGFNet(nn.Module):
         if deadline is not None and not deadline >= 0:
             raise ValueError(f"deadline must be at least 0 seconds, not {deadline}")
         end = math.inf if deadline is None else time.perf_counter() + deadline
-        return self._anytime(images.to(self.network.device), end, normalised)
+        return self._anytime(self._context(images, indices, normalised), end)
 
     @torch.no_grad()
-    def _anytime(self, images: Tensor, end: float, normalised: bool) -> Iterator[AnytimePrediction]:
-        state = initial_state(self.policy, Scene(self.network, images, np.arange(len(images))))
-        looked = torch.empty(len(images), 0, 2, device=images.device)
+    def _anytime(self, context: Context, end: float) -> Iterator[Prediction]:
+        answers = Answers.blank(self.model, len(context.indices))
+        never = ThresholdExit([NEVER] * len(self._thresholds))
         longest, started = 0.0, time.perf_counter()
-        steps = unroll(self.network, self.policy, images, state, normalised)
-        for number, step in enumerate(steps):
-            if number > 0:
-                looked = torch.cat([looked, step.location[:, None]], dim=1)
-            prediction = AnytimePrediction(step.logits, step.classes, step.confidence, looked)
+        for number, step in enumerate(rollout(context.features, self.policy, context)):
+            answers.update(number, step)
+            prediction = self._prediction(answers, never, number)
             if math.isfinite(end):
                 # The step must be done, and not only begun, when the clock is read.
-                synchronise(self.network.device)
+                synchronise(self.model.device)
             longest = max(longest, time.perf_counter() - started)
-            yield prediction
+            # Later steps write into the answers.
+            yield rows.map_tensors(torch.clone, prediction)
             started = time.perf_counter()
             if started + longest > end:
                 return
 
-    @torch.no_grad()
-    def forward(self, images: Tensor, *, normalised: bool = False) -> Prediction:
-        """Classify images; each leaves the batch as soon as it is confident enough.
+    def _context(self, images: Pixels, indices: Indices | None, normalised: bool) -> Context:
+        if isinstance(images, Tensor):
+            images = ArrayImages(images.to(self.model.device), normalised=normalised)
+        return Context(LiveFeatures(self.model, images), _numbers(images, indices))
 
-        Args:
-            images: (B, 3, H, W) uint8.
-            normalised: Whether ``images`` are floats instead, normalised as the encoders expect.
-        """
-        images = images.to(self.network.device)
-        count, device = len(images), images.device
-        costs = torch.tensor(self.multiply_adds, device=device)
-        classes = torch.zeros(count, dtype=torch.int64, device=device)
-        confidence = torch.zeros(count, device=device)
-        exit_step = torch.zeros(count, dtype=torch.int64, device=device)
-        locations = torch.full((count, self.network.focus_steps, 2), torch.nan, device=device)
-
-        rows = torch.arange(count, device=device)
-        step = self.network.glance(images, normalised)
-        # Begun before any image leaves, so that a state can tell the images apart.
-        scene = Scene(self.network, images, np.arange(count))
-        state = initial_state(self.policy, scene)
-        for number, threshold in enumerate(self.thresholds):
-            if number > 0:
-                step, state = advance(
-                    self.network, self.policy, images, step, state, rows, normalised
-                )
-                locations[rows, number - 1] = step.location
-            sure = step.confidence >= threshold
-            if number == self.network.focus_steps:
-                sure = torch.ones_like(sure)
-            leaving = rows[sure]
-            classes[leaving] = step.classes[sure]
-            confidence[leaving] = step.confidence[sure]
-            exit_step[leaving] = number
-            if bool(sure.all()):
-                break
-            rows, step, state = rows[~sure], step.select(~sure), select_rows(state, ~sure)
-        return Prediction(classes, confidence, exit_step, locations, costs[exit_step])
+    def _prediction(self, answers: Answers, rule: ThresholdExit, last: int) -> Prediction:
+        """The prediction after step ``last`` of a rollout under a rule."""
+        exits = answers.exit_step
+        thresholds = torch.tensor(rule.thresholds, device=exits.device)
+        # The policy stopped what left earlier without being sure.
+        stopped = (exits < last) & (answers.confidence < thresholds[exits])
+        costs = torch.tensor(self.multiply_adds, device=exits.device)[exits]
+        costs += self.stop_multiply_adds * stopped
+        return Prediction(**vars(answers), multiply_adds=costs)
 
     def save(self, folder: str | Path) -> None:
-        """Write the network, the policy and the thresholds into a folder.
+        """Write model, policy, thresholds and budgets into a folder, all of them or nothing.
 
         Raises:
-            ValueError: The policy is a user's own, which only its user can save.
+            ValueError: The policy is a user's own, which only its user can save, or something has
+                no place in JSON.
         """
-        check_saveable(self.policy)
-        self.network.save(folder)
-        save_policy(self.policy, Path(folder))
-        saved = {
-            "thresholds": list(self.thresholds),
-            "budgets": [dataclasses.asdict(point) for point in self.budgets],
-        }
-        files.write_json(Path(folder) / f"{_NAME}.json", saved)
+        storage.save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -348,49 +331,10 @@ class EarlyExitGFNet(nn.Module):
 
         Raises:
             FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file is damaged, or the parts do not fit each other.
+            ValueError: A file is damaged or of another save, or the parts do not fit each other.
         """
-        folder = Path(folder)
-        saved = files.load_config(folder, _NAME)
-        network, policy = GlanceFocusNetwork.load(folder), load_policy(folder)
-        if isinstance(policy, LearnedPolicy | RecurrentPolicy):
-            policy.check_fit(network)
-        if "thresholds" not in saved:
-            raise ValueError(f"{folder / _NAME}.json has no thresholds; restore it from a copy")
-        gfnet = cls(network, policy)
-        try:
-            gfnet.set_thresholds(saved["thresholds"])
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"the thresholds in {folder / _NAME}.json are damaged: {error}; restore it from a "
-                "copy"
-            ) from error
-        try:
-            budgets = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
-            for point in budgets:
-                gfnet._checked(point.thresholds)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"the budgets in {folder / _NAME}.json are damaged: {error}; restore it from a "
-                "copy, or leave them out and calibrate again"
-            ) from error
-        gfnet._budgets = budgets
-        return gfnet
+        return storage.load(cls, folder)
 
 
-def assemble(network: GlanceFocusNetwork, policy: Policy, images: ImageSet) -> EarlyExitGFNet:
-    """Network and policy with thresholds solved on a split that neither was trained on.
-
-    The thresholds are those of ``choose_operating_point``; the table of budgets goes with them.
-    """
-    gfnet = EarlyExitGFNet(network, policy)
-    gfnet.set_thresholds(choose_operating_point(gfnet.calibrate(images)).thresholds)
-    return gfnet
-
-
-def classify(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> Prediction:
-    """The predictions for a whole set."""
-    device = gfnet.network.device
-    parts = [gfnet(batch.pixels) for batch in batches(images, batch_size, device=device)]
-    names = [item.name for item in dataclasses.fields(Prediction)]
-    return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+def _numbers(images: ImageSet, indices: Indices | None) -> npt.NDArray[np.int64]:
+    return np.arange(len(images)) if indices is None else np.atleast_1d(np.asarray(indices))

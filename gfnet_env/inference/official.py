@@ -1,5 +1,6 @@
 """The checkpoints that GFNet's authors released, as assembled networks."""
 
+import dataclasses
 import pickle
 import re
 from collections.abc import Mapping, Sized
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from gfnet_env.files import load_tensors
 from gfnet_env.inference.early_exit import EarlyExitGFNet
-from gfnet_env.perception import GlanceFocusNetwork, NetworkConfig
-from gfnet_env.perception.network import GlanceLogits
-from gfnet_env.perception.resize import Interpolation
+from gfnet_env.looks import Interpolation
+from gfnet_env.models import GlanceFocusNetwork, NetworkConfig, TrainingData
+from gfnet_env.models.gfnet import GlanceLogits
 from gfnet_env.policies.recurrent import RecurrentPolicy
 
 
@@ -27,7 +28,7 @@ class _Architecture:
         interpolation: How the glance is resized.
         glance_logits: Whose logits the glance has; None for what the classifier is made for.
         image_size: Side of the images it was evaluated on, in pixels.
-        crop: Share of a picture's shorter side that was left of it after a centre crop.
+        crop: Share of a picture's shorter side that the centre crop left.
     """
 
     interpolation: Interpolation
@@ -76,74 +77,81 @@ _REGNET_NAMES = (
 def load_official(
     path: str | Path, *, interpolation: Interpolation | None = None
 ) -> EarlyExitGFNet:
-    """Load a checkpoint (``*.pth.tar``) of the release of GFNet's authors, policy included.
+    """Read a checkpoint (``*.pth.tar``) that the authors of GFNet released.
 
-    The glance is resized as theirs is, with aligned corners and without a low-pass filter, and
-    corners of patches are rounded down. ``image_size`` and ``crop`` in ``network.config.metadata``
-    say what they cut out of pictures for evaluation. Thresholds are not set: ``calibrate`` solves
-    them.
+    Its predictions are those of their code, but for rounding: windows, interpolation of the glance
+    with aligned corners and without a low-pass filter, and rounding of corners are theirs.
+    ``model.trained_on`` says how they cropped pictures for evaluation. Thresholds are not set:
+    ``calibrate`` solves them.
 
     Args:
         path: The file. ``model_name`` in it is ``resnet50``, ``densenet121``, ``densenet169``,
             ``densenet201``, ``mobilenetv3_large_100``, ``mobilenetv3_large_125``,
             ``efficientnet_b2``, ``efficientnet_b3``, ``regnety_600m``, ``regnety_800m`` or
             ``regnety_1.6g``.
-        interpolation: How the glance is resized; None is as the authors have it, bilinear for
+        interpolation: How the overview is resized; None is as the authors have it, bilinear for
             DenseNets and RegNets and bicubic for the others.
 
     Returns:
-        The network, on the CPU and in evaluation mode. It can be saved and loaded like any other.
+        The network, on the CPU. It can be saved and loaded like any other.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, would have to run code on loading, or is no such
-            checkpoint.
+        FileNotFoundError: The file is missing.
+        ValueError: The file is damaged, would run code on loading, or is no such checkpoint.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     checkpoint = _read(path)
     name = checkpoint["model_name"]
     if not isinstance(name, str) or name not in _ARCHITECTURES:
         raise ValueError(
             f"{path} holds the unknown model {name!r}; known: {', '.join(_ARCHITECTURES)}"
         )
-    architecture = _ARCHITECTURES[name]
     parts = {
         part: _without_wrapper(checkpoint[part], part, path)
         for part in (_GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
     }
-    classifier = parts[_CLASSIFIER]
+    config = _config(checkpoint, parts[_CLASSIFIER], path)
+    if interpolation is not None:
+        config = dataclasses.replace(config, interpolation=interpolation)
+    network = GlanceFocusNetwork(config)
+    tensors = {
+        **_encoder_tensors("global_encoder", parts[_GLOBAL], network),
+        **_encoder_tensors("local_encoder", parts[_LOCAL], network),
+        **_classifier_tensors(parts[_CLASSIFIER], network.focus_steps),
+    }
+    load_tensors(network, tensors, path)
+    return EarlyExitGFNet(network, _policy(parts[_POLICY], network, path))
+
+
+def _config(
+    checkpoint: Mapping[str, Any], classifier: Mapping[str, Tensor], path: Path
+) -> NetworkConfig:
+    """How to build the network of a checkpoint."""
+    architecture = _ARCHITECTURES[checkpoint["model_name"]]
     recurrent = "rnn.weight_hh_l0" in classifier
     first_layer = classifier.get("fc.weight" if recurrent else "fc_2.weight")
     if first_layer is None:
         raise ValueError(f"{path} holds an unknown classifier: {', '.join(classifier)}")
-    network = GlanceFocusNetwork(
-        NetworkConfig(
-            encoder=name,
-            patch_size=int(checkpoint["patch_size"]),
-            num_classes=len(first_layer),
-            focus_steps=len(checkpoint["flops"]) - 1,
-            classifier="recurrent" if recurrent else "cascade",
-            memory_size=classifier["rnn.weight_hh_l0"].shape[1] if recurrent else None,
-            glance_logits=architecture.glance_logits,
-            interpolation=interpolation or architecture.interpolation,
-            antialias=False,
-            align_corners=True,
-            corner_rounding="floor",
-            metadata={
-                "images": "imagenet",
-                "image_size": architecture.image_size,
-                "crop": architecture.crop,
-                "source": path.name,
-            },
-        )
+    return NetworkConfig(
+        encoder=checkpoint["model_name"],
+        patch_size=int(checkpoint["patch_size"]),
+        num_classes=len(first_layer),
+        focus_steps=len(checkpoint["flops"]) - 1,
+        classifier="recurrent" if recurrent else "cascade",
+        memory_size=classifier["rnn.weight_hh_l0"].shape[1] if recurrent else None,
+        glance_logits=architecture.glance_logits,
+        interpolation=architecture.interpolation,
+        antialias=False,
+        align_corners=True,
+        corner_rounding="floor",
+        trained_on=TrainingData(
+            images="imagenet",
+            image_size=architecture.image_size,
+            fit="crop",
+            crop=architecture.crop,
+            source=path.name,
+        ),
     )
-    tensors = {
-        **_encoder_tensors("global_encoder", parts[_GLOBAL], network),
-        **_encoder_tensors("local_encoder", parts[_LOCAL], network),
-        **_classifier_tensors(classifier, network.focus_steps),
-    }
-    load_tensors(network, tensors, path)
-    return EarlyExitGFNet(network, _policy(parts[_POLICY], network, path)).eval()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,19 +1,42 @@
-"""Who picks the patch."""
+"""Who decides where to look."""
 
-from gfnet_env.policies.base import Policy, Scene, initial_state, select_rows
-from gfnet_env.policies.fixed import (
-    CenterPolicy,
-    CenterThenCornersPolicy,
-    GaussianPolicy,
-    GridPolicy,
-    RandomPolicy,
+from gfnet_env.policies.base import (
+    POLICIES,
+    Context,
+    Memory,
+    Policy,
+    as_looks,
+    decide,
+    shown_to,
+    start,
 )
-from gfnet_env.policies.learned import LearnedPolicy, ObservationEncoder
-from gfnet_env.policies.privileged import OraclePolicy, TargetPolicy
+from gfnet_env.policies.drawn import GaussianPolicy, RandomPolicy
+from gfnet_env.policies.fixed import CenterPolicy, CenterThenCornersPolicy, GridPolicy
+from gfnet_env.policies.learned import LearnedPolicy
+from gfnet_env.policies.observation_encoder import ObservationEncoder
+from gfnet_env.policies.oracle import OraclePolicy
 from gfnet_env.policies.recurrent import RecurrentPolicy
 from gfnet_env.policies.saliency import SaliencyPolicy
-from gfnet_env.policies.storage import POLICIES, load_policy, save_policy
-from gfnet_env.policies.table import BOUNDS, UNLEARNED, find_policy
+from gfnet_env.policies.storage import check_saveable, load_policy, policy_files, save_policy
+from gfnet_env.policies.target import TargetPolicy
+
+# Those that need no training, what a learned one is held against; and of them those that are told
+# what no agent may know, bounds for the others.
+UNLEARNED = (
+    *("random", "center", "center-then-corners", "grid", "gaussian", "saliency"),
+    *("target", "oracle"),
+)
+BOUNDS = ("target", "oracle")
+
+
+def find_policy(spec: str) -> Policy:
+    """A policy that needs no training, by its spec.
+
+    Raises:
+        ValueError: There is none of that name, or a parameter is wrong.
+    """
+    return POLICIES.build(spec)
+
 
 __all__ = [
     "BOUNDS",
@@ -21,20 +44,25 @@ __all__ = [
     "UNLEARNED",
     "CenterPolicy",
     "CenterThenCornersPolicy",
+    "Context",
     "GaussianPolicy",
     "GridPolicy",
     "LearnedPolicy",
+    "Memory",
     "ObservationEncoder",
     "OraclePolicy",
     "Policy",
     "RandomPolicy",
     "RecurrentPolicy",
     "SaliencyPolicy",
-    "Scene",
     "TargetPolicy",
+    "as_looks",
+    "check_saveable",
+    "decide",
     "find_policy",
-    "initial_state",
     "load_policy",
+    "policy_files",
     "save_policy",
-    "select_rows",
+    "shown_to",
+    "start",
 ]

@@ -1,5 +1,6 @@
-"""The policy protocol: who picks the patch."""
+"""The policy protocol: who decides where to look."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,87 +9,103 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gfnet_env.env.observation import Observation
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.looks import Look
+from gfnet_env.models.base import Model, State
+from gfnet_env.observations import MapsObservation, Observation
+from gfnet_env.registry import Registry
 
-State = Any
+# What a policy remembers of B pictures: a tree of tensors with B rows (see ``rows``), or None.
+Memory = Any
 
 
 class Policy(Protocol):
-    """Anything that maps observations to locations; a ``torch.nn.Module`` will do."""
+    """Anything that maps observations to looks; a ``torch.nn.Module`` will do.
 
-    def __call__(self, observation: Observation, state: State) -> tuple[Tensor, State]:
-        """Pick the next patch of every image.
+    One that has an attribute ``observation`` (see ``Observation``) is shown that; others are shown
+    ``MapsObservation``. One that has an attribute ``actions`` (see ``Actions``) returns such.
+    """
+
+    def __call__(
+        self, observation: Mapping[str, Tensor], memory: Memory
+    ) -> tuple[Look | Tensor, Memory]:
+        """Decide where to look next in every picture.
 
         Args:
-            observation: See ``observe``; B rows.
-            state: What the policy itself returned at the step before, less the rows of images that
-                have left the batch; None at the glance and where there is none. A tensor with B
-                rows, or a tuple, list or dict of such.
+            observation: B rows.
+            memory: What the policy itself returned at the step before, less the rows of pictures
+                that have left the batch; None at the glance and where there is none.
 
         Returns:
-            Locations (B, 2) in [-1, 1], and the state to be given back at the next step.
+            Looks, or locations (B, 2) in [-1, 1] for looks at full resolution, or actions; and the
+            memory to be given back at the next step.
         """
         ...
 
 
+POLICIES: Registry[Policy] = Registry("policy")
+
+
 @dataclass(frozen=True)
-class Scene:
-    """What there is to know about a batch of images, most of it hidden from an agent.
+class Context:
+    """What there is to know about B pictures, most of it hidden from an agent.
 
     Attributes:
-        network: The network that looks at them.
-        pixels: (B, 3, H, W) uint8.
-        indices: Which images of their set they are, (B,); their rows where there is no set.
+        features: Serves what the model sees of them; with ``model`` and ``images``.
+        indices: Which images of the set they are, (B,).
         labels: (B,) int64, or None where unknown.
-        boxes: (B, 4) as (top, left, bottom, right) in pixels, or None where unknown.
-        rows: Rows of ``pixels`` that this scene is about, (R,) int64, or None for all; the other
-            attributes keep their B rows.
+        boxes: Where the objects are, (B, 4) as (top, left, bottom, right) in pixels, or None.
     """
 
-    network: GlanceFocusNetwork
-    pixels: Tensor
+    features: Any
     indices: npt.NDArray[np.int64]
     labels: Tensor | None = None
     boxes: Tensor | None = None
-    rows: Tensor | None = None
 
-    def __getitem__(self, rows: Tensor) -> "Scene":
-        """The scene of some rows only, as the state of a batch that shrinks needs it."""
-        seen = self.rows
-        if seen is None:
-            seen = torch.arange(len(self.pixels), device=self.pixels.device)
-        kept = seen[rows]
-        return Scene(self.network, self.pixels, self.indices, self.labels, self.boxes, kept)
+    @property
+    def model(self) -> Model:
+        """The model that looks at them."""
+        return self.features.model
 
 
 @runtime_checkable
-class NeedsScene(Protocol):
-    """A policy whose state at the glance is made from more than an observation shows."""
+class Starts(Protocol):
+    """A policy whose memory at the glance is made from more than an observation shows."""
 
-    def start(self, scene: Scene) -> State:
-        """The state to begin with."""
+    def start(self, context: Context) -> Memory:
+        """The memory to begin with."""
         ...
 
 
-def initial_state(policy: Policy, scene: Scene) -> State:
-    """The state a policy begins with: from the scene where it asks for one, else None."""
-    return policy.start(scene) if isinstance(policy, NeedsScene) else None
+def start(policy: Policy, context: Context) -> Memory:
+    """The memory a policy begins with: from the context where it asks for one, else None."""
+    return policy.start(context) if isinstance(policy, Starts) else None
 
 
-def select_rows(state: State, rows: Tensor) -> State:
-    """The state of some rows only."""
-    if state is None:
-        return None
-    if isinstance(state, dict):
-        return {key: select_rows(value, rows) for key, value in state.items()}
-    if isinstance(state, tuple | list):
-        parts = [select_rows(value, rows) for value in state]
-        # A named tuple takes its fields one by one.
-        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
-    return state[rows]
+def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[Look, Memory]:
+    """Show a policy what it is to see, and take the looks that it decides on.
+
+    No gradient goes through the decision, and it is made in full precision, as it was learned,
+    whatever the model works in.
+
+    Raises:
+        ValueError: The looks have another shape, type or range.
+    """
+    with torch.no_grad(), torch.autocast(state.number.device.type, enabled=False):
+        decided, memory = policy(shown_to(policy, model)(state), memory)
+        looks = as_looks(policy, decided, state)
+    looks.check(len(state))
+    return looks, memory
 
 
-def step_numbers(observation: Observation, focus_steps: int) -> Tensor:
-    """The number of each row's step, (B,) int64, from an observation."""
-    return (observation["step"].squeeze(1) * focus_steps).round().to(torch.int64)
+def shown_to(policy: Policy, model: Model) -> Observation:
+    """The observation of a policy."""
+    own: Observation | None = getattr(policy, "observation", None)
+    return own or MapsObservation(model.focus_steps)
+
+
+def as_looks(policy: Policy, decided: Look | Tensor, state: State) -> Look:
+    """What a policy returned, as looks."""
+    actions = getattr(policy, "actions", None)
+    if isinstance(decided, Look):
+        return decided
+    return Look.at(decided) if actions is None else actions.looks(decided, state)

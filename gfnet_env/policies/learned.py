@@ -1,259 +1,167 @@
 """The learned policy as a plain torch module, free of the library that trained it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, Self, get_args
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
-from gfnet_env.env.observation import Observation
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.perception.geometry import lattice
+from gfnet_env.actions import WithStop, build_actions
+from gfnet_env.models.base import Model
+from gfnet_env.observations import OBSERVATIONS, observation_space
+from gfnet_env.policies.base import POLICIES
+from gfnet_env.policies.observation_encoder import ObservationEncoder
+
+Squash = Literal["clamp", "tanh"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
-_OUTPUTS = ("clamp", "tanh", "grid")
-
-# Enough to take a cell that was seen whole out of a softmax.
-_INHIBITION = 10.0
-# Of the squeeze of a map: the deep maps of large encoders would make a policy dear to learn.
-_MOST_WEIGHTS = 2**16
 
 
-class _MapReader(nn.Module):
-    """Squeezes a feature map to few channels, as GFNet (appendix A) does.
-
-    Args:
-        feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer where it has more than 1024.
-
-    Attributes:
-        channels: Those it is squeezed to.
-    """
-
-    def __init__(self, feature_shape: tuple[int, int, int], channels: int) -> None:
-        super().__init__()
-        depth, height, width = feature_shape
-        self.channels = min(channels, max(1, _MOST_WEIGHTS // depth))
-        self.squeeze = nn.Conv2d(depth, self.channels, 1, bias=False)
-        # Encoders differ in the scale of their features, which a policy should not care about. What
-        # follows is linear, and needs no scale for each channel.
-        self.normalise = nn.LayerNorm((self.channels, height, width), elementwise_affine=False)
-
-    def squeezed(self, feature_map: Tensor) -> Tensor:
-        """(B, channels, h, w) of a map (B, C, h, w)."""
-        return self.normalise(self.squeeze(feature_map)).relu()
-
-
-class MapEncoder(_MapReader):
-    """Says where in a feature map things are.
-
-    From the squeezed map come attention maps; what is kept of each is its expected coordinates (the
-    spatial soft-argmax of Levine et al., 2016), from which a location is a linear map away.
-
-    Where patches have been, a glance is blanked out: attention goes to the next best place without
-    having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
-
-    Args:
-        feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer where it has more than 1024.
-        points: Attention maps.
-    """
-
-    cell_coordinates: Tensor
-
-    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
-        super().__init__(feature_shape, channels)
-        _, height, width = feature_shape
-        self.attention = nn.Conv2d(self.channels, points, 1)
-        rows = (torch.arange(height) + 0.5) / height * 2 - 1
-        columns = (torch.arange(width) + 0.5) / width * 2 - 1
-        coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
-        self.register_buffer("cell_coordinates", coordinates, persistent=False)
-        self.output_size = 2 * points
-
-    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
-        scores = self.attention(self.squeezed(feature_map))
-        if seen is not None:
-            scores = scores - _INHIBITION * seen
-        attention = scores.flatten(2).softmax(dim=2)
-        return (attention @ self.cell_coordinates).flatten(1)
-
-
-class FlatMapEncoder(_MapReader):
-    """Reads a feature map cell by cell, as the policies of GFNet (appendix A) do.
-
-    Where patches have been, a glance is blanked out here too.
-
-    Args:
-        feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer where it has more than 1024.
-        points: Half of the numbers that it is brought to.
-    """
-
-    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
-        super().__init__(feature_shape, channels)
-        _, height, width = feature_shape
-        self.output_size = 2 * points
-        self.linear = nn.Linear(self.channels * height * width, self.output_size)
-
-    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
-        squeezed = self.squeezed(feature_map)
-        if seen is not None:
-            squeezed = squeezed * (1 - seen)
-        return self.linear(squeezed.flatten(1)).relu()
-
-
-class ObservationEncoder(nn.Module):
-    """Makes one vector of an observation: of both its maps, the memory, the location and the step.
-
-    Args:
-        feature_shape: (C, h, w) of ``features``, and of ``glance`` before it was flattened.
-        memory_size: M of ``memory``.
-        channels: Channels each map is squeezed to.
-        points: Attention maps of each.
-        width: Numbers that the memory is brought to.
-        keep_glance: Whether the map of the glance is read at every step, and not at the first only.
-        inhibition: Whether it is blanked out where patches have been.
-        attention: Whether maps are read by a ``MapEncoder``, or by a ``FlatMapEncoder``.
-    """
-
-    def __init__(
-        self,
-        feature_shape: tuple[int, int, int],
-        memory_size: int,
-        channels: int = 64,
-        points: int = 32,
-        width: int = 128,
-        keep_glance: bool = True,
-        inhibition: bool = True,
-        attention: bool = True,
-    ) -> None:
-        super().__init__()
-        reader = MapEncoder if attention else FlatMapEncoder
-        self.glance = reader(feature_shape, channels, points) if keep_glance else None
-        self.features = reader(feature_shape, channels, points)
-        self.memory = nn.Sequential(nn.Linear(memory_size, width), nn.ReLU())
-        self.inhibition = inhibition
-        maps = 1 if self.glance is None else 2
-        self.output_size = maps * self.features.output_size + width + 3
-
-    def forward(self, observation: Observation) -> Tensor:
-        """(B, output_size) of B observations."""
-        features, step = observation["features"], observation["step"]
-        maps = [self.features(features)]
-        if self.glance is not None:
-            glance = observation["glance"].view_as(features)
-            seen = observation["seen"].view(-1, 1, *features.shape[2:])
-            # At the glance both maps are one; what is learned of it there serves later steps.
-            maps = [self.glance(glance, seen if self.inhibition else None), maps[0] * (step > 0)]
-        memory = self.memory(observation["memory"])
-        return torch.cat([*maps, memory, observation["location"], step], dim=1)
-
-
+@POLICIES.register("learned")
 class LearnedPolicy(nn.Module):
-    """Maps an observation to a location, deterministically: what an agent has learned.
+    """Maps an observation to an action, deterministically: what an agent has learned.
 
     Args:
-        feature_shape: (C, h, w) of ``features``.
-        memory_size: M of ``memory``.
+        shapes: Of each part of an observation, by its key.
         hidden_sizes: Widths of the hidden layers between encoder and action.
+        focus_steps: N of the model, which observations go by.
+        patch_size: P of the model, which actions may go by.
+        actions: Spec of what it emits, see ``build_actions``.
+        observation: Spec of what it is shown, see ``OBSERVATIONS``.
         activation: ``tanh`` or ``relu``, after each hidden layer.
-        output: What becomes of the last layer: ``clamp`` cuts two numbers to [-1, 1], ``tanh``
-            squashes them, ``grid`` takes the cell of the largest of grid².
-        grid: Cells along each axis, for ``grid``.
-        revisit: Whether cells may be looked at twice; where not, each image's are remembered.
+        squash: What brings numbers to [-1, 1]: ``clamp`` or ``tanh``.
+        revisit: Whether cells of a grid may be looked at twice; where not, each picture's are
+            remembered.
         recurrent_size: Size of a memory of its own (an LSTM) after the encoder; None for none.
         encoder: Arguments of the ``ObservationEncoder`` in place of its defaults.
+        trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: The activation or the output is unknown, or cells are to be told apart where
-            there are none.
+        ValueError: A name is unknown, or cells are to be told apart where there are none.
     """
-
-    name = "learned"
-    cells: Tensor
 
     def __init__(
         self,
-        feature_shape: tuple[int, int, int],
-        memory_size: int,
-        hidden_sizes: tuple[int, ...],
+        shapes: Mapping[str, Sequence[int]],
+        hidden_sizes: Sequence[int],
+        *,
+        focus_steps: int,
+        patch_size: int,
+        actions: str = "continuous",
+        observation: str = "maps",
         activation: str = "tanh",
-        output: str = "clamp",
-        grid: int = 7,
+        squash: Squash = "clamp",
         revisit: bool = True,
         recurrent_size: int | None = None,
         encoder: Mapping[str, Any] | None = None,
+        trusted: bool = True,
     ) -> None:
         super().__init__()
         if activation not in _ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; known: {', '.join(_ACTIVATIONS)}")
-        if output not in _OUTPUTS:
-            raise ValueError(f"unknown output {output!r}; known: {', '.join(_OUTPUTS)}")
-        if not revisit and output != "grid":
-            raise ValueError(f"only cells of a grid can be left out, not locations of {output!r}")
-        self.config = {
-            "feature_shape": list(feature_shape),
-            "memory_size": memory_size,
+        if squash not in get_args(Squash):
+            raise ValueError(f"unknown squash {squash!r}; known: {', '.join(get_args(Squash))}")
+        self.actions = build_actions(actions, trusted=trusted, patch_size=patch_size)
+        self.observation = OBSERVATIONS.build(observation, trusted=trusted, focus_steps=focus_steps)
+        space = self.actions.space
+        counted = isinstance(space, spaces.Discrete)
+        if not revisit and not counted:
+            raise ValueError(f"only cells of a grid can be left out, not actions of {actions!r}")
+        self.config: dict[str, Any] = {
+            "shapes": {key: list(shape) for key, shape in shapes.items()},
             "hidden_sizes": list(hidden_sizes),
+            "focus_steps": focus_steps,
+            "patch_size": patch_size,
+            "actions": actions,
+            "observation": observation,
             "activation": activation,
-            "output": output,
-            "grid": grid,
+            "squash": squash,
             "revisit": revisit,
             "recurrent_size": recurrent_size,
             "encoder": dict(encoder or {}),
         }
-        self.output, self.revisit = output, revisit
-        depth, height, width = feature_shape
-        self.encoder = ObservationEncoder((depth, height, width), memory_size, **(encoder or {}))
+        self.encoder = ObservationEncoder(shapes, **(encoder or {}))
         size = self.encoder.output_size
         self.recurrent = None if recurrent_size is None else nn.LSTMCell(size, recurrent_size)
-        size = size if recurrent_size is None else recurrent_size
-        self.register_buffer("cells", lattice(grid), persistent=False)
-        sizes = [size, *hidden_sizes]
+        sizes = [size if recurrent_size is None else recurrent_size, *hidden_sizes]
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
-        outputs = len(self.cells) if output == "grid" else 2
+        outputs = int(space.n) if isinstance(space, spaces.Discrete) else space.shape[0]
         self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+        # The last number may be a stop, which is no place to look at.
+        self._cells = outputs - isinstance(self.actions, WithStop) if counted else None
 
-    def check_fit(self, network: GlanceFocusNetwork) -> None:
-        """Raises ``ValueError`` unless this policy was made for such a network."""
-        wanted = (list(network.feature_shape), network.memory_size)
-        made_for = (self.config["feature_shape"], self.config["memory_size"])
-        if wanted != made_for:
+    @classmethod
+    def for_model(
+        cls, model: Model, hidden_sizes: Sequence[int], *, observation: str = "maps", **options: Any
+    ) -> Self:
+        """A new policy for what a model shows; see the class for the other arguments."""
+        built = OBSERVATIONS.build(observation, focus_steps=model.focus_steps)
+        shapes = {key: box.shape or () for key, box in observation_space(built, model).items()}
+        sizes = {"focus_steps": model.focus_steps, "patch_size": model.view.size}
+        return cls(shapes, hidden_sizes, observation=observation, **sizes, **options)
+
+    def check_fit(self, model: Model) -> None:
+        """Raises ``ValueError`` unless this policy was made for such a model."""
+        space = observation_space(self.observation, model)
+        wanted = {key: list(box.shape or ()) for key, box in space.items()}
+        if wanted != self.config["shapes"]:
             raise ValueError(
-                f"the policy was made for features and memory of {made_for}, the network has "
-                f"{wanted}; learn a policy for this network"
+                f"the policy was made for observations of {self.config['shapes']}, the model has "
+                f"{wanted}; learn a policy for this model"
             )
 
     def forward(
-        self, observation: Observation, state: Mapping[str, Any] | None = None
+        self, observation: Mapping[str, Tensor], memory: Mapping[str, Any] | None = None
     ) -> tuple[Tensor, dict[str, Any] | None]:
-        """Locations (B, 2) in [-1, 1], and what it remembers.
+        """Actions, (B, D) in [-1, 1] or (B,) int64, and what it remembers.
 
         That is ``recurrent``, the hidden and the cell state of its LSTM, each (B, recurrent_size),
-        and ``looked``, (B, grid²) bool, as far as it has them; None where it has neither.
+        and ``looked``, (B, cells) bool, as far as it has them; None where it has neither.
         """
-        before: Mapping[str, Any] = state or {}
+        before: Mapping[str, Any] = memory or {}
         after: dict[str, Any] = {}
         features = self.encoder(observation)
         if self.recurrent is not None:
             after["recurrent"] = self.recurrent(features, before.get("recurrent"))
             features, _ = after["recurrent"]
         chosen = self.actor(features)
-        if self.output != "grid":
-            locations = chosen.tanh() if self.output == "tanh" else chosen.clamp(-1, 1)
-            return locations, after or None
-        if not self.revisit:
-            looked = before.get("looked", torch.zeros_like(chosen, dtype=torch.bool))
-            # As in the environment, all cells are open again where none is left.
-            closed = looked & ~looked.all(dim=1, keepdim=True)
-            chosen = chosen.masked_fill(closed, -torch.inf)
-        cell = chosen.argmax(dim=1)
-        if not self.revisit:
-            after["looked"] = looked.scatter(1, cell[:, None], True)
-        return self.cells[cell], after or None
+        if self._cells is None:
+            bounded = chosen.tanh() if self.config["squash"] == "tanh" else chosen.clamp(-1, 1)
+            return bounded, after or None
+        if self.config["revisit"]:
+            return chosen.argmax(dim=1), after or None
+        looked = before.get("looked", torch.zeros_like(chosen[:, : self._cells], dtype=torch.bool))
+        # As in the environment, all cells are open again where none is left.
+        closed = looked & ~looked.all(dim=1, keepdim=True)
+        others = torch.zeros_like(chosen[:, self._cells :], dtype=torch.bool)
+        cell = chosen.masked_fill(torch.cat([closed, others], dim=1), -torch.inf).argmax(dim=1)
+        number = torch.arange(self._cells, device=cell.device)
+        after["looked"] = looked | (number == cell[:, None])
+        return cell, after
+
+    @staticmethod
+    def arguments_of_01(saved: Mapping[str, Any], focus_steps: int, patch_size: int) -> dict[str, Any]:
+        """The arguments of a policy that version 0.1 saved, for a network of these sizes."""
+        depth, height, width = saved["feature_shape"]
+        shapes = {
+            "features": [depth, height, width],
+            "glance": [depth * height * width],
+            "seen": [height * width],
+            "memory": [saved["memory_size"]],
+            "location": [2],
+            "step": [1],
+        }
+        kept = ("hidden_sizes", "activation", "revisit", "recurrent_size", "encoder")
+        grid = saved.get("output") == "grid"
+        return {
+            "shapes": shapes,
+            "focus_steps": focus_steps,
+            "patch_size": patch_size,
+            "actions": f"grid:cells={saved['grid']}" if grid else "continuous",
+            "squash": "tanh" if saved.get("output") == "tanh" else "clamp",
+            **{name: saved[name] for name in kept if name in saved},
+        }

@@ -1,14 +1,17 @@
 """The recurrent policy of GFNet's authors: it remembers what it saw at the steps before."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from gfnet_env.env.observation import Observation
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.models.base import Model, blank_state
+from gfnet_env.models.gfnet import GFNetState
+from gfnet_env.policies.base import POLICIES
 
 
+@POLICIES.register("recurrent")
 class RecurrentPolicy(nn.Module):
     """Maps the feature map of the latest view and its own memory to a location (GFNet, 3.2).
 
@@ -25,8 +28,6 @@ class RecurrentPolicy(nn.Module):
     Raises:
         ValueError: A size is below 1.
     """
-
-    name = "recurrent"
 
     def __init__(
         self,
@@ -59,18 +60,20 @@ class RecurrentPolicy(nn.Module):
         self.cell = nn.GRUCell(hidden_size, hidden_size)
         self.actor = nn.Linear(hidden_size, 2)
 
-    def check_fit(self, network: GlanceFocusNetwork) -> None:
-        """Raises ``ValueError`` unless this policy was made for such a network."""
-        if list(network.feature_shape) != self.config["feature_shape"]:
+    def check_fit(self, model: Model) -> None:
+        """Raises ``ValueError`` unless this policy was made for such a model."""
+        state = blank_state(model)
+        shape = list(state.feature_map.shape[1:]) if isinstance(state, GFNetState) else None
+        if shape != self.config["feature_shape"]:
             raise ValueError(
-                f"the policy was made for features of {self.config['feature_shape']}, the network "
-                f"has {list(network.feature_shape)}; take the policy of this network"
+                f"the policy was made for features of {self.config['feature_shape']}, the model has "
+                f"{shape}; take the policy of this model"
             )
 
-    def forward(self, observation: Observation, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, observation: Mapping[str, Tensor], memory: Tensor | None) -> tuple[Tensor, Tensor]:
         """Locations (B, 2) in [-1, 1], and its memory (B, hidden_size)."""
-        state = self.cell(self.encoder(observation["features"]), state)
-        share = self.actor(state).sigmoid()
+        memory = self.cell(self.encoder(observation["features"]), memory)
+        share = self.actor(memory).sigmoid()
         # In float64 nothing of a small share is lost, which could move a corner by a pixel.
         wide = share if share.device.type == "mps" else share.to(torch.float64)
-        return 2 * wide - 1, state
+        return 2 * wide - 1, memory

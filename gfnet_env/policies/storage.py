@@ -1,47 +1,33 @@
 """Policies on disk: JSON for what they are, safetensors for what they have learned."""
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from gfnet_env import files
-from gfnet_env.policies.base import Policy
-from gfnet_env.policies.fixed import (
-    CenterPolicy,
-    CenterThenCornersPolicy,
-    GaussianPolicy,
-    GridPolicy,
-    RandomPolicy,
-)
+from gfnet_env.policies.base import POLICIES, Policy
 from gfnet_env.policies.learned import LearnedPolicy
-from gfnet_env.policies.recurrent import RecurrentPolicy
-from gfnet_env.policies.saliency import SaliencyPolicy
+from gfnet_env.policies.oracle import OraclePolicy
+from gfnet_env.policies.target import TargetPolicy
 
 _NAME = "policy"
-
-# What can be saved and loaded by name; the privileged ones have no place in a deployed network.
-POLICIES: dict[str, type[Any]] = {
-    policy.name: policy
-    for policy in (
-        RandomPolicy,
-        CenterPolicy,
-        CenterThenCornersPolicy,
-        GridPolicy,
-        GaussianPolicy,
-        SaliencyPolicy,
-        LearnedPolicy,
-        RecurrentPolicy,
-    )
-}
 
 
 def check_saveable(policy: Policy) -> None:
     """Raises ``ValueError`` unless ``save_policy`` takes this policy."""
-    if type(policy) not in POLICIES.values():
+    if isinstance(policy, TargetPolicy | OraclePolicy):
         raise ValueError(
-            f"{type(policy).__name__} cannot be saved: only {', '.join(POLICIES)} can. Save its "
-            "weights yourself, save the network with network.save, and assemble both again"
+            f"{type(policy).__name__} cannot be saved: it is told what no deployed network knows"
+        )
+    if not isinstance(getattr(policy, "config", None), Mapping) or not inspect.isclass(
+        POLICIES.find(_spec(policy))
+    ):
+        raise ValueError(
+            f"{type(policy).__name__} cannot be saved: give it an attribute config, a dict of the "
+            "arguments that make it again, or save its weights yourself"
         )
 
 
@@ -49,14 +35,22 @@ def save_policy(policy: Policy, folder: Path) -> None:
     """Write ``policy.json`` and, for a module, ``policy.safetensors``.
 
     Raises:
-        ValueError: The policy is none of ``POLICIES``.
+        ValueError: The policy cannot be saved.
+    """
+    files.replace_files(folder, policy_files(policy))
+
+
+def policy_files(policy: Policy) -> dict[str, bytes]:
+    """What ``save_policy`` writes, by the names of the files.
+
+    Raises:
+        ValueError: The policy cannot be saved.
     """
     check_saveable(policy)
-    config = {"name": policy.name, "arguments": policy.config}  # type: ignore[attr-defined]
+    config = {"name": _spec(policy), "arguments": policy.config}  # type: ignore[attr-defined]
     if isinstance(policy, nn.Module):
-        files.save_module(folder, _NAME, policy, config)
-    else:
-        files.write_json(folder / f"{_NAME}.json", config)
+        return files.module_files(_NAME, policy, config)
+    return {f"{_NAME}.json": files.json_bytes(config)}
 
 
 def load_policy(folder: Path) -> Policy:
@@ -64,19 +58,39 @@ def load_policy(folder: Path) -> Policy:
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
-        ValueError: A file is damaged, or names an unknown policy.
+        ValueError: A file is damaged, or names an unknown policy or one that is not imported.
     """
+    folder = Path(folder).expanduser()
     saved = files.load_config(folder, _NAME)
-    name = saved.get("name")
-    if name not in POLICIES:
-        raise ValueError(
-            f"{folder} holds the unknown policy {name!r}; known: {', '.join(POLICIES)}"
-        )
+    name, arguments = saved.get("name"), saved.get("arguments", {})
+    where = folder / f"{_NAME}.json"
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError(f"{where} does not describe a policy; restore it from a copy")
     try:
-        policy = POLICIES[name](**saved.get("arguments", {}))
-    except TypeError as error:
-        raise ValueError(f"{folder / _NAME}.json does not describe {name!r}: {error}") from error
+        target = POLICIES.find(name, trusted=False)
+        if target is LearnedPolicy:
+            arguments = {**_arguments(arguments, folder), "trusted": False}
+        policy: Policy = target(**arguments)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{where} does not describe a policy that is known: {error}") from error
     if isinstance(policy, nn.Module):
         files.load_weights(folder, _NAME, policy)
         policy.eval()
     return policy
+
+
+def _arguments(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The arguments of a learned policy, of 0.1 too, which left the network's sizes to the network."""
+    if "shapes" in saved:
+        return dict(saved)
+    network = files.read_json(folder / "network.json")
+    return LearnedPolicy.arguments_of_01(saved, network["focus_steps"], network["patch_size"])
+
+
+def _spec(policy: Policy) -> str:
+    """The name that finds a policy's class again."""
+    kind = type(policy)
+    for name in POLICIES:
+        if POLICIES.find(name) is kind:
+            return name
+    return f"{kind.__module__}:{kind.__qualname__}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_env.models import GlanceFocusNetwork
 
 FOLDER = Path(__file__).parent / "cluttered_digits"
 

@@ -1,21 +1,25 @@
 """Training: stages 1 and 3 of the network, and the static baselines it is held against."""
 
 from gfnet_env.training.baseline import BaselineConfig, train_baselines
-from gfnet_env.training.classifier import (
-    ClassifierConfig,
+from gfnet_env.training.classifier import ClassifierConfig, train_classifier
+from gfnet_env.training.config import (
+    DEFAULT_SCHEDULE,
     ClassifierSchedule,
     NetworkOptions,
-    train_classifier,
+    RunOptions,
+    Schedule,
+    open_splits,
 )
-from gfnet_env.training.config import RunOptions, Schedule
 
 __all__ = [
+    "DEFAULT_SCHEDULE",
     "BaselineConfig",
     "ClassifierConfig",
     "ClassifierSchedule",
     "NetworkOptions",
     "RunOptions",
     "Schedule",
+    "open_splits",
     "train_baselines",
     "train_classifier",
 ]

@@ -1,8 +1,8 @@
-"""Stages 1 and 3: encoders and classifier, on random patches or on those of a learned policy."""
+"""Stages 1 and 3: encoders and classifier, on random windows or on those of a learned policy."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,95 +12,73 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gfnet_env.data import SPLITS, Batch, ImageSet, ReadingOptions
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
 from gfnet_env.files import load_tensors
-from gfnet_env.inference.early_exit import EarlyExitGFNet, assemble
-from gfnet_env.inference.evaluation import evaluate_policy, scene_of, unroll
-from gfnet_env.matching import ImageOptions, check_fit, check_split
-from gfnet_env.perception import GlanceFocusNetwork, load_static_networks
-from gfnet_env.perception.network import GlanceLogits
-from gfnet_env.policies.base import Policy, initial_state
-from gfnet_env.policies.fixed import RandomPolicy
-from gfnet_env.policies.privileged import TargetPolicy
-from gfnet_env.runs import git_commit, stale_files, values_of
-from gfnet_env.training.config import Schedule, TrainingConfig, image_side, open_splits
-from gfnet_env.training.loop import Task, close_run, fit, open_run, show_progress
+from gfnet_env.images import SPLITS, Batch, ImageSet
+from gfnet_env.inference import EarlyExitGFNet, assemble
+from gfnet_env.matching import check_fit, check_split
+from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
+from gfnet_env.policies import Context, Policy, RandomPolicy, TargetPolicy
+from gfnet_env.rollout import rollout
+from gfnet_env.settings import Flat
+from gfnet_env.training.config import (
+    ClassifierSchedule,
+    NetworkOptions,
+    TrainingConfig,
+    open_splits,
+)
+from gfnet_env.training.loop import Task, fit, open_run, show_progress
 from gfnet_env.training.optimisation import check_frozen
 from gfnet_env.training.patches import TrainingPatches
-from gfnet_env.training.processes import Shares, join_processes
+from gfnet_env.training.processes import Processes, Shares, join_processes
 
 # What stage 3 takes over from the network that it goes on with.
 _OF_THE_NETWORK = (
-    "encoder",
-    "patch_size",
-    "focus_steps",
-    "classifier",
-    "memory_size",
-    "glance_logits",
+    *("encoder", "patch_size", "focus_steps", "aspect"),
+    *("classifier", "memory_size", "glance_logits"),
 )
+# What it takes over from what that network was trained on, where nothing else is given.
+_OF_ITS_IMAGES = ("images", "image_size", "image_seed", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierSchedule(Schedule):
-    """How to train encoders and a classifier together."""
-
-    encoder_loss: float = 1.0
-    """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
-    freeze_global_encoder: bool = False
-    """Whether the encoder of glances keeps its weights, its own head's too."""
-
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        if not self.encoder_loss >= 0:
-            raise ValueError(f"encoder_loss must be at least 0, not {self.encoder_loss}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """How the network is built, and what it is shown at first."""
-
-    patch_size: int = 32
-    """P, side of the glance and of the patches, in pixels."""
-    focus_steps: int = 3
-    """N, focus steps after the glance."""
-    classifier: str = "recurrent"
-    """How the views of an image are combined: recurrent or cascade."""
-    memory_size: int | None = None
-    """Numbers that the recurrent classifier remembers; by default at most 512."""
-    glance_logits: GlanceLogits | None = None
-    """Whose logits the glance has: the classifier's or the encoder's; by default the classifier's,
-    but the encoder's with a cascade, which has none of the glance."""
-    baseline: Path | None = None
-    """Run folder of train_baseline: the global encoder begins as its network of resolution P, the
-    local one as that of the highest (so do the paper's, section 4.1)."""
-    object_share: float = 0.0
-    """Share of the random patches put on the object, where the images know its place."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.object_share <= 1:
-            raise ValueError(f"object_share must be in [0, 1], not {self.object_share}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierConfig(ClassifierSchedule, NetworkOptions, TrainingConfig):
+class ClassifierConfig(TrainingConfig):
     """What to train, on what, and how."""
 
     policy: Path | None = None
-    """Stage 3: run folder of train_policy, whose network is trained on its policy's patches."""
+    """Stage 3: run folder of train_policy, whose network is trained on its policy's looks."""
+    network: Flat[NetworkOptions] = field(default_factory=NetworkOptions)
+    schedule: Flat[ClassifierSchedule] = field(default_factory=ClassifierSchedule)
 
     def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        NetworkOptions.__post_init__(self)
-        ClassifierSchedule.__post_init__(self)
-        if self.policy is None:
-            return
-        for name in ("weights", "baseline"):
-            if getattr(self, name) is not None:
+        super().__post_init__()
+        given = self.given()
+        for name in ("weights", "baseline", "object_share"):
+            if self.policy is not None and given.get(name):
                 raise ValueError(
                     f"stage 3 goes on with the network of its policy; leave out {name}"
                 )
-        if self.object_share > 0:
-            raise ValueError("stage 3 has the policy's patches; leave out object_share")
+
+
+@dataclass(frozen=True)
+class ClassifierResults:
+    """How good a trained network is.
+
+    Attributes:
+        images: Of the test split.
+        accuracy: Share of them that is right after each step, glance first, by the name of the
+            policy.
+        multiply_adds: Of an image that exits at each step, after stage 3.
+    """
+
+    images: int
+    accuracy: Mapping[str, tuple[float, ...]]
+    multiply_adds: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def train_classifier(
@@ -108,9 +86,9 @@ def train_classifier(
 ) -> GlanceFocusNetwork:
     """Train a glance-and-focus network and save it, with its accuracies, into the run folder.
 
-    Stage 1 trains a new network on random patches, stage 3 that of a run of ``train_policy`` on
-    the patches of its policy, which stays as it is (GFNet, section 3.3). After stage 3 the run
-    folder holds the assembled network, its thresholds solved again.
+    Stage 1 trains a new network on random windows, stage 3 that of a run of ``train_policy`` on
+    the windows that its policy looks at; the policy stays as it is (GFNet, section 3.3). After
+    stage 3 the run folder holds the assembled network, its thresholds solved again.
 
     Args:
         config: What to train and how.
@@ -125,60 +103,112 @@ def train_classifier(
         ValueError: A name or a value is wrong, a run to be resumed was begun with others or has a
             damaged checkpoint, or the loss is no longer finite.
     """
-    processes = join_processes(config.device)
-    begun = EarlyExitGFNet.load(config.policy) if config.policy else None
-    if begun:
-        config = _as_begun(config, begun.network)
-    sets = image_sets or (_splits_of(begun.network, config) if begun else open_splits(config))
-    shares = Shares(len(sets["train"]), config.batch_size, config.accumulation, processes)
-    if begun:
-        network, policy = begun.network, begun.policy
-    else:
-        torch.manual_seed(config.seed)
-        network, policy = _build(config, sets["train"]), None
-    network.config.metadata.update(_origin(config, in_memory=image_sets is not None))
-    processes.place(network)
-    if isinstance(policy, nn.Module):
-        policy.to(processes.device)
-    for images in sets.values():
-        check_fit(network, images)
-    encoders = (network.global_encoder, network.local_encoder)
-    check_frozen(encoders, config.frozen)
-    stale = stale_files(config.run, [config.policy, config.baseline])
-    if open_run(config, processes, stale=stale):
-        return GlanceFocusNetwork.load(config.run).to(processes.device)
+    processes = join_processes(config.control.device)
+    stage = _stage_1(config, image_sets) if config.policy is None else _stage_3(config, image_sets)
+    shares = stage.shared_by(processes)
+    inputs = [config.policy, config.network.baseline]
+    with open_run(stage.config, processes, inputs=inputs) as run:
+        if run.complete:
+            return GlanceFocusNetwork.load(run.folder).to(processes.device)
+        with show_progress(processes) as progress:
+            fit(stage.task(), stage.sets["train"], stage.config, shares, run, progress)
+        if processes.is_main:
+            run.finish(stage.save())
+    return stage.network
 
-    watched = RandomPolicy() if policy is None else policy
 
-    def pick(epoch: int) -> Policy:
-        if policy is not None:
-            return policy
-        return TrainingPatches(config.seed, epoch, config.object_share)
+@dataclass(frozen=True)
+class _Stage:
+    """A training of a network.
 
-    def validate(indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
-        record = evaluate_policy(network, watched, sets["val"], indices=indices)
+    Attributes:
+        config: Resolved.
+        network: What is trained.
+        policy: Whose looks it is trained on after stage 2; None in stage 1.
+        sets: The three splits.
+    """
+
+    config: ClassifierConfig
+    network: GlanceFocusNetwork
+    policy: Policy | None
+    sets: Mapping[str, ImageSet]
+
+    def shared_by(self, processes: Processes) -> Shares:
+        """Bring it to the device and check what could be wrong, before anything is written.
+
+        Raises:
+            ValueError: The batch cannot be shared, the images do not fit, or a part to freeze is
+                missing.
+        """
+        config, images = self.config, self.sets["train"]
+        size, parts = config.schedule.batch_size, config.options.accumulation
+        shares = Shares(len(images), size, parts, processes)
+        processes.place(self.network)
+        if isinstance(self.policy, nn.Module):
+            self.policy.to(processes.device)
+        for each in self.sets.values():
+            check_fit(self.network, each)
+        check_frozen(_encoders(self.network), config.options.frozen)
+        return shares
+
+    def task(self) -> Task:
+        """What the training loop needs to know."""
+        config, encoders = self.config, _encoders(self.network)
+        names = config.options.frozen
+        frozen = [encoder.get_submodule(name) for encoder in encoders for name in names]
+        if config.schedule.freeze_global_encoder:
+            frozen = [encoders[0], *frozen]
+        return Task(
+            title="stage 1" if self.policy is None else "stage 3",
+            model=self.network,
+            encoders=encoders,
+            classifiers=(self.network.classifier,),
+            frozen=frozen,
+            objective=LookObjective(self.network, self.pick, config.schedule.encoder_loss),
+            validate=self.validate,
+            validation_images=len(self.sets["val"]),
+        )
+
+    def pick(self, epoch: int) -> Policy:
+        """Whose looks the network is trained on in an epoch."""
+        if self.policy is not None:
+            return self.policy
+        share = self.config.network.object_share
+        return TrainingPatches(self.config.options.seed, epoch, share)
+
+    def validate(self, indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
+        """Whether the network is right about some validation images after each step."""
+        policy = self.policy or RandomPolicy()
+        record = evaluate_policy(self.network, policy, self.sets["val"], indices=indices)
         return {f"step_{step}": right for step, right in enumerate(record.correct.T)}
 
-    frozen = [encoder.get_submodule(name) for encoder in encoders for name in config.frozen]
-    task = Task(
-        title="stage 1" if policy is None else "stage 3",
-        model=network,
-        encoders=encoders,
-        classifiers=(network.classifier,),
-        frozen=[network.global_encoder, *frozen] if config.freeze_global_encoder else frozen,
-        objective=PatchObjective(network, pick, config.encoder_loss),
-        validate=validate,
-        validation_images=len(sets["val"]),
-    )
-    with show_progress(processes) as progress:
-        fit(task, sets["train"], config, shares, config.run, progress)
-    if processes.is_main:
-        _finish(network, policy, sets, config)
-    return network
+    def save(self) -> ClassifierResults:
+        """Save the network, with its policy where it has one; how good it is."""
+        network, folder, images = self.network, self.config.run, self.sets["test"]
+        accuracy = self._accuracies(images)
+        network.trained_on = dataclasses.replace(network.trained_on, accuracy=accuracy)
+        if self.policy is None:
+            network.save(folder)
+            return ClassifierResults(len(images), accuracy)
+        gfnet = assemble(network, self.policy, self.sets["val"])
+        gfnet.save(folder)
+        return ClassifierResults(len(images), accuracy, tuple(gfnet.multiply_adds))
+
+    def _accuracies(self, images: ImageSet) -> dict[str, tuple[float, ...]]:
+        """With random looks and, if there are, better ones."""
+        policies: dict[str, Policy] = {"random": RandomPolicy()}
+        if self.policy is not None:
+            policies[getattr(self.policy, "name", "policy")] = self.policy
+        if images.boxes is not None:
+            policies["target"] = TargetPolicy()
+        return {
+            name: tuple(evaluate_policy(self.network, each, images).accuracy.round(6).tolist())
+            for name, each in policies.items()
+        }
 
 
-class PatchObjective(nn.Module):
-    """The loss of a network over all its steps, on the patches that a policy picks.
+class LookObjective(nn.Module):
+    """The loss of a network over all steps, on the looks of a policy.
 
     Args:
         network: What is trained.
@@ -194,22 +224,26 @@ class PatchObjective(nn.Module):
         self._pick = pick
         self._encoder_loss = encoder_loss
 
-    def forward(self, batch: Batch, epoch: int) -> Tensor:
-        """The loss of each image, (B,): the mean over the steps (GFNet, section 3.3).
+    def forward(self, batch: Batch, images: ImageSet, epoch: int) -> Tensor:
+        """The loss of each image, (B,): the mean over its steps (GFNet, section 3.3).
 
-        Where the glance's logits are those of the encoder's head, they count once.
+        An image that the policy stops looking at has fewer. Where the glance's logits are those of
+        the encoder's head, they count once.
         """
-        policy, network = self._pick(epoch), self.network
-        state = initial_state(policy, scene_of(network, batch))
+        features = LiveFeatures(self.network, images)
+        context = Context(features, batch.indices, batch.labels, batch.boxes)
         losses: list[Tensor] = []
-        for step in unroll(network, policy, batch.pixels, state):
-            loss = _cross_entropies(step.logits, batch.labels)
-            encoder = network.local_encoder if losses else network.global_encoder
-            if losses or network.glance_logits == "classifier":
-                own = _cross_entropies(encoder.head(step.vector), batch.labels)
-                loss = loss + self._encoder_loss * own
-            losses.append(loss)
-        return torch.stack(losses).mean(dim=0)
+        steps = torch.zeros_like(batch.labels)
+        for step in rollout(features, self._pick(epoch), context):
+            labels = batch.labels[step.rows]
+            assert isinstance(step.state, GFNetState)
+            loss = _cross_entropies(step.state.logits, labels)
+            own = self.network.own_logits(step.state)
+            if own is not None:
+                loss = loss + self._encoder_loss * _cross_entropies(own, labels)
+            losses.append(loss.new_zeros(len(steps)).index_put((step.rows,), loss))
+            steps[step.rows] += 1
+        return torch.stack(losses).sum(dim=0) / steps
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
@@ -217,51 +251,55 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
-def _as_begun(config: ClassifierConfig, network: GlanceFocusNetwork) -> ClassifierConfig:
-    """``config`` with the network that stage 3 goes on with, and with its images by default."""
-    default = ClassifierConfig(run=config.run)
-    kept = {name: getattr(network.config, name) for name in _OF_THE_NETWORK}
-    for name, value in kept.items():
-        if getattr(config, name) not in (getattr(default, name), value):
-            raise ValueError(
-                f"{name} is {value} in {config.policy}, not {getattr(config, name)}; stage 3 goes "
-                "on with its network: leave it out"
-            )
-    trained_on = network.config.metadata
-    for name in ("images", "image_size", "image_seed"):
-        known = trained_on.get(name)
-        if getattr(config, name) == getattr(default, name) and known is not None:
-            kept[name] = known
-    return dataclasses.replace(config, **kept)
-
-
-def _splits_of(network: GlanceFocusNetwork, config: ClassifierConfig) -> dict[str, ImageSet]:
-    """The splits that stage 3 goes on with, as every other command opens them for its network."""
-    options = ImageOptions(
-        images=config.images,
-        image_size=config.image_size,
-        image_seed=config.image_seed,
-        **values_of(config, ReadingOptions),
-    )
-    return {split: options.open(network, split) for split in SPLITS}
-
-
-def _build(config: ClassifierConfig, images: ImageSet) -> GlanceFocusNetwork:
+def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
+    """A new network."""
+    config = config.resolved()
+    sets = image_sets or open_splits(config)
+    torch.manual_seed(config.options.seed)
+    images, options = sets["train"], config.network
     network = GlanceFocusNetwork.build(
-        encoder=config.encoder,
-        patch_size=config.patch_size,
+        encoder=config.options.encoder,
+        patch_size=options.patch_size,
         num_classes=images.num_classes,
-        focus_steps=config.focus_steps,
-        classifier=config.classifier,
-        memory_size=config.memory_size,
-        glance_logits=config.glance_logits,
-        weights=config.weights,
+        focus_steps=options.focus_steps,
+        classifier=options.classifier,
+        memory_size=options.memory_size,
+        glance_logits=options.glance_logits,
+        aspect=config.options.aspect,
+        weights=config.options.weights,
         class_names=images.class_names,
-        metadata={"image_size": image_side(images)},
+        trained_on=config.trained_on(images, in_memory=image_sets is not None),
     )
-    if config.baseline is not None:
-        _begin_with(network, config, config.baseline)
-    return network
+    if options.baseline is not None:
+        _begin_with(network, config, options.baseline)
+    return _Stage(config, network, None, sets)
+
+
+def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
+    """The network of a policy's run, by default on the images that it was trained on.
+
+    Raises:
+        ValueError: The configuration has something else than the network.
+    """
+    assert config.policy is not None
+    begun = EarlyExitGFNet.load(config.policy)
+    network = begun.model
+    assert isinstance(network, GlanceFocusNetwork)
+    kept = {name: getattr(network.config, name) for name in _OF_THE_NETWORK}
+    for name, value in config.given().items():
+        if value != kept.get(name, value):
+            raise ValueError(
+                f"{name} is {kept[name]} in {config.policy}, not {value}; stage 3 goes on with its "
+                "network: leave it out"
+            )
+    known = {name: getattr(network.trained_on, name) for name in _OF_ITS_IMAGES}
+    config = config.resolved(kept, known)
+    sets = image_sets or {split: config.images.open(network, split) for split in SPLITS}
+    now = config.trained_on(sets["train"], in_memory=image_sets is not None)
+    network.trained_on = dataclasses.replace(
+        now, crop=network.trained_on.crop, policy=str(config.policy)
+    )
+    return _Stage(config, network, begun.policy, sets)
 
 
 def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline: Path) -> None:
@@ -272,53 +310,14 @@ def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline:
             f"{baseline} holds static networks of {', '.join(map(str, by_resolution))} pixels and "
             f"none of the patch size, {network.patch_size}; train one with --resolutions"
         )
+    spec, _, seed = config.chosen_images
     for static in by_resolution.values():
-        check_split(static.config.metadata, config.images, config.image_seed)
-    glance, full = by_resolution[network.patch_size], by_resolution[max(by_resolution)]
-    load_tensors(network.global_encoder, glance.encoder.state_dict(), baseline)
-    load_tensors(network.local_encoder, full.encoder.state_dict(), baseline)
+        check_split(static.trained_on, spec, seed)
+    resolutions = (network.patch_size, max(by_resolution))
+    for encoder, resolution in zip(_encoders(network), resolutions, strict=True):
+        load_tensors(encoder, by_resolution[resolution].encoder.state_dict(), baseline)
 
 
-def _origin(config: ClassifierConfig, *, in_memory: bool) -> dict[str, Any]:
-    """Where the weights come from."""
-    origin = {
-        "images": None if in_memory else config.images,
-        "image_seed": config.image_seed,
-        "seed": config.seed,
-        "commit": git_commit(),
-    }
-    return origin | ({"policy": str(config.policy)} if config.policy else {})
-
-
-def _finish(
-    network: GlanceFocusNetwork,
-    policy: Policy | None,
-    sets: Mapping[str, ImageSet],
-    config: ClassifierConfig,
-) -> None:
-    """Save the network, with its policy where it has one, and how good it is."""
-    accuracy = _accuracies(network, policy, sets["test"])
-    network.config.metadata["test_accuracy"] = accuracy
-    results = {"images": len(sets["test"]), "accuracy": accuracy}
-    if policy is None:
-        network.save(config.run)
-    else:
-        gfnet = assemble(network, policy, sets["val"])
-        gfnet.save(config.run)
-        results["multiply_adds"] = gfnet.multiply_adds
-    close_run(config.run, results)
-
-
-def _accuracies(
-    network: GlanceFocusNetwork, policy: Policy | None, images: ImageSet
-) -> dict[str, list[float]]:
-    """Accuracy per step, glance first, with random patches and, if there are, better ones."""
-    policies: dict[str, Policy] = {"random": RandomPolicy()}
-    if policy is not None:
-        policies[getattr(policy, "name", "policy")] = policy
-    if images.boxes is not None:
-        policies["target"] = TargetPolicy()
-    return {
-        name: evaluate_policy(network, each, images).accuracy.round(6).tolist()
-        for name, each in policies.items()
-    }
+def _encoders(network: GlanceFocusNetwork) -> tuple[nn.Module, nn.Module]:
+    """That of glances, and that of looks."""
+    return network.get_submodule("global_encoder"), network.get_submodule("local_encoder")

@@ -1,144 +1,190 @@
-"""What every training has in common: its schedule, its images, its run folder."""
+"""What every training has in common: its schedule, its network, its images."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, Self
 
-from gfnet_env.data import DEFAULT_SPEC, SPLITS, Augmentation, ImageSet, ReadingOptions
-from gfnet_env.perception.precision import Precision, check_precision
+from gfnet_env.images import DEFAULT_SPEC, SPLITS, Augmentation, ImageSet, ReadingOptions
+from gfnet_env.looks import Aspect
+from gfnet_env.matching import ImageOptions
+from gfnet_env.models.gfnet import GlanceLogits
+from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.precision import Precision
+from gfnet_env.runs import RunControl, git_commit
+from gfnet_env.settings import UNSET, Above, AtLeast, Below, Between, Flat, OrUnset, Settings
 
 OptimiserName = Literal["adamw", "sgd"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Augmentation):
-    """How long to train, how fast, by which optimiser, and on what variants of the images."""
+    """How long to train, how fast, by which optimiser, and on what variants of the images.
 
-    epochs: int = 10
+    What is not given is taken from a recipe, or else from ``DEFAULT_SCHEDULE``.
+    """
+
+    flip: OrUnset[bool] = UNSET
+    """Whether to mirror half of the training images."""
+    epochs: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """Times to go through the training images."""
-    batch_size: int = 64
+    batch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """Images per step of the optimiser, those of all processes together."""
-    optimiser: OptimiserName = "adamw"
+    optimiser: OrUnset[OptimiserName] = UNSET
     """adamw, or sgd with Nesterov momentum."""
-    momentum: float = 0.9
+    # Nesterov's step needs some momentum.
+    momentum: OrUnset[Annotated[float, Above(0), Below(1)]] = UNSET
     """Momentum of sgd."""
-    learning_rate: float = 1e-3
+    learning_rate: OrUnset[Annotated[float, Above(0)]] = UNSET
     """Peak rate; after the warm-up it decays along a cosine."""
-    classifier_learning_rate: float | None = None
+    classifier_learning_rate: Annotated[float, Above(0)] | None = None
     """Peak rate of the classifier, which is always new; by default that of the encoders."""
-    warmup: float = 0.05
+    warmup: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
     """Share of the training over which the rate rises to its peak."""
-    weight_decay: float = 1e-4
+    weight_decay: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
     """Decay of the weights."""
-    average_decay: float | None = None
-    """Keep an exponential moving average of the weights with this decay; by default none."""
+    average_decay: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
+    """Keep an exponential moving average of the weights with this decay; 0 keeps none."""
 
-    def __post_init__(self) -> None:
-        Augmentation.__post_init__(self)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "classifier_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, not {value}")
-        if self.optimiser not in get_args(OptimiserName):
-            known = ", ".join(get_args(OptimiserName))
-            raise ValueError(f"unknown optimiser {self.optimiser!r}; known: {known}")
-        # Nesterov's step needs some momentum.
-        if not 0 < self.momentum < 1:
-            raise ValueError(f"momentum must be in (0, 1), not {self.momentum}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup must be in [0, 1), not {self.warmup}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
-        if self.average_decay is not None and not 0 < self.average_decay < 1:
-            raise ValueError(f"average_decay must be in (0, 1), not {self.average_decay}")
+    def resolved(self) -> Self:
+        """The schedule with the library's defaults for what was not given."""
+        return self.with_defaults(DEFAULT_SCHEDULE.given())
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunControl:
-    """Where a run works, and what becomes of one that was begun before."""
+class ClassifierSchedule(Schedule):
+    """How to train encoders and a classifier together."""
 
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    checkpoint_minutes: float = 10.0
-    """Minutes between checkpoints; stages 1 and 3 write one after every epoch besides."""
-    resume: bool = False
-    """Whether to go on from the last checkpoint of the run, where it has one."""
-    overwrite: bool = False
-    """Whether an existing run may be written into."""
-
-    def __post_init__(self) -> None:
-        if not self.checkpoint_minutes >= 0:
-            raise ValueError(
-                f"checkpoint_minutes must be at least 0, not {self.checkpoint_minutes}"
-            )
+    encoder_loss: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
+    """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
+    freeze_global_encoder: OrUnset[bool] = UNSET
+    """Whether the encoder of glances keeps its weights, its own head's too."""
 
 
-# What a run may be resumed with, other than it was begun with: it changes no weight, or only as
-# another machine would.
-MAY_CHANGE = frozenset(
-    {"run", *(each.name for kind in (RunControl, ReadingOptions) for each in fields(kind))}
+DEFAULT_SCHEDULE = ClassifierSchedule(
+    flip=False,
+    epochs=10,
+    batch_size=64,
+    optimiser="adamw",
+    momentum=0.9,
+    learning_rate=1e-3,
+    warmup=0.05,
+    weight_decay=1e-4,
+    average_decay=0.0,
+    encoder_loss=1.0,
+    freeze_global_encoder=False,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(RunControl, ReadingOptions):
-    """What to train, on what, in which way on which machine; all but the schedule."""
+class RunOptions(Settings):
+    """What is trained, what it begins with, and how it fits a machine."""
 
-    run: Path
-    """Folder for what is trained and its results; shared, where several machines train."""
-    images: str = DEFAULT_SPEC
-    """Image set: cluttered-digits, cluttered-mnist, folder:PATH, imagenette, …"""
-    image_size: int = 224
-    """Side that pictures are brought to, in pixels."""
-    image_seed: int = 0
-    """Seed of the scenes, and of the splits of a folder that has none."""
-    encoder: str = "compact"
-    """Every encoder: compact, compact-deep, or a timm name."""
+    encoder: OrUnset[str] = UNSET
+    """Every encoder, by default compact: NAME, NAME:key=value,… or module:NAME of your own."""
+    aspect: OrUnset[Aspect] = UNSET
+    """What becomes of a picture's shape where all of it is shown: stretch to a square (the
+    default), or pad with black."""
     weights: str | None = None
-    """Initial weights of the encoders: none, pretrained, or a file."""
+    """Initial weights of the encoders: pretrained, or a file; by default random ones."""
     frozen: tuple[str, ...] = ()
     """Parts of every encoder that keep their weights, by module name: model.conv_stem, …"""
     precision: Precision = "float32"
     """float32, or bfloat16 where torch's autocast deems it safe."""
-    accumulation: int = 1
+    accumulation: Annotated[int, AtLeast(1)] = 1
     """Parts that a process takes its share of a batch in, one after the other, to save memory."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, Above(0)] | None = None
     """Longest that the gradient of all weights may be; by default any length."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Of the weights, the order of images and what is drawn for each."""
-
-    def __post_init__(self) -> None:
-        RunControl.__post_init__(self)
-        check_precision(self.precision)
-        if self.accumulation < 1:
-            raise ValueError(f"accumulation must be at least 1, not {self.accumulation}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm must be positive, not {self.clip_norm}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Schedule, RunOptions):
+class NetworkOptions(Settings):
+    """How the network is built, and what it is shown at first."""
+
+    patch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
+    """P, side of the glance and of the windows, in pixels; by default 32."""
+    focus_steps: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
+    """N, most looks after the glance; by default 3."""
+    classifier: OrUnset[str] = UNSET
+    """How the views of an image are combined: recurrent (the default) or cascade, or one of your
+    own."""
+    memory_size: Annotated[int, AtLeast(1)] | None = None
+    """Numbers that the recurrent classifier remembers; by default at most 512."""
+    glance_logits: GlanceLogits | None = None
+    """Whose logits the glance has: the classifier's or the encoder's; by default the classifier's,
+    but the encoder's with a cascade, which has none of the glance."""
+    baseline: Path | None = None
+    """Run folder of train_baseline: the global encoder begins as its network of resolution P, the
+    local one as that of the highest (so do the paper's, section 4.1)."""
+    object_share: OrUnset[Annotated[float, Between(0, 1)]] = UNSET
+    """Share of the random windows put on the object, where the images know its place; by default
+    0."""
+
+
+# What is taken where neither a setting, a recipe nor an earlier stage says.
+_DEFAULTS = DEFAULT_SCHEDULE.given() | {
+    "images": DEFAULT_SPEC,
+    "image_size": 224,
+    "image_seed": 0,
+    "encoder": "compact",
+    "aspect": "stretch",
+    "patch_size": 32,
+    "focus_steps": 3,
+    "classifier": "recurrent",
+    "object_share": 0.0,
+}
+
+# What a run may be resumed with other values of: it changes no weight.
+MAY_CHANGE = frozenset(each.name for each in fields(ReadingOptions))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Settings):
     """What to train, on what, and how."""
 
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        RunOptions.__post_init__(self)
+    run: Path
+    """Folder for what is trained and its results; shared, where several machines train."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
+    schedule: Flat[Schedule] = field(default_factory=Schedule)
+    options: Flat[RunOptions] = field(default_factory=RunOptions)
+    control: Flat[RunControl] = field(default_factory=RunControl)
+
+    def resolved(self, *layers: Mapping[str, Any]) -> Self:
+        """The same with what was not given: from the first layer that has it, or the library's."""
+        return self.with_defaults(*layers, _DEFAULTS)
+
+    @property
+    def chosen_images(self) -> tuple[str, int, int]:
+        """Spec, size and seed of the images of a resolved configuration."""
+        spec, size, seed = self.images.images, self.images.image_size, self.images.image_seed
+        assert spec is not None
+        assert size is not None
+        assert seed is not None
+        return spec, size, seed
+
+    def trained_on(self, images: ImageSet, *, in_memory: bool) -> TrainingData:
+        """What a network is noted to be trained on, by a resolved configuration.
+
+        Args:
+            images: The training split.
+            in_memory: Whether it was given as an object, so that it has no spec.
+        """
+        spec, _, image_seed = self.chosen_images
+        size = images.fixed_size
+        return TrainingData(
+            images=None if in_memory else spec,
+            image_size=size[0] if size is not None and size[0] == size[1] else None,
+            image_seed=image_seed,
+            fit=images.fit,
+            seed=self.options.seed,
+            commit=git_commit(),
+        )
 
 
 def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
-    """The three splits of the configured images."""
-    return {
-        split: config.load(
-            config.images, split, image_size=config.image_size, seed=config.image_seed
-        )
-        for split in SPLITS
-    }
-
-
-def image_side(images: ImageSet) -> int | None:
-    """Side of the images, in pixels; None where they are not square."""
-    height, width = images[[0]].shape[2:]
-    return height if height == width else None
+    """The three splits of the images of a resolved configuration."""
+    spec, size, seed = config.chosen_images
+    load, fit = config.images.reading.load, config.images.fit
+    return {split: load(spec, split, image_size=size, seed=seed, fit=fit) for split in SPLITS}

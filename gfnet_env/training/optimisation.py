@@ -52,9 +52,9 @@ def build_rates(optimiser: Optimizer, schedule: Schedule, total: int, step: int)
     return LambdaLR(optimiser, factor, last_epoch=step - 1)
 
 
-def build_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """The moving average of a model's weights and of the statistics of its batch norm."""
-    if decay is None:
+def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
+    """The moving average of a model's weights and of the statistics of its batch norm, or None."""
+    if decay == 0:
         return None
     mean = get_ema_multi_avg_fn(decay)
     return AveragedModel(model, multi_avg_fn=mean, use_buffers=True)

@@ -1,53 +1,58 @@
-"""The patches of stage 1: random, some of them on the object."""
+"""The windows of stage 1: random, some of them on the object."""
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gfnet_env.env.observation import Observation
-from gfnet_env.perception.geometry import centred_locations
-from gfnet_env.policies.base import Scene
-from gfnet_env.randomness import uniform
+from gfnet_env.looks import centred_locations
+from gfnet_env.observations import PlainObservation
+from gfnet_env.policies.base import Context
+from gfnet_env.policies.drawn import draw, drawn_memory
+from gfnet_env.rows import Shared
 
 # Keeps these draws apart from any others of the same seed.
 _STREAM = 2
 
 
 class TrainingPatches:
-    """A policy of uniformly random patches, a share of them on the object where its place is known.
+    """A policy of uniformly random looks, a share of them at the object where its place is known.
 
-    A patch is drawn by (seed, epoch, image, step), so that it is the same in every batch and every
-    process. What is on the object is off its centre by up to a quarter of the patch.
+    A look is drawn by (seed, epoch, image, step), so that it is the same in every batch and every
+    process. What is on the object is off its centre by up to a quarter of the window.
 
     Args:
-        seed: Other seeds give other patches.
+        seed: Other seeds give other looks.
         epoch: Times the images have been gone through before.
-        object_share: Share of the patches put on the object, in [0, 1].
+        object_share: Share of the looks that are at the object, in [0, 1].
     """
 
     name = "training"
 
     def __init__(self, seed: int, epoch: int, object_share: float = 0.0) -> None:
+        self.observation = PlainObservation()
         self._keys = (seed, _STREAM, epoch)
         self._object_share = object_share
 
-    def start(self, scene: Scene) -> Scene:
-        return scene
+    def start(self, context: Context) -> dict[str, Any]:
+        memory: dict[str, Any] = dict(drawn_memory(context))
+        if context.boxes is not None and self._object_share > 0:
+            memory["boxes"] = context.boxes
+            memory["sizes"] = context.features.images.sizes(context.indices)
+            memory["window"] = Shared(context.model.view.size)
+        return memory
 
-    def __call__(self, observation: Observation, state: Scene) -> tuple[Tensor, Scene]:
-        device = observation["step"].device
-        rows = torch.arange(len(state.pixels)) if state.rows is None else state.rows.cpu()
-        images = state.indices[rows.numpy()]
-        # Steps are keyed by their share of the whole, which is what an observation shows of them.
-        steps = (observation["step"].squeeze(1).cpu().numpy() * 2**20).round().astype(np.int64)
-        drawn = uniform(*self._keys, images[:, None], steps[:, None], np.arange(5))
-        draws = torch.from_numpy(drawn).float().to(device)
+    def __call__(
+        self, observation: Mapping[str, Tensor], memory: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        draws = draw(self._keys, observation, memory, 5).float().to(observation["number"].device)
         # A draw just below 1 may round to it, which is still a location.
         locations = 2 * draws[:, :2] - 1
-        if state.boxes is None or self._object_share == 0:
-            return locations, state
-        boxes, side = state.boxes[rows.to(device)], state.network.patch_size
-        offsets = (2 * draws[:, 2:4] - 1) * side / 4
-        size = (state.pixels.shape[2], state.pixels.shape[3])
-        on_object = centred_locations((boxes[:, :2] + boxes[:, 2:]) / 2 + offsets, size, side)
-        return torch.where(draws[:, 4:] < self._object_share, on_object, locations), state
+        if "boxes" not in memory:
+            return locations, memory
+        boxes, window = memory["boxes"].to(draws.device), memory["window"].value
+        offsets = (2 * draws[:, 2:4] - 1) * window / 4
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + offsets
+        on_object = centred_locations(centres, memory["sizes"], window)
+        return torch.where(draws[:, 4:] < self._object_share, on_object, locations), memory

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gfnet_env.data import Batch, ImageSet, batches
+from gfnet_env.images import Batch, ImageSet, batches
 from gfnet_env.runs import resolve_device
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -16,9 +15,11 @@ from gfnet_agents import (
     compare_schedules,
     train_policy,
 )
-from gfnet_env.data import load_images
-from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
-from gfnet_env.perception import GlanceFocusNetwork
+from gfnet_agents.comparison import folder_name
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.images import load_images
+from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.models import GlanceFocusNetwork
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def config(run, **changes):
         "stage2": PolicySchedule(timesteps=96, num_envs=8),
         "device": "cpu",
     }
-    return AlgorithmComparisonConfig(**values | changes)
+    return AlgorithmComparisonConfig.of(**values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -47,30 +48,30 @@ def compared(sets, tmp_path_factory):
 
 def test_every_run_is_a_run_of_its_own(compared, sets):
     folder, results = compared
-    assert [(run["schedule"], run["seed"]) for run in results["runs"]] == [("ppo", 0), ("ppo", 1)]
-    for run in results["runs"]:
-        gfnet = EarlyExitGFNet.load(folder / f"ppo-{run['seed']}")
-        record = evaluate_policy(gfnet.network, gfnet.policy, sets["test"])
-        assert run["accuracy"] == pytest.approx(record.accuracy.tolist(), abs=1e-6)
-        assert run["curve"][0]["steps"] == 0
-        assert len(run["curve"]) == 9
+    assert [(run.schedule, run.seed) for run in results.runs] == [("ppo", 0), ("ppo", 1)]
+    for run in results.runs:
+        gfnet = EarlyExitGFNet.load(folder / f"ppo-{run.seed}")
+        record = evaluate_policy(gfnet.model, gfnet.policy, sets["test"])
+        assert run.accuracy == pytest.approx(record.accuracy.tolist(), abs=1e-6)
+        assert run.curve[0].steps == 0
+        assert len(run.curve) == 9
 
 
 def test_the_summary_is_that_of_the_runs(compared):
     _, results = compared
-    summary = results["schedules"]["ppo"]
-    accuracy = np.array([run["accuracy"] for run in results["runs"]])
-    assert summary["accuracy"] == pytest.approx(accuracy.mean(axis=0).tolist(), abs=1e-6)
-    random = results["bounds"]["random"]
-    assert summary["above_random"] == pytest.approx(accuracy[:, -1].mean() - random[-1], abs=1e-6)
-    low, high = summary["above_random_interval"]
-    assert low <= summary["above_random"] <= high
-    assert summary["beats"] == {}
+    summary = results.schedules["ppo"]
+    accuracy = np.array([run.accuracy for run in results.runs])
+    assert summary.accuracy == pytest.approx(accuracy.mean(axis=0).tolist(), abs=1e-6)
+    random = results.bounds["random"]
+    assert summary.above_random == pytest.approx(accuracy[:, -1].mean() - random[-1], abs=1e-6)
+    low, high = summary.above_random_interval
+    assert low <= summary.above_random <= high
+    assert summary.beats == {}
 
 
 def test_it_is_written_as_a_table_and_a_picture(compared):
     folder, results = compared
-    assert json.loads((folder / "results.json").read_text()) == results
+    assert json.loads((folder / "results.json").read_text()) == results.to_json()
     rows = (folder / "table.csv").read_text().splitlines()
     assert rows[0].startswith("schedule,seed,steps,seconds,step 0")
     assert len(rows) == 3
@@ -79,7 +80,7 @@ def test_it_is_written_as_a_table_and_a_picture(compared):
     assert list((folder / "tensorboard").glob("ppo-*"))
     table = (folder / "README.md").read_text()
     (row,) = (line for line in table.splitlines() if line.startswith("| ppo |"))
-    assert f"{results['schedules']['ppo']['accuracy'][1]:.1%}" in row
+    assert f"{results.schedules['ppo'].accuracy[1]:.1%}" in row
     assert "Seeds 0, 1;" in table
 
 
@@ -111,7 +112,7 @@ def test_what_is_written_over_is_learned_anew(sets, tmp_path):
 def test_a_curve_changes_nothing_that_is_learned(compared, sets, tmp_path):
     folder, _ = compared
     train_policy(
-        PolicyConfig(
+        PolicyConfig.of(
             run=tmp_path / "plain",
             timesteps=96,
             num_envs=8,
@@ -137,17 +138,15 @@ def test_ray_spreads_the_same_runs(compared, sets, tmp_path):
     finally:
         ray.shutdown()
     _, results = compared
-    assert [run["accuracy"] for run in spread["runs"]] == [
-        run["accuracy"] for run in results["runs"]
-    ]
-    assert spread["schedules"] == results["schedules"]
+    assert [run.accuracy for run in spread.runs] == [run.accuracy for run in results.runs]
+    assert spread.schedules == results.schedules
 
 
 def test_all_runs_share_one_cache_of_features(sets, tmp_path):
     options = {"features": "cached", "cells": 3, "cache": tmp_path / "features"}
     comparison = config(tmp_path / "run", algorithms=("ppo", "a2c"), seeds=1, **options)
     results = compare_algorithms(comparison, sets)
-    assert [run["schedule"] for run in results["runs"]] == ["ppo", "a2c"]
+    assert [run.schedule for run in results.runs] == ["ppo", "a2c"]
     assert len(list((tmp_path / "features").iterdir())) == 1
 
 
@@ -156,20 +155,20 @@ def test_every_choice_of_the_recipe_is_learned_in_its_own_way(sets, tmp_path):
         str(Path(__file__).parents[2] / "experiments" / "recipes" / "policy.py")
     )
     schedules = {
-        name: dataclasses.replace(schedule, timesteps=48, num_envs=4)
+        name: schedule.replace(timesteps=48, num_envs=4)
         for name, schedule in recipe["SCHEDULES"].items()
     }
-    config = ScheduleComparisonConfig(run=tmp_path / "run", seeds=1, device="cpu")
+    config = ScheduleComparisonConfig.of(run=tmp_path / "run", seeds=1, device="cpu")
     networks = recipe["make_networks"](config, sets, epochs=1)
     results = compare_schedules(schedules, config, sets, networks)
-    assert list(results["schedules"]) == list(schedules)
-    found, bounds = results["schedules"], results["bounds"]
-    assert "bounds" not in found["default"]
+    assert list(results.schedules) == list(schedules)
+    found, bounds = results.schedules, results.bounds
+    assert found["default"].bounds is None
     # The classifier sees what it saw before, the policy another map.
     for name, shape in (("map-of-block-1", (32, 16, 16)), ("map-of-block-2", (64, 8, 8))):
-        assert found[name]["bounds"] == bounds
-        assert EarlyExitGFNet.load(tmp_path / "run" / f"{name}-0").network.feature_shape == shape
-    assert found["patches-of-24"]["bounds"] != bounds
+        assert found[name].bounds == bounds
+        assert EarlyExitGFNet.load(tmp_path / "run" / f"{name}-0").model.feature_shape == shape
+    assert found["patches-of-24"].bounds != bounds
     table = (tmp_path / "run" / "README.md").read_text()
     assert "| *target, patches-of-24* |" in table
     assert "map-of-block-1*" not in table
@@ -180,7 +179,7 @@ def test_every_choice_of_the_recipe_is_learned_in_its_own_way(sets, tmp_path):
 
 
 def test_networks_that_do_not_go_with_the_others_are_refused(sets, tmp_path):
-    config = ScheduleComparisonConfig(run=tmp_path / "run", seeds=1)
+    config = ScheduleComparisonConfig.of(run=tmp_path / "run", seeds=1)
     schedules = {"default": PolicySchedule(timesteps=48)}
     with pytest.raises(ValueError, match=r"given for \['other'\]; schedules are \['default'\]"):
         compare_schedules(schedules, config, sets, {"other": tmp_path})
@@ -194,10 +193,10 @@ def test_networks_that_do_not_go_with_the_others_are_refused(sets, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"algorithms": ("ppo", "sacc")}, "there is no algorithm 'sacc'|unknown algorithm"),
-        ({"algorithms": ("ppo", "ars"), "stage2": PolicySchedule(discount=0.5)}, "ars has no disc"),
+        ({"algorithms": ("ppo", "sacc")}, "unknown learner 'sacc'; did you mean 'sac'"),
+        ({"algorithms": ("ppo", "ars:gamma=0.5")}, "'ars:gamma=0.5' has no parameter 'gamma'"),
         ({"algorithms": ("ppo", "dqn"), "stage2": PolicySchedule(actions="continuous")}, "actions"),
-        ({"stage2": PolicySchedule(settings=("buffer_size=5",))}, "ppo has no setting buffer_size"),
+        ({"algorithms": ("ppo:buffer_size=5",)}, "has no parameter 'buffer_size'"),
     ],
 )
 def test_what_is_wrong_with_any_run_is_said_before_the_first(sets, tmp_path, wrong, message):
@@ -208,7 +207,7 @@ def test_what_is_wrong_with_any_run_is_said_before_the_first(sets, tmp_path, wro
 
 def test_a_comparison_goes_on_from_another_folder(sets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (job,) = (config(Path("run")).job("ppo", PolicySchedule(), seed) for seed in [0])
+    job = config(Path("run")).comparison.job("ppo", PolicySchedule(), 0)
     assert job.run == tmp_path.resolve() / "run" / "ppo-0"
 
 
@@ -217,10 +216,30 @@ def test_a_comparison_goes_on_from_another_folder(sets, tmp_path, monkeypatch):
     [
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"algorithms": ()}, "give at least one algorithm"),
-        ({"algorithms": ("ppo", "ppo")}, "algorithms are named twice: ppo"),
+        ({"algorithms": ("ppo", "ppo")}, "two have one name, or nearly: ppo, ppo"),
         ({"stage2": PolicySchedule(algorithm="sac")}, "'sac' is not among the algorithms, ppo"),
     ],
 )
 def test_a_comparison_of_nothing_is_refused(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **wrong)
+
+
+def test_learners_of_any_library_are_compared_by_their_specs(sets, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments" / "parts")
+    specs = ("sac:ent_coef=0.1", "climbing_learner:Climbing:deviation=0.2")
+    schedule = PolicySchedule(timesteps=96, num_envs=8)
+    comparison = config(tmp_path / "run", algorithms=specs, seeds=1, stage2=schedule)
+    results = compare_algorithms(comparison, sets)
+    assert list(results.schedules) == list(specs)
+    assert all(run.environment_steps >= 96 for run in results.runs)
+    folders = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()}
+    assert {"sac-ent_coef=0.1-0", "climbing_learner-Climbing-deviation=0.2-0"} <= folders
+
+
+def test_names_of_folders_are_short_and_tell_specs_apart():
+    assert folder_name("ppo") == "ppo"
+    specs = [f'ppo:policy_kwargs={{"net_arch":[{", ".join(["64"] * 40)}],"n":{n}}}' for n in (1, 2)]
+    names = {folder_name(spec) for spec in specs}
+    assert len(names) == 2
+    assert max(map(len, names)) < 100

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 
@@ -12,10 +11,13 @@ from gfnet_agents import (
     find_recipe,
     parse_config,
     train_gfnet,
+    train_policy,
 )
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
+from gfnet_env.images import load_images
 from gfnet_env.training import BaselineConfig, ClassifierConfig, ClassifierSchedule
+
+DIGITS = "cluttered-digits:scenes=20"
 
 
 @pytest.fixture
@@ -34,11 +36,11 @@ def config(run, **changes):
         "patch_size": 16,
         "focus_steps": 2,
         "stage1": short,
-        "stage2": PolicySchedule(num_envs=8, episodes_per_update=1, minibatches=2, epochs=1),
-        "stage3": dataclasses.replace(short, learning_rate=1e-4),
+        "stage2": PolicySchedule(algorithm="ppo:n_steps=2,batch_size=8", num_envs=8, epochs=1),
+        "stage3": short.replace(learning_rate=1e-4),
         "device": "cpu",
     }
-    return PipelineConfig(**values | changes)
+    return PipelineConfig.of(**values | changes)
 
 
 def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
@@ -49,13 +51,10 @@ def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
     weights = run / "stage1" / "network.safetensors"
     before = weights.read_bytes()
 
-    # Stage 2 was killed when it had written something.
-    (run / "stage2").mkdir()
-    (run / "stage2" / "config.json").write_text("{}")
     gfnet = train_gfnet(config(run, resume=True), sets)
     assert weights.read_bytes() == before
     assert isinstance(gfnet, EarlyExitGFNet)
-    assert gfnet.network.config.metadata["policy"] == str(run / "stage2")
+    assert gfnet.model.trained_on.policy == str(run / "stage2")
     again = json.loads((run / "results.json").read_text())
     assert again["stages"]["stage1"] == results["stages"]["stage1"]
     patches = {name: stage["patches"] for name, stage in again["stages"].items()}
@@ -87,7 +86,7 @@ def test_what_a_stage_lacks_is_said(sets, tmp_path, monkeypatch):
 
 def test_the_authors_schedules():
     schedules = {
-        name: (recipe.stage1.epochs, recipe.stage1.learning_rate, recipe.stage1.encoder_loss)
+        name: (recipe.stage1.epochs, recipe.stage1.learning_rate, recipe.stage1.encoder_loss or 1)
         for name, recipe in RECIPES.items()
     }
     assert schedules["resnet"] == schedules["densenet"] == (60, 0.01, 1)
@@ -97,11 +96,14 @@ def test_the_authors_schedules():
     for name in ("resnet", "densenet", "mobilenetv3", "efficientnet", "regnet"):
         recipe = find_recipe(name)
         assert recipe.stage1.weight_decay == (5e-5 if name == "regnet" else 1e-4)
-        assert recipe.stage1.freeze_global_encoder == (name in ("mobilenetv3", "efficientnet"))
+        assert bool(recipe.stage1.freeze_global_encoder) == (
+            name in ("mobilenetv3", "efficientnet")
+        )
         assert (recipe.stage1.optimiser, recipe.stage1.batch_size) == ("sgd", 256)
         assert recipe.stage1.classifier_learning_rate == 0.1
         assert recipe.stage3.classifier_learning_rate == 0.01
-        assert recipe.stage2.total_steps(images=1000, focus_steps=4) == 15 * 1000 * 4
+        assert recipe.stage2.steps(images=1000, focus_steps=4) == 15 * 1000 * 4
+        assert (recipe.stage2.sampling, recipe.stage2.exits) == ("all", "never")
     with pytest.raises(ValueError, match="unknown recipe 'vgg'; known: default, photographs"):
         find_recipe("vgg")
 
@@ -113,30 +115,53 @@ def test_the_command_line_wins_over_the_recipe():
     parsed = parse(ClassifierConfig)
     assert parsed == ClassifierConfig(run=Path("there"))
     parsed = parse(ClassifierConfig, "--recipe", "regnet", "--epochs", "3", "--frozen", "a", "b")
-    assert (parsed.epochs, parsed.learning_rate, parsed.frozen) == (3, 0.02, ("a", "b"))
+    assert (parsed.schedule.epochs, parsed.schedule.learning_rate) == (3, 0.02)
+    assert parsed.options.frozen == ("a", "b")
     third = parse(ClassifierConfig, "--recipe=regnet", "--policy", "runs/policy")
-    assert third.classifier_learning_rate == 0.01
+    assert third.schedule.classifier_learning_rate == 0.01
     assert third.policy == Path("runs/policy")
-    assert parse(BaselineConfig, "--recipe", "photographs").batch_size == 16
-    assert parse(PolicyConfig, "--recipe", "resnet", "--discount", "0.5") == PolicyConfig(
-        run=Path("there"), **vars(RECIPES["resnet"].stage2) | {"discount": 0.5}
-    )
+    assert parse(BaselineConfig, "--recipe", "photographs").schedule.batch_size == 16
+    resnet = RECIPES["resnet"].stage2
+    parsed = parse(PolicyConfig, "--recipe", "resnet", "--algorithm", "ppo-gfnet:gamma=0.5")
+    assert parsed.schedule == resnet.replace(algorithm="ppo-gfnet:gamma=0.5")
     short = parse(PolicyConfig, "--recipe", "resnet", "--timesteps", "1000")
-    assert short.total_steps(images=500, focus_steps=4) == 1000
+    assert short.schedule.steps(images=500, focus_steps=4) == 1000
     short = parse(PipelineConfig, "--recipe", "resnet", "--stage2.timesteps", "1000")
-    assert short.stage2.total_steps(images=500, focus_steps=4) == 1000
+    assert short.stage2.steps(images=500, focus_steps=4) == 1000
     whole = parse(PipelineConfig, "--recipe", "photographs", "--stage3.epochs", "7")
     assert whole.stage1 == RECIPES["photographs"].stage1
-    assert whole.stage3 == dataclasses.replace(RECIPES["photographs"].stage3, epochs=7)
+    assert whole.stage3 == RECIPES["photographs"].stage3.replace(epochs=7)
+    with pytest.raises(ValueError, match="give timesteps or epochs, not both"):
+        parse(PolicyConfig, "--timesteps", "1000", "--epochs", "2")
+    # What happens to be the default is given all the same.
+    assert parse(PolicyConfig, "--recipe", "resnet", "--sampling", "uncertain").schedule == (
+        resnet.replace(sampling="uncertain")
+    )
+
+
+def test_the_run_that_is_continued_wins_over_the_recipe(sets, tmp_path):
+    begun = PolicyConfig.of(
+        run=tmp_path / "begun",
+        timesteps=48,
+        num_envs=4,
+        sampling="uncertain",
+        oracle_images=0,
+        curve_points=0,
+        device="cpu",
+    )
+    train_policy(begun, image_sets={name: load_images(DIGITS, name) for name in sets})
+    given = ["--recipe", "resnet", "--continue-from", str(tmp_path / "begun"), "--reward", "sparse"]
+    schedule = parse_config(PolicyConfig, "", given).schedule
+    assert (schedule.algorithm, schedule.sampling, schedule.num_envs) == ("ppo", "uncertain", 4)
+    assert (schedule.timesteps, schedule.epochs, schedule.reward) == (48, None, "sparse")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1"),
-        ({"policy_rate": 0.0}, "policy_rate must be positive"),
-        ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
-        ({"entropy_weight": -1.0}, "entropy_weight must be at least 0"),
+        ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"replay_gib": 0.0}, "replay_gib must be positive"),
     ],
 )
 def test_wrong_settings_of_stage_2_are_named(change, message):

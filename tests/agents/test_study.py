@@ -1,17 +1,20 @@
 import dataclasses
 import functools
 import json
+import runpy
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gfnet_agents import PipelineConfig, PolicySchedule
-from gfnet_agents.study import Study, StudyOptions, run_study
+from gfnet_agents.study import Study, StudyOptions, _kept, run_study
 from gfnet_env.benchmarks.latency import LatencyConfig
-from gfnet_env.data import load_images
-from gfnet_env.files import write_json
+from gfnet_env.files import read_json, write_json
+from gfnet_env.images import load_images
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 SHARED = {"images": "in memory", "encoder": "compact"}
@@ -28,7 +31,7 @@ def sets():
 
 
 def gfnet(run, patch_size):
-    return PipelineConfig(
+    return PipelineConfig.of(
         run=run,
         patch_size=patch_size,
         focus_steps=2,
@@ -41,18 +44,25 @@ def gfnet(run, patch_size):
 
 def options_of(folder, **changes):
     values = {"run": folder / "run", "out": folder / "out", "timed": False, "device": "cpu"}
-    return StudyOptions(**values | changes)
+    return StudyOptions.of(**values | changes)
 
 
 def study(run, **changes):
     values = {
         "title": "Digits",
-        "static": BaselineConfig(run=run, resolutions=(16, 20, 40), **SCHEDULE, **SHARED),
+        "static": BaselineConfig.of(run=run, resolutions=(16, 20, 40), **SCHEDULE, **SHARED),
         "gfnets": [gfnet(run, side) for side in (16, 20)],
         "published": {"others": "50%"},
         "oracle_images": 3,
     }
     return Study(**values | changes)
+
+
+def keep(out, results, count):
+    """Have results.json hold the first seeds only."""
+    write_json(
+        out / "results.json", dataclasses.replace(results, runs=results.runs[:count]).to_json()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +74,16 @@ def done(sets, tmp_path_factory):
 
 def test_the_table_is_the_mean_of_the_runs(done):
     options, results = done
-    assert [run["seed"] for run in results["runs"]] == [0, 1]
-    assert json.loads((options.out / "results.json").read_text()) == results
+    assert [run.seed for run in results.runs] == [0, 1]
+    assert json.loads((options.out / "results.json").read_text()) == results.to_json()
     table = (options.out / "README.md").read_text()
     for side in ("16", "20"):
         section = table.partition(f"## P = {side}\n")[2]
-        found = [run["gfnets"][side] for run in results["runs"]]
-        last = np.mean([each["policies"]["learned"][-1] for each in found])
+        found = [run.gfnets[side] for run in results.runs]
+        last = np.mean([each.policies["learned"][-1] for each in found])
         row = next(line for line in section.splitlines() if line.startswith("| learned patches"))
         assert f"{1 - last:.2%}" in row
-        for name, after in found[0]["stages"].items():
+        for name, after in found[0].stages.items():
             assert f"| after {name} |" in section
             assert len(after) == 3
     assert "| others | 50% |" in table
@@ -89,45 +99,44 @@ def test_pictures_lie_beside_it(done):
 
 def test_it_goes_on_with_more_seeds(done, sets):
     options, results = done
-    more = dataclasses.replace(options, seeds=(0,), resume=True)
+    more = options.replace(seeds=(0,), resume=True)
     again = run_study(study(options.run), more, sets)
-    assert again["runs"] == results["runs"][:1]
+    assert again.runs == results.runs[:1]
     # Of a seed that was interrupted, what was trained and measured before is left alone.
     (options.run / "seed-1" / "measured.json").unlink()
     weights = options.run / "seed-1" / "gfnet-20" / "stage1" / "network.safetensors"
     trained = weights.stat().st_mtime_ns
-    more = dataclasses.replace(more, seeds=(0, 1))
-    (_, resumed) = run_study(study(options.run), more, sets)["runs"]
+    more = more.replace(seeds=(0, 1))
+    (_, resumed) = run_study(study(options.run), more, sets).runs
     assert weights.stat().st_mtime_ns == trained
-    before = results["runs"][1]
-    assert resumed["seconds"] >= before["seconds"]
-    assert {**resumed, "seconds": 0} == {**before, "seconds": 0}
+    before = results.runs[1]
+    assert resumed.seconds >= before.seconds
+    assert dataclasses.replace(resumed, seconds=before.seconds) == before
 
 
 def test_one_seed_gives_the_same_numbers_twice(done, sets, tmp_path):
     _, results = done
     options = options_of(tmp_path, seeds=(1,))
-    (again,) = run_study(study(tmp_path), options, sets)["runs"]
-    before = results["runs"][1]
-    assert {**again, "seconds": 0} == {**before, "seconds": 0}
+    (again,) = run_study(study(tmp_path), options, sets).runs
+    assert dataclasses.replace(again, seconds=results.runs[1].seconds) == results.runs[1]
 
 
 def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
     options, results = done
     out = shutil.copytree(options.out, tmp_path / "out")
-    write_json(out / "results.json", {**results, "runs": results["runs"][:1]})
+    keep(out, results, 1)
     first = (out / "patches-16.png").read_bytes()
     more = options_of(tmp_path, seeds=(0, 1), add=True)
     added = run_study(study(tmp_path), more, sets)
     assert not (more.run / "seed-0").exists()
-    kept, new = added["runs"]
-    assert kept == results["runs"][0]
-    assert {**new, "seconds": 0} == {**results["runs"][1], "seconds": 0}
+    kept, new = added.runs
+    assert kept == results.runs[0]
+    assert dataclasses.replace(new, seconds=results.runs[1].seconds) == results.runs[1]
     assert (out / "patches-16.png").read_bytes() == first
     assert "mean of 2 seeds" in (out / "README.md").read_text()
-    other = dataclasses.replace(more, run=tmp_path / "other", seeds=(2,))
+    other = more.replace(run=tmp_path / "other", seeds=(2,))
     longer = study(tmp_path)
-    longer = dataclasses.replace(longer, static=dataclasses.replace(longer.static, epochs=7))
+    longer = dataclasses.replace(longer, static=longer.static.replace(epochs=7))
     with pytest.raises(ValueError, match=r"results\.json was made with other .* \(of static\)"):
         run_study(longer, other, sets)
     assert not other.run.exists()
@@ -146,8 +155,8 @@ def test_what_another_study_has_measured_is_not_taken_for_its_own(done, sets, tm
 
 @pytest.fixture
 def quick_latency(monkeypatch):
-    quick = functools.partial(LatencyConfig, engines=("torch",), repeats=1, batch_sizes=(64,))
-    monkeypatch.setattr("gfnet_agents.study.LatencyConfig", quick)
+    quick = functools.partial(LatencyConfig.of, engines=("torch",), repeats=1, batch_sizes=(64,))
+    monkeypatch.setattr("gfnet_agents.study.LatencyConfig", SimpleNamespace(of=quick))
 
 
 @pytest.mark.usefixtures("quick_latency")
@@ -155,30 +164,46 @@ def test_wall_times_of_the_first_seed_may_come_later(done, sets, tmp_path):
     options, results = done
     run = shutil.copytree(options.run, tmp_path / "run")
     later = options_of(tmp_path, run=run, seeds=(0, 1), timed=True, resume=True)
-    first, second = run_study(study(tmp_path), later, sets)["runs"]
-    assert second["gfnets"] == results["runs"][1]["gfnets"]
-    for found in first["gfnets"].values():
-        assert all(timing["static"]["median"] > 0 for timing in found["latency"]["timings"])
+    first, second = run_study(study(tmp_path), later, sets).runs
+    assert second.gfnets == results.runs[1].gfnets
+    for found in first.gfnets.values():
+        assert all(timing.static.median > 0 for timing in found.latency.timings)
     assert (later.out / "README.md").read_text().count("| torch | 1 | 64 |") == 2
     # They are those of a moment: a second time would give others.
-    assert run_study(study(tmp_path), later, sets)["runs"] == [first, second]
+    assert run_study(study(tmp_path), later, sets).runs == (first, second)
     # One seed's are enough, of another machine too.
-    added = dataclasses.replace(later, add=True)
-    write_json(later.out / "results.json", {**results, "runs": [first]})
-    assert run_study(study(tmp_path), added, sets)["runs"] == [first, second]
-    write_json(later.out / "results.json", {**results, "runs": results["runs"][:1]})
-    _, timed = run_study(study(tmp_path), added, sets)["runs"]
-    assert all(found["latency"] for found in timed["gfnets"].values())
+    added = later.replace(add=True)
+    keep(later.out, dataclasses.replace(results, runs=(first,)), 1)
+    assert run_study(study(tmp_path), added, sets).runs == (first, second)
+    keep(later.out, results, 1)
+    _, timed = run_study(study(tmp_path), added, sets).runs
+    assert timed.is_timed
     assert "medians (seed 1)" in (later.out / "README.md").read_text()
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_seeds_are_checked(tmp_path, seeds):
     with pytest.raises(ValueError, match="seeds must be different numbers"):
-        StudyOptions(run=tmp_path, out=tmp_path, seeds=seeds)
+        StudyOptions.of(run=tmp_path, out=tmp_path, seeds=seeds)
 
 
 @pytest.mark.parametrize("sides", [(), (16, 16)])
 def test_patch_sizes_are_checked(tmp_path, sides):
     with pytest.raises(ValueError, match="give patch sizes, each once"):
         study(tmp_path, gfnets=[gfnet(tmp_path, side) for side in sides])
+
+
+ROOT = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "results"), [("digits", "digits-48"), ("ram60", "ram60"), ("ram100", "ram100")]
+)
+def test_the_committed_results_are_of_the_study_still(recipe, results):
+    study = runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"))["STUDY"]
+    written = ROOT / "results" / results / "results.json"
+    if not written.is_file() or "settings" not in read_json(written):
+        pytest.skip("these results were made before settings were noted")
+    kept = _kept(study, written)
+    assert sorted(kept) == list(kept)
+    assert kept

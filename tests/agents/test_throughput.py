@@ -24,7 +24,8 @@ def test_all_kinds_of_features_are_timed(tmp_path, capsys):
     )
     results = benchmark(config)
     saved = json.loads((tmp_path / "results.json").read_text())
-    assert saved == json.loads(json.dumps(results))
+    assert saved == json.loads(json.dumps(results.to_json()))
+    assert ThroughputConfig.from_json(saved["config"]) == config
     singles = "single environments in DummyVecEnv"
     cached = {"cached, warm", "cached, cold"}
     assert set(saved["environments"]) == LIVE | KEPT | BARE | cached | {singles}

@@ -38,6 +38,7 @@ def test_infos_and_rewards_are_scalars(digits):
         "confidence": float,
         "label_confidence": float,
         "correct": bool,
+        "logits": np.ndarray,
     }
     assert {key: type(value) for key, value in info.items()} == kinds
     assert info["index"] == 3
@@ -55,7 +56,7 @@ def test_asked_for_images_serve_several_episodes(digits):
 
 
 def test_an_episode_may_end_at_the_exit_confidence(digits):
-    env = GlanceFocusEnv(images=digits, exit_confidence=0)
+    env = GlanceFocusEnv(images=digits, exits="confidence:threshold=0")
     env.reset(seed=0)
     assert env.step(np.zeros(2))[2]
 

@@ -7,9 +7,13 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 import gfnet_env
-from gfnet_env.env.reward import confidence_gain
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.features import LiveFeatures
+from gfnet_env.looks import Look
+from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.rewards import confidence_gain
+from gfnet_env.rollout import glance, look
 
 INFOS = ("index", "label", "prediction", "confidence", "label_confidence", "correct")
 
@@ -37,49 +41,54 @@ def test_make_vec_builds_it_with_no_arguments():
 
 
 def test_an_episode_is_a_glance_and_the_focus_steps(digits, network):
-    env = vector(4, digits, network=network)
+    env = vector(4, digits, model=network)
     observations, infos = env.reset(options={"indices": [5, 6, 7, 8]})
     assert infos["index"].tolist() == [5, 6, 7, 8]
     assert infos["label"].tolist() == digits.labels[5:9].tolist()
     assert (observations["location"] == 0).all()
     assert (observations["step"] == 0).all()
+    features, chosen = LiveFeatures(network, digits), np.arange(5, 9)
     with torch.no_grad():
-        step = network.glance(digits[5:9])
+        state = glance(features, chosen)
     for number in (1, 2, 3):
         actions = random_actions(np.random.default_rng(number), 4)
         observations, rewards, terminations, truncations, infos = env.step(actions)
-        before = step
+        before = state
         with torch.no_grad():
-            step = network.focus(digits[5:9], torch.from_numpy(actions), before)
+            state = look(features, chosen, Look.at(torch.from_numpy(actions)), before)
         labels = digits.labels[5:9]
-        gain = step.label_confidence(labels) - before.label_confidence(labels)
+        gain = state.label_confidence(labels) - before.label_confidence(labels)
         np.testing.assert_allclose(rewards, gain, atol=1e-6)
-        np.testing.assert_array_equal(observations["features"], step.feature_map)
-        np.testing.assert_array_equal(observations["glance"], step.glance_map.flatten(1))
-        np.testing.assert_array_equal(observations["memory"], step.memory)
+        np.testing.assert_array_equal(observations["features"], state.feature_map)
+        np.testing.assert_array_equal(observations["glance"], state.glance_map.flatten(1))
+        np.testing.assert_array_equal(observations["memory"], state.memory)
         np.testing.assert_array_equal(observations["location"], actions)
         np.testing.assert_allclose(observations["step"], number / 3, rtol=1e-6)
-        np.testing.assert_allclose(infos["confidence"], step.confidence)
-        assert infos["prediction"].tolist() == step.classes.tolist()
-        assert infos["correct"].tolist() == (step.classes == labels).tolist()
+        np.testing.assert_allclose(infos["confidence"], state.confidence)
+        np.testing.assert_array_equal(infos["logits"], state.logits)
+        assert infos["prediction"].tolist() == state.classes.tolist()
+        assert infos["correct"].tolist() == (state.classes == labels).tolist()
         assert terminations.tolist() == [number == 3] * 4
         assert not truncations.any()
 
 
+@pytest.mark.parametrize(
+    "actions", ["continuous", "grid:cells=5", "zoom", "continuous+stop", "grid+stop", "zoom+stop"]
+)
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_a_vector_is_as_many_single_environments(digits, mode):
-    arguments = {"images": digits, "exit_confidence": 0.9}
+def test_a_vector_is_as_many_single_environments(digits, mode, actions):
+    arguments = {"images": digits, "exits": "confidence:threshold=0.9", "actions": actions}
     together = GlanceFocusVectorEnv(5, autoreset_mode=mode, **arguments)
     apart = gym.vector.SyncVectorEnv(
         [lambda: GlanceFocusEnv(**arguments) for _ in range(5)], autoreset_mode=mode
     )
-    rng = np.random.default_rng(0)
+    together.action_space.seed(0)
     results = [env.reset(seed=11) for env in (together, apart)]
     compare(results[0], results[1])
     ends = []
     for _ in range(25):
-        actions = random_actions(rng, 5)
-        results = [env.step(actions) for env in (together, apart)]
+        chosen = together.action_space.sample()
+        results = [env.step(chosen) for env in (together, apart)]
         compare(results[0], results[1])
         ends.append(results[0][2])
     # The episodes did end at different times, and some rows were reset while others were not.
@@ -129,7 +138,7 @@ def test_each_encoder_is_called_at_most_once_a_step(digits, network):
     network.global_encoder.register_forward_hook(count("global"))
     network.local_encoder.register_forward_hook(count("local"))
     for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-        env = vector(5, digits, network=network, exit_confidence=0.8, autoreset_mode=mode)
+        env = vector(5, digits, model=network, exits="confidence:threshold=0.8", autoreset_mode=mode)
         env.reset(seed=0)
         for number in range(12):
             calls.update({"global": 0, "local": 0})
@@ -257,10 +266,10 @@ def test_locations_beyond_the_edge_are_taken_as_the_edge(digits):
 
 def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network):
     images = gfnet_env.load_images("cluttered-digits:scenes=200", "test")
-    env = vector(50, images, network=network, sampling="uncertain", autoreset_mode="SameStep")
+    env = vector(50, images, model=network, sampling="uncertain", autoreset_mode="SameStep")
     drawn = [env.reset(seed=0)[1]["label_confidence"]]
     drawn += [env.reset()[1]["label_confidence"] for _ in range(20)]
-    everything = vector(200, images, network=network)
+    everything = vector(200, images, model=network)
     plain = everything.reset(options={"indices": range(200)})[1]["label_confidence"]
     expected = np.average(plain, weights=1 - plain)
     assert np.mean(drawn) == pytest.approx(expected, abs=0.05)
@@ -270,14 +279,14 @@ def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network):
 def test_a_reward_of_ones_own_sees_the_transition(digits, network):
     def reward(transition):
         assert len(transition.before) == len(transition.labels)
-        again = transition.look(transition.after.location)
+        again = transition.look(Look.at(transition.after.location))
         torch.testing.assert_close(again.logits, transition.after.logits)
         other = transition.look(-transition.after.location)
         assert not torch.equal(other.logits, again.logits)
         return 2 * confidence_gain(transition)
 
-    own = vector(3, digits, network=network, reward=reward, exit_confidence=0.5)
-    plain = vector(3, digits, network=network, exit_confidence=0.5)
+    own = vector(3, digits, model=network, reward=reward, exits="confidence:threshold=0.5")
+    plain = vector(3, digits, model=network, exits="confidence:threshold=0.5")
     for env in (own, plain):
         env.reset(seed=0)
     for number in range(4):
@@ -305,7 +314,7 @@ def test_a_picture_shows_the_patches_taken(digits):
 
 def test_weights_and_buffers_stay_as_they_are(digits, network):
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    env = vector(4, digits, network=network.train(), autoreset_mode="SameStep")
+    env = vector(4, digits, model=network.train(), autoreset_mode="SameStep")
     env.reset(seed=0)
     for _ in range(4):
         env.step(np.zeros((4, 2)))
@@ -320,7 +329,10 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
         ({"sampling": "some"}, "unknown sampling 'some'; known: all, uncertain"),
         ({"focus_steps": 4}, r"focus_steps must be in 1..3"),
         ({"focus_steps": 0}, r"focus_steps must be in 1..3"),
-        ({"exit_confidence": 1.5}, r"exit_confidence must be in \[0, 1\]"),
+        ({"exits": "confidence:threshold=1.5"}, r"must be in \[0, 1\], not 1.5"),
+        ({"exits": "late"}, "unknown exit rule 'late'; known: never; confidence:threshold=0.9"),
+        ({"look_cost": -1.0}, "look_cost must be at least 0"),
+        ({"observation": "smell"}, "unknown observation 'smell'; known: maps"),
         ({"render_mode": "human"}, "unknown render_mode 'human'"),
         (
             {"autoreset_mode": "never"},
@@ -337,25 +349,25 @@ def test_wrong_arguments_are_named(digits, change, message):
 
 def test_images_smaller_than_the_patch_are_refused_at_once():
     images = gfnet_env.ArrayImages(np.zeros((2, 3, 20, 40), dtype=np.uint8), [0, 1])
-    with pytest.raises(ValueError, match="20×40 are smaller than the patch of 32×32"):
+    with pytest.raises(ValueError, match="20×40, smaller than the patch of 32×32"):
         vector(2, images)
 
 
 def test_a_network_of_images_in_memory_asks_for_them(network):
-    network.config.metadata["images"] = None
+    network.trained_on = TrainingData()
     with pytest.raises(ValueError, match="pass the images"):
-        GlanceFocusVectorEnv(2, network=network)
+        GlanceFocusVectorEnv(2, model=network)
 
 
 def test_the_device_is_one_that_there_is(digits):
-    assert vector(1, digits, device="cpu").network.device.type == "cpu"
+    assert vector(1, digits, device="cpu").model.device.type == "cpu"
     with pytest.raises(ValueError, match="no device 'abacus'"):
         vector(1, digits, device="abacus")
 
 
 def test_a_network_for_other_classes_is_refused(tiny_network, digits):
     with pytest.raises(ValueError, match="network knows 5 classes, the images have 10"):
-        vector(2, digits, network=tiny_network)
+        vector(2, digits, model=tiny_network)
     pixels = np.zeros((10, 3, 64, 64), dtype=np.uint8)
     letters = gfnet_env.ArrayImages(pixels, np.arange(10), class_names=tuple("abcdefghij"))
     with pytest.raises(ValueError, match="10 classes 0, 1, 2, 3, 4, …, the images have the 10"):
@@ -384,6 +396,7 @@ def test_wrong_actions_are_refused_and_change_nothing(digits, actions, message):
     ("arguments", "error", "message"),
     [
         ({"options": {"indices": [40]}}, IndexError, "image 40 does not exist"),
+        ({"options": {"index": 5}}, ValueError, "no option 'index'; known: indices, reset_mask"),
         ({"options": {"indices": [1.7]}}, TypeError, "indices must be integers, not float64"),
         ({"options": {"indices": [True, False]}}, TypeError, "indices must be integers, not bool"),
         ({"options": {"reset_mask": np.zeros(2, dtype=bool)}}, ValueError, "no sub-environment"),
@@ -406,10 +419,10 @@ class Damaged(gfnet_env.ArrayImages):
 
     damaged = None
 
-    def _read(self, indices):
+    def _regions(self, indices, boxes, shape, view):
         if self.damaged in indices:
             raise ValueError(f"image {self.damaged} is damaged")
-        return super()._read(indices)
+        return super()._regions(indices, boxes, shape, view)
 
 
 def test_an_image_that_cannot_be_read_asks_for_a_reset(digits):
@@ -432,7 +445,7 @@ def test_what_could_not_begin_begins_at_the_next_step(digits, monkeypatch):
     env.reset(options={"reset_mask": np.array([True, False])})
     assert env.step(np.zeros((2, 2)))[2].tolist() == [False, True]
     with monkeypatch.context() as patched:
-        patched.setattr(type(digits), "_read", lambda *_: pytest.fail("gone", pytrace=False))
+        patched.setattr(type(digits), "overview", lambda *_: pytest.fail("gone", pytrace=False))
         with pytest.raises(pytest.fail.Exception, match="gone"):
             env.step(np.zeros((2, 2)))
     # The other had ended in the same step.
@@ -451,10 +464,10 @@ def test_a_part_cannot_be_reset_before_the_whole(digits):
 @pytest.mark.parametrize("sampling", ["all", "uncertain"])
 def test_an_environment_goes_on_from_its_state(digits, network, sampling):
     env, other = (
-        vector(3, digits, network=network, sampling=sampling, autoreset_mode="SameStep")
+        vector(3, digits, model=network, sampling=sampling, autoreset_mode="SameStep")
         for _ in range(2)
     )
-    with pytest.raises(RuntimeError, match="no state to save before the first reset"):
+    with pytest.raises(RuntimeError, match="nothing to save before the first reset"):
         env.state_dict()
     with pytest.raises(RuntimeError, match="nothing to observe before the first reset"):
         env.observations()
@@ -478,4 +491,92 @@ def test_an_environment_goes_on_from_its_state(digits, network, sampling):
             np.testing.assert_array_equal(value, seen_there[key])
         assert infos["index"].tolist() == infos_there["index"].tolist()
     with pytest.raises(ValueError, match="the state is of 3 sub-environments, not 2"):
-        vector(2, digits, network=network).load_state_dict(state)
+        vector(2, digits, model=network).load_state_dict(state)
+
+
+@pytest.mark.parametrize("actions", ["continuous+stop", "grid:cells=3+stop"])
+def test_a_stop_ends_the_episode_encodes_nothing_and_costs_nothing(digits, network, actions):
+    calls = []
+    network.local_encoder.register_forward_hook(lambda *_: calls.append(1))
+    env = vector(3, digits, model=network, actions=actions, look_cost=0.1)
+    plain = vector(3, digits, model=network, actions=actions)
+    before = [each.reset(seed=0) for each in (env, plain)][0]
+    if actions.startswith("grid"):
+        looks, stops = np.array([0, 4, 8]), np.array([9, 4, 9])
+    else:
+        looks = np.array([[0.3, 0.2, 0.5], [-1, 1, -1], [0, 0, 0]], dtype=np.float32)
+        stops = np.array([[0, 0, 0.6], [-1, 1, 0.5], [0, 0, 1]], dtype=np.float32)
+    costly, free = (each.step(looks) for each in (env, plain))
+    np.testing.assert_allclose(costly[1], free[1] - 0.1, atol=1e-6)
+    assert not costly[2].any()
+    compare(costly[0], free[0])
+    calls.clear()
+    observations, rewards, terminations, _, infos = env.step(stops)
+    assert len(calls) == 1
+    assert terminations.tolist() == [True, False, True]
+    assert rewards[[0, 2]].tolist() == [0, 0]
+    for key, value in observations.items():
+        np.testing.assert_array_equal(value[[0, 2]], costly[0][key][[0, 2]])
+    np.testing.assert_array_equal(infos["logits"][[0, 2]], costly[4]["logits"][[0, 2]])
+    assert set(before[0]) == set(observations)
+
+
+def test_a_step_of_stops_alone_calls_no_encoder(digits, network):
+    env = vector(2, digits, model=network, actions="grid:cells=2+stop", autoreset_mode="Disabled")
+    env.reset(seed=0)
+    network.local_encoder.register_forward_hook(lambda *_: pytest.fail("encoded"))
+    _, rewards, terminations, _, _ = env.step(np.array([4, 4]))
+    assert terminations.all()
+    assert (rewards == 0).all()
+
+
+def test_zoom_goes_from_full_resolution_to_the_whole_picture(digits, network):
+    env = vector(3, digits, model=network, actions="zoom")
+    env.reset(seed=0)
+    zooms = np.array([[0.1, -0.4, 1.0], [0, 0, 0], [0.7, 0.7, -1.0]], dtype=np.float32)
+    observations, *_ = env.step(zooms)
+    # The scale of a picture of 128 pixels and windows of 32 goes from 1 to 4.
+    np.testing.assert_allclose(observations["scale"].ravel(), [1, 1 / 2, 1 / 4], rtol=1e-6)
+    seen = observations["seen"]
+    np.testing.assert_allclose(seen[2], 1)
+    assert seen[0].sum() < seen[1].sum() < seen[2].sum()
+    limited = vector(3, digits, model=network, actions="zoom:max_scale=2")
+    limited.reset(seed=0)
+    assert limited.step(zooms)[0]["scale"].min() == 0.5
+
+
+def test_what_a_policy_is_shown_can_be_ones_own(digits, network):
+    def confidences(state):
+        return {"probabilities": state.probabilities}
+
+    env = vector(2, digits, model=network, observation=confidences)
+    assert env.observation_spec is None
+    assert env.single_observation_space["probabilities"].shape == (10,)
+    observations, infos = env.reset(seed=0)
+    expected = torch.from_numpy(infos["logits"]).softmax(dim=1)
+    np.testing.assert_allclose(observations["probabilities"], expected, rtol=1e-5)
+    assert vector(2, digits, observation="plain").observation_spec == "plain"
+
+
+def test_the_cost_of_looks_is_the_same_whatever_they_show(digits):
+    rewards = []
+    for cost in (0.0, 0.25):
+        env = vector(2, digits, look_cost=cost, autoreset_mode="SameStep")
+        env.reset(seed=3)
+        rewards.append(np.stack([env.step(np.zeros((2, 2)))[1] for _ in range(4)]))
+    np.testing.assert_allclose(rewards[1], rewards[0] - 0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda transition: 1.0, r"the reward <lambda> must be a tensor \(2,\), one per image"),
+        (lambda transition: torch.zeros(1, 2), r"one per image, not \(1, 2\)"),
+        (lambda transition: torch.tensor([0.0, np.nan]), "is nan for image"),
+    ],
+)
+def test_a_reward_is_one_finite_number_per_image(digits, reward, message):
+    env = vector(2, digits, reward=reward)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(np.zeros((2, 2)))

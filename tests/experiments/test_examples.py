@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from gfnet_env.data import load_images
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.inference import evaluate_policy
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import load_images
+from gfnet_env.rollout import glance
 
 ROOT = Path(__file__).parents[2]
 REINFORCE = ROOT / "experiments" / "examples" / "reinforce.py"
@@ -27,8 +29,8 @@ def train(run, network):
         accuracy = [float(value) for value in re.findall(r"([\d.]+)%", line)]
         assert len(accuracy) == 1 + network.focus_steps
         test = load_images(DIGITS, "test")
-        glance = network.glance(test[np.arange(len(test))])
-        right = (glance.classes == test.labels).float().mean().item()
+        seen = glance(LiveFeatures(network, test), np.arange(len(test)))
+        right = (seen.classes == test.labels).float().mean().item()
         assert accuracy[0] == pytest.approx(100 * right, abs=0.06)
 
     return train_example

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 from PIL import Image
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
 from gfnet_env.export.runner import Runner
+from gfnet_env.images import load_images
+from gfnet_env.inference import calibrate
 from gfnet_env.policies import LearnedPolicy
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
@@ -14,9 +16,9 @@ SCRIPTS = Path(__file__).parents[2] / "experiments"
 
 @pytest.fixture
 def assembled(network, digits, tmp_path):
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    policy = LearnedPolicy.for_model(network, (16,))
     gfnet = EarlyExitGFNet(network, policy, [0.9, 0.9, 0.9, 0])
-    gfnet.calibrate(digits)
+    calibrate(gfnet, digits)
     gfnet.save(tmp_path / "run")
     return gfnet
 
@@ -91,9 +93,9 @@ def test_tables_are_solved_anew(assembled, tmp_path, run):
     arguments = ("--run", tmp_path / "run", "--images", spec, "--method", "searched")
     assert "multiply-adds; thresholds set for" in run("calibrate.py", *arguments)
     calibrated = EarlyExitGFNet.load(tmp_path / "run")
-    expected = assembled.calibrate(load_images(spec, "val"), "searched")
+    expected = calibrate(assembled, load_images(spec, "val"), "searched")
     assert calibrated.budgets == expected
-    assert calibrated.thresholds in {point.thresholds for point in expected}
+    assert calibrated.thresholds in {point.thresholds for point in expected.points}
 
 
 def test_pictures_are_brought_to_the_size_of_training(assembled, digits, tmp_path, run):
@@ -102,7 +104,8 @@ def test_pictures_are_brought_to_the_size_of_training(assembled, digits, tmp_pat
     expected = assembled(digits[:1])
     answer = run("classify.py", "--run", tmp_path / "run", tmp_path / "digit.png")
     assert f"{expected.classes[0]} {float(expected.confidence[0]):.1%}, exit" in answer
-    assembled.network.config.metadata.update(image_size=112, crop=0.875)
+    model = assembled.model
+    model.trained_on = dataclasses.replace(model.trained_on, image_size=112, crop=0.875)
     assembled.save(tmp_path / "run")
     expected = assembled(digits[:1][..., 8:120, 8:120])
     answer = run("classify.py", "--run", tmp_path / "run", tmp_path / "digit.png")

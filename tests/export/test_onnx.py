@@ -12,16 +12,27 @@ from torch import nn
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.export import export_onnx, export_static
-from gfnet_env.export.runner import Runner, main
-from gfnet_env.perception import GlanceFocusNetwork, StaticConfig, StaticNetwork
-from gfnet_env.policies import LearnedPolicy, RandomPolicy
+from gfnet_env.export.runner import Runner, main, overview
+from gfnet_env.images import ArrayImages
+from gfnet_env.looks import ViewConfig
+from gfnet_env.models import GlanceFocusNetwork, StaticConfig, StaticNetwork, TrainingData
+from gfnet_env.policies import LearnedPolicy, RandomPolicy, RecurrentPolicy
+
+# Its weights are few.
+VIT = "vit_tiny_patch16_224"
 
 
-def learned(network):
+def learned(network, **options):
     torch.manual_seed(1)
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    policy = LearnedPolicy.for_model(network, (16,), **options)
     nn.init.normal_(policy.actor[-1].weight, std=0.5)
     return policy
+
+
+def untrained(**config):
+    torch.manual_seed(0)
+    config = {"encoder": "compact", "patch_size": 16, "num_classes": 10, **config}
+    return GlanceFocusNetwork.build(**config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +50,110 @@ def pictures(images):
     return list(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
 
 
+def agree(found, expected):
+    """Whether the runner's predictions are the network's."""
+    for name in ("classes", "exit_step", "multiply_adds"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+    for name in ("confidence", "locations", "scales"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
+
+
 @pytest.mark.parametrize("count", [0, 1, 40])
 def test_the_runner_does_what_the_network_does(exported, digits, count):
     gfnet, folder = exported
     images = digits[:count]
-    expected = gfnet(images)
     found = Runner(folder, threads=2).classify(pictures(images))
-    assert found.classes.tolist() == expected.classes.tolist()
-    assert found.exit_step.tolist() == expected.exit_step.tolist()
-    assert found.multiply_adds.tolist() == expected.multiply_adds.tolist()
-    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
-    np.testing.assert_allclose(found.locations, expected.locations, atol=1e-4)
+    agree(found, gfnet(images))
     if count == 40:
         assert len(np.unique(found.exit_step)) > 1
 
 
-@pytest.mark.parametrize("output", ["tanh", "grid"])
-def test_policies_of_other_outputs_are_exported(network, digits, tmp_path, output):
-    torch.manual_seed(1)
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,), output=output, grid=4)
-    nn.init.normal_(policy.actor[-1].weight, std=0.5)
-    gfnet = EarlyExitGFNet(network, policy)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"squash": "tanh"},
+        {"actions": "grid:cells=4"},
+        {"actions": "grid:cells=2", "revisit": False},
+        {"recurrent_size": 8},
+        {"actions": "zoom:max_scale=3", "recurrent_size": 8},
+        {"actions": "zoom:max_scale=3", "observation": "maps:scale=true"},
+        {"observation": "plain"},
+    ],
+)
+def test_policies_of_all_kinds_are_exported(network, digits, tmp_path, options):
+    gfnet = EarlyExitGFNet(network, learned(network, **options), [0.9, 0.9, 0.9, 0])
     export_onnx(gfnet, tmp_path)
-    found = Runner(tmp_path, threads=1).classify(pictures(digits[:8]))
-    np.testing.assert_allclose(found.locations, gfnet(digits[:8]).locations, atol=1e-4)
+    found = Runner(tmp_path, threads=1).classify(pictures(digits[:20]))
+    agree(found, gfnet(digits[:20]))
+    if "zoom" in options.get("actions", ""):
+        assert len(np.unique(found.scales.round(3))) > 4
+
+
+@pytest.mark.parametrize(
+    "actions", ["continuous+stop", "zoom:max_scale=3+stop", "grid:cells=2+stop"]
+)
+def test_policies_that_stop_are_exported(network, digits, tmp_path, actions):
+    policy = learned(network, actions=actions)
+    # As it is, an untrained policy hardly ever stops.
+    nn.init.normal_(policy.actor[-1].bias, std=0.5)
+    gfnet = EarlyExitGFNet(network, policy, [0.99, 0.99, 0.99, 0])
+    export_onnx(gfnet, tmp_path)
+    expected = gfnet(digits[:])
+    found = Runner(tmp_path, threads=1).classify(pictures(digits[:]))
+    agree(found, expected)
+    stopped = (found.exit_step < 3) & (found.confidence < 0.99)
+    assert 0 < stopped.sum() < len(stopped)
+
+
+def test_the_policy_of_the_authors_is_exported(network, digits, tmp_path):
+    torch.manual_seed(1)
+    gfnet = EarlyExitGFNet(network, RecurrentPolicy(network.feature_shape, 16))
+    export_onnx(gfnet, tmp_path)
+    agree(Runner(tmp_path, threads=1).classify(pictures(digits[:8])), gfnet(digits[:8]))
+
+
+@pytest.mark.parametrize("classifier", ["recurrent", "cascade"])
+def test_encoders_of_tokens_are_exported(digits, tmp_path, classifier):
+    network = untrained(encoder=VIT, patch_size=32, focus_steps=2, classifier=classifier)
+    gfnet = EarlyExitGFNet(network, learned(network, actions="zoom:max_scale=3+stop"))
+    export_onnx(gfnet, tmp_path)
+    agree(Runner(tmp_path, threads=1).classify(pictures(digits[:4])), gfnet(digits[:4]))
+
+
+SIZES = ((128, 128), (60, 200), (200, 60), (33, 170), (32, 32))
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pictures_may_differ_in_size(tmp_path, aspect, interpolation):
+    network = untrained(patch_size=32, aspect=aspect, interpolation=interpolation)
+    gfnet = EarlyExitGFNet(network, learned(network, actions="zoom:max_scale=5"))
+    export_onnx(gfnet, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    images = [
+        torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=generator)
+        for size in SIZES
+    ]
+    found = Runner(tmp_path).classify([pictures(image)[0] for image in images])
+    for row, image in enumerate(images):
+        expected = gfnet(image)
+        assert found.classes[row] == expected.classes[0]
+        for name in ("confidence", "locations", "scales"):
+            np.testing.assert_allclose(
+                getattr(found, name)[row], getattr(expected, name)[0], atol=1e-4
+            )
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pillow_shows_what_image_sets_show(aspect, interpolation):
+    generator = torch.Generator().manual_seed(0)
+    view = ViewConfig(size=32, aspect=aspect, interpolation=interpolation)
+    for size in SIZES:
+        image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=generator)
+        expected = ArrayImages(image).overview(0, view).permute(0, 2, 3, 1).numpy()
+        found = overview(pictures(image), 32, interpolation, aspect)
+        assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_the_batch_shrinks(exported, digits, monkeypatch):
@@ -72,27 +163,14 @@ def test_the_batch_shrinks(exported, digits, monkeypatch):
     monkeypatch.setattr(
         runner,
         "_run",
-        lambda graph, **inputs: (
-            seen.append((graph, len(next(iter(inputs.values()))))) or run(graph, **inputs)
+        lambda graph, known, **more: (
+            seen.append((graph, len(next(iter({**known, **more}.values())))))
+            or run(graph, known, **more)
         ),
     )
     found = runner.classify(pictures(digits[:]))
     assert sum(count for graph, count in seen if graph == "focus") == found.exit_step.sum()
     assert [count for graph, count in seen if graph == "glance"] == [40]
-
-
-def test_pictures_may_differ_in_size(exported):
-    gfnet, folder = exported
-    generator = torch.Generator().manual_seed(0)
-    images = [
-        torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=generator)
-        for size in ((128, 128), (60, 200), (32, 32))
-    ]
-    found = Runner(folder).classify([pictures(image)[0] for image in images])
-    for row, image in enumerate(images):
-        expected = gfnet(image)
-        assert found.classes[row] == expected.classes[0]
-        assert found.confidence[row] == pytest.approx(float(expected.confidence[0]), abs=1e-3)
 
 
 def test_the_folder_needs_nothing_of_this_library(exported, digits, tmp_path):
@@ -146,6 +224,7 @@ def test_a_folder_that_is_not_whole_is_named(exported, tmp_path):
     [
         ("gfnet.json", "{", r"gfnet\.json is damaged"),
         ("gfnet.json", "{}", r"gfnet\.json is damaged .*patch_size"),
+        ("gfnet.json", "[]", r"gfnet\.json is damaged"),
         ("policy.onnx", "no graph", r"cannot read the graph .*policy\.onnx"),
     ],
 )
@@ -156,14 +235,36 @@ def test_a_damaged_folder_is_named(exported, tmp_path, name, content, message):
         Runner(tmp_path / "copy")
 
 
-def test_a_failed_export_leaves_what_was_there(exported, digits, tmp_path):
-    folder = exported[1]
-    shutil.copytree(folder, tmp_path / "copy")
-    other = GlanceFocusNetwork.build(encoder="compact", patch_size=16, num_classes=2).eval()
+def test_a_failed_export_leaves_what_was_there(exported, tmp_path):
+    shutil.copytree(exported[1], tmp_path / "copy")
+    other = untrained(num_classes=2)
     with pytest.raises(ValueError, match="the policy cannot be exported"):
         export_onnx(EarlyExitGFNet(other, Branching()), tmp_path / "copy")
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == before
+    assert contents(tmp_path / "copy") == contents(exported[1])
+
+
+def test_a_later_export_replaces_an_earlier_one(exported, digits, tmp_path):
+    gfnet, folder = exported
+    with_memory = learned(gfnet.model, recurrent_size=8)
+    export_onnx(EarlyExitGFNet(gfnet.model, with_memory), tmp_path)
+    (tmp_path / "note.txt").write_text("of the user's own")
+    export_onnx(gfnet, tmp_path)
+    agree(Runner(tmp_path).classify(pictures(digits[:8])), gfnet(digits[:8]))
+    left = contents(tmp_path).keys() - contents(folder).keys()
+    assert left == {"note.txt", "start.onnx"}
+
+
+def test_what_a_kill_kept_from_its_place_is_read(exported, tmp_path):
+    shutil.copytree(exported[1], tmp_path / "copy")
+    saved = json.loads((tmp_path / "copy" / "gfnet.json").read_text())
+    (tmp_path / "copy" / ".committed").mkdir()
+    newer = json.dumps({**saved, "thresholds": [0.5, 0.5, 0.5, 0]})
+    (tmp_path / "copy" / ".committed" / "gfnet.json").write_text(newer)
+    assert Runner(tmp_path / "copy").thresholds == (0.5, 0.5, 0.5, 0)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_wrong_pictures_are_refused(exported):
@@ -173,24 +274,34 @@ def test_wrong_pictures_are_refused(exported):
             runner.classify([wrong])
 
 
-class Recurrent(nn.Module):
-    def forward(self, observation, state):
-        looks = torch.zeros_like(observation["step"]) if state is None else state
-        return torch.zeros_like(observation["location"]), looks + 1
+class Growing(nn.Module):
+    def forward(self, observation, memory):
+        looked = observation["location"][:, None]
+        memory = looked if memory is None else torch.cat([memory, looked], dim=1)
+        return torch.zeros_like(observation["location"]), memory
 
 
 class Branching(nn.Module):
-    def forward(self, observation, state):
+    def forward(self, observation, memory):
         if observation["memory"].sum() > 0:
             return observation["location"], None
         return -observation["location"], None
+
+
+class Knowing(nn.Module):
+    def start(self, context):
+        return context.labels
+
+    def forward(self, observation, memory):
+        return observation["location"], memory
 
 
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
         (RandomPolicy(), "a policy of type RandomPolicy cannot be exported: it is no torch module"),
-        (Recurrent(), "the policy Recurrent cannot be exported: it keeps a state"),
+        (Growing(), "the policy Growing cannot be exported: its memory changes its shape"),
+        (Knowing(), "the policy Knowing cannot be exported: its memory begins with more"),
         (Branching(), "the policy cannot be exported: .*without branches"),
     ],
 )
@@ -200,30 +311,24 @@ def test_policies_that_cannot_be_exported_are_named(network, tmp_path, policy, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_glance_that_pillow_cannot_make_is_refused(tmp_path):
+def test_views_that_pillow_cannot_make_are_refused(tmp_path):
     for wrong in ({"antialias": False}, {"align_corners": True}):
-        network = GlanceFocusNetwork.build(encoder="compact", patch_size=16, num_classes=2, **wrong)
-        with pytest.raises(ValueError, match="does not antialias its glance cannot be exported"):
+        network = untrained(**wrong)
+        with pytest.raises(ValueError, match="does not antialias its views cannot be exported"):
             export_onnx(EarlyExitGFNet(network, learned(network)), tmp_path)
 
 
 def test_a_cascade_is_exported_with_the_encoders_own_answer(tmp_path, digits):
-    torch.manual_seed(0)
-    network = GlanceFocusNetwork.build(
-        encoder="compact", patch_size=16, num_classes=10, focus_steps=2, classifier="cascade"
-    ).eval()
+    network = untrained(focus_steps=2, classifier="cascade")
     gfnet = EarlyExitGFNet(network, learned(network))
     glance, focus, _ = gfnet.anytime(digits[:])
     # Half of the images leave at the glance, and half of the others one step later.
     medians = [float(np.median(step.confidence)) for step in (glance, focus)]
     gfnet.set_thresholds([*medians, 0])
     export_onnx(gfnet, tmp_path)
-    expected = gfnet(digits[:])
     found = Runner(tmp_path, threads=2).classify(pictures(digits[:]))
     assert set(found.exit_step) == {0, 1, 2}
-    assert found.exit_step.tolist() == expected.exit_step.tolist()
-    assert found.classes.tolist() == expected.classes.tolist()
-    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
+    agree(found, gfnet(digits[:]))
 
 
 def test_the_packages_that_are_missing_are_named(network, tmp_path, monkeypatch):
@@ -237,15 +342,15 @@ def test_static_networks_are_exported_too(tmp_path, digits):
     export_static(network, tmp_path / "static.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "static.onnx"))
     with torch.no_grad():
-        pixels = network.scale(digits[:5])
-        expected = network(digits[:5])
+        pixels = digits.overview(range(5), network.view)
+        expected = network(pixels)
     (found,) = session.run(None, {"pixels": np.stack(pictures(pixels))})
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_the_runner_cuts_pictures_as_in_training(network, digits, tmp_path, capsys):
     gfnet = EarlyExitGFNet(network, learned(network))
-    network.config.metadata.update(image_size=112, crop=0.875)
+    network.trained_on = TrainingData(image_size=112, crop=0.875)
     export_onnx(gfnet, tmp_path / "exported")
     Image.fromarray(pictures(digits[:1])[0]).save(tmp_path / "digit.png")
     main(["--folder", str(tmp_path / "exported"), str(tmp_path / "digit.png")])
@@ -260,3 +365,4 @@ def test_the_json_says_all_the_runner_knows(exported):
     assert saved["thresholds"] == list(gfnet.thresholds)
     assert saved["class_names"] == list("0123456789")
     assert (saved["patch_size"], saved["focus_steps"]) == (32, 3)
+    assert (saved["fit"], saved["aspect"]) == (gfnet.model.trained_on.fit, "stretch")

@@ -9,42 +9,29 @@ import torch
 from PIL import Image
 
 import gfnet_env
-from gfnet_env.data import CentreCrops, FolderImages, Subset
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.features import CachedFeatures, FeatureOptions, LiveFeatures
+from gfnet_env.features import (
+    CachedFeatures,
+    CacheOptions,
+    FeatureOptions,
+    LiveFeatures,
+    build_features,
+)
 from gfnet_env.features.filling import CacheConfig, cache_features
-from gfnet_env.perception.geometry import lattice
+from gfnet_env.images import FolderImages, Subset
+from gfnet_env.looks import Look, lattice
+from gfnet_env.rollout import glance, look
 
 CELLS = 3
-# What sums may differ by where an encoder is given another number of images at once.
+# What sums may differ by where an encoder is given another number of views at once.
 TOLERANCE = 1e-5
-
-
-class CountedImages(gfnet_env.ArrayImages):
-    """Images that count how many of them were read."""
-
-    read = 0
-
-    def _read(self, indices):
-        self.read += len(indices)
-        return super()._read(indices)
-
-
-@pytest.fixture
-def images(tiny_images):
-    return CountedImages(tiny_images[:], tiny_images.labels)
-
-
-@pytest.fixture
-def cached(tmp_path):
-    return partial(CachedFeatures, cells=CELLS, folder=tmp_path / "features")
 
 
 @pytest.fixture
 def environment(tiny_network, images):
     def make(features, **arguments):
-        values = {"network": tiny_network, "images": images, "autoreset_mode": "SameStep"}
+        values = {"model": tiny_network, "images": images, "autoreset_mode": "SameStep"}
         return GlanceFocusVectorEnv(5, features=features, **values | arguments)
 
     return make
@@ -59,22 +46,7 @@ def play(env, steps=9, seed=3, locations=None):
     return shown + [env.step(locations[cells]) for cells in chosen]
 
 
-def same(one, other, tolerance=TOLERANCE):
-    """Whether two trees of arrays agree."""
-    if isinstance(one, dict):
-        assert set(one) == set(other)
-        one, other = ([tree[key] for key in sorted(tree)] for tree in (one, other))
-    if isinstance(one, tuple | list) or (isinstance(one, np.ndarray) and one.dtype == object):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            same(left, right, tolerance)
-    elif one is None:
-        assert other is None
-    else:
-        np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
-
-
-def test_at_the_lattice_episodes_are_those_of_live_features(environment, cached):
+def test_at_the_lattice_episodes_are_those_of_live_features(environment, cached, same):
     live = play(environment("live"))
     # An empty store, and then a full one.
     for _ in range(2):
@@ -82,20 +54,20 @@ def test_at_the_lattice_episodes_are_those_of_live_features(environment, cached)
     assert all(shown[2].all() or not shown[2].any() for shown in live[1:])
 
 
-def test_episodes_that_end_early_are_those_of_live_features(environment, cached):
+def test_episodes_that_end_early_are_those_of_live_features(environment, cached, same):
     confidence = np.unique([shown[4]["confidence"] for shown in play(environment("live"))[1:]])
     middle = len(confidence) // 2
     # Between two of them, so that rounding decides nothing.
-    exits = {"exit_confidence": float(confidence[middle - 1 : middle + 1].mean())}
-    live = play(environment("live", **exits))
+    exits = f"confidence:threshold={confidence[middle - 1 : middle + 1].mean()}"
+    live = play(environment("live", exits=exits))
     for _ in range(2):
-        same(play(environment(cached, **exits)), live)
+        same(play(environment(cached, exits=exits)), live)
     assert any(0 < shown[2].sum() < 5 for shown in live[1:])
 
 
-def test_the_single_environment_takes_cached_features(tiny_network, images, cached):
+def test_the_single_environment_takes_cached_features(tiny_network, images, cached, same):
     def episode(features):
-        env = GlanceFocusEnv(network=tiny_network, images=images, features=features)
+        env = GlanceFocusEnv(model=tiny_network, images=images, features=features)
         return [env.reset(seed=0), env.step(np.ones(2)), env.step(np.array([0, -1.0]))]
 
     same(
@@ -104,7 +76,7 @@ def test_the_single_environment_takes_cached_features(tiny_network, images, cach
     )
 
 
-def test_locations_are_taken_to_the_nearest_cell(environment, cached):
+def test_locations_are_taken_to_the_nearest_cell(environment, cached, same):
     between = np.array([[-0.7, 0.3], [0.8, 1.0], [0.45, -0.55]], dtype=np.float32)
     nearest = np.array([[-1.0, 0.0], [1.0, 1.0], [0.0, -1.0]], dtype=np.float32)
     env = environment(cached, render_mode="rgb_array")
@@ -121,22 +93,14 @@ def test_what_is_in_the_store_needs_no_pixel_and_no_encoder(environment, cached,
     def called(*_):
         raise AssertionError("an encoder was called")
 
-    env.network.global_encoder.register_forward_hook(called)
-    env.network.local_encoder.register_forward_hook(called)
+    env.model.global_encoder.register_forward_hook(called)
+    env.model.local_encoder.register_forward_hook(called)
     before = images.read
     play(env)
     assert images.read == before
 
 
-def test_an_image_is_read_once_an_episode(environment, cached, images):
-    env = environment(cached)
-    before = images.read
-    env.reset(options={"indices": range(5)})
-    env.step(np.zeros((5, 2)))
-    assert images.read == before + 5
-
-
-def test_processes_with_the_same_features_share_a_store(environment, cached):
+def test_processes_with_the_same_features_share_a_store(environment, cached, same):
     first, second = environment(cached), environment(cached)
     play(first)
     assert first.features.store.folder == second.features.store.folder
@@ -145,7 +109,7 @@ def test_processes_with_the_same_features_share_a_store(environment, cached):
     assert second.features.store.bytes_on_disk == before > 0
 
 
-def test_the_classifier_is_as_it_is(environment, cached, tiny_network):
+def test_the_classifier_is_as_it_is(environment, cached, tiny_network, same):
     before = environment(cached)
     play(before)
     with torch.no_grad():
@@ -161,8 +125,8 @@ def folder_of(features):
 
 
 def test_what_features_depend_on_makes_another_store(tiny_network, tiny_images, cached):
-    folder = folder_of(cached(tiny_network, tiny_images, 1))
-    assert folder_of(cached(copy.deepcopy(tiny_network), tiny_images, 8)) == folder
+    folder = folder_of(cached(tiny_network, tiny_images))
+    assert folder_of(cached(copy.deepcopy(tiny_network), tiny_images)) == folder
 
     def changed_weight(name):
         network = copy.deepcopy(tiny_network)
@@ -170,59 +134,59 @@ def test_what_features_depend_on_makes_another_store(tiny_network, tiny_images, 
             next(network.get_submodule(name).parameters())[0] += 1e-3
         return network
 
-    def other_config(**changes):
+    def other_view(**changes):
         network = copy.deepcopy(tiny_network)
-        network.config = dataclasses.replace(network.config, **changes)
+        network.view = dataclasses.replace(network.view, **changes)
         return network
 
     pixels = tiny_images[:].clone()
     pixels[3, 1, 5, 7] ^= 1
     others = [
-        cached(changed_weight("global_encoder"), tiny_images, 1),
-        cached(changed_weight("local_encoder"), tiny_images, 1),
-        cached(other_config(interpolation="bicubic"), tiny_images, 1),
-        cached(other_config(antialias=False), tiny_images, 1),
-        cached(other_config(corner_rounding="floor"), tiny_images, 1),
-        cached(tiny_network, gfnet_env.ArrayImages(pixels, tiny_images.labels), 1),
-        cached(tiny_network, Subset(tiny_images, np.arange(11)), 1),
-        cached(tiny_network, CentreCrops(tiny_images, 20), 1),
-        cached(tiny_network, tiny_images, 1, cells=4),
-        cached(tiny_network, tiny_images, 1, precision="bfloat16"),
+        cached(changed_weight("global_encoder"), tiny_images),
+        cached(changed_weight("local_encoder"), tiny_images),
+        cached(other_view(interpolation="bicubic"), tiny_images),
+        cached(other_view(antialias=False), tiny_images),
+        cached(other_view(rounding="floor"), tiny_images),
+        cached(tiny_network, gfnet_env.ArrayImages(pixels, tiny_images.labels)),
+        cached(tiny_network, Subset(tiny_images, np.arange(11))),
+        cached(tiny_network, gfnet_env.ArrayImages(tiny_images[:][..., :20], tiny_images.labels)),
+        cached(tiny_network, tiny_images, cells=4),
+        cached(tiny_network, tiny_images, precision="bfloat16"),
     ]
     assert len({folder, *map(folder_of, others)}) == 1 + len(others)
 
 
 def test_a_store_of_other_features_is_named(tiny_network, tiny_images, cached):
-    store = folder_of(cached(tiny_network, tiny_images, 1))
-    assert folder_of(cached(tiny_network, tiny_images, 1, folder=store)) == store
+    store = folder_of(cached(tiny_network, tiny_images))
+    assert folder_of(cached(tiny_network, tiny_images, folder=store)) == store
     other = gfnet_env.GlanceFocusNetwork.build(
         encoder="compact", patch_size=16, num_classes=5, focus_steps=2
     )
-    with pytest.raises(ValueError, match="of a network in evaluation mode"):
-        cached(other, tiny_images, 1, folder=store)
+    with pytest.raises(ValueError, match="of a model in evaluation mode"):
+        cached(other, tiny_images, folder=store)
     other.eval()
     with pytest.raises(ValueError, match="another kind: their encoder weights is '.*', not '.*'"):
-        cached(other, tiny_images, 1, folder=store)
+        cached(other, tiny_images, folder=store)
 
 
 def test_a_size_over_the_limit_is_named_before_it_is_taken(tiny_network, tiny_images, tmp_path):
     limited = partial(CachedFeatures, folder=tmp_path / "features", cells=90, limit_gib=0.25)
     message = r"12 images at 90×90 locations may take 0\.\d+ GiB, over the limit of 0.25 GiB"
     with pytest.raises(ValueError, match=message):
-        limited(tiny_network, tiny_images, 1)
+        limited(tiny_network, tiny_images)
     assert not (tmp_path / "features").exists()
 
 
 def test_a_new_store_says_what_it_may_take(tiny_network, tiny_images, cached, capsys):
-    features = cached(tiny_network, tiny_images, 1)
+    features = cached(tiny_network, tiny_images)
     said = capsys.readouterr().out.strip()
     assert said == features.summary()
     assert "12 images at 3×3 locations, float32; 0.00 GiB of at most" in said
-    cached(tiny_network, tiny_images, 1)
+    cached(tiny_network, tiny_images)
     assert capsys.readouterr().out == ""
 
 
-def test_bfloat16_is_the_same_live_and_cached(environment, cached):
+def test_bfloat16_is_the_same_live_and_cached(environment, cached, same):
     float32 = play(environment("live"))
     live = play(environment(partial(LiveFeatures, precision="bfloat16")))
     # A sum that falls on the other side of a rounding differs by a whole unit of it.
@@ -238,37 +202,35 @@ def test_bfloat16_is_the_same_live_and_cached(environment, cached):
     assert (maps(live)[0] != maps(float32)[0]).any()
 
 
-def test_kept_glances_are_those_of_live_features(environment, tiny_network):
+def test_kept_glances_are_those_of_live_features(environment, tiny_network, same):
     glances = []
     tiny_network.global_encoder.register_forward_hook(
         lambda module, inputs, output: glances.append(len(output.vector))
     )
     live = play(environment("live"), steps=14)
-    glances.clear()
     env = environment(partial(LiveFeatures, keep_glances=True))
+    glances.clear()
     same(play(env, steps=14), live)
     indices = [live[0][1]["index"], *(shown[4]["index"] for shown in live[1:])]
     assert sum(glances) == len(np.unique(indices))
 
 
 @pytest.mark.parametrize("keep_glances", [False, True])
-def test_rows_come_in_any_order(tiny_network, tiny_images, cached, keep_glances):
-    indices, locations = np.array([7, 2, 2]), lattice(CELLS)[:3]
-    rows = np.array([2, 0, 1])
+def test_images_come_in_any_order(tiny_network, tiny_images, cached, keep_glances):
+    indices, looks = np.array([7, 2, 2]), Look.at(lattice(CELLS)[:3])
     sources = [partial(LiveFeatures, keep_glances=keep_glances), cached, cached]
     with torch.no_grad():
-        glance = tiny_network.glance(tiny_images[indices])
-        focus = tiny_network.focus(tiny_images[indices], locations, glance)
+        exact = LiveFeatures(tiny_network, tiny_images)
+        begun = glance(exact, indices)
+        after = look(exact, indices, looks, begun)
         for source in sources:
-            features = source(tiny_network, tiny_images, 3)
-            begun = features.begin(rows, indices)
-            torch.testing.assert_close(begun.logits, glance.logits)
-            found = features.focus(rows, locations, begun)
-            torch.testing.assert_close(found.logits, focus.logits)
-            assert torch.equal(features.pixels(rows), tiny_images[indices])
+            features = source(tiny_network, tiny_images)
+            torch.testing.assert_close(glance(features, indices).logits, begun.logits)
+            found = look(features, indices, looks, begun)
+            torch.testing.assert_close(found.logits, after.logits)
 
 
-def test_doubtful_images_are_found_by_any_features(environment, cached):
+def test_doubtful_images_are_found_by_any_features(environment, cached, same):
     live = environment("live", sampling="uncertain")
     expected = play(live)
     for features in (cached, cached, partial(LiveFeatures, keep_glances=True)):
@@ -277,7 +239,7 @@ def test_doubtful_images_are_found_by_any_features(environment, cached):
         np.testing.assert_allclose(env._weights, live._weights, atol=TOLERANCE)
 
 
-def test_an_environment_goes_on_where_its_state_was_saved(environment, cached):
+def test_an_environment_goes_on_where_its_state_was_saved(environment, cached, same):
     env = environment(cached)
     play(env, steps=3)
     state = env.state_dict()
@@ -287,29 +249,31 @@ def test_an_environment_goes_on_where_its_state_was_saved(environment, cached):
     same(other.step(np.zeros((5, 2))), following)
 
 
-def test_copies_of_an_environment_share_the_store(environment, cached):
+def test_copies_of_an_environment_share_the_store(environment, cached, same):
     env = environment(cached)
     env.reset(seed=0)
     twin = copy.deepcopy(env)
     same(env.step(np.zeros((5, 2))), twin.step(np.zeros((5, 2))))
 
 
-def test_filling_leaves_nothing_to_compute(tiny_network, images, tmp_path, environment, cached):
-    config = CacheConfig(cells=CELLS, cache=tmp_path / "features", batch_size=7, device="cpu")
-    some = cached(tiny_network, images, 1)
+def test_filling_leaves_nothing_to_compute(
+    tiny_network, images, tmp_path, environment, cached, same
+):
+    options = CacheOptions(cells=CELLS, cache=tmp_path / "features")
+    config = CacheConfig(cache=options, batch_size=7)
+    some = cached(tiny_network, images)
     some.fill(np.array([4, 1]))
-    filled = cache_features(config, network=tiny_network, images=images)
+    filled = cache_features(config, model=tiny_network, images=images)
     numbers = np.arange(filled.store.count)
-    records, there = filled.store.read(numbers)
+    entries, there = filled.store.read(numbers)
     assert len(numbers) == 12 * (1 + CELLS**2)
     assert there.all()
     before = images.read
     images.digest()
     for_the_digest = images.read - before
-    again = cache_features(config, network=tiny_network, images=images)
-    # Two more are looked at for their size.
-    assert images.read - before == 2 * for_the_digest + 2
-    np.testing.assert_array_equal(again.store.read(numbers)[0], records)
+    again = cache_features(config, model=tiny_network, images=images)
+    assert images.read - before == 2 * for_the_digest
+    np.testing.assert_array_equal(again.store.read(numbers)[0], entries)
     same(play(environment(cached)), play(environment("live")))
 
 
@@ -349,22 +313,51 @@ def test_scenes_are_known_by_what_they_are_made_of():
 
 def test_features_go_by_name(tmp_path, monkeypatch, digits):
     monkeypatch.chdir(tmp_path)
-    for name in ("live", "cached"):
+    for name in ("live", "cached", "cached:cells=3,folder=here"):
         env = gym.make_vec("gfnet_env/GlanceFocus-v0", num_envs=2, images=digits, features=name)
         env.reset(seed=0)
         env.close()
     assert (tmp_path / "runs" / "features").is_dir()
-    with pytest.raises(ValueError, match="unknown features 'psychic'; known: live, cached"):
+    assert (tmp_path / "here").is_dir()
+    message = "unknown source of features 'psychic'; known: live.*cached"
+    with pytest.raises(ValueError, match=message):
         GlanceFocusVectorEnv(2, images=digits, features="psychic")
+
+
+def test_features_are_a_spec_or_a_callable_or_an_object(tiny_network, images, cached):
+    built = build_features("live:precision=bfloat16", tiny_network, images)
+    assert isinstance(built, LiveFeatures)
+    assert built.precision == "bfloat16"
+    assert isinstance(build_features(cached, tiny_network, images), CachedFeatures)
+    assert build_features(built, tiny_network, images) is built
+    own = build_features("gfnet_env.features.live:LiveFeatures", tiny_network, images)
+    assert own.images is images
+    with pytest.raises(
+        ValueError, match="cells of 'cached:cells=many' must be a whole number, not 'many'"
+    ):
+        build_features("cached:cells=many", tiny_network, images)
+
+
+def test_options_make_what_they_name(tiny_network, images, tmp_path):
+    live = FeatureOptions(keep_glances=True).source()(tiny_network, images)
+    assert isinstance(live, LiveFeatures)
+    options = FeatureOptions(
+        features="cached", cells=2, scales=(2, 1), cache=str(tmp_path), precision="bfloat16"
+    )
+    features = options.source()(tiny_network, images)
+    assert isinstance(features, CachedFeatures)
+    assert (features.cells, features.scales, features.precision) == (2, (1.0, 2.0), "bfloat16")
+    assert features.store.folder.parent == tmp_path
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"cells": 0}, "cells must be at least 1, not 0"),
+        ({"scales": (1.0, 0.5)}, "scales.* must be at least 1, not 0.5"),
         ({"cache_gib": 0.0}, "cache_gib must be positive"),
-        ({"precision": "int4"}, "unknown precision 'int4'; known: float32, bfloat16"),
-        ({"features": "psychic"}, "unknown features 'psychic'"),
+        ({"precision": "int4"}, "precision must be float32 or bfloat16, not 'int4'"),
+        ({"features": "psychic"}, "features must be live or cached, not 'psychic'"),
         ({"keep_glances": True, "features": "cached"}, "keep_glances is for live features"),
     ],
 )

@@ -1,6 +1,6 @@
 """Two processes that fill one store, one of which is killed.
 
-``GFNET_KILLS=10 pytest tests/features/test_concurrency.py -s`` kills ten times in place of twice,
+``GFNET_KILLS=10 pytest tests/features/test_concurrency.py -s`` kills ten times instead of twice,
 and at other moments with another ``GFNET_KILL_SEED``.
 """
 
@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from gfnet_env.perception.geometry import lattice
+from gfnet_env.features import LiveFeatures
+from gfnet_env.looks import Look, lattice
 
 SCRIPT = Path(__file__).parent / "tiny_filling.py"
-# What sums may differ by where an encoder is given another number of images at once.
+# What sums may differ by where an encoder is given another number of views at once.
 TOLERANCE = 1e-5
 
 
@@ -29,19 +30,18 @@ def tiny():
 
 def live(tiny):
     """What must be in the store: a vector for every image and view."""
-    network, images = tiny.network(), tiny.images()[:]
+    features, indices = LiveFeatures(tiny.network(), tiny.images()), np.arange(12)
+    looks = [Look.at(location.expand(12, 2)) for location in lattice(tiny.CELLS)]
     with torch.no_grad():
-        glance = network.glance(images)
-        places = [location.expand(len(images), 2) for location in lattice(tiny.CELLS)]
-        steps = [glance, *(network.focus(images, place, glance) for place in places)]
-    features = [torch.cat([step.feature_map.flatten(1), step.vector], dim=1) for step in steps]
-    return torch.stack(features, dim=1).flatten(0, 1).numpy()
+        seen = [features.overview(indices), *(features.window(indices, each) for each in looks)]
+    views = [torch.cat([each.map.flatten(1), each.vector], dim=1) for each in seen]
+    return torch.stack(views, dim=1).flatten(0, 1).numpy()
 
 
 def check(store, expected):
-    """How many records are there, all of which must be right."""
-    records, there = store.read(np.arange(len(expected)))
-    found = np.ascontiguousarray(records[there]).view(np.float32)
+    """How many entries are there, all of which must be right."""
+    entries, there = store.read(np.arange(len(expected)))
+    found = np.ascontiguousarray(entries[there]).view(np.float32)[:, : expected.shape[1]]
     np.testing.assert_allclose(found, expected[there], atol=TOLERANCE, rtol=TOLERANCE)
     return int(there.sum())
 
@@ -61,4 +61,4 @@ def test_a_store_that_two_fill_is_never_wrong(tiny, tmp_path):
     assert process.returncode == 0
     assert printed.splitlines() == ["killed: -9"] * int(kills)
     assert check(store, expected) == len(expected)
-    print(f"{kills} kills, {checks} checks of {len(expected)} records while they were written")
+    print(f"{kills} kills, {checks} checks of {len(expected)} entries while they were written")

@@ -2,7 +2,7 @@
 
 python tiny_filling.py STORE KILLS SEED
 
-One process writes the same records again and again until the others are dead, then completes the
+One process writes the same entries again and again until the others are dead, then completes the
 store. Each of the others writes them too, and is killed at a random moment.
 """
 
@@ -18,17 +18,17 @@ import torch
 
 from gfnet_env import ArrayImages, GlanceFocusNetwork
 from gfnet_env.features import CachedFeatures
-from gfnet_env.features.store import RecordStore
+from gfnet_env.features.store import EntryStore
 
 CELLS = 3
 
 
-class ForgetfulStore(RecordStore):
+class ForgetfulStore(EntryStore):
     """Nothing is ever there, so that it is computed and written again."""
 
     def read(self, numbers):
-        records, there = super().read(numbers)
-        return records, np.zeros_like(there)
+        entries, there = super().read(numbers)
+        return entries, np.zeros_like(there)
 
 
 def images():
@@ -44,7 +44,7 @@ def network():
 
 
 def features(folder, forgetful=False):
-    served = CachedFeatures(network(), images(), 1, cells=CELLS, folder=folder)
+    served = CachedFeatures(network(), images(), cells=CELLS, folder=folder)
     if forgetful:
         served.store.__class__ = ForgetfulStore
     return served

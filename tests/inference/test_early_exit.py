@@ -1,26 +1,44 @@
+import copy
+import json
+import os
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
+from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, files, rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.inference import NEVER, evaluate_policy
-from gfnet_env.policies import CenterPolicy, LearnedPolicy, OraclePolicy, RandomPolicy
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.exits.thresholds import NEVER
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import DatasetImages
+from gfnet_env.policies import (
+    CenterPolicy,
+    Context,
+    LearnedPolicy,
+    OraclePolicy,
+    RandomPolicy,
+    shown_to,
+    start,
+)
+from gfnet_env.rollout import glance
+
+STEPS = 4
 
 
 class CountingPolicy(nn.Module):
-    """A user's own recurrent policy: its state tells every image how often it was looked at."""
+    """A user's own recurrent policy: its memory tells every image how often it was looked at."""
 
-    def forward(self, observation, state):
-        looks = torch.zeros_like(observation["memory"][:, 0]) if state is None else state
+    def forward(self, observation, memory):
+        looks = torch.zeros_like(observation["memory"][:, 0]) if memory is None else memory
         location = (looks / 4 - observation["memory"][:, 0]).clamp(-1, 1)
         return torch.stack([location, -location], dim=1), looks + 1
 
 
-def learned(network):
+def learned(network, **options):
     torch.manual_seed(1)
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    policy = LearnedPolicy.for_model(network, (16,), **options)
     nn.init.normal_(policy.actor[-1].weight, std=0.5)
     return policy
 
@@ -30,6 +48,8 @@ POLICIES = {
     "center": lambda network: CenterPolicy(),
     "learned": learned,
     "own": lambda network: CountingPolicy(),
+    "zoom+stop": lambda network: learned(network, actions="zoom:max_scale=3+stop"),
+    "grid+stop": lambda network: learned(network, actions="grid:cells=2+stop", revisit=False),
 }
 
 
@@ -38,42 +58,115 @@ def gfnet(request, network):
     return EarlyExitGFNet(network, POLICIES[request.param](network))
 
 
-def test_without_exits_it_is_the_environment(gfnet, digits):
-    gfnet.set_thresholds([1.01] * 4)
-    prediction = gfnet(digits[:])
-    env = GlanceFocusVectorEnv(40, network=gfnet.network, images=digits, autoreset_mode="Disabled")
+@pytest.fixture
+def mixed():
+    """Six pictures of noise, each of its own size."""
+    rng = np.random.default_rng(0)
+    sizes = [(40, 90), (90, 40), (32, 32), (200, 33), (64, 64), (50, 120)]
+    return DatasetImages([(rng.integers(0, 256, (3, *size), np.uint8), 0) for size in sizes])
+
+
+def sent(decided):
+    """What an environment takes for what a policy decided."""
+    return (decided.location if isinstance(decided, Look) else decided).numpy()
+
+
+@pytest.mark.parametrize("name", ["random", "center", "learned", "own"])
+def test_without_exits_it_is_the_environment(network, digits, name):
+    policy = POLICIES[name](network)
+    prediction = EarlyExitGFNet(network, policy)(digits[:])
+    shown = shown_to(policy, network)
+    env = GlanceFocusVectorEnv(
+        40, model=network, images=digits, observation=shown, autoreset_mode="Disabled"
+    )
     observations, infos = env.reset(options={"indices": range(40)})
-    state = None
+    memory = start(policy, Context(env.features, np.arange(40)))
     for number in range(3):
         tensors = {key: torch.from_numpy(value) for key, value in observations.items()}
         with torch.no_grad():
-            locations, state = gfnet.policy(tensors, state)
-        assert torch.equal(locations, prediction.locations[:, number])
-        observations, _, _, _, infos = env.step(locations.numpy())
+            decided, memory = policy(tensors, memory)
+        locations = sent(decided)
+        assert np.array_equal(locations, prediction.locations[:, number])
+        observations, _, _, _, infos = env.step(locations)
     assert prediction.classes.tolist() == infos["prediction"].tolist()
     np.testing.assert_allclose(prediction.confidence, infos["confidence"], atol=1e-6)
     assert prediction.exit_step.tolist() == [3] * 40
+
+
+@pytest.mark.parametrize("name", ["zoom+stop", "grid+stop"])
+def test_stops_and_scales_are_those_of_the_environment(network, digits, name):
+    policy = POLICIES[name](network)
+    prediction = EarlyExitGFNet(network, policy)(digits)
+    env = GlanceFocusVectorEnv(
+        model=network, images=digits, actions=policy.actions, observation=policy.observation
+    )
+    for index in range(12):
+        observations, infos = env.reset(options={"indices": [index]})
+        memory, taken, ended = None, 0, np.zeros(1, dtype=bool)
+        while not ended:
+            tensors = {key: torch.from_numpy(value) for key, value in observations.items()}
+            with torch.no_grad():
+                action, memory = policy(tensors, memory)
+            observations, _, ended, _, infos = env.step(action.numpy())
+            looks = policy.actions.looks(action, glance(env.features, np.array([index])))
+            if not looks.stop:
+                expected = prediction.locations[index, taken]
+                np.testing.assert_allclose(looks.location[0], expected, atol=1e-5)
+                assert float(looks.scale) == pytest.approx(prediction.scales[index, taken].item())
+                taken += 1
+        assert taken == prediction.exit_step[index]
+        assert infos["prediction"][0] == prediction.classes[index]
+    assert len(prediction.exit_step.unique()) > 1
+
+
+def test_a_stop_costs_its_decision(network, digits):
+    """Stops at the images of odd index, after one look."""
+
+    class Stopping(CountingPolicy):
+        def start(self, context):
+            return torch.from_numpy(context.indices), torch.zeros(len(context.indices))
+
+        def forward(self, observation, memory):
+            numbers, looks = memory
+            location = torch.zeros(len(numbers), 2)
+            # A decision that costs something.
+            _ = observation["memory"] @ torch.zeros(observation["memory"].shape[1], 1)
+            stop = (numbers % 2 == 1) & (looks == 1)
+            return Look.at(location, stop=stop), (numbers, looks + 1)
+
+    gfnet = EarlyExitGFNet(network, Stopping())
+    prediction = gfnet(digits)
+    assert prediction.exit_step.tolist() == [3, 1] * 20
+    assert gfnet.stop_multiply_adds == network.memory_size
+    assert (prediction.multiply_adds[::2] == gfnet.multiply_adds[3]).all()
+    stopped = gfnet.multiply_adds[1] + gfnet.stop_multiply_adds
+    assert (prediction.multiply_adds[1::2] == stopped).all()
+    # Who is sure enough exits before the policy is asked.
+    gfnet.set_thresholds([NEVER, 0, 0, 0])
+    assert (gfnet(digits).multiply_adds == gfnet.multiply_adds[1]).all()
+    *_, last = gfnet.anytime(digits)
+    assert torch.equal(last.multiply_adds, prediction.multiply_adds)
 
 
 def test_thresholds_of_zero_exit_at_the_glance(gfnet, digits):
     gfnet.set_thresholds([0] * 4)
     prediction = gfnet(digits[:])
     with torch.no_grad():
-        glance = gfnet.network.glance(digits[:])
+        known = glance(LiveFeatures(gfnet.model, digits), np.arange(40))
     assert prediction.exit_step.tolist() == [0] * 40
     assert prediction.locations.isnan().all()
-    assert torch.equal(prediction.classes, glance.classes)
+    assert prediction.scales.isnan().all()
+    assert torch.equal(prediction.classes, known.classes)
     assert (prediction.multiply_adds == gfnet.multiply_adds[0]).all()
 
 
 def test_images_that_are_sure_leave_the_batch(gfnet, digits):
     seen = []
-    gfnet.network.local_encoder.register_forward_hook(
+    gfnet.model.local_encoder.register_forward_hook(
         lambda module, inputs, output: seen.append(len(inputs[0]))
     )
-    gfnet.set_thresholds([1.01] * 4)
     everything = gfnet(digits[:])
-    record = evaluate_policy(gfnet.network, CenterPolicy(), digits)
+    record = evaluate_policy(gfnet.model, CenterPolicy(), digits)
     seen.clear()
     threshold = float(np.median(record.confidence[:, 0]))
     gfnet.set_thresholds([threshold, threshold, NEVER, 0.3])
@@ -87,34 +180,74 @@ def test_images_that_are_sure_leave_the_batch(gfnet, digits):
         prediction.locations[taken], everything.locations[taken], atol=1e-5, rtol=0
     )
     assert taken.all(dim=2).sum(dim=1).tolist() == prediction.exit_step.tolist()
-    costs = torch.tensor(gfnet.multiply_adds)
-    assert torch.equal(prediction.multiply_adds, costs[prediction.exit_step])
+    costs = torch.tensor(gfnet.multiply_adds)[prediction.exit_step]
+    stops = "stop" in getattr(getattr(gfnet.policy, "actions", None), "spec", "")
+    added = {0, gfnet.stop_multiply_adds} if stops else {0}
+    assert set((prediction.multiply_adds - costs).tolist()) <= added
 
 
-def test_evaluation_without_exits_agrees(network, digits):
-    policy = learned(network)
-    record = evaluate_policy(network, policy, digits, batch_size=7)
-    gfnet = EarlyExitGFNet(network, policy)
+def test_evaluation_without_exits_agrees(gfnet, digits):
+    record = evaluate_policy(gfnet.model, gfnet.policy, digits, batch_size=7)
     prediction = gfnet(digits[:])
     np.testing.assert_allclose(record.confidence[:, -1], prediction.confidence, atol=1e-6)
     np.testing.assert_allclose(record.locations, prediction.locations, atol=1e-5)
+    np.testing.assert_allclose(record.scales, prediction.scales, atol=1e-4)
+    assert record.looks.tolist() == prediction.exit_step.tolist()
     assert record.correct[:, -1].tolist() == (prediction.classes == digits.labels).tolist()
 
 
-@pytest.mark.parametrize("name", ["random", "center", "learned"])
+def test_a_set_is_classified_like_its_tensor(gfnet, digits):
+    gfnet.set_thresholds([0.9, 0.8, 0.7, 0])
+    whole, chosen = gfnet(digits[:]), np.array([7, 3, 30])
+    for other in (gfnet(digits), gfnet.classify(digits)):
+        assert torch.equal(whole.logits, other.logits)
+    for some in (gfnet(digits, chosen), gfnet.classify(digits, chosen, batch_size=2)):
+        assert some.exit_step.tolist() == whole.exit_step[chosen].tolist()
+        torch.testing.assert_close(some.logits, whole.logits[chosen], atol=1e-5, rtol=1e-5)
+    assert len(rows.select(whole, torch.tensor([1, 2]))) == 2
+
+
+@pytest.mark.parametrize("name", ["random", "learned", "zoom+stop"])
+def test_pictures_of_any_size_share_a_batch(network, mixed, name):
+    gfnet = EarlyExitGFNet(network, POLICIES[name](network))
+    if name == "random":
+        # What is drawn depends on the index, which differs from picture to picture.
+        gfnet.policy = CenterPolicy()
+    together = gfnet(mixed)
+    for index in range(len(mixed)):
+        alone = gfnet(mixed.picture(index)[None])
+        assert torch.equal(alone.exit_step, together.exit_step[[index]])
+        torch.testing.assert_close(alone.logits[0], together.logits[index], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "own"])
 def test_saved_and_loaded_networks_agree(network, digits, tmp_path, name):
     gfnet = EarlyExitGFNet(network, POLICIES[name](network), [0.9, 0.8, 0.7, 0])
     gfnet.save(tmp_path)
     loaded = EarlyExitGFNet.load(tmp_path)
     assert loaded.thresholds == gfnet.thresholds
     one, other = gfnet(digits[:]), loaded(digits[:])
-    assert torch.equal(one.classes, other.classes)
+    assert torch.equal(one.logits, other.logits)
     assert torch.equal(one.exit_step, other.exit_step)
-    assert torch.equal(one.confidence, other.confidence)
+    assert torch.equal(one.multiply_adds, other.multiply_adds)
 
 
 def test_an_empty_batch_is_no_special_case(gfnet, digits):
     assert len(gfnet(digits[[]]).classes) == 0
+    assert len(gfnet.classify(digits, [])) == 0
+
+
+def test_a_prediction_changes_nothing_that_was_learned(digits, tmp_path):
+    torch.manual_seed(0)
+    config = {"encoder": "resnet10t", "patch_size": 64, "num_classes": 10, "focus_steps": 1}
+    gfnet = EarlyExitGFNet(GlanceFocusNetwork.build(**config), CenterPolicy())
+    before = copy.deepcopy(gfnet.state_dict())
+    gfnet.train()
+    assert not any(module.training for module in gfnet.modules())
+    first = gfnet(digits[:2])
+    assert torch.equal(first.logits, gfnet(digits[:2]).logits)
+    for name, tensor in gfnet.state_dict().items():
+        assert torch.equal(tensor, before[name])
 
 
 def test_a_policy_of_ones_own_is_not_lost_silently(network, tmp_path):
@@ -122,6 +255,97 @@ def test_a_policy_of_ones_own_is_not_lost_silently(network, tmp_path):
         with pytest.raises(ValueError, match=f"{type(policy).__name__} cannot be saved"):
             EarlyExitGFNet(network, policy).save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_place_in_json_is_refused_before_anything_is_written(network, tmp_path):
+    policy = CenterPolicy()
+    policy.config = {"seed": object()}
+    with pytest.raises(ValueError, match="cannot be saved"):
+        EarlyExitGFNet(network, policy).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def saves(network, folder):
+    """Two saves of one network with other policies and thresholds."""
+    for name, seed, thresholds in (("one", 1, [0.9] * 4), ("other", 2, [0.5] * 4)):
+        torch.manual_seed(seed)
+        policy = LearnedPolicy.for_model(network, (8,))
+        EarlyExitGFNet(network, policy, thresholds).save(folder / name)
+
+
+@pytest.mark.parametrize(
+    "mixed", [["gfnet.json"], ["policy.json", "policy.safetensors"], ["policy.safetensors"]]
+)
+def test_a_mix_of_two_saves_is_refused(network, tmp_path, mixed):
+    saves(network, tmp_path)
+    for name in mixed:
+        (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.raises(ValueError, match=r"policy.* is damaged or of another save than the gfnet"):
+        EarlyExitGFNet.load(tmp_path / "one")
+
+
+@pytest.mark.parametrize("name", ["network.json", "network.safetensors", "policy.json"])
+def test_a_damaged_file_is_named(network, tmp_path, name):
+    saves(network, tmp_path)
+    path = tmp_path / "one" / name
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged or of another save"):
+        EarlyExitGFNet.load(tmp_path / "one")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        EarlyExitGFNet.load(tmp_path / "one")
+
+
+def test_changed_thresholds_are_noticed(network, tmp_path):
+    saves(network, tmp_path)
+    path = tmp_path / "one" / "gfnet.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"thresholds": [0.1] * 4}))
+    with pytest.raises(ValueError, match=r"gfnet\.json is damaged"):
+        EarlyExitGFNet.load(tmp_path / "one")
+    # Folders of 0.1 have no digests.
+    saved = {"thresholds": [0.1] * 4}
+    path.write_text(json.dumps(saved))
+    assert EarlyExitGFNet.load(tmp_path / "one").thresholds == (0.1,) * 4
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_at_any_write_leaves_the_old_or_the_new(network, tmp_path, monkeypatch):
+    saves(network, tmp_path)
+    new = EarlyExitGFNet.load(tmp_path / "other")
+    folder = tmp_path / "one"
+    steps, left = 0, []
+    calls = {name: getattr(os, name) for name in ("replace", "rename", "fsync")}
+
+    def counted(name):
+        def call(*arguments, **options):
+            nonlocal steps
+            steps -= 1
+            if steps < 0:
+                raise Killed
+            return calls[name](*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in calls:
+            patched.setattr(files.os, name, counted(name))
+        for allowed in range(100):
+            steps = allowed
+            try:
+                new.save(folder)
+            except Killed:
+                left.append(EarlyExitGFNet.load(folder).thresholds[0])
+                continue
+            break
+    assert EarlyExitGFNet.load(folder).thresholds == new.thresholds
+    assert left == sorted(left, reverse=True)
+    assert set(left) == {0.9, 0.5}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +365,8 @@ def test_wrong_thresholds_are_refused_and_change_nothing(network, thresholds, me
 
 
 def test_a_policy_that_answers_nonsense_is_caught(network, digits):
-    def lost(observation, state):
-        return torch.full((len(observation["step"]), 2), torch.nan), state
+    def lost(observation, memory):
+        return torch.full((len(observation["step"]), 2), torch.nan), memory
 
     with pytest.raises(ValueError, match="NaN"):
         EarlyExitGFNet(network, lost)(digits[:4])
@@ -166,7 +390,9 @@ def test_a_policy_for_another_network_is_refused(network, tiny_network, tmp_path
     EarlyExitGFNet(tiny_network, learned(tiny_network)).save(tmp_path / "other")
     for name in ("policy.json", "policy.safetensors"):
         (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
-    with pytest.raises(ValueError, match="learn a policy for this network"):
+    # As 0.1 left folders, which nothing tells of the mix.
+    (tmp_path / "one" / "gfnet.json").write_text(json.dumps({"thresholds": [0] * 4}))
+    with pytest.raises(ValueError, match="learn a policy for this model"):
         EarlyExitGFNet.load(tmp_path / "one")
     (tmp_path / "other" / "gfnet.json").write_text("{}")
     with pytest.raises(ValueError, match="has no thresholds"):
@@ -180,7 +406,18 @@ def test_a_folder_without_a_policy_is_named(network, tmp_path):
     assert isinstance(GlanceFocusNetwork.load(tmp_path), GlanceFocusNetwork)
 
 
-def test_another_network_asks_for_another_assembly(network):
+def test_another_model_asks_for_another_assembly(network):
     gfnet = EarlyExitGFNet(network, CenterPolicy())
     with pytest.raises(AttributeError, match="make a new EarlyExitGFNet"):
-        gfnet.network = network
+        gfnet.model = network
+
+
+def test_normalised_floats_are_taken_as_they_are(network, digits):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    encoder = network.global_encoder
+    floats = (digits[:4] - encoder.mean) / encoder.std
+    expected = gfnet(digits[:4]).logits
+    found = gfnet(floats, normalised=True).logits
+    torch.testing.assert_close(found, expected, atol=0.2, rtol=0.05)
+    same = gfnet(ArrayImages(floats, normalised=True)).logits
+    assert torch.equal(found, same)

@@ -1,119 +1,104 @@
 import json
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gfnet_env.data import load_images
-from gfnet_env.env.observation import observe
-from gfnet_env.inference import evaluate_policy
+from gfnet_env import rows
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import load_images
+from gfnet_env.looks import Look
+from gfnet_env.models import blank_state
+from gfnet_env.observations import MapsObservation
 from gfnet_env.policies import (
     CenterPolicy,
+    Context,
     LearnedPolicy,
     OraclePolicy,
     RandomPolicy,
     RecurrentPolicy,
-    Scene,
     TargetPolicy,
+    decide,
     load_policy,
     save_policy,
-    select_rows,
+    start,
 )
+from gfnet_env.rollout import glance, look
 
 
 @pytest.fixture
-def scene(network, digits):
-    indices = np.arange(6)
-    boxes = digits.boxes[:6]
-    return Scene(network, digits[indices], indices, digits.labels[:6], boxes)
+def context(network, digits):
+    features = LiveFeatures(network, digits)
+    return Context(features, np.arange(6), digits.labels[:6], digits.boxes[:6])
 
 
 @pytest.fixture
-def observation(network, scene):
+def state(network, context):
     with torch.no_grad():
-        return observe(network.glance(scene.pixels), network.focus_steps)
+        return glance(context.features, context.indices)
+
+
+@pytest.fixture
+def observation(network, state):
+    return MapsObservation(network.focus_steps)(state)
 
 
 def learned(network, **arguments):
     torch.manual_seed(0)
-    return LearnedPolicy(network.feature_shape, network.memory_size, (16,), **arguments).eval()
+    return LearnedPolicy.for_model(network, (16,), **arguments).eval()
 
 
-def test_every_policy_gives_locations(network, scene, observation):
-    policies = [RandomPolicy(), CenterPolicy(), learned(network)]
+def test_every_policy_gives_looks(network, context, state):
+    policies = [RandomPolicy(), CenterPolicy(), TargetPolicy(), OraclePolicy(cells=2)]
+    policies += [
+        learned(network, actions=actions)
+        for actions in ("continuous", "grid:cells=3", "zoom", "zoom+stop", "grid+stop")
+    ]
     for policy in policies:
-        locations, _ = policy(observation, None)
-        assert locations.shape == (6, 2)
-        assert locations.dtype == torch.float32
-        assert locations.abs().max() <= 1
-    for policy in (TargetPolicy(), OraclePolicy(grid=2)):
-        locations, _ = policy(observation, policy.start(scene))
-        assert locations.shape == (6, 2)
-        assert locations.abs().max() <= 1
+        looks, _ = decide(policy, network, state, start(policy, context))
+        assert looks.location.shape == (6, 2)
+        assert looks.location.abs().max() <= 1
+        assert looks.scale.shape == looks.stop.shape == (6,)
+        assert (looks.scale >= 1).all()
 
 
-def test_random_patches_hang_on_seed_image_and_step(network, scene, observation):
-    policy = RandomPolicy(seed=3)
-    locations, state = policy(observation, policy.start(scene))
-    assert torch.equal(locations, RandomPolicy(seed=3)(observation, None)[0])
-    assert not torch.equal(locations, RandomPolicy(seed=4)(observation, None)[0])
-    assert len(locations.unique()) == 12
-
-    rows = torch.tensor([4, 1])
-    fewer = {key: value[rows] for key, value in observation.items()}
-    assert torch.equal(policy(fewer, select_rows(state, rows))[0], locations[rows])
-
-    later = observation | {"step": observation["step"] + 1 / 3}
-    assert not torch.equal(policy(later, state)[0], locations)
+def test_the_target_policy_centres_its_window_on_the_object(network, context, state):
+    looks, _ = decide(TargetPolicy(), network, state, start(TargetPolicy(), context))
+    corners = ((looks.location + 1) / 2 * (128 - 32)).round()
+    assert (corners <= context.boxes[:, :2]).all()
+    assert (corners + 32 >= context.boxes[:, 2:]).all()
 
 
-def test_the_target_policy_centres_its_patch_on_the_object(network, scene, observation):
-    locations, _ = TargetPolicy()(observation, TargetPolicy().start(scene))
-    corners = ((locations + 1) / 2 * (128 - 32)).round()
-    assert (corners <= scene.boxes[:, :2]).all()
-    assert (corners + 32 >= scene.boxes[:, 2:]).all()
-
-
-def test_the_oracle_takes_the_best_cell_of_its_grid(network, scene, observation):
-    policy = OraclePolicy(grid=3)
-    locations, _ = policy(observation, policy.start(scene))
+def test_the_oracle_takes_the_best_cell_of_its_lattice(network, context, state):
+    policy = OraclePolicy(cells=3)
+    looks, _ = decide(policy, network, state, start(policy, context))
     with torch.no_grad():
-        glance = network.glance(scene.pixels)
 
-        def confidence(chosen):
-            return network.focus(scene.pixels, chosen, glance).label_confidence(scene.labels)
+        def confidence(location):
+            after = look(context.features, context.indices, Look.at(location), state)
+            return after.label_confidence(context.labels)
 
-        best = confidence(locations)
+        best = confidence(looks.location)
         for row in (-1.0, 0.0, 1.0):
             for column in (-1.0, 0.0, 1.0):
                 cell = torch.tensor([row, column]).expand(6, 2)
                 assert (confidence(cell) <= best + 1e-6).all()
 
 
-def test_the_oracle_follows_a_batch_that_shrinks(network, scene, observation):
-    policy = OraclePolicy(grid=3)
-    locations, state = policy(observation, policy.start(scene))
-    rows = torch.tensor([5, 2])
-    fewer = {key: value[rows] for key, value in observation.items()}
-    assert torch.equal(policy(fewer, select_rows(state, rows))[0], locations[rows])
-    twice = select_rows(
-        select_rows(state, torch.tensor([True, False, True, True, False, True])),
+def test_the_oracle_follows_a_batch_that_shrinks(network, context, state):
+    policy = OraclePolicy(cells=3)
+    looks, memory = decide(policy, network, state, start(policy, context))
+    some = torch.tensor([5, 2])
+    fewer, _ = decide(policy, network, rows.select(state, some), rows.select(memory, some))
+    assert torch.equal(fewer.location, looks.location[some])
+    twice = rows.select(
+        rows.select(memory, torch.tensor([True, False, True, True, False, True])),
         torch.tensor([False, True, False, True]),
     )
-    fewer = {key: value[[2, 5]] for key, value in observation.items()}
-    assert torch.equal(policy(fewer, twice)[0], locations[[2, 5]])
-
-
-def test_a_state_may_be_a_named_tuple():
-    class Pair(NamedTuple):
-        hidden: torch.Tensor
-        cell: torch.Tensor
-
-    rows = select_rows(Pair(torch.arange(3), -torch.arange(3)), torch.tensor([2, 0]))
-    assert type(rows) is Pair
-    assert (rows.hidden.tolist(), rows.cell.tolist()) == ([2, 0], [-2, 0])
+    fewer, _ = decide(policy, network, rows.select(state, torch.tensor([2, 5])), twice)
+    assert torch.equal(fewer.location, looks.location[[2, 5]])
 
 
 def test_perfect_patches_beat_random_ones_on_the_packaged_network(network):
@@ -125,34 +110,24 @@ def test_perfect_patches_beat_random_ones_on_the_packaged_network(network):
     assert target.accuracy[-1] >= random.accuracy[-1] + 0.08
 
 
-def test_privileged_policies_say_what_they_miss(network, scene, observation):
-    for policy in (TargetPolicy(), OraclePolicy()):
-        with pytest.raises(ValueError, match=f"'{policy.name}' must be told the scene"):
-            policy(observation, None)
-    blind = Scene(network, scene.pixels, scene.indices, scene.labels, boxes=None)
+def test_privileged_policies_say_what_they_miss(context):
+    blind = Context(context.features, context.indices, context.labels, boxes=None)
     with pytest.raises(ValueError, match="objects' places are known"):
         TargetPolicy().start(blind)
     with pytest.raises(ValueError, match="true classes are known"):
-        OraclePolicy().start(Scene(network, scene.pixels, scene.indices))
-    with pytest.raises(ValueError, match="grid must be at least 1"):
-        OraclePolicy(grid=0)
+        OraclePolicy().start(Context(context.features, context.indices))
+    with pytest.raises(ValueError, match="at least 1 cell"):
+        OraclePolicy(cells=0)
 
 
-def test_state_is_selected_leaf_by_leaf():
-    state = {"hidden": (torch.arange(3), [torch.eye(3)]), "none": None}
-    kept = select_rows(state, torch.tensor([2, 0]))
-    assert kept["hidden"][0].tolist() == [2, 0]
-    assert torch.equal(kept["hidden"][1][0], torch.eye(3)[[2, 0]])
-    assert kept["none"] is None
-
-
-def test_policies_survive_saving(network, observation, tmp_path):
-    for policy in (RandomPolicy(seed=5), CenterPolicy(), learned(network, activation="relu")):
-        folder = tmp_path / policy.name
-        save_policy(policy, folder)
-        loaded = load_policy(folder)
+def test_policies_survive_saving(network, context, state, tmp_path):
+    policies = (RandomPolicy(seed=5), CenterPolicy(), learned(network, activation="relu"))
+    for number, policy in enumerate(policies):
+        save_policy(policy, tmp_path / str(number))
+        loaded = load_policy(tmp_path / str(number))
         assert type(loaded) is type(policy)
-        assert torch.equal(loaded(observation, None)[0], policy(observation, None)[0])
+        one, other = (decide(p, network, state, start(p, context))[0] for p in (loaded, policy))
+        assert torch.equal(one.location, other.location)
 
 
 @pytest.mark.parametrize("squeezed", [{}, {"squeezed_channels": None, "flat_size": 20}])
@@ -162,14 +137,13 @@ def test_the_recurrent_policy_remembers(network, observation, tmp_path, squeezed
     save_policy(policy, tmp_path)
     loaded = load_policy(tmp_path)
     with torch.no_grad():
-        first, state = policy(observation, None)
-        second, _ = policy(observation, state)
-        rows = torch.tensor([4, 1])
-        fewer = {key: value[rows] for key, value in observation.items()}
-        again, _ = loaded(fewer, select_rows(state, rows))
+        first, memory = policy(observation, None)
+        second, _ = policy(observation, memory)
+        some = torch.tensor([4, 1])
+        again, _ = loaded(rows.select(observation, some), rows.select(memory, some))
     assert first.abs().max() <= 1
     assert not torch.equal(first, second)
-    torch.testing.assert_close(again, second[rows], atol=1e-6, rtol=0)
+    torch.testing.assert_close(again, second[some], atol=1e-6, rtol=0)
     evaluate_policy(network, policy, load_images("cluttered-digits:scenes=4", "test"))
     with pytest.raises(ValueError, match="made for features of"):
         RecurrentPolicy((3, 1, 1)).check_fit(network)
@@ -180,25 +154,27 @@ def test_the_recurrent_policy_remembers(network, observation, tmp_path, squeezed
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"output": "tanh", "encoder": {"channels": 4, "points": 2, "width": 3}},
-        {"output": "grid", "grid": 3},
-        {"output": "grid", "grid": 2, "revisit": False},
+        {"squash": "tanh", "encoder": {"channels": 4, "points": 2, "width": 3}},
+        {"actions": "grid:cells=3"},
+        {"actions": "grid:cells=2", "revisit": False},
+        {"actions": "grid:cells=2+stop", "revisit": False},
+        {"actions": "zoom+stop", "observation": "maps:scale=true"},
         {"recurrent_size": 5},
-        {"output": "grid", "grid": 2, "revisit": False, "recurrent_size": 5},
+        {"actions": "grid:cells=2", "revisit": False, "recurrent_size": 5},
     ],
 )
-def test_learned_policies_of_every_kind_survive_saving(network, observation, tmp_path, arguments):
+def test_learned_policies_of_every_kind_survive_saving(network, state, tmp_path, arguments):
     policy = learned(network, **arguments)
     save_policy(policy, tmp_path)
     loaded = load_policy(tmp_path)
-    state, other = None, None
+    memory, other = None, None
     for _ in range(3):
-        locations, state = policy(observation, state)
-        again, other = loaded(observation, other)
-        assert torch.equal(locations, again)
-        assert locations.shape == (6, 2)
-        assert locations.abs().max() <= 1
-    assert set(state or {}) == {
+        looks, memory = decide(policy, network, state, memory)
+        again, other = decide(loaded, network, state, other)
+        for one, two in zip(rows.tensors(looks), rows.tensors(again), strict=True):
+            assert torch.equal(one, two)
+        assert looks.location.abs().max() <= 1
+    assert set(memory or {}) == {
         *(["recurrent"] if "recurrent_size" in arguments else []),
         *(["looked"] if "revisit" in arguments else []),
     }
@@ -224,31 +200,109 @@ def test_a_policy_reads_what_its_encoder_is_told_to(network, observation):
 
 
 def test_cells_are_looked_at_once_until_none_is_left(network, observation):
-    policy = learned(network, output="grid", grid=2, revisit=False)
-    state, cells = None, []
+    policy = learned(network, actions="grid:cells=2", revisit=False)
+    memory, cells = None, []
     for _ in range(4):
-        locations, state = policy(observation, state)
-        cells.append(locations)
+        chosen, memory = policy(observation, memory)
+        cells.append(chosen)
     for places in torch.stack(cells, dim=1):
-        assert len(places.unique(dim=0)) == 4
-    assert torch.equal(policy(observation, state)[0], cells[0])
+        assert len(places.unique()) == 4
+    assert torch.equal(policy(observation, memory)[0], cells[0])
+
+
+def test_a_stop_is_no_cell_that_has_been_looked_at(network, observation):
+    policy = learned(network, actions="grid:cells=1+stop", revisit=False)
+    with torch.no_grad():
+        policy.actor[-1].bias[1] = -100
+    memory = None
+    for _ in range(3):
+        chosen, memory = policy(observation, memory)
+        assert (chosen == 0).all()
+        policy_stops = policy.actions.looks(chosen, None).stop
+        assert not policy_stops.any()
+    with torch.no_grad():
+        policy.actor[-1].bias[1] = 100
+    chosen, _ = policy(observation, memory)
+    assert policy.actions.looks(chosen, None).stop.all()
 
 
 def test_what_cannot_be_saved_or_loaded_is_named(network, tmp_path):
-    with pytest.raises(ValueError, match="Linear cannot be saved: only random, center, "):
+    with pytest.raises(ValueError, match="Linear cannot be saved: give it an attribute config"):
         save_policy(nn.Linear(1, 1), tmp_path)
+    with pytest.raises(ValueError, match="OraclePolicy cannot be saved: it is told"):
+        save_policy(OraclePolicy(), tmp_path)
     save_policy(learned(network), tmp_path)
     path = tmp_path / "policy.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"name": "psychic"}))
     with pytest.raises(ValueError, match="unknown policy 'psychic'"):
         load_policy(tmp_path)
-    path.write_text(json.dumps(saved | {"arguments": {"width": 3}}))
-    with pytest.raises(ValueError, match="does not describe 'learned'"):
+    path.write_text(json.dumps(saved | {"name": "no_such_module:Policy"}))
+    with pytest.raises(ValueError, match="which no file may import"):
+        load_policy(tmp_path)
+    path.write_text(json.dumps(saved | {"arguments": {"shapes": {}, "width": 3}}))
+    with pytest.raises(ValueError, match="does not describe a policy that is known"):
         load_policy(tmp_path)
     with pytest.raises(ValueError, match="unknown activation 'sine'"):
         learned(network, activation="sine")
-    with pytest.raises(ValueError, match="unknown output 'dial'; known: clamp, tanh, grid"):
-        learned(network, output="dial")
+    with pytest.raises(ValueError, match="unknown squash 'dial'; known: clamp, tanh"):
+        learned(network, squash="dial")
     with pytest.raises(ValueError, match="only cells of a grid can be left out"):
         learned(network, revisit=False)
+
+
+class Corner(nn.Module):
+    """A policy of one's own, with a weight."""
+
+    def __init__(self, row: float = 0.0):
+        super().__init__()
+        self.config = {"row": row}
+        self.place = nn.Parameter(torch.tensor([row, 1.0]))
+
+    def forward(self, observation, memory):
+        return self.place.expand(len(observation["step"]), 2), None
+
+
+def test_a_policy_of_ones_own_is_saved_by_its_module_and_its_config(network, state, tmp_path):
+    policy = Corner(-0.5)
+    with torch.no_grad():
+        policy.place[1] = 0.25
+    save_policy(policy, tmp_path)
+    loaded = load_policy(tmp_path)
+    looks, _ = decide(loaded, network, state, None)
+    assert looks.location.tolist() == [[-0.5, 0.25]] * 6
+
+
+def test_a_policy_of_version_01_still_loads(network, tmp_path):
+    policy = learned(network, actions="grid:cells=3", encoder={"channels": 8})
+    save_policy(policy, tmp_path)
+    path = tmp_path / "policy.json"
+    saved = json.loads(path.read_text())
+    saved["arguments"] = {
+        "feature_shape": list(network.feature_shape),
+        "memory_size": network.memory_size,
+        "hidden_sizes": [16],
+        "activation": "tanh",
+        "output": "grid",
+        "grid": 3,
+        "revisit": True,
+        "recurrent_size": None,
+        "encoder": {"channels": 8},
+    }
+    path.write_text(json.dumps(saved))
+    network.save(tmp_path)
+    loaded = load_policy(tmp_path)
+    loaded.check_fit(network)
+    shown = MapsObservation(network.focus_steps)(blank_state(network, 4))
+    assert torch.equal(loaded(shown)[0], policy(shown)[0])
+
+
+def test_looks_that_mean_nothing_are_refused(network, state):
+    for wrong, message in (
+        (torch.full((6, 2), 1.5), r"locations must lie in \[-1, 1\]; one is 1.5"),
+        (torch.zeros(5, 2), r"locations must be \(6, 2\)"),
+        (Look.at(torch.zeros(6, 2), torch.full((6,), 0.5)), "scales must be at least 1"),
+        (Look.at(torch.zeros(6, 2), torch.ones(6, 1)), r"scale of looks must be \(6,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            decide(lambda observation, memory, wrong=wrong: (wrong, None), network, state, None)

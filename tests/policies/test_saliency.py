@@ -3,10 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from gfnet_env.data import load_images
-from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, evaluate_policy
-from gfnet_env.perception import GlanceFocusNetwork, ModuleEncoder
-from gfnet_env.policies import RandomPolicy, SaliencyPolicy, Scene, load_policy, save_policy
+from gfnet_env.encoders import ModuleEncoder
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import ArrayImages, load_images
+from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.models import GlanceFocusNetwork, count_multiply_adds
+from gfnet_env.policies import Context, RandomPolicy, SaliencyPolicy, load_policy, save_policy
 from gfnet_env.policies.saliency import class_activation
 
 
@@ -19,40 +22,39 @@ def averaging(tiny_network):
     return tiny_network
 
 
-def scene(network, pixels):
-    return Scene(network, pixels, np.arange(len(pixels)))
+def context(network, images, count):
+    return Context(LiveFeatures(network, images), np.arange(count))
 
 
 def test_the_activation_of_averaged_maps_by_hand(averaging, tiny_images):
-    images = tiny_images[:]
+    views = tiny_images.overview(range(12), 16)
     encoder = averaging.global_encoder
     with torch.no_grad():
-        feature_map, vector = encoder(averaging.scale_down(images))
+        feature_map, vector = encoder(views)
         best = encoder.head(vector).argmax(dim=1)
     expected = (encoder.own_head.weight[best][:, :, None, None] * feature_map).sum(dim=1)
-    found = class_activation(averaging, images)
+    found = class_activation(averaging, views)
     torch.testing.assert_close(found, expected.detach() / 16, atol=1e-6, rtol=1e-4)
 
 
 def test_no_weight_learns_and_callers_need_no_gradients(averaging, tiny_images):
-    images = tiny_images[:4]
-    expected = class_activation(averaging, images)
+    views = tiny_images.overview(range(4), 16)
+    expected = class_activation(averaging, views)
     assert all(parameter.grad is None for parameter in averaging.parameters())
     averaging.requires_grad_(False)
     with torch.inference_mode():
-        found = class_activation(averaging, tiny_images[:4])
+        found = class_activation(averaging, tiny_images.overview(range(4), 16))
     assert torch.equal(found, expected)
     assert not found.requires_grad
     encoder = averaging.global_encoder
-    normalised = (averaging.scale_down(images) - encoder.mean) / encoder.std
-    torch.testing.assert_close(class_activation(averaging, normalised), expected)
+    normalised = (views - encoder.mean) / encoder.std
+    torch.testing.assert_close(class_activation(averaging, normalised, normalised=True), expected)
 
 
 def test_the_strongest_cell_that_is_not_covered_comes_next(network, digits):
-    images = digits[:5]
     policy = SaliencyPolicy()
-    activation = class_activation(network, images).flatten(1)
-    state = policy.start(scene(network, images))
+    activation = class_activation(network, digits.overview(range(5), 32)).flatten(1)
+    state = policy.start(context(network, digits, 5))
     nothing = torch.zeros_like(activation)
 
     first, later = policy({"seen": nothing}, state)
@@ -90,7 +92,7 @@ def test_small_patches_of_large_images_go_on_to_other_cells():
     network = GlanceFocusNetwork.build(encoder="compact", patch_size=8, num_classes=3).eval()
     images = torch.randint(256, (3, 3, 96, 96), dtype=torch.uint8)
     policy = SaliencyPolicy()
-    state = policy.start(scene(network, images))
+    state = policy.start(context(network, ArrayImages(images), 3))
     unseen = {"seen": torch.zeros(3, 4)}
     chosen = []
     for _ in range(4):
@@ -107,8 +109,8 @@ def test_it_looks_where_the_digit_is_more_often_than_chance(network):
 
 
 def test_its_glance_is_paid_for(network):
-    patch = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    encoder = count_multiply_adds(network.global_encoder, patch)
+    view = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    encoder = count_multiply_adds(network.global_encoder, view)
     salient, random = (
         EarlyExitGFNet(network, policy).multiply_adds
         for policy in (SaliencyPolicy(), RandomPolicy())
@@ -122,10 +124,9 @@ def test_it_survives_saving_and_says_what_it_misses(network, digits, tmp_path):
     loaded = load_policy(tmp_path)
     assert isinstance(loaded, SaliencyPolicy)
     unseen = {"seen": torch.zeros(2, 64)}
-    start = scene(network, digits[:2])
+    start = context(network, digits, 2)
     assert torch.equal(
         loaded(unseen, loaded.start(start))[0],
         SaliencyPolicy()(unseen, SaliencyPolicy().start(start))[0],
     )
-    with pytest.raises(ValueError, match="'saliency' must be told the scene"):
-        loaded(unseen, None)
+

@@ -1,13 +1,12 @@
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from gfnet_env.data import ArrayImages, Subset, load_images
-from gfnet_env.inference import evaluate_static
-from gfnet_env.perception import StaticConfig, StaticNetwork
+from gfnet_env.evaluation import evaluate_static
+from gfnet_env.images import ArrayImages, Subset, load_images
+from gfnet_env.models import StaticConfig, StaticNetwork
 from gfnet_env.training import (
     BaselineConfig,
     ClassifierConfig,
@@ -32,14 +31,12 @@ class Unreadable(Subset):
     def __init__(self, images):
         super().__init__(images, np.arange(len(images)))
 
-    def _read(self, indices):
-        if len(indices) > 1:
-            raise OSError("unplugged")
-        return super()._read(indices)
+    def prefetch(self, indices):
+        raise OSError("unplugged")
 
 
 def config(run, **changes):
-    return BaselineConfig(run=run, epochs=2, learning_rate=3e-3, resolutions=(16, 48), **changes)
+    return BaselineConfig.of(run=run, epochs=2, learning_rate=3e-3, resolutions=(16, 48), **changes)
 
 
 def test_networks_of_every_resolution_are_saved_with_their_figures(sets, tmp_path):
@@ -51,10 +48,10 @@ def test_networks_of_every_resolution_are_saved_with_their_figures(sets, tmp_pat
     assert 8.9 * low["multiply_adds"] < high["multiply_adds"] < 9 * low["multiply_adds"]
     loaded = StaticNetwork.load(tmp_path / "run" / "48")
     assert high["accuracy"] == round(evaluate_static(loaded, sets["test"]).mean(), 6)
-    images = sets["test"][:8]
+    images = sets["test"].overview(slice(8), 48)
     with torch.no_grad():
         assert torch.equal(loaded(images), networks[48](images))
-    assert loaded.config.class_names == sets["test"].class_names
+    assert loaded.class_names == sets["test"].class_names
 
 
 def test_training_learns(tmp_path):
@@ -63,23 +60,23 @@ def test_training_learns(tmp_path):
     pixels[::2] = 200
     images = ArrayImages(pixels, np.arange(64) % 2)
     sets = dict.fromkeys(("train", "val", "test"), images)
-    settings = BaselineConfig(run=tmp_path / "run", epochs=8, batch_size=32, resolutions=(16,))
+    settings = BaselineConfig.of(run=tmp_path / "run", epochs=8, batch_size=32, resolutions=(16,))
     assert evaluate_static(train_baselines(settings, sets)[16], images).all()
 
 
 def test_resolutions_go_up_to_that_of_the_images(tmp_path):
     images = ArrayImages(np.zeros((4, 3, 48, 64), dtype=np.uint8), np.arange(4) % 2)
     sets = dict.fromkeys(("train", "val", "test"), images)
-    networks = train_baselines(BaselineConfig(run=tmp_path / "run", epochs=1), sets)
+    networks = train_baselines(BaselineConfig.of(run=tmp_path / "run", epochs=1), sets)
     assert list(networks) == [12, 24, 36, 48]
     alone = dict.fromkeys(("train", "val", "test"), ArrayImages(images[[0]], [0]))
     with pytest.raises(ValueError, match="one image is too few"):
-        train_baselines(BaselineConfig(run=tmp_path / "alone", epochs=1), alone)
+        train_baselines(BaselineConfig.of(run=tmp_path / "alone", epochs=1), alone)
 
 
 def test_a_resolution_gives_the_same_network_whatever_is_beside_it(sets, tmp_path):
     both = train_baselines(config(tmp_path / "both"), sets)
-    alone = BaselineConfig(run=tmp_path / "alone", epochs=2, learning_rate=3e-3, resolutions=(48,))
+    alone = BaselineConfig.of(run=tmp_path / "alone", epochs=2, learning_rate=3e-3, resolutions=(48,))
     one = train_baselines(alone, sets)
     for key, value in one[48].state_dict().items():
         assert torch.equal(value, both[48].state_dict()[key]), key
@@ -106,13 +103,13 @@ def test_what_is_written_over_is_trained_anew(sets, tmp_path):
     train_baselines(config(run), sets)
     (run / "policy" / "checkpoints").mkdir(parents=True)
     (run / "policy" / "checkpoints" / "3.pt").write_text("of another run")
-    longer = BaselineConfig(run=run, epochs=3, resolutions=(16, 48), learning_rate=3e-3)
+    longer = BaselineConfig.of(run=run, epochs=3, resolutions=(16, 48), learning_rate=3e-3)
     # A kill within the first resolution.
     broken = {**sets, "train": Unreadable(sets["train"])}
     with pytest.raises(OSError, match="unplugged"):
-        train_baselines(dataclasses.replace(longer, overwrite=True), broken)
-    resumed = train_baselines(dataclasses.replace(longer, resume=True), sets)
-    fresh = train_baselines(dataclasses.replace(longer, run=tmp_path / "fresh"), sets)
+        train_baselines(longer.replace(overwrite=True), broken)
+    resumed = train_baselines(longer.replace(resume=True), sets)
+    fresh = train_baselines(longer.replace(run=tmp_path / "fresh"), sets)
     for resolution, network in fresh.items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, resumed[resolution].state_dict()[key])
@@ -124,7 +121,7 @@ def test_stage_1_begins_with_static_networks(sets, tmp_path):
     settings = {"images": "", "patch_size": 16, "focus_steps": 1, "baseline": tmp_path / "static"}
     # At this rate nothing is learned, so that the beginning is still to be seen at the end.
     network = train_classifier(
-        ClassifierConfig(run=tmp_path / "run", epochs=1, learning_rate=1e-12, **settings), sets
+        ClassifierConfig.of(run=tmp_path / "run", epochs=1, learning_rate=1e-12, **settings), sets
     )
     for encoder, resolution in ((network.global_encoder, 16), (network.local_encoder, 48)):
         begun = dict(statics[resolution].encoder.named_parameters())
@@ -134,32 +131,32 @@ def test_stage_1_begins_with_static_networks(sets, tmp_path):
     pictures.mkdir()
     for static in (tmp_path / "static").glob("*/static.json"):
         saved = json.loads(static.read_text())
-        saved["metadata"] |= {"images": f"folder:{pictures}", "image_seed": 3}
+        saved["trained_on"] |= {"images": f"folder:{pictures}", "image_seed": 3}
         static.write_text(json.dumps(saved))
     settings["images"] = f"folder:{pictures}"
     with pytest.raises(ValueError, match="image_seed=3 makes, so on images that image_seed=0"):
-        train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
+        train_classifier(ClassifierConfig.of(run=tmp_path / "other", **settings), sets)
     settings["patch_size"] = 24
     with pytest.raises(ValueError, match="networks of 16, 48 pixels and none of the patch size"):
-        train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
+        train_classifier(ClassifierConfig.of(run=tmp_path / "other", **settings), sets)
     settings["baseline"] = tmp_path / "missing"
     with pytest.raises(FileNotFoundError):
-        train_classifier(ClassifierConfig(run=tmp_path / "other", **settings), sets)
+        train_classifier(ClassifierConfig.of(run=tmp_path / "other", **settings), sets)
     assert not (tmp_path / "other").exists()
 
 
 def test_wrong_input(sets, tmp_path):
-    too_high = BaselineConfig(run=tmp_path / "run", resolutions=(16, 64))
+    too_high = BaselineConfig.of(run=tmp_path / "run", resolutions=(16, 64))
     with pytest.raises(ValueError, match="a resolution of 64 is above that of the images, 48"):
         train_baselines(too_high, sets)
-    too_low = BaselineConfig(run=tmp_path / "run", encoder="vgg11", resolutions=(16,))
+    too_low = BaselineConfig.of(run=tmp_path / "run", encoder="vgg11", resolutions=(16,))
     with pytest.raises(ValueError, match="encoder 'vgg11' does not take 16×16 images"):
         train_baselines(too_low, sets)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="2 class names were given for 3 classes"):
         StaticConfig(encoder="compact", resolution=8, num_classes=3, class_names=("a", "b"))
-    with pytest.raises(ValueError, match="resolutions must be at least 1 pixel"):
-        BaselineConfig(run=tmp_path, resolutions=(0,))
+    with pytest.raises(ValueError, match="resolutions must be at least 1, not 0"):
+        BaselineConfig.of(run=tmp_path, resolutions=(0,))
     with pytest.raises(ValueError, match="resolution must be at least 1, not 0"):
         StaticConfig(encoder="compact", resolution=0, num_classes=2)
     network = StaticNetwork(StaticConfig(encoder="compact", resolution=16, num_classes=2))

@@ -1,3 +1,4 @@
+import itertools
 import json
 from importlib import metadata
 
@@ -8,11 +9,21 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 import gfnet_env
-from gfnet_env.data import batches, load_images
-from gfnet_env.inference import EarlyExitGFNet, evaluate_policy
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import batches, load_images
+from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.looks import Look
+from gfnet_env.models import TrainingData
 from gfnet_env.policies import CenterPolicy, LearnedPolicy
-from gfnet_env.training import ClassifierConfig, train_classifier
-from gfnet_env.training.classifier import PatchObjective
+from gfnet_env.rollout import glance, look
+from gfnet_env.training import (
+    DEFAULT_SCHEDULE,
+    ClassifierConfig,
+    ClassifierSchedule,
+    train_classifier,
+)
+from gfnet_env.training.classifier import LookObjective
 from gfnet_env.training.patches import TrainingPatches
 
 
@@ -27,15 +38,17 @@ def sets():
 
 def config(run, **changes):
     values = {"run": run, "epochs": 1, "batch_size": 32, "focus_steps": 2, "object_share": 0.5}
-    return ClassifierConfig(**values | changes)
+    return ClassifierConfig.of(**values | changes)
 
 
 def test_a_run_can_be_loaded_and_says_how_it_came_about(sets, tmp_path):
     network = train_classifier(config(tmp_path / "run", seed=3), sets)
     loaded = gfnet_env.GlanceFocusNetwork.load(tmp_path / "run")
     assert loaded.config == network.config
-    assert loaded.config.class_names == tuple("0123456789")
-    assert loaded.config.metadata["seed"] == 3
+    assert loaded.class_names == tuple("0123456789")
+    assert loaded.trained_on.seed == 3
+    assert loaded.trained_on.images is None
+    assert loaded.trained_on.image_size == 64
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["images"] == 20
     assert [len(accuracy) for accuracy in results["accuracy"].values()] == [3, 3]
@@ -61,10 +74,7 @@ def test_training_lowers_the_loss(tmp_path):
     images = gfnet_env.ArrayImages(pixels, np.arange(64) % 2)
     sets = dict.fromkeys(("train", "val", "test"), images)
     network = train_classifier(config(tmp_path / "run", epochs=8, patch_size=16), sets)
-    with torch.no_grad():
-        step = network.glance(images[:])
-        step = network.focus(images[:], torch.zeros(64, 2), step)
-    assert (step.classes == images.labels).all()
+    assert evaluate_policy(network, CenterPolicy(), images).correct[:, 1].all()
 
 
 def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
@@ -100,7 +110,7 @@ def test_a_cascade_trains_beside_a_frozen_global_encoder(sets, tmp_path):
 
 
 def test_images_that_do_not_fit_are_found_before_anything_is_written(sets, tmp_path):
-    with pytest.raises(ValueError, match="64×64 are smaller than the patch of 65×65"):
+    with pytest.raises(ValueError, match="64×64, smaller than the patch of 65×65"):
         train_classifier(config(tmp_path / "run", patch_size=65), sets)
     more = gfnet_env.ArrayImages(np.zeros((12, 3, 64, 64), dtype=np.uint8), np.arange(12))
     with pytest.raises(ValueError, match="knows 10 classes, the images have 12"):
@@ -137,7 +147,7 @@ def assembled(sets, tmp_path):
     network = gfnet_env.GlanceFocusNetwork.build(
         encoder="compact", patch_size=16, num_classes=10, focus_steps=2
     )
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (8,))
+    policy = LearnedPolicy.for_model(network, (8,))
     gfnet = gfnet_env.EarlyExitGFNet(network, policy)
     gfnet.save(tmp_path / "policy")
     return gfnet
@@ -145,13 +155,13 @@ def assembled(sets, tmp_path):
 
 def test_stage_3_trains_on_the_patches_of_a_policy_that_stays(assembled, sets, tmp_path):
     run = tmp_path / "run"
-    config = ClassifierConfig(run=run, policy=tmp_path / "policy", epochs=1, device="cpu")
+    config = ClassifierConfig.of(run=run, policy=tmp_path / "policy", epochs=1, device="cpu")
     network = train_classifier(config, sets)
     assert network.patch_size == 16
     loaded = gfnet_env.EarlyExitGFNet.load(run)
     for key, value in assembled.policy.state_dict().items():
         assert torch.equal(loaded.policy.state_dict()[key], value), key
-    before, after = assembled.network.state_dict(), loaded.network.state_dict()
+    before, after = assembled.model.state_dict(), loaded.model.state_dict()
     assert not torch.equal(
         before["local_encoder.blocks.0.0.weight"], after["local_encoder.blocks.0.0.weight"]
     )
@@ -159,33 +169,58 @@ def test_stage_3_trains_on_the_patches_of_a_policy_that_stays(assembled, sets, t
     assert loaded.thresholds != assembled.thresholds
     saved = json.loads((run / "results.json").read_text())
     assert list(saved["accuracy"]) == ["random", "learned", "target"]
-    record = evaluate_policy(loaded.network, loaded.policy, sets["test"])
+    record = evaluate_policy(loaded.model, loaded.policy, sets["test"])
     assert saved["accuracy"]["learned"] == record.accuracy.round(6).tolist()
-    assert loaded.network.config.metadata["policy"] == str(tmp_path / "policy")
+    assert loaded.model.trained_on.policy == str(tmp_path / "policy")
 
 
-def test_the_objective_is_of_the_patches_that_the_policy_picks(tiny_network, tiny_images):
-    def losses(policy):
-        objective = PatchObjective(tiny_network, lambda epoch: policy, encoder_loss=0.5)
-        batch = next(batches(tiny_images, 12))
-        return objective(batch, 0)
+@pytest.fixture
+def losses(tiny_network, tiny_images):
+    """The loss of every image under a policy."""
 
-    step = tiny_network.glance(tiny_images[:])
+    def found(policy):
+        objective = LookObjective(tiny_network, lambda epoch: policy, encoder_loss=0.5)
+        return objective(next(batches(tiny_images, 12)), tiny_images, 0)
+
+    return found
+
+
+@pytest.fixture
+def expected_losses(tiny_network, tiny_images):
+    """The loss of every image at each step, looking at the centre."""
+    features, indices = LiveFeatures(tiny_network, tiny_images), np.arange(12)
+    state = glance(features, indices)
     expected = []
-    for encoder in (
-        tiny_network.global_encoder,
-        tiny_network.local_encoder,
-        tiny_network.local_encoder,
-    ):
+    for encoder in (tiny_network.global_encoder, *[tiny_network.local_encoder] * 2):
         if expected:
-            step = tiny_network.focus(tiny_images[:], torch.zeros(12, 2), step)
-        both = (step.logits, encoder.head(step.vector))
+            state = look(features, indices, Look.at(torch.zeros(12, 2)), state)
+        both = (state.logits, encoder.head(state.vector))
         one, own = (cross_entropy(x, tiny_images.labels, reduction="none") for x in both)
         expected.append(one + 0.5 * own)
+    return torch.stack(expected)
+
+
+def test_the_objective_is_of_the_looks_that_the_policy_decides_on(losses, expected_losses):
     found = losses(CenterPolicy())
     assert found.requires_grad
-    torch.testing.assert_close(found, torch.stack(expected).mean(dim=0))
+    torch.testing.assert_close(found, expected_losses.mean(dim=0))
     assert not torch.allclose(found, losses(TrainingPatches(seed=0, epoch=0)))
+
+
+class StopsSome(CenterPolicy):
+    """Stops looking at every second image after the first look."""
+
+    def __call__(self, observation, memory):
+        count = len(observation["number"])
+        number = observation["number"].squeeze(1)
+        stop = (number == 1) & (torch.arange(count) % 2 == 1)
+        return Look.at(torch.zeros(count, 2), stop=stop), memory
+
+
+def test_the_loss_of_an_image_is_the_mean_over_its_own_steps(losses, expected_losses):
+    found = losses(StopsSome())
+    torch.testing.assert_close(found[::2], expected_losses[:, ::2].mean(dim=0))
+    torch.testing.assert_close(found[1::2], expected_losses[:2, 1::2].mean(dim=0))
 
 
 def test_stage_3_holds_out_what_stage_1_did(assembled, tmp_path):
@@ -196,26 +231,34 @@ def test_stage_3_holds_out_what_stage_1_did(assembled, tmp_path):
         for number in range(4):
             pixels = noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
-    trained_on = {"images": f"folder:{tmp_path / 'pictures'}", "image_size": 24, "image_seed": 3}
-    assembled.network.config.metadata.update(trained_on)
+    trained_on = TrainingData(
+        images=f"folder:{tmp_path / 'pictures'}", image_size=24, image_seed=3, fit="stretch"
+    )
+    assembled.model.trained_on = trained_on
     assembled.save(tmp_path / "policy")
     run = tmp_path / "run"
-    network = train_classifier(ClassifierConfig(run=run, policy=tmp_path / "policy", epochs=1))
-    assert trained_on.items() <= network.config.metadata.items()
+    network = train_classifier(ClassifierConfig.of(run=run, policy=tmp_path / "policy", epochs=1))
+    for name in ("images", "image_size", "image_seed", "fit"):
+        assert getattr(network.trained_on, name) == getattr(trained_on, name)
     assert json.loads((run / "config.json").read_text())["config"]["image_seed"] == 3
 
 
 @pytest.mark.usefixtures("assembled")
 def test_stage_3_keeps_its_network(sets, tmp_path):
-    other = config(tmp_path / "run", policy=tmp_path / "policy", object_share=0.0, patch_size=20)
+    begun = {"run": tmp_path / "run", "policy": tmp_path / "policy", "epochs": 1}
     with pytest.raises(ValueError, match="patch_size is 16 in .*policy, not 20"):
-        train_classifier(other, sets)
-    with pytest.raises(ValueError, match="leave out object_share"):
-        config(tmp_path / "run", policy=tmp_path / "policy")
-    with pytest.raises(ValueError, match="leave out weights"):
-        config(tmp_path / "run", policy=tmp_path, object_share=0.0, weights="pretrained")
+        train_classifier(ClassifierConfig.of(**begun, patch_size=20), sets)
+    # What is the library's default is refused as well where it was given.
+    with pytest.raises(ValueError, match="focus_steps is 2 in .*policy, not 3"):
+        train_classifier(ClassifierConfig.of(**begun, focus_steps=3), sets)
+    for name, value in {"object_share": 0.5, "weights": "pretrained", "baseline": tmp_path}.items():
+        with pytest.raises(ValueError, match=f"leave out {name}"):
+            ClassifierConfig.of(**begun, **{name: value})
+    missing = begun | {"policy": tmp_path / "nowhere"}
     with pytest.raises(FileNotFoundError, match="no folder"):
-        train_classifier(ClassifierConfig(run=tmp_path / "x", policy=tmp_path / "nowhere"), sets)
+        train_classifier(ClassifierConfig.of(**missing), sets)
+    assert not (tmp_path / "run").exists()
+    train_classifier(ClassifierConfig.of(**begun, patch_size=16), sets)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -258,21 +301,67 @@ def test_the_average_of_the_weights_is_what_is_saved(sets, tmp_path):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"learning_rate": 0}, "learning_rate must be positive"),
+        ({"learning_rate": float("inf")}, "learning_rate must be a finite number"),
         ({"classifier_learning_rate": -1.0}, "classifier_learning_rate must be positive"),
-        ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be two rising shares .* not \(0.5, 0.1\)"),
-        ({"momentum": 1.0}, r"momentum must be in \(0, 1\)"),
-        ({"warmup": 1.0}, r"warmup must be in \[0, 1\)"),
+        ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be two rising .* not \(0.5, 0.1\)"),
+        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"momentum": 0.0}, "momentum must be positive"),
+        ({"warmup": 1.0}, "warmup must be below 1"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
-        ({"optimiser": "adam"}, "unknown optimiser 'adam'; known: adamw, sgd"),
-        ({"precision": "half"}, "unknown precision 'half'; known: float32, bfloat16"),
+        ({"optimiser": "adam"}, "optimiser must be adamw or sgd, not 'adam'"),
+        ({"precision": "half"}, "precision must be float32 or bfloat16, not 'half'"),
         ({"accumulation": 0}, "accumulation must be at least 1"),
         ({"clip_norm": 0.0}, "clip_norm must be positive"),
-        ({"average_decay": 1.0}, r"average_decay must be in \(0, 1\)"),
+        ({"average_decay": 1.0}, "average_decay must be below 1"),
         ({"checkpoint_minutes": -1.0}, "checkpoint_minutes must be at least 0"),
         ({"encoder_loss": -1.0}, "encoder_loss must be at least 0"),
         ({"object_share": 1.5}, r"object_share must be in \[0, 1\]"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"image_size": -1}, "image_size must be at least 1"),
+        ({"image_seed": -1}, "image_seed must be at least 0"),
+        ({"workers": -3}, "workers must be at least 0"),
+        ({"memory_gib": -1}, "memory_gib must be at least 0"),
+        ({"memory_gib": float("inf")}, "memory_gib must be a finite number"),
+        ({"fit": "squash"}, "fit must be"),
+        ({"aspect": "squash"}, "aspect must be stretch or pad"),
+        ({"patch_size": 0}, "patch_size must be at least 1"),
+        ({"memory_size": 0}, "memory_size must be at least 1"),
+        ({"epoch": 3}, "no setting 'epoch'; did you mean 'epochs'"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **change)
+
+
+def test_schedules_are_filled_in_by_recipes_and_the_library():
+    recipe = ClassifierSchedule(epochs=60, flip=True, average_decay=0.99)
+    given = ClassifierSchedule(epochs=2, average_decay=0.0).with_defaults(recipe.given())
+    found = given.resolved()
+    assert (found.epochs, found.average_decay, found.flip) == (2, 0.0, True)
+    assert found.learning_rate == DEFAULT_SCHEDULE.learning_rate
+    assert ClassifierSchedule().resolved() == DEFAULT_SCHEDULE
+
+
+def test_pictures_of_any_shape_are_trained_on_whole(tmp_path):
+    noise = np.random.default_rng(0)
+    sizes = ((113, 46), (46, 113), (300, 40), (97, 97))
+    for split, name in itertools.product(("train", "val", "test"), "ab"):
+        folder = tmp_path / "pictures" / split / name
+        folder.mkdir(parents=True)
+        for number, (height, width) in enumerate(sizes):
+            pixels = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    for aspect in ("stretch", "pad"):
+        settings = config(
+            tmp_path / aspect,
+            images=f"folder:{tmp_path / 'pictures'}",
+            patch_size=32,
+            crop_scale=(0.5, 1.0),
+            aspect=aspect,
+        )
+        network = train_classifier(settings)
+        assert network.view.aspect == aspect
+        assert network.trained_on.fit == "whole"
+        assert network.trained_on.image_size is None
+        assert settings.images.open(network, "test").sizes([2]).tolist() == [[300, 40]]

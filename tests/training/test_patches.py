@@ -3,8 +3,10 @@ import pytest
 import torch
 
 import gfnet_env
-from gfnet_env.data import Augmentation, augment, batches
-from gfnet_env.inference.evaluation import scene_of, unroll
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import Augmentation, augment, batches
+from gfnet_env.policies import Context
+from gfnet_env.rollout import rollout
 from gfnet_env.training.patches import TrainingPatches
 
 
@@ -21,9 +23,10 @@ def locations(tiny_network):
     def draw(images, policy, order=None):
         """Where a policy looks at some images, (B, N, 2)."""
         batch = next(batches(images, len(images), order))
-        state = policy.start(scene_of(tiny_network, batch))
-        _, *steps = unroll(tiny_network, policy, batch.pixels, state)
-        return torch.stack([step.location for step in steps], dim=1)
+        features = LiveFeatures(tiny_network, images)
+        context = Context(features, batch.indices, batch.labels, batch.boxes)
+        _, *steps = rollout(features, policy, context)
+        return torch.stack([step.state.location for step in steps], dim=1)
 
     return draw
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfnet_env.data import ArrayImages
+from gfnet_env.images import ArrayImages
 from gfnet_env.training.processes import Processes, Shares
 
 CPU = torch.device("cpu")

@@ -63,15 +63,13 @@ def test_a_run_killed_twice_ends_with_the_same_weights(tiny, uninterrupted, tmp_
 def interrupted(tiny, tmp_path):
     """A run that has stopped in its second epoch, with its checkpoints."""
     images = tiny.images()
-    read = images._read
 
     def count(indices):
         images.reads = getattr(images, "reads", 0) + 1
         if images.reads == 13:
             raise KeyboardInterrupt
-        return read(indices)
 
-    images._read = count
+    images.prefetch = count
     sets = {"train": images, "val": tiny.images(count=10), "test": tiny.images(count=10)}
     with pytest.raises(KeyboardInterrupt):
         train_classifier(tiny.config(tmp_path / "run"), sets)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gfnet_env.data import ArrayImages
+from gfnet_env.images import ArrayImages
 from gfnet_env.training import ClassifierConfig, train_classifier
 
 
@@ -26,12 +26,11 @@ class DeadlyImages(ArrayImages):
         super().__init__(**arrays)
         self._left, self._seconds = kill_at or (-1, 0.0)
 
-    def _read(self, indices):
+    def prefetch(self, indices):
         self._left -= 1
         if self._left == 0:
             kill = (os.getpid(), signal.SIGKILL)
             threading.Timer(self._seconds, os.kill, kill).start()
-        return super()._read(indices)
 
 
 def images(kill_at=None, count=44):
@@ -46,7 +45,7 @@ def config(run, **changes):
     sizes = {"epochs": 3, "batch_size": 8, "patch_size": 12, "focus_steps": 2}
     options = {"object_share": 0.3, "flip": True, "average_decay": 0.8, "device": "cpu"}
     values = {"run": Path(run), "checkpoint_minutes": 0.0, **sizes, **options}
-    return ClassifierConfig(**values | changes)
+    return ClassifierConfig.of(**values | changes)
 
 
 def train(run, kill_at=None, **changes):

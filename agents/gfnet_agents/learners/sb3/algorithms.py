@@ -1,0 +1,258 @@
+"""The algorithms of stable-baselines3 and sb3-contrib as learners, with settings that work here."""
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.utils import LinearSchedule
+from torch import nn
+
+from gfnet_agents.learners.base import LEARNERS
+from gfnet_agents.learners.sb3.extractor import ObservationExtractor
+from gfnet_agents.learners.sb3.learner import StableBaselinesLearner
+from gfnet_agents.learners.sb3.random_search import RandomSearch, RandomSearchPolicy
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+
+_BOTH = (spaces.Box, spaces.Discrete)
+_DISCRETE = (spaces.Discrete,)
+
+_ACTOR_CRITIC: dict[str, Any] = {
+    "features_extractor_class": ObservationExtractor,
+    "net_arch": [128],
+    "activation_fn": nn.Tanh,
+}
+_GAUSSIAN = _ACTOR_CRITIC | {
+    # Wide enough to reach the next object from the first guess, narrow enough to tell its reward.
+    "log_std_init": -1.0,
+}
+# A look is judged by its own gain: a later look cannot undo what it showed.
+_OWN_GAIN = {"gamma": 0.0, "gae_lambda": 1.0}
+
+
+@LEARNERS.register("ppo")
+class PPOLearner(StableBaselinesLearner):
+    """Proximal policy optimisation."""
+
+    algorithm_class = PPO
+    action_spaces = _BOTH
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return _OWN_GAIN | {
+            "n_steps": 12,
+            # Fresh episodes teach more than going over old ones again, and cost less.
+            "batch_size": 2 * env.num_envs,
+            "n_epochs": 2,
+            "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
+            "policy_kwargs": _GAUSSIAN,
+        }
+
+
+@LEARNERS.register("ppo-gfnet")
+class GFNetPPOLearner(PPOLearner):
+    """PPO with the settings of GFNet's authors: one step of the optimiser on one episode of each."""
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return super().defaults(env) | {
+            "n_steps": env.focus_steps,
+            "batch_size": env.focus_steps * env.num_envs,
+            "n_epochs": 1,
+            "learning_rate": 3e-4,
+            "gamma": 0.7,
+            "clip_range": 0.2,
+            "ent_coef": 0.01,
+            # Their standard deviation is 0.1, on locations in [0, 1].
+            "policy_kwargs": _ACTOR_CRITIC | {"log_std_init": math.log(0.2)},
+        }
+
+
+@LEARNERS.register("a2c")
+class A2CLearner(StableBaselinesLearner):
+    """Advantage actor-critic."""
+
+    algorithm_class = A2C
+    action_spaces = _BOTH
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return _OWN_GAIN | {
+            # One step of the optimiser on all that is new, so there must be many.
+            "n_steps": 1,
+            "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
+            "use_rms_prop": False,
+            "normalize_advantage": True,
+            "policy_kwargs": _GAUSSIAN,
+        }
+
+
+@LEARNERS.register("trpo")
+class TRPOLearner(StableBaselinesLearner):
+    """Trust region policy optimisation."""
+
+    algorithm_class = TRPO
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return _OWN_GAIN | {
+            "n_steps": 6,
+            "batch_size": 2 * env.num_envs,
+            "n_critic_updates": 2,
+            "learning_rate": 1.5e-3,
+            "target_kl": 0.05,
+            "policy_kwargs": _GAUSSIAN,
+        }
+
+
+@LEARNERS.register("recurrent-ppo")
+class RecurrentPPOLearner(PPOLearner):
+    """PPO with an LSTM."""
+
+    algorithm_class = RecurrentPPO
+    action_spaces = (spaces.Box,)
+    policy_class = "MultiInputLstmPolicy"
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        memory = {"lstm_hidden_size": 128, "enable_critic_lstm": False}
+        return super().defaults(env) | {"policy_kwargs": _GAUSSIAN | memory}
+
+
+@LEARNERS.register("maskable-ppo")
+class MaskablePPOLearner(PPOLearner):
+    """PPO that looks at no cell twice."""
+
+    algorithm_class = MaskablePPO
+    action_spaces = _DISCRETE
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return super().defaults(env) | {"policy_kwargs": _ACTOR_CRITIC}
+
+
+class _ReplayLearner(StableBaselinesLearner):
+    """What all that learn from a replay memory share."""
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return {
+            "gamma": 0.0,
+            "learning_rate": 1e-3,
+            "batch_size": 128,
+            # Every step is learned from sixteen times or so, however many come at once.
+            "train_freq": 1,
+            "gradient_steps": max(1, env.num_envs // 8),
+            "learning_starts": 16 * env.num_envs,
+            "policy_kwargs": {
+                "features_extractor_class": ObservationExtractor,
+                "net_arch": [128, 128],
+            },
+        }
+
+
+@LEARNERS.register("sac")
+class SACLearner(_ReplayLearner):
+    """Soft actor-critic."""
+
+    algorithm_class = SAC
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        # A gain is at most 1 and mostly far less, so that a greater weight would drown it.
+        return super().defaults(env) | {"ent_coef": "auto_0.03"}
+
+
+@LEARNERS.register("td3")
+class TD3Learner(_ReplayLearner):
+    """Twin delayed deep deterministic policy gradient."""
+
+    algorithm_class = TD3
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        size = env.single_action_space.shape
+        return super().defaults(env) | {
+            # An actor that is certain climbs only what its critic knows of places far from it.
+            "learning_starts": 64 * env.num_envs,
+            "action_noise": NormalActionNoise(np.zeros(size or ()), np.full(size or (), 0.5)),
+        }
+
+
+@LEARNERS.register("ddpg")
+class DDPGLearner(TD3Learner):
+    """Deep deterministic policy gradient."""
+
+    algorithm_class = DDPG
+
+
+@LEARNERS.register("tqc")
+class TQCLearner(SACLearner):
+    """Truncated quantile critics."""
+
+    algorithm_class = TQC
+
+
+@LEARNERS.register("crossq")
+class CrossQLearner(SACLearner):
+    """CrossQ: batch normalisation in place of target networks."""
+
+    algorithm_class = CrossQ
+    policy_class = "MlpPolicy"
+    flat = True
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        defaults = super().defaults(env)
+        networks = {"net_arch": {"pi": [128, 128], "qf": [256, 256]}}
+        return defaults | {"policy_kwargs": defaults["policy_kwargs"] | networks}
+
+
+@LEARNERS.register("ars")
+class RandomSearchLearner(StableBaselinesLearner):
+    """Augmented random search."""
+
+    algorithm_class = RandomSearch
+    policy_class = RandomSearchPolicy
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return {
+            "n_delta": 8,
+            "n_top": 4,
+            "n_eval_episodes": env.num_envs,
+            "learning_rate": 0.05,
+            "delta_std": 0.1,
+            # All weights zero would be a saddle: no single one of them would matter.
+            "zero_policy": False,
+        }
+
+
+@LEARNERS.register("dqn")
+class DQNLearner(_ReplayLearner):
+    """Deep Q-networks."""
+
+    algorithm_class = DQN
+    action_spaces = _DISCRETE
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        return super().defaults(env) | {
+            "exploration_fraction": 0.5,
+            "target_update_interval": 10 * env.num_envs,
+        }
+
+
+@LEARNERS.register("qr-dqn")
+class QRDQNLearner(DQNLearner):
+    """Quantile regression DQN."""
+
+    algorithm_class = QRDQN
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        defaults = super().defaults(env)
+        return defaults | {"policy_kwargs": defaults["policy_kwargs"] | {"n_quantiles": 25}}

@@ -1,0 +1,39 @@
+"""What stable-baselines3's networks see of an observation."""
+
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor
+
+from gfnet_env.observations import FlatView
+from gfnet_env.policies import ObservationEncoder
+
+
+class ObservationExtractor(BaseFeaturesExtractor):
+    """``ObservationEncoder`` as stable-baselines3's features extractor.
+
+    Args:
+        observation_space: Of the environment.
+        view: What splits observations that are vectors; None where they are dicts.
+        options: Arguments of the encoder in place of its defaults.
+
+    Attributes:
+        encoder: The encoder.
+        shapes: Of each part of an observation, by its key.
+        options: The same.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], view: FlatView | None = None, **options: Any
+    ) -> None:
+        parts = observation_space if view is None else view.parts
+        assert isinstance(parts, spaces.Dict)
+        shapes = {key: part.shape or () for key, part in parts.items()}
+        encoder = ObservationEncoder(shapes, **options)
+        super().__init__(observation_space, encoder.output_size)
+        self.encoder, self.shapes, self.options = encoder, shapes, options
+        self._view = view
+
+    def forward(self, observations: Any) -> Tensor:
+        return self.encoder(observations if self._view is None else self._view.split(observations))

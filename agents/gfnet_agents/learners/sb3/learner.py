@@ -1,0 +1,319 @@
+"""An algorithm of stable-baselines3 behind the learner protocol."""
+
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.utils import safe_mean
+
+from gfnet_agents.learners.sb3.learned import learned_policy
+from gfnet_agents.learners.sb3.replay import (
+    DictRewardReplayBuffer,
+    RewardReplayBuffer,
+    load_replay,
+    plan_replay,
+    replay_state,
+)
+from gfnet_agents.learners.sb3.rollouts import InPlaceMaskableRolloutBuffer, InPlaceRolloutBuffer
+from gfnet_agents.learners.sb3.vec_env import FlatObservations, StableBaselinesVecEnv
+from gfnet_agents.learners.sb3.weights import get_variables, set_weights
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.files import write_atomically
+from gfnet_env.policies import LearnedPolicy
+
+AGENT_FILE = "agent.zip"
+# What an algorithm gets from elsewhere, or what has no place here: the run keeps the log.
+_NOT_SETTINGS = frozenset(
+    {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
+)
+# Numbers that some algorithm counts by.
+_COUNTERS = (
+    *("num_timesteps", "_n_updates", "_n_calls", "_episode_num"),
+    *("_current_progress_remaining", "exploration_rate"),
+)
+
+
+class StableBaselinesLearner:
+    """An algorithm of stable-baselines3 as a ``Learner``; derive from it for one of your own.
+
+    Its settings are the arguments of the algorithm's constructor, under stable-baselines3's names.
+    Those in ``policy_kwargs`` take the place of the defaults there one by one.
+
+    Args:
+        env: See ``Learner``.
+        seed: Likewise.
+        device: Likewise.
+        timesteps: Likewise; a replay memory need not hold more.
+        replay_gib: What a replay memory may take, in GiB; a checkpoint takes as much again while it
+            is written.
+        announce: Told what a replay memory will take, before it is taken.
+        settings: Arguments of the algorithm's constructor, in place of ``defaults``.
+
+    Attributes:
+        algorithm_class: The algorithm.
+        policy_class: What it learns, as its constructor takes it.
+        flat: Whether it takes observations as vectors only.
+        agent: The algorithm at work.
+
+    Raises:
+        ValueError: A setting is unknown or refused, or a replay memory does not fit.
+    """
+
+    algorithm_class: ClassVar[type[BaseAlgorithm]]
+    policy_class: ClassVar[str | type[BasePolicy]] = "MultiInputPolicy"
+    flat: ClassVar[bool] = False
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
+    autoreset_mode: ClassVar = AutoresetMode.SAME_STEP
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if hasattr(cls, "algorithm_class"):
+            cls.__signature__ = _signature(cls.algorithm_class)
+
+    def __init__(
+        self,
+        env: GlanceFocusVectorEnv,
+        *,
+        seed: int,
+        device: str | torch.device = "cpu",
+        timesteps: int,
+        replay_gib: float = 2.0,
+        announce: Callable[[str], object] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._check_settings(settings)
+        self._timesteps = timesteps
+        self._adapter = StableBaselinesVecEnv(env)
+        shown = FlatObservations(self._adapter) if self.flat else self._adapter
+        defaults = self.defaults(env)
+        networks = defaults.get("policy_kwargs", {}) | settings.get("policy_kwargs", {})
+        if isinstance(shown, FlatObservations):
+            own = networks.get("features_extractor_kwargs", {})
+            networks["features_extractor_kwargs"] = {"view": shown.view, **own}
+        arguments = self._rollout_buffer() | defaults | settings | {"policy_kwargs": networks}
+        if issubclass(self.algorithm_class, OffPolicyAlgorithm):
+            arguments |= self._replay_buffer(arguments, shown, replay_gib, announce)
+        try:
+            self.agent = self.algorithm_class(
+                policy=self.policy_class, env=shown, seed=seed, device=device, **arguments
+            )
+        except (TypeError, ValueError, AssertionError) as error:
+            if not settings:
+                raise
+            name = self.algorithm_class.__name__
+            raise ValueError(f"{name} refuses its settings {settings}: {error}") from error
+        self._metrics = _Metrics()
+        self.agent.set_logger(Logger(folder=None, output_formats=[self._metrics]))
+
+    @classmethod
+    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+        """The settings that work in an environment."""
+        return {}
+
+    @property
+    def steps(self) -> int:
+        """See ``Learner``."""
+        return self.agent.num_timesteps
+
+    @property
+    def mean_return(self) -> float:
+        """See ``Learner``."""
+        episodes = self.agent.ep_info_buffer
+        return safe_mean([each["r"] for each in episodes]) if episodes else 0.0
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """See ``Learner``."""
+        return self._metrics.latest
+
+    def learn(self, callback: Callable[[], None]) -> None:
+        """See ``Learner``."""
+        self.agent.learn(
+            self._timesteps - self.steps,
+            callback=_BetweenUpdates(callback),
+            reset_num_timesteps=self.steps == 0,
+        )
+        callback()
+
+    def policy(self) -> LearnedPolicy:
+        """See ``Learner``."""
+        return learned_policy(self.agent)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See ``Learner``."""
+        agent = self.agent
+        memory = getattr(agent, "_last_lstm_states", None)
+        return {
+            "parameters": agent.get_parameters(),
+            "variables": get_variables(agent),
+            "counters": {name: getattr(agent, name) for name in _COUNTERS if hasattr(agent, name)},
+            "replay": replay_state(agent) if isinstance(agent, OffPolicyAlgorithm) else None,
+            "episodes": self._adapter.state_dict(),
+            "episode_starts": torch.from_numpy(np.array(agent._last_episode_starts)),
+            "memory": [] if memory is None else [*memory.pi, *memory.vf],
+            # Algorithms explore by the generator of the space of actions.
+            "actions": agent.action_space.np_random.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See ``Learner``."""
+        agent = self.agent
+        set_weights(agent, state["parameters"], state["variables"])
+        for name, value in state["counters"].items():
+            setattr(agent, name, value)
+        if isinstance(agent, OffPolicyAlgorithm):
+            load_replay(agent, state["replay"])
+        self._adapter.load_state_dict(state["episodes"])
+        assert isinstance(agent.env, StableBaselinesVecEnv | FlatObservations)
+        agent._last_obs = agent.env.observations()  # type: ignore[assignment]
+        agent._last_episode_starts = state["episode_starts"].numpy()
+        if state["memory"]:
+            hidden, cell, *critic = (value.to(agent.device) for value in state["memory"])
+            agent._last_lstm_states = RNNStates(  # type: ignore[attr-defined]
+                (hidden, cell), (critic[0], critic[1])
+            )
+        agent.action_space.np_random.bit_generator.state = state["actions"]
+
+    def save(self, folder: Path) -> None:
+        """See ``Learner``; the file is one that stable-baselines3 can load too."""
+        write_atomically(folder / AGENT_FILE, lambda temporary: self.agent.save(temporary))
+
+    def load(self, folder: Path) -> None:
+        """See ``Learner``; a replay memory begins empty, and is filled at first by random actions.
+
+        The pickled part of the file is not read.
+        """
+        path, device = folder / AGENT_FILE, self.agent.device
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no {AGENT_FILE} in {folder}; give a run that {type(self).__name__} learned"
+            )
+        try:
+            _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
+            set_weights(self.agent, parameters, variables or {})
+        except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"the agent in {path} does not fit or is damaged: {error}") from error
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        unknown = sorted(settings.keys() - self.__signature__.parameters.keys())
+        if unknown:
+            raise ValueError(
+                f"{self.algorithm_class.__name__} has no setting {', '.join(unknown)}; it has "
+                f"{', '.join(sorted(settings_of(self.algorithm_class)))}"
+            )
+
+    def _rollout_buffer(self) -> dict[str, Any]:
+        """Kind of the rollout buffer, where there is a choice."""
+        if self.flat or "rollout_buffer_class" not in self.__signature__.parameters:
+            return {}
+        maskable = issubclass(self.algorithm_class, MaskablePPO)
+        kind = InPlaceMaskableRolloutBuffer if maskable else InPlaceRolloutBuffer
+        return {"rollout_buffer_class": kind}
+
+    def _replay_buffer(
+        self,
+        arguments: Mapping[str, Any],
+        env: StableBaselinesVecEnv | FlatObservations,
+        limit_gib: float,
+        announce: Callable[[str], object] | None,
+    ) -> dict[str, Any]:
+        """Size and kind of the replay memory."""
+        chosen: dict[str, Any] = {}
+        own = settings_of(self.algorithm_class)
+        gamma, batch_size = (arguments.get(n, own[n].default) for n in ("gamma", "batch_size"))
+        if gamma == 0 and arguments.get("replay_buffer_class") is None:
+            kind = RewardReplayBuffer if self.flat else DictRewardReplayBuffer
+            chosen["replay_buffer_class"] = kind
+        wanted = arguments.get("buffer_size", self._timesteps)
+        plan = plan_replay(
+            env.observation_space,
+            env.action_space,
+            wanted=wanted,
+            batch_size=batch_size,
+            num_envs=env.num_envs,
+            next_observations=not chosen,
+            limit_gib=limit_gib,
+        )
+        if "buffer_size" in arguments and plan.steps < wanted:
+            raise ValueError(
+                f"a replay memory of {limit_gib} GiB holds {plan.steps:,} steps, not {wanted:,}; "
+                "give it more, or leave buffer_size out"
+            )
+        if announce is not None:
+            announce(str(plan))
+        return chosen | {"buffer_size": plan.steps}
+
+
+class _BetweenUpdates(BaseCallback):
+    """Calls a function whenever the algorithm is about to gather new steps."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self._function = function
+
+    def _on_rollout_start(self) -> None:
+        self._function()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class _Metrics(KVWriter):
+    """Keeps what an algorithm has logged last."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] = {}
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        self.latest = {
+            name: float(value)
+            for name, value in key_values.items()
+            if isinstance(value, int | float | np.number) and "tensorboard" not in key_excluded[name]
+        }
+
+    def close(self) -> None:
+        pass
+
+
+def settings_of(algorithm_class: type[BaseAlgorithm]) -> dict[str, inspect.Parameter]:
+    """What an algorithm's constructor takes that may be set, by name."""
+    settings: dict[str, inspect.Parameter] = {}
+    for each in algorithm_class.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        parameters = inspect.signature(vars(each)["__init__"], eval_str=True).parameters
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        settings = {name: p for name, p in parameters.items() if p.kind in named} | settings
+        # What it does not name, it hands on.
+        if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            break
+    return {name: each for name, each in settings.items() if name not in _NOT_SETTINGS}
+
+
+def _signature(algorithm_class: type[BaseAlgorithm]) -> inspect.Signature:
+    """The constructor's signature with an algorithm's settings in place of ``**settings``."""
+    own = inspect.signature(StableBaselinesLearner.__init__, eval_str=True).parameters.values()
+    settings = (
+        # Its own defaults are not those of the learner, which depend on the environment.
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty)
+        for each in settings_of(algorithm_class).values()
+    )
+    named = [each for each in own if each.name not in ("self", "settings")]
+    return inspect.Signature([*named, *settings])

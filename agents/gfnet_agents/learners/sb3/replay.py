@@ -1,0 +1,149 @@
+"""The replay memory of off-policy algorithms, and what it takes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples
+
+GIB = 2**30
+# Reward, end and truncation of a step, as stable-baselines3 keeps them.
+_BYTES_BESIDE = 3 * 4
+
+
+class RewardReplayBuffer(ReplayBuffer):
+    """Keeps no next observations: where the discount is zero, nothing that is learned is theirs.
+
+    Those that a sample has are the observations themselves.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.next_observations = self.observations
+
+    def add(self, obs: npt.NDArray[Any], next_obs: Any, *rest: Any) -> None:
+        super().add(obs, obs, *rest)
+
+
+class DictRewardReplayBuffer(DictReplayBuffer):
+    """``RewardReplayBuffer`` of observations that are dicts."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.next_observations = {}
+
+    def _get_samples(  # type: ignore[override]
+        self, *arguments: Any, **named: Any
+    ) -> DictReplayBufferSamples:
+        samples = super()._get_samples(*arguments, **named)
+        return samples._replace(next_observations=samples.observations)
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """How much a replay memory holds.
+
+    Attributes:
+        steps: Focus steps.
+        bytes: What they take.
+    """
+
+    steps: int
+    bytes: int
+
+    def __str__(self) -> str:
+        size = f"{self.bytes / GIB:.1f} GiB"
+        if self.bytes < GIB / 10:
+            size = f"{self.bytes / 2**20:.1f} MiB"
+        return f"replay memory: {size} for {self.steps:,} steps"
+
+
+def plan_replay(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    *,
+    wanted: int,
+    batch_size: int,
+    num_envs: int,
+    next_observations: bool,
+    limit_gib: float,
+) -> ReplayPlan:
+    """As many steps as are wanted, or as fit.
+
+    Args:
+        observation_space: Of one sub-environment.
+        action_space: Likewise.
+        wanted: Steps there is use for.
+        batch_size: Steps that an update draws.
+        num_envs: Sub-environments, each of which has an equal part.
+        next_observations: Whether what an action led to is kept too.
+        limit_gib: What may be taken.
+
+    Raises:
+        ValueError: Not even one batch fits.
+    """
+    parts = observation_space.values() if isinstance(observation_space, spaces.Dict) else None
+    observation = sum(_bytes(part) for part in parts or [observation_space])
+    each = (2 if next_observations else 1) * observation + _bytes(action_space) + _BYTES_BESIDE
+    rows = int(limit_gib * GIB // (each * num_envs))
+    least = math.ceil(batch_size / num_envs)
+    if rows < least:
+        needed = least * num_envs * each / GIB
+        raise ValueError(
+            f"a replay memory of {limit_gib} GiB does not hold one batch of {batch_size} steps "
+            f"from {num_envs} sub-environments; give it at least {needed:.2g} GiB, or a smaller "
+            "batch"
+        )
+    steps = max(least, min(rows, math.ceil(wanted / num_envs))) * num_envs
+    return ReplayPlan(steps, steps * each)
+
+
+def _bytes(space: spaces.Space[Any]) -> int:
+    return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
+
+
+def replay_state(agent: OffPolicyAlgorithm) -> dict[str, Any]:
+    """What the replay memory of an agent holds by now, in tensors that share its memory."""
+    buffer = agent.replay_buffer
+    assert buffer is not None
+    arrays = {name: torch.from_numpy(array) for name, array in replay_arrays(buffer).items()}
+    return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
+
+
+def load_replay(agent: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
+    """Fill a replay memory of the same making with what ``replay_state`` gave."""
+    buffer = agent.replay_buffer
+    assert buffer is not None
+    buffer.pos, buffer.full = state["position"], state["full"]
+    for name, array in replay_arrays(buffer).items():
+        array[:] = state["arrays"][name].numpy()
+
+
+def replay_arrays(buffer: ReplayBuffer) -> dict[str, npt.NDArray[Any]]:
+    """All that a replay memory holds by now, by name, without a copy.
+
+    Args:
+        buffer: Of stable-baselines3 itself or of this module.
+    """
+    kept = slice(buffer.size())
+    parts: Mapping[str, Any] = {
+        name: getattr(buffer, name)
+        for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+        if hasattr(buffer, name)
+    }
+    if parts.get("next_observations") is parts["observations"]:
+        parts = {name: part for name, part in parts.items() if name != "next_observations"}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, part in parts.items():
+        if isinstance(part, dict):
+            arrays |= {f"{name}.{key}": value[kept] for key, value in part.items()}
+        else:
+            arrays[name] = part[kept]
+    return arrays

@@ -1,0 +1,18 @@
+"""What an agent emits, and the looks that it means."""
+
+from gfnet_env.actions.base import ACTIONS, Actions, build_actions, check_actions
+from gfnet_env.actions.continuous import ContinuousActions
+from gfnet_env.actions.grid import GridActions
+from gfnet_env.actions.stop import WithStop
+from gfnet_env.actions.zoom import ZoomActions
+
+__all__ = [
+    "ACTIONS",
+    "Actions",
+    "ContinuousActions",
+    "GridActions",
+    "WithStop",
+    "ZoomActions",
+    "build_actions",
+    "check_actions",
+]

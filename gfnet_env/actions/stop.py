@@ -1,0 +1,45 @@
+"""Actions that may stop looking."""
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from gfnet_env.actions.base import Actions
+from gfnet_env.looks import Look
+from gfnet_env.models.base import State
+
+# The policies of algorithms begin about 0: what stops at first would never learn to look.
+_STOPS_ABOVE = 0.5
+
+
+class WithStop:
+    """Any actions with a stop: one more coordinate, which stops above 0.5, or one more number.
+
+    Args:
+        actions: The others.
+    """
+
+    def __init__(self, actions: Actions) -> None:
+        self._actions = actions
+        self.spec = f"{actions.spec}+stop"
+        self.chooses_scale = actions.chooses_scale
+        if isinstance(actions.space, spaces.Discrete):
+            self.space: spaces.Box | spaces.Discrete = spaces.Discrete(int(actions.space.n) + 1)
+            self.meaning = f"{actions.meaning}, or {int(actions.space.n)} to stop"
+        else:
+            self.space = spaces.Box(-1, 1, (actions.space.shape[0] + 1,), np.float32)
+            self.meaning = f"{actions.meaning}, and one more number: above {_STOPS_ABOVE} to stop"
+
+    def looks(self, actions: Tensor, state: State) -> Look:
+        if isinstance(self.space, spaces.Discrete):
+            last = int(self.space.n) - 1
+            stop, others = actions == last, actions.clamp(max=last - 1)
+        else:
+            stop, others = actions[:, -1] > _STOPS_ABOVE, actions[:, :-1]
+        looks = self._actions.looks(others, state)
+        return Look(looks.location, looks.scale, stop)
+
+    def masks(self, trail: Look, taken: Tensor) -> Tensor:
+        free = self._actions.masks(trail, taken)
+        return torch.cat([free, torch.ones_like(free[:, :1])], dim=1)

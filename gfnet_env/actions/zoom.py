@@ -1,0 +1,47 @@
+"""Actions that choose the scale of a look as well as its location."""
+
+import math
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from gfnet_env.actions.base import ACTIONS
+from gfnet_env.actions.continuous import BoxActions
+from gfnet_env.looks import Look
+from gfnet_env.models.base import State
+
+
+@ACTIONS.register("zoom")
+class ZoomActions(BoxActions):
+    """A location and a scale: (row, column, zoom), each in [-1, 1].
+
+    The zoom goes from the largest scale at -1 to full resolution at 1, evenly in its logarithm.
+
+    Args:
+        patch_size: P of the model, in pixels.
+        max_scale: Largest side of a window, in multiples of P, above 1; larger than a picture shows
+            all of it. None goes to the whole of each picture.
+
+    Raises:
+        ValueError: The scale is not above 1, or not finite.
+    """
+
+    meaning = "a (row, column, zoom) in [-1, 1]"
+    chooses_scale = True
+
+    def __init__(self, patch_size: int, max_scale: float | None = None) -> None:
+        if max_scale is not None and not 1 < max_scale < math.inf:
+            raise ValueError(f"max_scale must be above 1 and finite, not {max_scale}")
+        self._patch_size, self._max_scale = patch_size, max_scale
+        self.space = spaces.Box(-1, 1, (3,), np.float32)
+        self.spec = "zoom" if max_scale is None else f"zoom:max_scale={max_scale}"
+
+    def looks(self, actions: Tensor, state: State) -> Look:
+        largest = state.size.amax(dim=1) / self._patch_size
+        if self._max_scale is not None:
+            largest = torch.full_like(largest, self._max_scale)
+        scale = (largest.log() * (1 - actions[:, 2]) / 2).exp()
+        # Rounding must not bring full resolution below 1.
+        return Look.at(actions[:, :2], scale.clamp(min=1))

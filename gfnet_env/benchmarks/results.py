@@ -1,0 +1,368 @@
+"""Results: dataclasses that JSON holds by the names of their fields."""
+
+import dataclasses
+import statistics
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from gfnet_env.benchmarks.statistics import mean_interval
+
+_DIGITS = 6
+
+Interval = tuple[float, float]
+
+
+class Result:
+    """Base of dataclasses of results. Fields that are None, not known, are left out of JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, as JSON has them."""
+        fields = dataclasses.fields(typing.cast("Any", self))
+        values = {field.name: getattr(self, field.name) for field in fields}
+        return {name: _to_json(value) for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """The result that ``to_json`` described; keys that are no fields are ignored.
+
+        Raises:
+            ValueError: A field is missing.
+        """
+        hints = typing.get_type_hints(cls)
+        known = {name: hint for name, hint in hints.items() if name in saved}
+        try:
+            return cls(**{name: _from_json(saved[name], hint) for name, hint in known.items()})
+        except TypeError as error:
+            raise ValueError(f"these are no results of this version: {error}") from error
+
+
+@dataclass(frozen=True)
+class Difference(Result):
+    """A mean difference between two networks or policies on the same images.
+
+    Attributes:
+        difference: The mean.
+        interval: Bounds of its 95% interval.
+    """
+
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint(Result):
+    """Accuracy at a cost.
+
+    Attributes:
+        multiply_adds: Mean per image.
+        accuracy: Share of correct images.
+        interval: Bounds of its 95% interval.
+        calibration_error: See ``expected_calibration_error``; None where confidences are unknown.
+    """
+
+    multiply_adds: float
+    accuracy: float
+    interval: Interval
+    calibration_error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepAccuracy(CurvePoint):
+    """Accuracy where all images exit at one step, glance first."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdPoint(CurvePoint):
+    """Accuracy under thresholds, T of them; the share of the images that exit at each step."""
+
+    exit_share: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetPoint(ThresholdPoint):
+    """Accuracy under thresholds that were solved for a budget, in multiply-adds."""
+
+    budget: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualAccuracy(ThresholdPoint):
+    """The cheapest thresholds that match the static network of full resolution.
+
+    Attributes:
+        factor: How many times cheaper they are.
+        difference: Their accuracy less that of the static network.
+        difference_interval: Bounds of its paired 95% interval.
+    """
+
+    factor: float
+    difference: float
+    difference_interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticRow(CurvePoint):
+    """Accuracy of a static network; ``weights`` are digests of its files."""
+
+    resolution: int
+    weights: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Margin(Result):
+    """Accuracy above a curve of static networks, negative below it, and the cost where that is."""
+
+    accuracy: float
+    multiply_adds: float
+
+
+@dataclass(frozen=True)
+class Comparison(Result):
+    """Early exits against static networks.
+
+    Attributes:
+        at_accuracy: As accurate on the calibration split as the static network of full resolution;
+            None where no thresholds are.
+        within_interval: Likewise within the interval of its accuracy.
+        least_margin: See ``least_margin``.
+    """
+
+    at_accuracy: EqualAccuracy | None = None
+    within_interval: EqualAccuracy | None = None
+    least_margin: Margin | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Result):
+    """What ``evaluate`` found.
+
+    Attributes:
+        weights: Digests of the network's files; None of an official checkpoint.
+        split: What was tested on.
+        images: How many there are.
+        calibration_split: What thresholds were solved on.
+        calibration_images: How many there are.
+        anytime: Accuracy per step.
+        budgeted: By method, accuracy per budget.
+        static: Accuracy of static networks by rising cost, or None.
+        comparison: By method, early exits against them, or None.
+    """
+
+    weights: Mapping[str, str] | None = None
+    split: str
+    images: int
+    calibration_split: str
+    calibration_images: int
+    anytime: tuple[StepAccuracy, ...]
+    budgeted: Mapping[str, tuple[BudgetPoint, ...]]
+    static: tuple[StaticRow, ...] | None = None
+    comparison: Mapping[str, Comparison] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyResult(Result):
+    """What came out under one policy.
+
+    Attributes:
+        images: How many it was run on.
+        looks: Mean number of looks taken.
+        accuracy: Share of correct images per step, glance first, (T,).
+        accuracy_interval: Bounds of their 95% intervals.
+        label_confidence: Mean probability of the true class per step, (T,).
+        label_confidence_interval: Bounds of their 95% intervals.
+        share_of_gain: Per look, of what the target policy, or else the oracle, gains in accuracy
+            over the glance, on the images that both were run on; an element is None where the
+            interval of that gain reaches zero.
+        over_random: By how much the accuracy after the last step is above that of random looks.
+        object_images: How many images show an object.
+        centred: Per look, see ``Overlap``; an element is None where no look was taken.
+        covered: Likewise.
+    """
+
+    images: int
+    looks: float
+    accuracy: tuple[float, ...]
+    accuracy_interval: tuple[Interval, ...]
+    label_confidence: tuple[float, ...]
+    label_confidence_interval: tuple[Interval, ...]
+    share_of_gain: tuple[float | None, ...] | None = None
+    over_random: Difference | None = None
+    object_images: int | None = None
+    centred: tuple[float | None, ...] | None = None
+    covered: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyComparison(Result):
+    """What ``compare_policies`` found.
+
+    Attributes:
+        split: What was tested on.
+        images: How many there are.
+        reference: The policy whose gain is the whole, see ``PolicyResult``.
+        objects: What says where the objects are: ``boxes`` or ``masks``.
+        policies: By name.
+    """
+
+    split: str
+    images: int
+    reference: str | None = None
+    objects: str | None = None
+    policies: Mapping[str, PolicyResult]
+
+
+@dataclass(frozen=True)
+class Spread(Result):
+    """Milliseconds per image, or a ratio of such, over the rounds."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """The spread of some values."""
+        figures = (statistics.median(values), min(values), max(values))
+        return cls(*(round(each, 4) for each in figures))
+
+
+@dataclass(frozen=True)
+class PointTime(Spread):
+    """Milliseconds per image at one point, and how many times faster than the static network."""
+
+    speedup: Spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedPoint(Result):
+    """An evaluated point that is timed.
+
+    Attributes:
+        name: What it is.
+        multiply_adds: Mean of the evaluated images.
+        accuracy: Likewise.
+        thresholds: One per step.
+        multiply_adds_of_timed: Mean of the images that are timed.
+    """
+
+    name: str
+    multiply_adds: float
+    accuracy: float
+    thresholds: tuple[float, ...]
+    multiply_adds_of_timed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing(Result):
+    """Times with one engine, number of threads and size of batches; one per timed point."""
+
+    engine: str
+    threads: int
+    batch_size: int
+    static: Spread
+    points: tuple[PointTime, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency(Result):
+    """What ``measure_latency`` found.
+
+    Attributes:
+        images: How many were timed.
+        repeats: Rounds.
+        resolution: Of the static network.
+        static_accuracy: Of the same.
+        points: What was timed beside it.
+        timings: Their times.
+    """
+
+    images: int
+    repeats: int
+    resolution: int
+    static_accuracy: float
+    points: tuple[TimedPoint, ...]
+    timings: tuple[Timing, ...]
+
+
+@dataclass(frozen=True)
+class ProcessMemory(Result):
+    """Resident mebibytes of a process before it saw an image and at the peak; or why it failed."""
+
+    idle: float | None = None
+    peak: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class MemoryRow(Result):
+    """Memory at one resolution; ``image`` is the size of the decoded image in mebibytes."""
+
+    resolution: int
+    image: float
+    gfnet: ProcessMemory
+    static: ProcessMemory | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Result):
+    """What ``measure_memory`` found.
+
+    Attributes:
+        rows: One per resolution.
+        variation: The highest peak of the network over its lowest, less 1.
+        provenance: See ``runs.provenance``.
+    """
+
+    rows: tuple[MemoryRow, ...]
+    variation: float | None = None
+    provenance: Mapping[str, Any]
+
+
+def rounded(value: float) -> float:
+    """A figure as results hold it."""
+    return round(float(value), _DIGITS)
+
+
+def interval_of(
+    values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
+) -> Interval:
+    """Bounds of the 95% interval of a mean over images.
+
+    Args:
+        values: One per image, (N,).
+        sources: Originals that the images were made from, (N,); those of one are drawn together.
+        seed: Of the bootstrap.
+    """
+    low, high = mean_interval(values, sources, seed=seed)
+    return rounded(low), rounded(high)
+
+
+def _to_json(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {name: _to_json(each) for name, each in value.items()}
+    return [_to_json(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def _from_json(value: Any, hint: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        (hint,) = (each for each in arguments if each is not type(None))
+        return None if value is None else _from_json(value, hint)
+    if origin is tuple:
+        return tuple(_from_json(each, arguments[0]) for each in value)
+    if origin is not None and issubclass(origin, Mapping):
+        return {name: _from_json(each, arguments[1]) for name, each in value.items()}
+    if hasattr(hint, "from_json"):
+        return hint.from_json(value)
+    return value

@@ -1,0 +1,5 @@
+"""Measured time; see ``gfnet_env.timing``."""
+
+from gfnet_env.timing import seconds
+
+__all__ = ["seconds"]

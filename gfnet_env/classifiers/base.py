@@ -1,0 +1,87 @@
+"""What every classifier is: it combines the feature vectors of the views seen so far."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from gfnet_env.registry import Registry
+
+
+class Classifier(nn.Module, ABC):
+    """Combines the views of a picture, one after the other.
+
+    Attributes:
+        memory_size: Numbers it remembers of each picture, M.
+        judges_glance: Whether it makes logits of the glance alone; where not, the global encoder's
+            own head does.
+    """
+
+    memory_size: int
+    judges_glance = True
+
+    @abstractmethod
+    def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
+        """Take in one more view.
+
+        Args:
+            vector: Feature vector of the view, (B, V).
+            memory: What is remembered of the views before it, (B, M); zeros at the glance.
+            number: Looks taken so far, (B,) int64, 0 at the glance.
+
+        Returns:
+            The new memory, (B, M).
+        """
+
+    @abstractmethod
+    def judge(self, memory: Tensor, number: Tensor) -> Tensor:
+        """Logits (B, K) of the memory (B, M) after ``number`` looks (B,)."""
+
+    def forward(self, vector: Tensor, memory: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+        """The new memory (B, M) and the logits (B, K); see ``remember`` for the arguments."""
+        memory = self.remember(vector, memory, number)
+        return memory, self.judge(memory, number)
+
+    def empty_memory(self, vector: Tensor) -> Tensor:
+        """The memory before the glance, (B, M), with the type and device of ``vector``."""
+        return vector.new_zeros(vector.shape[0], self.memory_size)
+
+
+CLASSIFIERS: Registry[Classifier] = Registry(
+    "classifier", context=("vector_size", "num_classes", "focus_steps", "memory_size")
+)
+
+
+def build_classifier(
+    spec: str,
+    vector_size: int,
+    num_classes: int,
+    focus_steps: int,
+    memory_size: int | None = None,
+    *,
+    trusted: bool = True,
+) -> Classifier:
+    """Build a classifier; what it is made of gets the arguments below that it asks for by name.
+
+    Args:
+        spec: ``recurrent``, ``cascade``, or ``module:NAME`` of your own.
+        vector_size: Length of a view's feature vector, V.
+        num_classes: K.
+        focus_steps: N.
+        memory_size: M, or None for the classifier's own choice.
+        trusted: See ``Registry.build``.
+
+    Raises:
+        ValueError: There is no such classifier, or it cannot have such a memory.
+    """
+    given = {} if memory_size is None else {"memory_size": memory_size}
+    classifier = CLASSIFIERS.build(
+        spec,
+        trusted=trusted,
+        vector_size=vector_size,
+        num_classes=num_classes,
+        focus_steps=focus_steps,
+        **given,
+    )
+    if not isinstance(classifier, Classifier):
+        raise ValueError(f"{spec!r} makes a {type(classifier).__name__}; make a Classifier")
+    return classifier

@@ -1,0 +1,115 @@
+"""Settings from the command line."""
+
+import dataclasses
+import importlib
+import sys
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from gfnet_env.actions import ACTIONS
+from gfnet_env.classifiers import CLASSIFIERS
+from gfnet_env.encoders import ENCODERS
+from gfnet_env.exits import EXITS
+from gfnet_env.images import IMAGES
+from gfnet_env.observations import OBSERVATIONS
+from gfnet_env.policies import POLICIES
+from gfnet_env.registry import Registry
+from gfnet_env.rewards import REWARDS
+
+Config = TypeVar("Config")
+
+# Settings that name parts, and where the known parts are listed.
+PARTS: Mapping[str, Registry[Any]] = {
+    "images": IMAGES,
+    "encoder": ENCODERS,
+    "classifier": CLASSIFIERS,
+    "actions": ACTIONS,
+    "observation": OBSERVATIONS,
+    "reward": REWARDS,
+    "exits": EXITS,
+    "policies": POLICIES,
+}
+
+
+def parse(
+    config_class: type[Config],
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+    parts: Mapping[str, Registry[Any]] = PARTS,
+) -> Config:
+    """Read a configuration from the command line.
+
+    ``--import MODULE``, which may be repeated, imports a module of the user's own first, so that
+    what it registers is known by name. Modules are found in the current directory too.
+
+    Args:
+        config_class: A dataclass.
+        description: What the command does.
+        arguments: In place of the command line's.
+        parts: Registries by the name of the setting that names their parts; ``--help`` lists these.
+
+    Raises:
+        ImportError: A module cannot be imported.
+        SystemExit: The command line is wrong, or asks for help.
+        ValueError: A value is wrong.
+    """
+    modules, rest = take_option("--import", sys.argv[1:] if arguments is None else arguments)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    for module in modules:
+        importlib.import_module(module)
+    described = "\n\n".join(filter(None, [description, describe_parts(config_class, parts)]))
+    return tyro.cli(config_class, args=rest, description=described)
+
+
+def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of an option that is no setting, and the arguments without it.
+
+    Raises:
+        SystemExit: The last of them has no value.
+    """
+    values, rest = [], []
+    words = iter(arguments)
+    for word in words:
+        key, sign, value = word.partition("=")
+        if key != name:
+            rest.append(word)
+        elif sign:
+            values.append(value)
+        else:
+            following = next(words, None)
+            if following is None:
+                raise SystemExit(f"{name} needs a value")
+            values.append(following)
+    return values, rest
+
+
+def describe_parts(config_class: type[Any], parts: Mapping[str, Registry[Any]] = PARTS) -> str:
+    """The parts that the settings of a configuration may name, for its help."""
+    named = dict.fromkeys(name for name in _settings(config_class) if name in parts)
+    if not named:
+        return ""
+    lines = [f"{name}: {parts[name].describe()}" for name in named]
+    return "\n".join(
+        [
+            "Parts are given as NAME, NAME:key=value,… or module:NAME of your own; --import MODULE "
+            "imports a module that registers some.",
+            *lines,
+        ]
+    )
+
+
+def _settings(config_class: Any) -> Iterator[str]:
+    """The names of all settings, those of groups included."""
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            yield from _settings(kind)
+        else:
+            yield field.name

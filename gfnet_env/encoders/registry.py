@@ -1,0 +1,74 @@
+"""Encoders by name."""
+
+import difflib
+import inspect
+from pathlib import Path
+
+from gfnet_env.encoders.base import Encoder
+from gfnet_env.encoders.timm import TimmEncoder, is_timm_name, timm_names, timm_options
+from gfnet_env.precision import see_in_float32
+from gfnet_env.registry import Registry
+
+ENCODERS: Registry[Encoder] = Registry(
+    "encoder", context=("num_classes", "weights", "patch_size")
+)
+
+
+def build_encoder(
+    spec: str,
+    num_classes: int,
+    weights: str | Path | None = None,
+    *,
+    patch_size: int | None = None,
+    trusted: bool = True,
+) -> Encoder:
+    """Build an encoder.
+
+    What has a name in ``ENCODERS`` comes first, then what timm has. An encoder of your own is a class
+    or a function that makes an ``Encoder``, such as a ``ModuleEncoder``. It takes ``num_classes`` and,
+    if it asks for them by name, ``weights`` and ``patch_size``. Register it, or name it as
+    ``module:NAME``. A saved network holds the spec and the weights, never code, so import the module
+    before you load the network.
+
+    Args:
+        spec: ``compact:widths=[32,64],strides=[2,2]``, ``compact-deep``, ``torchvision:NAME``, a name
+            of timm or of the GFNet paper with arguments for ``timm.create_model``, such as
+            ``vit_tiny_patch16_224:depth=2``, or ``module:NAME`` of your own.
+        num_classes: Classes of its own head, K.
+        weights: See ``TimmEncoder`` and ``TorchvisionEncoder``; most others take none.
+        patch_size: Side of the views, P, for networks that are built for one size; None for the size
+            they were made for.
+        trusted: See ``Registry.build``.
+
+    Raises:
+        FileNotFoundError: There is no such file of weights.
+        ValueError: There is no such encoder, a parameter is wrong, or the weights are.
+    """
+    name, sign, parameters = spec.partition(":")
+    if name not in ENCODERS and is_timm_name(name):
+        options = timm_options(parameters, spec)
+        encoder: Encoder = TimmEncoder(name, num_classes, weights, patch_size, **options)
+    elif name not in ENCODERS and not sign:
+        raise ValueError(_unknown(name))
+    else:
+        taken = inspect.signature(ENCODERS.find(spec, trusted=trusted)).parameters
+        if weights is not None and "weights" not in taken:
+            raise ValueError(f"the encoder {spec!r} has no weights to load, but got {weights}")
+        encoder = ENCODERS.build(
+            spec, trusted=trusted, num_classes=num_classes, weights=weights, patch_size=patch_size
+        )
+    if not isinstance(encoder, Encoder):
+        raise ValueError(
+            f"{spec!r} makes a {type(encoder).__name__}; make an Encoder, such as a ModuleEncoder"
+        )
+    see_in_float32(encoder)
+    return encoder
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, [*ENCODERS, *timm_names()], n=3)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return (
+        f"unknown encoder {name!r}; {hint}Known: {', '.join(ENCODERS)}, what timm.list_models() "
+        "lists, and module:NAME of your own"
+    )

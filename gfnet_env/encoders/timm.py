@@ -1,0 +1,180 @@
+"""Encoders of timm, by the names that timm or the GFNet paper has for them."""
+
+import inspect
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from gfnet_env.encoders.base import Encoder, Features
+from gfnet_env.encoders.weights import Tensors, load_weights_file
+from gfnet_env.registry import convert, split_items
+
+# The paper's names of what timm calls otherwise.
+TIMM_ALIASES = {
+    "regnety_600m": "regnety_006",
+    "regnety_800m": "regnety_008",
+    "regnety_1.6g": "regnety_016",
+}
+# A width that timm has the class for, but neither a name nor weights.
+MOBILENETV3_125 = "mobilenetv3_large_125"
+
+
+class TimmEncoder(Encoder):
+    """Any network of timm that ends in one linear layer, and MobileNetV3-Large of width 1.25.
+
+    The vector is what that layer takes in: the pooled map, what a hidden layer makes of it (1,280
+    features of the 960 channels of MobileNetV3-Large), or the class token. Of a network of tokens,
+    the map is its tokens in their places, without those that stand for no place.
+
+    Args:
+        name: Its timm name, or the paper's: ``regnety_600m``, ``regnety_800m``, ``regnety_1.6g``,
+            ``mobilenetv3_large_125``.
+        num_classes: Classes of its own head; the head of a file is taken where it fits.
+        weights: None (random), ``pretrained`` (downloaded), or a file (safetensors, or a ``.pth``
+            that is read without running pickled code). Positional embeddings are interpolated.
+        patch_size: Side of the views, P, for networks that are built for one size; None for the size
+            they were made for.
+        options: More arguments of ``timm.create_model``, such as ``depth=2``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The network does not end in one linear layer or cannot be built, or its weights
+            do not fit or cannot be had.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        weights: str | Path | None = None,
+        patch_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        from timm.data.config import resolve_model_data_config
+
+        resized = _resized(name, patch_size)
+        try:
+            model = _create_model(
+                name, num_classes, pretrained=weights == "pretrained", **(resized | options)
+            )
+        # The hub client raises errors of a dozen kinds for what goes wrong in a download.
+        except Exception as error:
+            if weights != "pretrained":
+                raise ValueError(f"timm cannot build {name!r}: {error}") from error
+            raise ValueError(
+                f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
+                "give the file"
+            ) from error
+        if not isinstance(model.get_classifier(), nn.Linear):
+            raise ValueError(
+                f"encoder {name!r} does not end in one linear layer; choose another network"
+            )
+        if weights is not None and weights != "pretrained":
+            heads = _as_tuple(model.pretrained_cfg["classifier"])
+            adapt = (lambda tensors: _interpolated(tensors, model)) if resized else None
+            load_weights_file(model, Path(weights), heads, adapt)
+        data = resolve_model_data_config(model)
+        super().__init__(data["mean"], data["std"])
+        self.model: Any = model
+
+    def encode(self, views: Tensor) -> Features:
+        features = self.model.forward_features(views)
+        return Features(self._as_map(features), self.model.forward_head(features, pre_logits=True))
+
+    def head_module(self) -> nn.Module:
+        return self.model.get_classifier()
+
+    def _as_map(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) of a map in any layout, or of tokens (B, L, C)."""
+        if features.ndim == 4:
+            last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            return features.permute(0, 3, 1, 2) if last else features
+        if features.ndim != 3:
+            return features
+        count = features.shape[1]
+        # Networks that do not say how many tokens stand for no place have them beside a square.
+        prefix = getattr(self.model, "num_prefix_tokens", count - math.isqrt(count) ** 2)
+        side = math.isqrt(count - prefix)
+        if side == 0 or side**2 != count - prefix:
+            raise ValueError(
+                f"the {count - prefix} tokens of the encoder {type(self.model).__name__} are no "
+                "square map; choose another network"
+            )
+        return features[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+
+
+def is_timm_name(name: str) -> bool:
+    """Whether ``TimmEncoder`` knows an encoder of this name."""
+    import timm
+
+    # A timm name may carry the tag of its weights: NAME.TAG.
+    return name in (*TIMM_ALIASES, MOBILENETV3_125) or timm.is_model(name.partition(".")[0])
+
+
+def timm_names() -> list[str]:
+    """All names that ``TimmEncoder`` knows, without tags."""
+    import timm
+
+    return [*TIMM_ALIASES, MOBILENETV3_125, *timm.list_models()]
+
+
+def timm_options(text: str, spec: str) -> dict[str, Any]:
+    """Arguments of ``timm.create_model``, of ``depth=2,num_heads=3``.
+
+    Raises:
+        ValueError: The text has another form, or sets what a spec must not: classes and weights.
+    """
+    import timm
+
+    # A spec may come from a file, which must name no other file to read.
+    refused = {*inspect.signature(timm.create_model).parameters, "num_classes", "in_chans"}
+    options: dict[str, Any] = {}
+    for item in split_items(text, {}):
+        key, sign, value = item.partition("=")
+        if not sign or key in options or key in refused or key.startswith("pretrained"):
+            raise ValueError(
+                f"the encoder {spec!r} takes NAME=VALUE once each for arguments of the network, such "
+                f"as depth=2, not {item!r}"
+            )
+        options[key] = convert(value, Any, key)
+    return options
+
+
+def _resized(name: str, patch_size: int | None) -> dict[str, Any]:
+    """The argument that builds a network of one size for another one, where it is needed."""
+    from timm.models import get_pretrained_cfg
+
+    made_for = get_pretrained_cfg(TIMM_ALIASES.get(name, name))
+    if patch_size is None or made_for is None or not made_for.fixed_input_size:
+        return {}
+    return {} if made_for.input_size[-1] == patch_size else {"img_size": patch_size}
+
+
+def _interpolated(tensors: Tensors, model: nn.Module) -> Tensors:
+    """Tensors of a file whose positional embeddings fit the input size of a model."""
+    # By timm's convention, the file that defines a network defines this, too.
+    resize = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    return tensors if resize is None else resize(tensors, model)
+
+
+def _create_model(name: str, num_classes: int, *, pretrained: bool, **options: Any) -> Any:
+    import timm
+
+    if name != MOBILENETV3_125:
+        name = TIMM_ALIASES.get(name, name)
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
+    if pretrained:
+        raise ValueError("nobody has published any")
+    from timm.models import get_pretrained_cfg
+    from timm.models.mobilenetv3 import _gen_mobilenet_v3
+
+    config = get_pretrained_cfg("mobilenetv3_large_100")
+    return _gen_mobilenet_v3(name, 1.25, num_classes=num_classes, pretrained_cfg=config, **options)
+
+
+def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -1,0 +1,130 @@
+"""A policy over a whole image set, step by step, without exits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gfnet_env.features.live import LiveFeatures
+from gfnet_env.images import ImageSet, batches
+from gfnet_env.models.base import Model
+from gfnet_env.models.static import StaticNetwork
+from gfnet_env.policies.base import Context, Policy
+from gfnet_env.rollout import rollout
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came out of every step of N images, T steps each.
+
+    Where a policy stopped, the later steps repeat what was known by then.
+
+    Attributes:
+        indices: Which images, (N,).
+        correct: Whether the most confident class was the true one, (N, T) bool.
+        confidence: Probability of the most confident class, (N, T) float32.
+        label_confidence: Probability of the true class, (N, T) float32.
+        locations: Where it looked, (N, T - 1, 2) float32; NaN where it did not.
+        scales: At what scale, (N, T - 1) float32; NaN where it did not.
+        looks: How many looks it took, (N,) int64.
+    """
+
+    indices: npt.NDArray[np.int64]
+    correct: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float32]
+    label_confidence: npt.NDArray[np.float32]
+    locations: npt.NDArray[np.float32]
+    scales: npt.NDArray[np.float32]
+    looks: npt.NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """Share of correct images after each step, (T,)."""
+        return self.correct.mean(axis=0)
+
+    def correct_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each image is correct at its exit, (N,), for exits (N,) in [0, T - 1]."""
+        return self.correct[np.arange(len(exits)), exits]
+
+    def confidence_at(self, exits: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The confidence of each image at its exit, (N,), for exits (N,) in [0, T - 1]."""
+        return self.confidence[np.arange(len(exits)), exits]
+
+
+@torch.no_grad()
+def evaluate_policy(
+    model: Model,
+    policy: Policy,
+    images: ImageSet,
+    *,
+    indices: npt.NDArray[np.int64] | None = None,
+    batch_size: int = 256,
+) -> Record:
+    """Take all looks at every image under a policy.
+
+    Args:
+        model: In evaluation mode.
+        policy: Who decides where to look; one that needs the context is told it.
+        images: The set.
+        indices: Which of its images, or None for all.
+        batch_size: Images per batch.
+    """
+    seen = np.arange(len(images)) if indices is None else indices
+    features = LiveFeatures(model, images)
+    parts = []
+    for batch in batches(images, batch_size, seen, model.device):
+        context = Context(features, batch.indices, batch.labels, batch.boxes)
+        parts.append(_record(features, policy, context, batch.labels))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Record(seen, *columns)
+
+
+def _record(
+    features: LiveFeatures, policy: Policy, context: Context, labels: Tensor
+) -> list[npt.NDArray[np.generic]]:
+    """The columns of a ``Record`` for one batch, but for its indices."""
+    count, looks = len(labels), features.model.focus_steps
+    correct = labels.new_zeros(count, 1 + looks, dtype=torch.bool)
+    confidence = torch.zeros(count, 1 + looks, device=labels.device)
+    label_confidence = torch.zeros_like(confidence)
+    locations = torch.full((count, looks, 2), torch.nan, device=labels.device)
+    scales = torch.full((count, looks), torch.nan, device=labels.device)
+    taken = torch.zeros_like(labels)
+    for number, step in enumerate(rollout(features, policy, context)):
+        rows, state = step.rows, step.state
+        # What a later step does not know better stays.
+        correct[rows, number:] = (state.classes == labels[rows])[:, None]
+        confidence[rows, number:] = state.confidence[:, None]
+        label_confidence[rows, number:] = state.label_confidence(labels[rows])[:, None]
+        if number > 0:
+            locations[rows, number - 1] = state.location
+            scales[rows, number - 1] = state.scale
+            taken[rows] = number
+    columns = (correct, confidence, label_confidence, locations, scales, taken)
+    return [column.cpu().numpy() for column in columns]
+
+
+@torch.no_grad()
+def evaluate_static(
+    network: StaticNetwork,
+    images: ImageSet,
+    *,
+    indices: npt.NDArray[np.int64] | None = None,
+    batch_size: int = 256,
+) -> npt.NDArray[np.bool_]:
+    """Whether a static network, in evaluation mode, is right about each image of a set, (N,).
+
+    Args:
+        network: In evaluation mode.
+        images: The set.
+        indices: Which of its images, or None for all.
+        batch_size: Images per batch.
+    """
+    parts = [
+        network(images.overview(batch.indices, network.view).to(network.device)).argmax(dim=1)
+        == batch.labels
+        for batch in batches(images, batch_size, indices, network.device)
+    ]
+    return torch.cat(parts).cpu().numpy()

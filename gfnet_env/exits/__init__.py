@@ -1,0 +1,6 @@
+"""When enough is known of a picture."""
+
+from gfnet_env.exits.base import EXITS, ExitRule
+from gfnet_env.exits.rules import ConfidenceExit, ThresholdExit, never
+
+__all__ = ["EXITS", "ConfidenceExit", "ExitRule", "ThresholdExit", "never"]

@@ -1,0 +1,14 @@
+"""Exit rules: when enough is known of a picture."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from gfnet_env.models.base import State
+from gfnet_env.registry import Registry
+
+# From what is known of B pictures to which of them exit now, (B,) bool. Whatever it says, pictures
+# exit after the last look, and where the policy stops.
+ExitRule = Callable[[State], Tensor]
+
+EXITS: Registry[ExitRule] = Registry("exit rule", functions_are_parts=True)

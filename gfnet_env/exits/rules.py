@@ -1,0 +1,57 @@
+"""The exit rules that come with the library."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gfnet_env.exits.base import EXITS
+from gfnet_env.models.base import State
+
+
+@EXITS.register("never")
+def never(state: State) -> Tensor:
+    """No picture exits before the last look, unless the policy stops."""
+    return torch.zeros_like(state.number, dtype=torch.bool)
+
+
+@EXITS.register("confidence")
+class ConfidenceExit:
+    """A picture exits after a look once its most confident class reaches a probability.
+
+    Args:
+        threshold: In [0, 1].
+
+    Raises:
+        ValueError: The threshold is outside.
+    """
+
+    def __init__(self, threshold: float = 0.9) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"the threshold of confidence must be in [0, 1], not {threshold}")
+        self.threshold = threshold
+
+    def __call__(self, state: State) -> Tensor:
+        return (state.number > 0) & (state.confidence >= self.threshold)
+
+
+class ThresholdExit:
+    """A picture exits at the first step whose threshold its confidence reaches (GFNet, section 3.1).
+
+    Args:
+        thresholds: One per step, glance first: 0 exits all, above 1 none.
+
+    Raises:
+        ValueError: There is none, or one is negative or not finite.
+    """
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        values = tuple(float(value) for value in thresholds)
+        if not values or not all(math.isfinite(value) and value >= 0 for value in values):
+            raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
+        self.thresholds = values
+
+    def __call__(self, state: State) -> Tensor:
+        thresholds = torch.tensor(self.thresholds, device=state.number.device)
+        return state.confidence >= thresholds[state.number]

@@ -1,0 +1,177 @@
+"""Confidence thresholds: for wanted exit shares, and for accuracy at a price."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+# No confidence reaches it.
+NEVER = 2.0
+# At ratios of e^±30, all but a millionth of a millionth exits at the first or at the last step.
+_LOG_RATIO = 30.0
+_BISECTIONS = 60
+_MAX_ROUNDS = 20
+
+
+def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
+    """Exit shares q_t ∝ ratio^t of ``steps`` steps (GFNet, section 4.1; MSDNet, Huang et al. 2018).
+
+    Raises:
+        ValueError: The ratio is not positive.
+    """
+    if ratio <= 0:
+        raise ValueError(f"ratio must be positive, not {ratio}")
+    # Of the largest, so that no power overflows.
+    exponents = math.log(ratio) * np.arange(steps)
+    shares = np.exp(exponents - exponents.max())
+    return shares / shares.sum()
+
+
+def thresholds_for_shares(
+    confidence: npt.NDArray[np.floating], shares: Sequence[float] | npt.NDArray[np.float64]
+) -> list[float]:
+    """Thresholds under which those shares of the given images exit at each step.
+
+    Args:
+        confidence: Of N images after each of T steps, (N, T), on a split kept for this.
+        shares: How many of the N images are to exit at each step, (T,), adding up to 1.
+
+    Returns:
+        T thresholds; an image exits at the first step whose threshold its confidence reaches. The
+        last is 0. Equal confidences exit together, so a share can only be met as nearly as they
+        allow.
+
+    Raises:
+        ValueError: A shape is wrong, or a number is negative or not finite.
+    """
+    shares = np.asarray(shares, dtype=np.float64)
+    if confidence.ndim != 2 or len(confidence) == 0 or shares.shape != (confidence.shape[1],):
+        raise ValueError(
+            f"confidence must be (N, T) and shares (T,), not {confidence.shape} and {shares.shape}"
+        )
+    if not (np.isfinite(confidence).all() and np.isfinite(shares).all() and (shares >= 0).all()):
+        raise ValueError("confidences and shares must be finite, and shares at least 0")
+    if not np.isclose(shares.sum(), 1):
+        raise ValueError(f"shares must add up to 1, not {shares.sum()}")
+    wanted = np.round(np.cumsum(shares) * len(confidence)).astype(int)
+    thresholds = []
+    remaining = confidence
+    for step in range(len(shares) - 1):
+        exits = wanted[step] - (len(confidence) - len(remaining))
+        threshold = _threshold_for(remaining[:, step], exits)
+        thresholds.append(threshold)
+        remaining = remaining[remaining[:, step] < threshold]
+    return [*thresholds, 0.0]
+
+
+def shares_for_cost(
+    cost: float, step_costs: Sequence[float] | npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """The geometric exit shares whose mean cost is ``cost``; at the ends, all exit at one step.
+
+    Args:
+        cost: Mean per image.
+        step_costs: Of an image that exits at each step, (T,), rising.
+
+    Raises:
+        ValueError: The cost is below that of the first step or above that of the last.
+    """
+    costs = np.asarray(step_costs, dtype=np.float64)
+    if not costs[0] <= cost <= costs[-1]:
+        raise ValueError(f"no exits cost {cost:g} on average: {costs[0]:g} to {costs[-1]:g} do")
+    for end in (0, -1):
+        if cost == costs[end]:
+            shares = np.zeros(len(costs))
+            shares[end] = 1
+            return shares
+    low, high = -_LOG_RATIO, _LOG_RATIO
+    # The mean cost rises with the ratio of the shares.
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        mean = geometric_shares(math.exp(middle), len(costs)) @ costs
+        low, high = (middle, high) if mean < cost else (low, middle)
+    return geometric_shares(math.exp((low + high) / 2), len(costs))
+
+
+def thresholds_for_price(
+    confidence: npt.NDArray[np.floating],
+    correct: npt.NDArray[np.bool_],
+    costs: npt.ArrayLike,
+    price: float,
+) -> list[float]:
+    """Thresholds that make accuracy − price · mean cost of the given images as high as can be.
+
+    Each threshold in turn is set to the best there is while the others stay, until none changes;
+    the first round goes from the last step back, as if no image had left before.
+
+    Args:
+        confidence: Of N images after each of T steps, (N, T), on a split kept for this.
+        correct: Whether the most confident class was the true one, (N, T).
+        costs: Of an image that exits at each step, (T,), or of each of the images, (N, T).
+        price: Accuracy that a unit of cost must bring, at least 0.
+
+    Returns:
+        T thresholds; the last is 0.
+    """
+    value = correct - price * np.asarray(costs, dtype=np.float64)
+    steps = confidence.shape[1]
+    thresholds = [0.0] * steps
+    later = value[:, -1]
+    for step in reversed(range(steps - 1)):
+        here = confidence[:, step]
+        thresholds[step] = _best_threshold(here, value[:, step] - later)
+        later = np.where(here >= thresholds[step], value[:, step], later)
+    for _ in range(_MAX_ROUNDS):
+        before = list(thresholds)
+        for step in range(steps - 1):
+            reached = (confidence[:, :step] < np.asarray(thresholds[:step])).all(axis=1)
+            stay = [*[NEVER] * (step + 1), *thresholds[step + 1 :]]
+            exits = exit_steps(confidence[reached], stay)
+            later = value[reached][np.arange(len(exits)), exits]
+            gain = value[reached, step] - later
+            thresholds[step] = _best_threshold(confidence[reached, step], gain)
+        if thresholds == before:
+            break
+    return thresholds
+
+
+def exit_steps(
+    confidence: npt.NDArray[np.floating], thresholds: Sequence[float]
+) -> npt.NDArray[np.int64]:
+    """The step at which each image exits, (N,) in [0, T - 1], by its confidences (N, T)."""
+    reached = confidence >= np.asarray(thresholds)
+    reached[:, -1] = True
+    return reached.argmax(axis=1)
+
+
+def _best_threshold(confidence: npt.NDArray[np.floating], gain: npt.NDArray[np.float64]) -> float:
+    """The threshold above which the sum of what exits gain is highest; the fewest exits of equals.
+
+    Args:
+        confidence: Of the images that may exit, (R,).
+        gain: What the exit of each gains over its going on, (R,).
+    """
+    if len(confidence) == 0:
+        return NEVER
+    order = np.argsort(-confidence, kind="stable")
+    sums = np.concatenate([[0.0], np.cumsum(gain[order])])
+    # Equal confidences exit together or not at all.
+    splits = np.flatnonzero(np.diff(confidence[order]) < 0) + 1
+    cuts = np.array([0, *splits, len(confidence)])
+    best = int(cuts[sums[cuts].argmax()])
+    return _threshold_for(confidence, best)
+
+
+def _threshold_for(confidence: npt.NDArray[np.floating], exits: int) -> float:
+    """The threshold that the ``exits`` highest of these confidences reach."""
+    if exits <= 0:
+        return NEVER
+    if exits >= len(confidence):
+        return 0.0
+    ordered = np.sort(confidence)
+    below, reached = ordered[-exits - 1], ordered[-exits]
+    # Half-way to the next one below: sums are rounded by how many images a batch has, and what was
+    # calibrated should exit alike in all.
+    middle = (below + reached) / 2
+    return float(middle if below < middle else reached)

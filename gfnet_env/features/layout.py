@@ -1,0 +1,61 @@
+"""How features lie in the entries of a store."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfnet_env import rows
+from gfnet_env.features.store import Entries
+from gfnet_env.models.base import Features
+
+_WORD = 8
+
+
+class Layout:
+    """How the features of one view lie in an entry: tensor after tensor, each from a new word on.
+
+    Args:
+        example: Features of one view.
+        kept: The type that floating-point numbers are kept in; others keep their own.
+
+    Attributes:
+        shapes: Of each tensor, for one view.
+        words: What the features take, W, in words of 8 bytes.
+    """
+
+    def __init__(self, example: Features, kept: torch.dtype) -> None:
+        self._example = example
+        tensors = rows.tensors(example)
+        self.shapes = [tuple(tensor.shape[1:]) for tensor in tensors]
+        self._types = [kept if each.is_floating_point() else each.dtype for each in tensors]
+        self._words = [
+            -(-math.prod(shape) * kind.itemsize // _WORD)
+            for shape, kind in zip(self.shapes, self._types, strict=True)
+        ]
+        self.words = sum(self._words)
+
+    def pack(self, features: Features) -> Entries:
+        """Features of B views as entries, (B, W)."""
+        tensors = rows.tensors(features)
+        entries = np.zeros((len(tensors[0]), self.words), dtype=np.uint64)
+        start = 0
+        for tensor, kind, words in zip(tensors, self._types, self._words, strict=True):
+            content = tensor.to(kind).reshape(len(tensor), -1).cpu().view(torch.uint8).numpy()
+            entries[:, start : start + words].view(np.uint8)[:, : content.shape[1]] = content
+            start += words
+        return entries
+
+    def unpack(self, entries: Entries, device: torch.device) -> Features:
+        """The features in entries (B, W or more), floating-point numbers as float32."""
+        everything = torch.from_numpy(entries.view(np.int64)).to(device)
+        parts = everything[:, : self.words].split(self._words, dim=1)
+        each = iter(zip(parts, self.shapes, self._types, strict=True))
+
+        def unpacked(_: Tensor) -> Tensor:
+            part, shape, kind = next(each)
+            numbers = part.view(kind)[:, : math.prod(shape)].view(len(part), *shape)
+            return numbers.float() if kind.is_floating_point else numbers
+
+        return rows.map_tensors(unpacked, self._example)

@@ -1,0 +1,193 @@
+"""Random crops and mirror images of training pictures, drawn anew in every epoch."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gfnet_env.images.base import ImageSet, Indices, Numbers
+from gfnet_env.images.pictures import PictureImages
+from gfnet_env.looks import ViewConfig
+from gfnet_env.randomness import uniform
+from gfnet_env.settings import Above, Between, Settings
+
+# A key of its own: scenes and random patches must not depend on the numbers that are drawn here.
+_STREAM = 0x61756721
+# Crops to draw before the middle of a picture is taken, and the numbers that one takes.
+_ATTEMPTS = 10
+_NUMBERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Settings):
+    """What may be done to a training picture; by default nothing."""
+
+    crop_scale: Annotated[tuple[float, float] | None, Above(0), Between(0, 1)] = None
+    """Least and greatest share of a training picture's area that a random crop keeps, often
+    0.08 1; by default pictures are not cropped at random."""
+    crop_ratio: Annotated[tuple[float, float], Above(0)] = (3 / 4, 4 / 3)
+    """Least and greatest width of a random crop as a multiple of its height."""
+    flip: bool = False
+    """Whether to mirror half of the training images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("crop_scale", "crop_ratio"):
+            limits = getattr(self, name)
+            if limits is not None and limits[0] > limits[1]:
+                raise ValueError(f"{name} must be two rising numbers, not {limits}")
+
+
+def random_resized_crop(
+    draws: npt.NDArray[np.float64],
+    sizes: npt.ArrayLike,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> Numbers:
+    """Where to crop pictures at random (Szegedy et al., "Going Deeper with Convolutions", 2015).
+
+    As ``torchvision.transforms.v2.RandomResizedCrop`` does it: the first of ten crops that fits, or
+    else the middle of the picture; but from given numbers instead of a generator.
+
+    Args:
+        draws: Uniform numbers in [0, 1), (B, 10, 4).
+        sizes: (H, W) of each picture, (B, 2), or of all, (2,), in pixels.
+        scale: Least and greatest share of a picture's area.
+        ratio: Least and greatest width over height; uniform in its logarithm.
+
+    Returns:
+        (B, 4) as (top, left, bottom, right) in pixels.
+    """
+    sizes = np.broadcast_to(np.asarray(sizes), (len(draws), 2))
+    area = sizes.prod(axis=1)[:, None] * (scale[0] + (scale[1] - scale[0]) * draws[..., 0])
+    low, high = np.log(ratio)
+    aspect = np.exp(low + (high - low) * draws[..., 1])
+    sides = np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=-1).round()
+    room = sizes[:, None] - sides
+    corners = np.floor(draws[..., 2:] * (room + 1))
+    crops = np.concatenate([corners, corners + sides], axis=-1).astype(np.int64)
+    fits = ((sides >= 1) & (room >= 0)).all(axis=-1)
+    first = crops[np.arange(len(crops)), fits.argmax(axis=1)]
+    return np.where(fits.any(axis=1)[:, None], first, _middle(sizes, ratio))
+
+
+def _middle(sizes: Numbers, ratio: tuple[float, float]) -> Numbers:
+    """The greatest crop about the middle whose ratio is within bounds, (B, 4)."""
+    widest = np.stack([sizes[:, 1] / ratio[0], sizes[:, 0] * ratio[1]], axis=1).round()
+    sides = np.minimum(sizes, widest).astype(np.int64).clip(min=1)
+    corners = (sizes - sides) // 2
+    return np.concatenate([corners, corners + sides], axis=1)
+
+
+class AugmentedImages(PictureImages):
+    """A set as it is seen in one epoch of training: crops and mirror images are its pictures.
+
+    What is drawn for an image is a function of (seed, epoch, index) only: it is the same whatever
+    shares its batch, whichever process reads it, and whenever a run that was cut short goes on.
+
+    Crops are drawn over pictures at full resolution. In a set of one size they are resized to it;
+    else they keep their resolution, and views enlarge those that are smaller than P. Boxes follow
+    the crop and the mirror. What lies outside is cut off, so that the box of an object that is not
+    seen at all is empty and on the edge.
+
+    Args:
+        images: The set.
+        augmentation: What may be done to its images.
+        seed: With the epoch and an image's index it fixes what is done.
+        epoch: Which epoch, from 0.
+    """
+
+    def __init__(
+        self, images: ImageSet, augmentation: Augmentation, *, seed: int, epoch: int
+    ) -> None:
+        super().__init__(memory_limit=images.memory_limit)
+        self.labels, self.class_names = images.labels, images.class_names
+        self.fixed_size, self.fit = images.fixed_size, images.fit
+        self.normalised = images.normalised
+        self._images = images
+        self._augmentation = augmentation
+        self._keys = (_STREAM, seed, epoch)
+        self._resized = augmentation.crop_scale is not None and images.fixed_size is not None
+        if images.boxes is not None:
+            self.boxes = self._seen(images.boxes)
+
+    def prefetch(self, indices: Indices) -> None:
+        if self._resized:
+            super().prefetch(indices)
+        else:
+            self._images.prefetch(indices)
+
+    def _sizes(self, indices: Numbers) -> Tensor:
+        if self.fixed_size is not None:
+            return super()._sizes(indices)
+        crops = self._crops(indices)
+        return crops[:, 2:] - crops[:, :2]
+
+    def _checked_sizes(self, indices: Numbers, view: ViewConfig) -> Tensor:
+        # A crop may be smaller than P, but not a picture.
+        self._images._checked_sizes(indices, view)
+        return self._sizes(indices)
+
+    def _regions(
+        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
+    ) -> Tensor:
+        boxes, mirrored = boxes.cpu(), self._mirrored(indices)
+        boxes = torch.where(mirrored[:, None], _mirror(boxes, self._sizes(indices)), boxes)
+        if self._resized:
+            pixels = super()._regions(indices, boxes, shape, view)
+        else:
+            corners = self._crops(indices)[:, :2].repeat(1, 2)
+            pixels = self._images._regions(indices, boxes + corners, shape, view)
+        where = mirrored.to(pixels.device).view(-1, 1, 1, 1)
+        return torch.where(where, pixels.flip(3), pixels) if bool(mirrored.any()) else pixels
+
+    def _read(self, indices: Numbers) -> Tensor:
+        """Crops, resized to the size of the set's images."""
+        assert self.fixed_size is not None
+        how = ViewConfig(size=max(self.fixed_size), interpolation="bicubic")
+        originals = self._images.originals
+        return originals._regions(indices, self._crops(indices), self.fixed_size, how)
+
+    def _mirrored(self, indices: Numbers) -> Tensor:
+        """Whether each image is mirrored, (B,) bool."""
+        half = uniform(*self._keys, indices, 0) < 0.5
+        return torch.from_numpy(half & self._augmentation.flip)
+
+    def _crops(self, indices: Numbers) -> Tensor:
+        """What is seen of each original, (B, 4) as (top, left, bottom, right)."""
+        sizes = self._images.originals._sizes(indices)
+        if self._augmentation.crop_scale is None:
+            return torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+        numbers = np.arange(1, 1 + _ATTEMPTS * _NUMBERS)
+        draws = uniform(*self._keys, indices[:, None], numbers).reshape(-1, _ATTEMPTS, _NUMBERS)
+        limits = self._augmentation.crop_scale, self._augmentation.crop_ratio
+        return torch.from_numpy(random_resized_crop(draws, sizes.numpy(), *limits))
+
+    def _seen(self, boxes: Tensor) -> Tensor:
+        """Where boxes of the set lie in what is seen of its images, (N, 4)."""
+        indices = np.arange(len(self))
+        sizes = self._sizes(indices)
+        if self._augmentation.crop_scale is not None:
+            crops = self._crops(indices)
+            corner, sides = crops[:, :2], crops[:, 2:] - crops[:, :2]
+            boxes = (boxes - corner.repeat(1, 2)) * (sizes / sides).repeat(1, 2)
+            boxes = boxes.clamp(min=torch.zeros(4), max=sizes.repeat(1, 2))
+        return torch.where(self._mirrored(indices)[:, None], _mirror(boxes, sizes), boxes)
+
+
+def _mirror(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Where boxes (B, 4) lie in the mirror images of pictures of some sizes (B, 2)."""
+    top, left, bottom, right = boxes.unbind(dim=1)
+    return torch.stack([top, sizes[:, 1] - right, bottom, sizes[:, 1] - left], dim=1)
+
+
+def augment(
+    images: ImageSet, augmentation: Augmentation, *, seed: int = 0, epoch: int = 0
+) -> ImageSet:
+    """``AugmentedImages``, or the set itself where nothing may be done to its images."""
+    if augmentation.crop_scale is None and not augmentation.flip:
+        return images
+    return AugmentedImages(images, augmentation, seed=seed, epoch=epoch)

@@ -1,0 +1,158 @@
+"""One picture file, decoded."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps
+
+# What becomes of a picture's shape, see ``bring``.
+Fit = Literal["whole", "crop", "stretch"]
+
+_BICUBIC = Image.Resampling.BICUBIC
+# Orientations from this on swap height and width (Exif 2.3, tag 274).
+_FIRST_TURNED = 5
+# Chunks that may hold a PNG file's orientation.
+_EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+
+
+def load_picture(
+    path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
+) -> npt.NDArray[np.uint8]:
+    """Decode one picture file to RGB, (H, W, 3) uint8; see ``decode``."""
+    return np.array(decode(path, image_size, fit, crop).convert("RGB"))
+
+
+def decode(
+    path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
+) -> Image.Image:
+    """Decode one picture file, of any mode, to RGB, or to ``L`` where it is grey.
+
+    Args:
+        path: The file.
+        image_size: Side of the square it is brought to; None leaves it whole.
+        fit: How, see ``bring``.
+        crop: See ``bring``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated or no picture, or its levels are floating-point numbers;
+            ``image_size`` is below 1, ``fit`` unknown or ``crop`` not in (0, 1].
+    """
+    check_fitting(image_size, fit, crop)
+    with opened(path) as file:
+        if image_size is not None and fit == "crop":
+            # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
+            side = int(image_size / crop)
+            file.draft("RGB", (side, side))
+        # Turned and converted only where it has to be, since each copies the picture.
+        ImageOps.exif_transpose(file, in_place=True)
+        picture = in_eight_bits(file, path)
+        # Loaded while the file is open.
+        picture.load()
+        return bring(picture, image_size, fit, crop)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture file, turned as ``load_picture`` turns it, from its header.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture.
+    """
+    with opened(path) as file:
+        width, height = file.size
+        if file.format == "TIFF" or (file.format == "PNG" and not _has_exif(path)):
+            # Pillow has turned the size of a TIFF file already, and would decode all of a PNG file
+            # to find that nothing says how it is turned.
+            return height, width
+        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
+        return (width, height) if turned else (height, width)
+
+
+def bring(picture: Image.Image, image_size: int | None, fit: Fit, crop: float = 1) -> Image.Image:
+    """Bring a picture to a square.
+
+    Args:
+        picture: Of any size.
+        image_size: Side of the square; None leaves the picture as it is.
+        fit: ``crop`` resizes the shorter side and takes the centre, ``stretch`` resizes both sides,
+            ``whole`` leaves the picture as it is.
+        crop: Share of the side of a larger square, of which the middle is taken; 1 is all of it.
+    """
+    if image_size is None or fit == "whole":
+        return picture
+    side = int(image_size / crop)
+    if fit == "stretch":
+        square = picture.resize((side, side), _BICUBIC)
+    else:
+        square = ImageOps.fit(picture, (side, side), _BICUBIC)
+    start = (side - image_size) // 2
+    return square.crop((start, start, start + image_size, start + image_size)) if start else square
+
+
+def check_fitting(image_size: int | None, fit: str, crop: float) -> None:
+    """Raises ``ValueError`` unless pictures can be brought to squares in this way."""
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
+    if fit not in get_args(Fit):
+        raise ValueError(f"unknown fit {fit!r}; known: {', '.join(get_args(Fit))}")
+    if not 0 < crop <= 1:
+        raise ValueError(f"crop must be in (0, 1], not {crop}")
+
+
+def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:
+    """A picture of any mode as RGB, or ``L`` where it is grey.
+
+    Args:
+        picture: The picture; itself the result where it has such a mode.
+        name: What messages call it.
+
+    Raises:
+        ValueError: Its levels are floating-point numbers.
+    """
+    if picture.mode == "F":
+        raise ValueError(
+            f"{name} has floating-point levels, and nothing says which are black and white; save "
+            "it with 8 or 16 bits"
+        )
+    if picture.mode.startswith("I"):
+        levels = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    return picture if picture.mode in ("RGB", "L") else picture.convert("RGB")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file, of which only the header has been read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be decoded, now or later in the ``with`` block; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {path}")
+    try:
+        with Image.open(path) as file:
+            yield file
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"cannot decode {path} ({error}); the file is damaged or no picture: "
+            "replace it, or move it out of the folder"
+        ) from error
+
+
+def _has_exif(path: Path) -> bool:
+    """Whether a PNG file may say how it is turned, before its pixels or after them."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(header := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            if kind in _EXIF_CHUNKS:
+                return True
+            file.seek(length + 4, 1)
+    return False

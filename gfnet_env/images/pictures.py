@@ -1,0 +1,223 @@
+"""Pictures that are decoded or rendered whole, and kept within a limit."""
+
+import math
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet, Indices, Numbers, cut, cut_one
+from gfnet_env.images.threads import Threads
+from gfnet_env.looks import ViewConfig
+
+# Batches that must fit before one is read ahead: ``batches`` reads two while one is looked at.
+_BATCHES = 3
+
+
+class PictureImages(ImageSet):
+    """Base of sets whose pictures are decoded or rendered whole.
+
+    Decoded pictures are kept within a limit. Threads may use one set at the same time.
+
+    Args:
+        workers: Threads that read pictures that have sizes of their own; with 0 the thread that
+            asks reads.
+        memory_limit: Bytes that decoded pictures may take; what does not fit is read again each
+            time.
+
+    Raises:
+        ValueError: A number is below 0.
+    """
+
+    def __init__(self, *, workers: int = 0, memory_limit: int = DEFAULT_MEMORY_LIMIT) -> None:
+        if memory_limit < 0:
+            raise ValueError(f"memory_limit must be at least 0 bytes, not {memory_limit}")
+        self.memory_limit = memory_limit
+        self._threads = Threads(workers)
+        self._slots: _Slots | None = None
+        self._recent = _Recent(memory_limit)
+
+    @abstractmethod
+    def _read(self, indices: Numbers) -> Tensor | Sequence[Tensor]:
+        """Decode or render some pictures.
+
+        Args:
+            indices: Which, checked. Where pictures have sizes of their own, several threads ask for
+                one at a time.
+
+        Returns:
+            (B, C, H, W) uint8 of a set of one size, or else (C, h, w) of each; grey pictures may
+            have one channel.
+        """
+
+    def prefetch(self, indices: Indices) -> None:
+        """Read pictures that will be looked at soon, if enough fit for that; see ``ImageSet``."""
+        numbers = np.unique(self._check(indices))
+        if self.fixed_size is None:
+            bytes_needed = 3 * int(self._sizes(numbers).prod(dim=1).sum())
+            if _BATCHES * bytes_needed <= self.memory_limit:
+                self._threads.map(lambda index: self._picture(index, ()), numbers.tolist())
+            return
+        slots = self._slots
+        if slots is None or _BATCHES * len(numbers) <= slots.count or slots.count == len(self):
+            missing = numbers if slots is None else numbers[slots.find(numbers) < 0]
+            if len(missing):
+                self._keep(missing, self._read_all(missing), numbers)
+
+    def _regions(
+        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
+    ) -> Tensor:
+        boxes = boxes.cpu()
+        if len(indices) == 0:
+            return torch.empty(0, 3, *shape, dtype=torch.uint8)
+        if self.fixed_size is None:
+            return self._regions_of_own_size(indices, boxes, shape, view)
+        held = np.zeros(len(indices), dtype=bool)
+        parts = []
+        if self._slots is not None:
+            with self._threads.lock:
+                slots = self._slots.find(indices)
+                held = slots >= 0
+                if held.any():
+                    chosen = boxes if held.all() else boxes[torch.from_numpy(held)]
+                    parts.append(self._slots.cut(slots[held], chosen, shape, view))
+        if held.all() and parts:
+            return parts[0]
+        missing, rows = np.unique(indices[~held], return_inverse=True)
+        pixels = self._read_all(missing)
+        where = torch.from_numpy(rows).to(pixels.device)
+        parts.append(cut(pixels, where, boxes[torch.from_numpy(~held)], shape, view))
+        self._keep(missing, pixels, indices)
+        if len(parts) == 1:
+            return parts[0]
+        order = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
+        return torch.cat(parts)[torch.from_numpy(order.argsort())]
+
+    def _regions_of_own_size(
+        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
+    ) -> Tensor:
+        rows_of: dict[int, list[int]] = {}
+        for row, index in enumerate(indices.tolist()):
+            rows_of.setdefault(index, []).append(row)
+        corners = boxes.tolist()
+
+        def show(index: int) -> list[Tensor]:
+            # The picture is dropped at once where it does not fit.
+            picture = self._picture(index, rows_of)
+            parts = [cut_one(picture, corners[row], shape, view) for row in rows_of[index]]
+            return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
+
+        held = [index for index in rows_of if index in self._recent]
+        missing = [index for index in rows_of if index not in self._recent]
+        shown = [show(index) for index in held] + self._threads.map(show, missing)
+        rows = [row for index in held + missing for row in rows_of[index]]
+        parts = torch.cat([part for each in shown for part in each])
+        return parts[torch.tensor(rows).argsort()]
+
+    def _picture(self, index: int, needed: Collection[int]) -> Tensor:
+        """One picture of its own size, (C, h, w), kept if it fits beside those that are needed."""
+        with self._threads.lock:
+            picture = self._recent.get(index)
+        if picture is None:
+            (picture,) = self._read(np.array([index]))
+            with self._threads.lock:
+                self._recent.keep(index, picture, needed)
+        return picture
+
+    def _read_all(self, indices: Numbers) -> Tensor:
+        """Pictures of one size, (B, C, H, W)."""
+        pixels = self._read(indices)
+        assert isinstance(pixels, Tensor)
+        return pixels
+
+    def _keep(self, indices: Numbers, pixels: Tensor, needed: Numbers) -> None:
+        """Keep those pictures of one size that fit beside those that are needed."""
+        with self._threads.lock:
+            if self._slots is None:
+                self._slots = _Slots(len(self), pixels, self.memory_limit)
+            self._slots.keep(indices, pixels, needed)
+
+
+class _Slots:
+    """Pictures of one size in one tensor; the next one takes the place of the one kept longest.
+
+    Args:
+        images: How many pictures there are.
+        pixels: Some of them, (B, C, H, W).
+        memory_limit: In bytes.
+
+    Attributes:
+        count: How many pictures fit.
+    """
+
+    def __init__(self, images: int, pixels: Tensor, memory_limit: int) -> None:
+        size = math.prod(pixels.shape[1:]) * pixels.element_size()
+        self.count = min(images, memory_limit // size)
+        self._pixels = pixels.new_empty((self.count, *pixels.shape[1:]))
+        # The slot of each picture and the picture in each slot; -1 is none.
+        self._slot = np.full(images, -1)
+        self._index = np.full(self.count, -1)
+        self._next = 0
+
+    def find(self, indices: Numbers) -> Numbers:
+        """The slots of some pictures, -1 of those that are not here."""
+        return self._slot[indices]
+
+    def cut(
+        self, slots: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
+    ) -> Tensor:
+        """Parts of the pictures in some slots, see ``cut``."""
+        rows = torch.from_numpy(slots).to(self._pixels.device)
+        return cut(self._pixels, rows, boxes, shape, view)
+
+    def keep(self, indices: Numbers, pixels: Tensor, needed: Numbers) -> None:
+        """Keep pictures; those that are needed keep their slots."""
+        new = self._slot[indices] < 0
+        taken = self._slot[needed]
+        near = np.arange(min(self.count, new.sum() + len(taken)))
+        slots = (self._next + near) % max(1, self.count)
+        slots = slots[~np.isin(slots, taken)][: new.sum()]
+        rows = np.flatnonzero(new)[: len(slots)]
+        if len(rows) == 0:
+            return
+        left = self._index[slots]
+        self._slot[left[left >= 0]] = -1
+        self._pixels[torch.from_numpy(slots)] = pixels[torch.from_numpy(rows)]
+        self._index[slots], self._slot[indices[rows]] = indices[rows], slots
+        self._next = (slots[-1] + 1) % self.count
+
+
+class _Recent:
+    """Pictures of any size; the one that was looked at longest ago is dropped first."""
+
+    def __init__(self, memory_limit: int) -> None:
+        self._limit = memory_limit
+        self._pictures: OrderedDict[int, Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._pictures
+
+    def get(self, index: int) -> Tensor | None:
+        picture = self._pictures.get(index)
+        if picture is not None:
+            self._pictures.move_to_end(index)
+        return picture
+
+    def keep(self, index: int, picture: Tensor, needed: Collection[int]) -> None:
+        """Keep a picture if it fits; those that are needed stay."""
+        size = picture.numel() * picture.element_size()
+        if index in self._pictures or size > self._limit:
+            return
+        if self._bytes + size > self._limit:
+            for old in [each for each in self._pictures if each not in needed]:
+                dropped = self._pictures.pop(old)
+                self._bytes -= dropped.numel() * dropped.element_size()
+                if self._bytes + size <= self._limit:
+                    break
+        if self._bytes + size <= self._limit:
+            self._pictures[index] = picture
+            self._bytes += size

@@ -1,0 +1,47 @@
+"""Some images of a set."""
+
+import torch
+from torch import Tensor
+
+from gfnet_env.digest import digest
+from gfnet_env.images.base import ImageSet, Indices, Numbers
+from gfnet_env.looks import ViewConfig
+
+
+class Subset(ImageSet):
+    """Some images of a set.
+
+    Args:
+        images: The set.
+        indices: Which of its images, (S,).
+    """
+
+    def __init__(self, images: ImageSet, indices: Numbers) -> None:
+        self._images = images
+        self._indices = indices
+        chosen = torch.from_numpy(indices)
+        self.labels = images.labels[chosen]
+        self.class_names = images.class_names
+        self.boxes = None if images.boxes is None else images.boxes[chosen]
+        self.sources = None if images.sources is None else images.sources[chosen]
+        self.fixed_size, self.fit = images.fixed_size, images.fit
+        self.normalised, self.memory_limit = images.normalised, images.memory_limit
+
+    @property
+    def originals(self) -> ImageSet:
+        originals = self._images.originals
+        return self if originals is self._images else Subset(originals, self._indices)
+
+    def digest(self) -> str:
+        return digest("subset", self._images.digest(), self._indices)
+
+    def prefetch(self, indices: Indices) -> None:
+        self._images.prefetch(self._indices[self._check(indices)])
+
+    def _sizes(self, indices: Numbers) -> Tensor:
+        return self._images._sizes(self._indices[indices])
+
+    def _regions(
+        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
+    ) -> Tensor:
+        return self._images._regions(self._indices[indices], boxes, shape, view)

@@ -1,0 +1,54 @@
+"""Threads that decode pictures."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Threads:
+    """A pool and a lock. Copies and forked processes make their own.
+
+    Args:
+        workers: Threads; with 0 the thread that asks does the work.
+
+    Raises:
+        ValueError: ``workers`` is below 0.
+    """
+
+    _all: ClassVar[weakref.WeakSet["Threads"]] = weakref.WeakSet()
+
+    def __init__(self, workers: int) -> None:
+        if workers < 0:
+            raise ValueError(f"workers must be at least 0, not {workers}")
+        self.workers = workers
+        self.lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._all.add(self)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """What a function makes of each item, in order; the first exception is raised."""
+        items = list(items)
+        if self.workers == 0 or len(items) < 2:
+            return list(map(function, items))
+        with self.lock:
+            pool = self._pool = self._pool or ThreadPoolExecutor(self.workers, "decode")
+        return list(pool.map(function, items))
+
+    def __reduce__(self) -> tuple[type["Threads"], tuple[int]]:
+        return Threads, (self.workers,)
+
+    @classmethod
+    def _renew_all(cls) -> None:
+        for threads in cls._all:
+            threads.lock, threads._pool = threading.Lock(), None
+
+
+# A forked child has none of its parent's threads, and would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Threads._renew_all)

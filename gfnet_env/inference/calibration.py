@@ -1,0 +1,76 @@
+"""What an assembled network is told of some images: its thresholds, budgets and times."""
+
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.exits.thresholds import NEVER
+from gfnet_env.images import ImageSet
+from gfnet_env.inference.budgets import BudgetTable, LatencyTable, Method, exit_costs, solve_budgets
+from gfnet_env.inference.early_exit import EarlyExitGFNet, Pixels
+from gfnet_env.models import Model
+from gfnet_env.policies.base import Policy
+from gfnet_env.timing import median_seconds
+
+
+def assemble(
+    model: Model, policy: Policy, images: ImageSet, batch_size: int = 256
+) -> EarlyExitGFNet:
+    """Model and policy, with thresholds and budgets solved on a split that neither was trained on.
+
+    The thresholds are those of ``BudgetTable.cheapest``.
+
+    Args:
+        model: What sees.
+        policy: Who decides where to look.
+        images: The calibration split.
+        batch_size: Images per batch.
+    """
+    gfnet = EarlyExitGFNet(model, policy)
+    table = calibrate(gfnet, images, batch_size=batch_size)
+    gfnet.set_thresholds(table.cheapest().thresholds)
+    return gfnet
+
+
+def calibrate(
+    gfnet: EarlyExitGFNet, images: ImageSet, method: Method = "geometric", batch_size: int = 256
+) -> BudgetTable:
+    """Solve thresholds for mean costs all over the range, and set ``gfnet.budgets``.
+
+    Args:
+        gfnet: Its thresholds stay as they are.
+        images: A split that neither the model nor the policy was trained on.
+        method: See ``solve_budgets``.
+        batch_size: Images per batch.
+
+    Raises:
+        ValueError: The method is unknown.
+    """
+    record = evaluate_policy(gfnet.model, gfnet.policy, images, batch_size=batch_size)
+    costs = exit_costs(record.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
+    gfnet.budgets = solve_budgets(record, costs, method)
+    return gfnet.budgets
+
+
+def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> LatencyTable:
+    """Time an exit at each step on the network's device, and set ``gfnet.latency``.
+
+    Args:
+        gfnet: Its thresholds stay as they are.
+        images: A batch like those to come, in number and size.
+        repeats: How often each exit is timed; the median counts.
+
+    Raises:
+        ValueError: There are no images, or ``repeats`` is below 1.
+    """
+    if len(images) == 0:
+        raise ValueError("there is nothing to time; give a batch of at least one image")
+    before, device = gfnet.thresholds, gfnet.model.device
+    steps = len(before)
+    medians = []
+    try:
+        for last in range(steps):
+            gfnet.set_thresholds([NEVER] * last + [0.0] * (steps - last))
+            medians.append(median_seconds(lambda: gfnet(images), device, repeats))
+    finally:
+        gfnet.set_thresholds(before)
+    milliseconds = tuple(1e3 * seconds / len(images) for seconds in medians)
+    gfnet.latency = LatencyTable(milliseconds, device)
+    return gfnet.latency

@@ -1,0 +1,120 @@
+"""Assembled networks on disk: one folder, written as a whole, whose parts belong together."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gfnet_env import files
+from gfnet_env.inference.budgets import BudgetTable, OperatingPoint
+from gfnet_env.models import GlanceFocusNetwork, Model
+from gfnet_env.models.saved import SavedModule
+from gfnet_env.policies.base import Policy
+from gfnet_env.policies.storage import load_policy, policy_files
+
+if TYPE_CHECKING:
+    from gfnet_env.inference.early_exit import EarlyExitGFNet
+
+Assembled = TypeVar("Assembled", bound="EarlyExitGFNet")
+
+_FILE = "gfnet.json"
+# Of the other files and of the rest of this one; folders of 0.1 have neither.
+_FILES, _DIGEST = "files_sha256", "sha256"
+
+
+def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
+    """Write an assembled network, see ``EarlyExitGFNet.save``."""
+    try:
+        parts = {**policy_files(gfnet.policy), **_model_files(gfnet.model)}
+        content = {
+            "thresholds": list(gfnet.thresholds),
+            "budgets": [point.to_json() for point in gfnet.budgets.points] if gfnet.budgets else [],
+            _FILES: {name: _sha256(part) for name, part in sorted(parts.items())},
+        }
+        content[_DIGEST] = _digest(content)
+        parts[_FILE] = files.json_bytes(content)
+    except TypeError as error:
+        raise ValueError(f"the network cannot be saved as JSON: {error}") from error
+    files.replace_files(Path(folder).expanduser(), parts)
+
+
+def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
+    """The network in a folder, and its policy if it was assembled with one, onto the CPU.
+
+    Raises:
+        FileNotFoundError: The folder or one of its files is missing.
+        ValueError: A file is damaged or of another save.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / _FILE).is_file():
+        return GlanceFocusNetwork.load(folder), None
+    saved = files.load_config(folder, "gfnet", dict)
+    _check_files(folder, saved)
+    return GlanceFocusNetwork.load(folder), load_policy(folder)
+
+
+def _model_files(model: Model) -> dict[str, bytes]:
+    if not isinstance(model, SavedModule):
+        raise ValueError(
+            f"{type(model).__name__} cannot be saved: it is no SavedModule; save its weights "
+            "yourself, and assemble it anew where you load them"
+        )
+    return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
+
+
+def load(kind: type[Assembled], folder: str | Path) -> Assembled:
+    """Read an assembled network, see ``EarlyExitGFNet.load``."""
+    folder = Path(folder).expanduser()
+    saved = files.load_config(folder, "gfnet", dict)
+    model, policy = load_model(folder)
+    assert policy is not None
+    if hasattr(policy, "check_fit"):
+        policy.check_fit(model)
+    if "thresholds" not in saved:
+        raise ValueError(f"{folder / _FILE} has no thresholds; restore it from a copy")
+    gfnet = kind(model, policy)
+    for part, read in (("thresholds", _read_thresholds), ("budgets", _read_budgets)):
+        try:
+            read(gfnet, saved)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the {part} in {folder / _FILE} are damaged: {error}; restore it from a copy"
+            ) from error
+    return gfnet
+
+
+def _read_thresholds(gfnet: "EarlyExitGFNet", saved: Mapping[str, Any]) -> None:
+    gfnet.set_thresholds(saved["thresholds"])
+
+
+def _read_budgets(gfnet: "EarlyExitGFNet", saved: Mapping[str, Any]) -> None:
+    points = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
+    for point in points:
+        gfnet.check_thresholds(point.thresholds)
+    gfnet.budgets = BudgetTable(points) if points else None
+
+
+def _check_files(folder: Path, saved: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` unless all files of a folder are those of one save, and whole."""
+    if _FILES not in saved and _DIGEST not in saved:
+        return
+    rest = {name: value for name, value in saved.items() if name != _DIGEST}
+    if saved.get(_DIGEST) != _digest(rest):
+        raise ValueError(f"{folder / _FILE} is damaged; restore it from a copy")
+    for name, sha256 in saved[_FILES].items():
+        path = folder / name
+        if _sha256(files.read_bytes(path)) != sha256:
+            raise ValueError(
+                f"{path} is damaged or of another save than the {_FILE} beside it; restore both "
+                "from one copy"
+            )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return _sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,226 @@
+"""Looks: where to look next, and the pixels that this means.
+
+Locations, corners and sizes are all (row, column). Location -1 is the window flush with the top or
+left edge of the picture, +1 the one flush with the bottom or right edge.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+CornerRounding = Literal["nearest", "floor"]
+Interpolation = Literal["bilinear", "bicubic"]
+Aspect = Literal["stretch", "pad"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where to look next, one row for each of B pictures.
+
+    Attributes:
+        location: (B, 2) in [-1, 1], relative to each picture.
+        scale: Side of the window in multiples of P pixels at full resolution, (B,), at least 1. What
+            would be larger than the picture shows all of it.
+        stop: Whether to look no more, (B,) bool; location and scale then mean nothing.
+    """
+
+    location: Tensor
+    scale: Tensor
+    stop: Tensor
+
+    @classmethod
+    def at(cls, location: Tensor, scale: Tensor | None = None, stop: Tensor | None = None) -> Self:
+        """Looks at locations (B, 2); at full resolution, and not stopping, where nobody says."""
+        count = location.shape[:1]
+        return cls(
+            location,
+            location.new_ones(count, dtype=torch.float32) if scale is None else scale,
+            location.new_zeros(count, dtype=torch.bool) if stop is None else stop,
+        )
+
+    def __len__(self) -> int:
+        return len(self.location)
+
+    def check(self, count: int) -> None:
+        """Raises ``ValueError`` unless these are looks at ``count`` pictures that mean something."""
+        check_locations(self.location, count)
+        for name, kind in (("scale", "floating point"), ("stop", "bool")):
+            tensor: Tensor = getattr(self, name)
+            fits = tensor.is_floating_point() if name == "scale" else tensor.dtype == torch.bool
+            if tensor.shape != (count,) or not fits:
+                raise ValueError(
+                    f"{name} of looks must be ({count},) {kind}, not {tuple(tensor.shape)} "
+                    f"{tensor.dtype}"
+                )
+        if not bool((self.scale >= 1).all()):
+            wrong = self.scale[~(self.scale >= 1)][0].item()
+            raise ValueError(f"scales must be at least 1, full resolution; one is {wrong}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """How views are made of pictures.
+
+    Attributes:
+        size: P, side of every view, in pixels.
+        interpolation: How an overview, or a window of a scale above 1, is resized to P×P.
+        antialias: Whether it is low-pass filtered before it is made smaller.
+        align_corners: Whether corner pixels keep their centres in an overview, see ``resize``.
+        aspect: What becomes of a picture's shape in its overview: ``stretch`` to a square, or
+            ``pad`` with black on both sides.
+        rounding: From a location to the pixel of the window's corner.
+    """
+
+    size: int
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    align_corners: bool = False
+    aspect: Aspect = "stretch"
+    rounding: CornerRounding = "nearest"
+
+    def window_boxes(self, looks: Look, sizes: Tensor) -> Tensor:
+        """The pixels that looks show.
+
+        Args:
+            looks: At B pictures.
+            sizes: (H, W) of each, (B, 2) int64; none smaller than P.
+
+        Returns:
+            (B, 4) int64 as (top, left, bottom, right), within the pictures.
+        """
+        side = (looks.scale * self.size).round().long()[:, None]
+        extents = torch.minimum(side, sizes)
+        corners = window_corners(looks.location, sizes - extents, self.rounding)
+        return torch.cat([corners, corners + extents], dim=1)
+
+    def frame(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """What overviews show of pictures: its corner and its extents, (B, 2) int64 each.
+
+        A padded overview shows more than the picture.
+        """
+        if self.aspect == "stretch":
+            return torch.zeros_like(sizes), sizes
+        side = sizes.amax(dim=1, keepdim=True).expand_as(sizes)
+        return -((side - sizes) // 2), side
+
+    def covered(self, boxes: Tensor, sizes: Tensor, cells: tuple[int, int]) -> Tensor:
+        """How much of each cell of a map of the overview windows cover.
+
+        Args:
+            boxes: Of B windows, see ``window_boxes``.
+            sizes: (H, W) of each picture, (B, 2) int64.
+            cells: (h, w) of the map.
+
+        Returns:
+            (B, h, w) float32 in [0, 1].
+        """
+        corner, extents = self.frame(sizes)
+        along = []
+        for axis, count in enumerate(cells):
+            scale = count / extents[:, axis, None]
+            first = (boxes[:, axis, None] - corner[:, axis, None]) * scale
+            last = first + (boxes[:, axis + 2, None] - boxes[:, axis, None]) * scale
+            cell = torch.arange(count, device=boxes.device)
+            overlap = torch.minimum(last, cell + 1) - first.maximum(cell)
+            along.append(overlap.clamp(0, 1))
+        return along[0][:, :, None] * along[1][:, None, :]
+
+    def cell_locations(self, sizes: Tensor, cells: tuple[int, int]) -> Tensor:
+        """Locations whose windows are centred on the cells of a map of the overview.
+
+        Args:
+            sizes: (H, W) of B pictures, (B, 2) int64.
+            cells: (h, w) of the map.
+
+        Returns:
+            (B, h·w, 2) float32, row by row.
+        """
+        corner, extents = self.frame(sizes)
+        shares = torch.cartesian_prod(
+            *((torch.arange(n, device=sizes.device) + 0.5) / n for n in cells)
+        ).view(-1, 2)
+        centres = corner[:, None] + shares * extents[:, None]
+        count = len(shares)
+        flat = centred_locations(
+            centres.flatten(0, 1), sizes.repeat_interleave(count, dim=0), self.size
+        )
+        return flat.view(-1, count, 2)
+
+
+def window_corners(locations: Tensor, room: Tensor, rounding: CornerRounding) -> Tensor:
+    """The top left pixel of each window.
+
+    Args:
+        locations: (B, 2) in [-1, 1]. In float64, what was a float32 share of the way in [0, 1] has
+            lost nothing, and gives the corner that it would give itself.
+        room: Pixels that a window can be moved by along each axis, (B, 2) int64 or (2,).
+        rounding: To the nearest pixel, or down.
+
+    Returns:
+        (B, 2) int64 in [0, room].
+    """
+    exact = locations if locations.dtype == torch.float64 else locations.float()
+    # Rounded to float32 in the end, as a product of float32 would be.
+    corners = ((exact + 1) / 2 * room).float()
+    rounded = corners.round() if rounding == "nearest" else corners.floor()
+    return torch.minimum(rounded.long().clamp(min=0), room)
+
+
+def centred_locations(centres: Tensor, sizes: Tensor, window: int) -> Tensor:
+    """Locations whose windows are centred at the given points, as nearly as the edges allow.
+
+    Args:
+        centres: (B, 2) in pixels.
+        sizes: (H, W) of each picture, (B, 2) int64.
+        window: Side of the windows, in pixels.
+
+    Returns:
+        (B, 2) float32 in [-1, 1]; 0 along an axis on which the window spans the picture.
+    """
+    room = sizes.to(centres.device) - window
+    locations = 2 * (centres - window / 2) / room.clamp(min=1) - 1
+    return torch.where(room > 0, locations.clamp(-1, 1), 0.0).float()
+
+
+def lattice(cells: int) -> Tensor:
+    """Locations that lie evenly over a picture, edges included, row by row.
+
+    Args:
+        cells: Along each axis; one is the centre.
+
+    Returns:
+        (cells², 2) float32 in [-1, 1].
+
+    Raises:
+        ValueError: There are no cells.
+    """
+    if cells < 1:
+        raise ValueError(f"a lattice must have at least 1 cell along each axis, not {cells}")
+    axis = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
+    return torch.cartesian_prod(axis, axis)
+
+
+def nearest_cell(locations: Tensor, cells: int) -> Tensor:
+    """Which locations of the ``lattice`` are nearest to locations (B, 2): (B,) int64."""
+    row, column = ((locations + 1) / 2 * (cells - 1)).round().long().unbind(dim=1)
+    return row * cells + column
+
+
+def check_locations(locations: Tensor, count: int) -> None:
+    """Raises ``ValueError`` unless ``locations`` is (count, 2) in [-1, 1] without NaN."""
+    if locations.shape != (count, 2):
+        raise ValueError(
+            f"locations must be ({count}, 2), a (row, column) per image, "
+            f"not {tuple(locations.shape)}"
+        )
+    if not locations.is_floating_point():
+        raise ValueError(f"locations must be floating point in [-1, 1], not {locations.dtype}")
+    inside = locations.abs() <= 1
+    if not bool(inside.all()):
+        wrong = locations[~inside][0].item()
+        raise ValueError(
+            f"locations must lie in [-1, 1]; one is {wrong}. "
+            "Clip what a policy emits, and look for NaN in its weights"
+        )

@@ -1,0 +1,135 @@
+"""What every model is: views in, a state with logits out, one look after the other."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gfnet_env.looks import Look, ViewConfig
+from gfnet_env.models.trained_on import TrainingData
+
+# What an encoder makes of B views: a tree of tensors with B rows, see ``rows``.
+Features = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a model knows of B pictures after a glance or a look; models add what they remember.
+
+    Attributes:
+        logits: (B, K).
+        number: Looks taken so far, (B,) int64: a batch may hold pictures at different steps.
+        location: Where the last look was, (B, 2) in [-1, 1]; zeros at the glance.
+        scale: Of the last look, (B,), see ``Look``; ones at the glance.
+        size: (H, W) of each picture, (B, 2) int64.
+    """
+
+    logits: Tensor
+    number: Tensor
+    location: Tensor
+    scale: Tensor
+    size: Tensor
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, (B, K) float32."""
+        return self.logits.float().softmax(dim=1)
+
+    @property
+    def classes(self) -> Tensor:
+        """The most confident class, (B,) int64."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """Probability of the most confident class, (B,): what an exit rule looks at."""
+        return self.probabilities.amax(dim=1)
+
+    def label_confidence(self, labels: Tensor) -> Tensor:
+        """Probability of the true class, (B,): what a reward looks at."""
+        return self.probabilities.gather(1, labels[:, None]).squeeze(1)
+
+
+class Model(Protocol):
+    """Sees a picture by an overview and windows, and knows its class ever better.
+
+    Attributes:
+        view: How its views are made; ``view.size`` is P.
+        num_classes: K.
+        focus_steps: N, the most looks after the glance.
+        class_names: One name per class, or None.
+        trained_on: What its weights were trained on.
+        training: Whether it is in training mode.
+    """
+
+    num_classes: int
+    focus_steps: int
+    training: bool
+
+    @property
+    def view(self) -> ViewConfig: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def trained_on(self) -> TrainingData: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
+        """Encode overviews, (B, 3, P, P) uint8; or floats, which may be normalised already."""
+        ...
+
+    def encode_window(self, views: Tensor, normalised: bool = False) -> Features:
+        """Encode windows, (B, 3, P, P) uint8; or floats, which may be normalised already."""
+        ...
+
+    def begin(self, features: Features, sizes: Tensor) -> State:
+        """The state after a glance, from the features of B overviews.
+
+        Args:
+            features: See ``encode_overview``.
+            sizes: (H, W) of the pictures, (B, 2) int64.
+        """
+        ...
+
+    def look(self, features: Features, looks: Look, state: State) -> State:
+        """The state after a look, from the features of B windows.
+
+        Args:
+            features: See ``encode_window``.
+            looks: Where the windows are; none of them stops.
+            state: What was known before.
+        """
+        ...
+
+    def multiply_adds(self) -> list[int]:
+        """Multiply-adds of one picture's glance and of each of its N looks, 1 + N numbers."""
+        ...
+
+    def eval(self) -> Any:
+        """Go into evaluation mode."""
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """Move to a device."""
+        ...
+
+
+def blank_views(model: Model, count: int = 1) -> Tensor:
+    """Black views, (count, 3, P, P) uint8: what shapes and costs are found with."""
+    side = model.view.size
+    return torch.zeros(count, 3, side, side, dtype=torch.uint8, device=model.device)
+
+
+@torch.no_grad()
+def blank_state(model: Model, count: int = 1) -> State:
+    """The state after a glance at black pictures of P×P; the model is in evaluation mode."""
+    sizes = torch.full((count, 2), model.view.size, device=model.device)
+    return model.begin(model.encode_overview(blank_views(model, count)), sizes)

@@ -1,0 +1,102 @@
+"""Networks on disk: JSON for how to build them, safetensors for what they have learned."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from gfnet_env import files
+from gfnet_env.looks import Aspect, Interpolation
+from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.settings import AtLeast, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedConfig(Settings):
+    """What the configurations of all saved networks have.
+
+    Attributes:
+        encoder: Spec of the encoder, see ``build_encoder``.
+        num_classes: K.
+        interpolation: See ``ViewConfig``.
+        antialias: See ``ViewConfig``.
+        aspect: See ``ViewConfig``.
+        class_names: One name per class, or None.
+        trained_on: What the weights were trained on.
+    """
+
+    encoder: str
+    num_classes: Annotated[int, AtLeast(1)]
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    aspect: Aspect = "stretch"
+    class_names: tuple[str, ...] | None = None
+    trained_on: TrainingData = dataclasses.field(default_factory=TrainingData)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{len(self.class_names)} class names were given for {self.num_classes} classes"
+            )
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """What ``dataclasses.asdict`` gave, read from JSON; 0.1 had ``metadata``.
+
+        Raises:
+            TypeError: The fields are those of something else.
+            ValueError: A value is wrong.
+        """
+        values = dict(saved)
+        trained_on = values.pop("trained_on", values.pop("metadata", {}))
+        return cls(**values, trained_on=TrainingData.from_json(trained_on))
+
+
+class SavedModule(nn.Module):
+    """A network that is built from a configuration and saved together with it.
+
+    Args:
+        config: How to build it.
+    """
+
+    file_name: ClassVar[str]
+    config_class: ClassVar[type[SavedConfig]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """One name per class, or None."""
+        return self.config.class_names
+
+    def save(self, folder: str | Path) -> None:
+        """Write the weights (safetensors) and the configuration (JSON) into a folder."""
+        folder = Path(folder).expanduser()
+        files.save_module(folder, self.file_name, self, dataclasses.asdict(self.config))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what ``save`` wrote, onto the CPU and in evaluation mode.
+
+        Raises:
+            FileNotFoundError: The folder or one of its files is missing.
+            ValueError: A file is damaged or names a part that would have to be imported, or the
+                weights do not fit the configuration.
+        """
+        folder = Path(folder).expanduser()
+        config = files.load_config(folder, cls.file_name, cls.config_class)
+        module = cls(config, trusted=False)  # type: ignore[call-arg]
+        files.load_weights(folder, cls.file_name, module)
+        return module.eval()

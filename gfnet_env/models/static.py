@@ -1,0 +1,101 @@
+"""The static network: one encoder on whole pictures at one resolution, GFNet's baseline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from gfnet_env.encoders import build_encoder
+from gfnet_env.files import read_json
+from gfnet_env.looks import ViewConfig
+from gfnet_env.models.saved import SavedConfig, SavedModule
+from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.settings import AtLeast
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticConfig(SavedConfig):
+    """How to build a static network; saved with its weights.
+
+    Attributes:
+        resolution: Side that whole pictures are resized to, in pixels, R.
+    """
+
+    resolution: Annotated[int, AtLeast(1)]
+
+    @property
+    def view(self) -> ViewConfig:
+        """How its one view of a picture is made."""
+        return ViewConfig(
+            size=self.resolution,
+            interpolation=self.interpolation,
+            antialias=self.antialias,
+            aspect=self.aspect,
+        )
+
+
+class StaticNetwork(SavedModule):
+    """Classifies overviews with an encoder's own head.
+
+    Args:
+        config: How to build it.
+        weights: Initial weights of the encoder, see ``TimmEncoder``.
+        trusted: Whether the spec may import what it names, see ``Registry.build``.
+    """
+
+    file_name = "static"
+    config_class = StaticConfig
+    config: StaticConfig
+
+    def __init__(
+        self, config: StaticConfig, weights: str | Path | None = None, *, trusted: bool = True
+    ) -> None:
+        super().__init__(config)
+        self.view = config.view
+        self.encoder = build_encoder(
+            config.encoder,
+            config.num_classes,
+            weights,
+            patch_size=config.resolution,
+            trusted=trusted,
+        )
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def trained_on(self) -> TrainingData:
+        """What its weights were trained on."""
+        return self.config.trained_on
+
+    def forward(self, views: Tensor, normalised: bool = False) -> Tensor:
+        """Logits (B, K).
+
+        Args:
+            views: Overviews of pictures, (B, 3, R, R), uint8 or floats in 0..255.
+            normalised: Whether they are floats that are normalised already.
+
+        Raises:
+            ValueError: The views have another size.
+        """
+        if views.shape[1:] != (3, self.view.size, self.view.size):
+            raise ValueError(
+                f"views must be (B, 3, {self.view.size}, {self.view.size}), not "
+                f"{tuple(views.shape)}; take them by images.overview(indices, network.view)"
+            )
+        return self.encoder.head(self.encoder(views, normalised).vector)
+
+
+def load_static_networks(folder: str | Path) -> list[StaticNetwork]:
+    """The static networks of a run of ``train_baseline``, by rising resolution.
+
+    Raises:
+        FileNotFoundError: The run is missing, or did not end.
+        ValueError: It holds other results.
+    """
+    folder = Path(folder).expanduser()
+    rows = read_json(folder / "results.json").get("static")
+    if not rows:
+        raise ValueError(f"{folder} holds no static networks; give a run of train_baseline.py")
+    networks = [StaticNetwork.load(folder / str(row["resolution"])) for row in rows]
+    return sorted(networks, key=lambda network: network.config.resolution)

@@ -1,0 +1,48 @@
+"""What a network was trained on, so that later commands take the same images."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from gfnet_env.settings import Above, AtLeast, Between, Settings
+
+Fit = Literal["whole", "crop", "stretch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData(Settings):
+    """Where weights come from.
+
+    Attributes:
+        images: Spec of the image set; None where it was given in memory, or is not known.
+        image_size: Side that pictures were brought to, in pixels; None where each keeps its size.
+        image_seed: Seed of the scenes, and of the splits of a folder that has none.
+        fit: What became of a picture's shape, see ``FolderImages``.
+        crop: Share of a picture's shorter side that was left after a centre crop.
+        seed: Seed of the training.
+        commit: Commit of the code that trained.
+        policy: Run folder of the policy that stage 3 trained with.
+        source: File that the weights were imported from.
+        accuracy: On the test split, one per step, by the name of the policy.
+    """
+
+    images: str | None = None
+    image_size: Annotated[int | None, AtLeast(1)] = None
+    image_seed: int = 0
+    fit: Fit = "crop"
+    crop: Annotated[float, Above(0), Between(0, 1)] = 1.0
+    seed: int | None = None
+    commit: str | None = None
+    policy: str | None = None
+    source: str | None = None
+    accuracy: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """What ``dataclasses.asdict`` gave, read from JSON; or the metadata of 0.1."""
+        renamed = {**saved, "accuracy": saved.get("accuracy", saved.get("test_accuracy", {}))}
+        known = {each.name for each in dataclasses.fields(cls)}
+        values = {name: renamed[name] for name in known if renamed.get(name) is not None}
+        values["accuracy"] = {name: tuple(steps) for name, steps in values["accuracy"].items()}
+        return cls(**values)

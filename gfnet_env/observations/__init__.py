@@ -1,0 +1,15 @@
+"""What a policy is shown."""
+
+from gfnet_env.observations.base import OBSERVATIONS, Observation, observation_space
+from gfnet_env.observations.flat import FlatView
+from gfnet_env.observations.maps import MapsObservation
+from gfnet_env.observations.plain import PlainObservation
+
+__all__ = [
+    "OBSERVATIONS",
+    "FlatView",
+    "MapsObservation",
+    "Observation",
+    "PlainObservation",
+    "observation_space",
+]

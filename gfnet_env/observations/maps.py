@@ -1,0 +1,53 @@
+"""The default observation of a GFNet: its maps, its memory, and where it has looked."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from gfnet_env.models.base import State
+from gfnet_env.models.gfnet import GFNetState
+from gfnet_env.observations.base import OBSERVATIONS
+
+
+@OBSERVATIONS.register("maps")
+class MapsObservation:
+    """What a GFNet knows of a picture.
+
+    ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that of the
+    glance, kept because no window shows where else to look, and flattened because libraries take
+    arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], the most that any one
+    window has covered of each cell of that map; ``memory`` (B, M), the classifier's; ``location``
+    (B, 2) of the latest look, zeros at the glance; ``step`` (B, 1), the looks taken as a share of
+    the network's; and ``scale`` (B, 1), one over that of the latest look.
+
+    Args:
+        focus_steps: The network's N, which scales the number of the step to [0, 1].
+        scale: Whether ``scale`` is shown: of use where looks differ in it.
+    """
+
+    bounds: ClassVar = {"seen": (0, 1), "location": (-1, 1), "step": (0, 1), "scale": (0, 1)}
+
+    def __init__(self, focus_steps: int, scale: bool = False) -> None:
+        self.focus_steps = focus_steps
+        self.scale = scale
+        self.config = {"focus_steps": focus_steps, "scale": scale}
+
+    def __call__(self, state: State) -> dict[str, Tensor]:
+        if not isinstance(state, GFNetState):
+            raise TypeError(
+                f"the observation 'maps' is of a GFNet's state, not of a {type(state).__name__}: "
+                "give the environment an observation of your own"
+            )
+        # In the layout of a numpy array, so that a policy computes the same bits here as on what the
+        # environment emits.
+        shown = {
+            "features": state.feature_map.float().contiguous(),
+            "glance": state.glance_map.float().flatten(1),
+            "seen": state.seen.flatten(1),
+            "memory": state.memory.float(),
+            "location": state.location,
+            "step": (state.number / self.focus_steps).float().unsqueeze(1),
+        }
+        if self.scale:
+            shown["scale"] = (1 / state.scale).unsqueeze(1)
+        return shown

@@ -1,0 +1,115 @@
+"""Policies that do not look: random looks, drawn by (seed, image, step)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import special
+from torch import Tensor
+
+from gfnet_env.looks import Look
+from gfnet_env.observations import PlainObservation
+from gfnet_env.policies.base import POLICIES, Context
+from gfnet_env.randomness import uniform
+
+DrawnMemory = dict[str, Tensor]
+
+
+def drawn_memory(context: Context) -> DrawnMemory:
+    """What draws are keyed by: the indices of the images and the model's looks, (B,) each."""
+    images = torch.from_numpy(context.indices).to(context.model.device)
+    return {"images": images, "looks": torch.full_like(images, context.model.focus_steps)}
+
+
+def draw(
+    keys: tuple[int, ...], observation: Mapping[str, Tensor], memory: DrawnMemory, count: int
+) -> Tensor:
+    """Uniform numbers in [0, 1), (B, count) float64, by keys, image and step."""
+    number = observation["number"].squeeze(1)
+    # Steps are keyed by their share of the whole.
+    share = (number / memory["looks"]).float().cpu().numpy()
+    steps = (share * 2**20).round().astype(np.int64)
+    images = memory["images"].cpu().numpy()
+    drawn = uniform(*keys, images[:, None], steps[:, None], np.arange(count))
+    return torch.from_numpy(drawn)
+
+
+class DrawnPolicy(ABC):
+    """Looks that are drawn by (seed, image, step).
+
+    The image counts by its index in its set, so that a batch which some images leave changes nothing
+    for the others.
+
+    Args:
+        seed: Other seeds give other looks.
+        max_scale: Scales are drawn from 1 to it, evenly in their logarithm; 1 looks at full
+            resolution only.
+
+    Raises:
+        ValueError: The scale is below 1.
+    """
+
+    def __init__(self, seed: int, max_scale: float) -> None:
+        if not 1 <= max_scale < float("inf"):
+            raise ValueError(f"max_scale must be at least 1 and finite, not {max_scale}")
+        self.config: dict[str, Any] = {"seed": seed, "max_scale": max_scale}
+        self.observation = PlainObservation()
+
+    @abstractmethod
+    def place(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Locations (B, 2) in [-1, 1] for uniform numbers (B, 2) in [0, 1)."""
+
+    def start(self, context: Context) -> DrawnMemory:
+        return drawn_memory(context)
+
+    def __call__(
+        self, observation: Mapping[str, Tensor], memory: DrawnMemory
+    ) -> tuple[Look, DrawnMemory]:
+        draws = draw((self.config["seed"],), observation, memory, 3)
+        device = observation["number"].device
+        location = torch.from_numpy(self.place(draws[:, :2].numpy())).float().to(device)
+        scale = (self.config["max_scale"] ** draws[:, 2]).float().to(device)
+        return Look.at(location, scale), memory
+
+
+@POLICIES.register("random")
+class RandomPolicy(DrawnPolicy):
+    """Uniformly random locations, drawn as ``DrawnPolicy`` says.
+
+    Args:
+        seed: Other seeds give other looks.
+        max_scale: Largest scale that is drawn.
+    """
+
+    def __init__(self, seed: int = 0, max_scale: float = 1.0) -> None:
+        super().__init__(seed, max_scale)
+
+    def place(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return 2 * draws - 1
+
+
+@POLICIES.register("gaussian")
+class GaussianPolicy(DrawnPolicy):
+    """Locations about the centre, normally distributed, drawn as ``DrawnPolicy`` says.
+
+    Args:
+        std: Standard deviation along each axis, on [-1, 1]; what falls beyond an edge is taken as
+            the edge.
+        seed: Other seeds give other looks.
+        max_scale: Largest scale that is drawn.
+
+    Raises:
+        ValueError: The standard deviation is not positive.
+    """
+
+    def __init__(self, std: float = 0.5, seed: int = 0, max_scale: float = 1.0) -> None:
+        if not std > 0:
+            raise ValueError(f"std must be positive, not {std}")
+        super().__init__(seed, max_scale)
+        self.config["std"] = std
+
+    def place(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return (self.config["std"] * special.ndtri(draws)).clip(-1, 1)

@@ -1,0 +1,171 @@
+"""What reads an observation for a learned policy: attention over maps, and linear layers."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+# Enough to take a cell that was seen whole out of a softmax.
+_INHIBITION = 10.0
+# Of the squeeze of a map: the deep maps of large encoders would make a policy dear to learn.
+_MOST_WEIGHTS = 2**16
+# Vectors of so few numbers are read as they are.
+_FEW = 16
+
+MapShape = tuple[int, int, int]
+
+
+class _MapReader(nn.Module):
+    """Squeezes a feature map to few channels, as GFNet (appendix A) does.
+
+    Args:
+        feature_shape: (C, h, w) of the map.
+        channels: Channels it is squeezed to; fewer where it has more than 1024.
+
+    Attributes:
+        channels: Those it is squeezed to.
+    """
+
+    def __init__(self, feature_shape: tuple[int, int, int], channels: int) -> None:
+        super().__init__()
+        depth, height, width = feature_shape
+        self.channels = min(channels, max(1, _MOST_WEIGHTS // depth))
+        self.squeeze = nn.Conv2d(depth, self.channels, 1, bias=False)
+        # Encoders differ in the scale of their features, which a policy should not care about. What
+        # follows is linear, and needs no scale for each channel.
+        self.normalise = nn.LayerNorm((self.channels, height, width), elementwise_affine=False)
+
+    def squeezed(self, feature_map: Tensor) -> Tensor:
+        """(B, channels, h, w) of a map (B, C, h, w)."""
+        return self.normalise(self.squeeze(feature_map)).relu()
+
+
+class MapEncoder(_MapReader):
+    """Says where in a feature map things are.
+
+    From the squeezed map come attention maps; what is kept of each is its expected coordinates (the
+    spatial soft-argmax of Levine et al., 2016), from which a location is a linear map away.
+
+    Where windows have been, a glance is blanked out: attention goes to the next best place without
+    having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
+
+    Args:
+        feature_shape: (C, h, w) of the map.
+        channels: Channels it is squeezed to; fewer where it has more than 1024.
+        points: Attention maps.
+    """
+
+    cell_coordinates: Tensor
+
+    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
+        super().__init__(feature_shape, channels)
+        _, height, width = feature_shape
+        self.attention = nn.Conv2d(self.channels, points, 1)
+        rows = (torch.arange(height) + 0.5) / height * 2 - 1
+        columns = (torch.arange(width) + 0.5) / width * 2 - 1
+        coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
+        self.register_buffer("cell_coordinates", coordinates, persistent=False)
+        self.output_size = 2 * points
+
+    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
+        scores = self.attention(self.squeezed(feature_map))
+        if seen is not None:
+            scores = scores - _INHIBITION * seen
+        attention = scores.flatten(2).softmax(dim=2)
+        return (attention @ self.cell_coordinates).flatten(1)
+
+
+class FlatMapEncoder(_MapReader):
+    """Reads a feature map cell by cell, as the policies of GFNet (appendix A) do.
+
+    Where windows have been, a glance is blanked out here too.
+
+    Args:
+        feature_shape: (C, h, w) of the map.
+        channels: Channels it is squeezed to; fewer where it has more than 1024.
+        points: Half of the numbers that it is brought to.
+    """
+
+    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
+        super().__init__(feature_shape, channels)
+        _, height, width = feature_shape
+        self.output_size = 2 * points
+        self.linear = nn.Linear(self.channels * height * width, self.output_size)
+
+    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
+        squeezed = self.squeezed(feature_map)
+        if seen is not None:
+            squeezed = squeezed * (1 - seen)
+        return self.linear(squeezed.flatten(1)).relu()
+
+
+class ObservationEncoder(nn.Module):
+    """Makes one vector of an observation, whatever it holds.
+
+    Maps (C, h, w) are read by attention; ``glance`` is one that was flattened, and is blanked out
+    where ``seen`` says. Vectors of more than 16 numbers go through a linear layer of their own,
+    smaller ones are taken as they are.
+
+    Args:
+        shapes: Of each part of an observation, by its key.
+        channels: Channels each map is squeezed to.
+        points: Attention maps of each.
+        width: Numbers that a large vector is brought to.
+        keep_glance: Whether the map of the glance is read at every step, and not at the first only.
+        inhibition: Whether it is blanked out where windows have been.
+        attention: Whether maps are read by a ``MapEncoder``, or by a ``FlatMapEncoder``.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        channels: int = 64,
+        points: int = 32,
+        width: int = 128,
+        keep_glance: bool = True,
+        inhibition: bool = True,
+        attention: bool = True,
+    ) -> None:
+        super().__init__()
+        reader = MapEncoder if attention else FlatMapEncoder
+        self.inhibition = inhibition
+        self.output_size = 0
+        self._has_glance = "glance" in shapes and keep_glance
+        names = set(shapes) - {"glance", "seen"}
+        # A glance is read before the map that it is shaped like.
+        if self._has_glance:
+            features = cast("MapShape", tuple(shapes["features"]))
+            self.glance = reader(features, channels, points)
+            self.output_size += self.glance.output_size
+        self._maps = sorted(name for name in names if len(shapes[name]) == 3)
+        for name in self._maps:
+            read = reader(cast("MapShape", tuple(shapes[name])), channels, points)
+            self.add_module(name, read)
+            self.output_size += read.output_size
+        vectors = {name: shapes[name][0] for name in sorted(names - set(self._maps))}
+        self._large = [name for name, size in vectors.items() if size > _FEW or name == "memory"]
+        for name in self._large:
+            layer = nn.Sequential(nn.Linear(vectors[name], width), nn.ReLU())
+            self.add_module(name, layer)
+            self.output_size += width
+        self._small = [name for name in vectors if name not in self._large]
+        self.output_size += sum(vectors[name] for name in self._small)
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """(B, output_size) of B observations."""
+        parts = [self.get_submodule(name)(observation[name]) for name in self._maps]
+        if self._has_glance:
+            features, step = observation["features"], observation["step"]
+            seen = observation["seen"].view(-1, 1, *features.shape[2:])
+            glance = self.glance(
+                observation["glance"].view_as(features), seen if self.inhibition else None
+            )
+            # At the glance both maps are one; what is learned of it there serves later steps.
+            latest = self._maps.index("features")
+            parts[latest] = parts[latest] * (step > 0)
+            parts = [glance, *parts]
+        parts += [self.get_submodule(name)(observation[name]) for name in self._large]
+        return torch.cat([*parts, *(observation[name] for name in self._small)], dim=1)

@@ -1,0 +1,254 @@
+"""One way to swap parts: by name, by ``module:NAME`` of one's own, or as an object.
+
+A *spec* names a part and its parameters: ``NAME``, ``NAME:key=value,…``, ``module:NAME`` or
+``module:NAME:key=value,…``. Each kind of part has one ``Registry``; a part registers itself where
+it is defined.
+"""
+
+import difflib
+import importlib
+import inspect
+import json
+import re
+import sys
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from gfnet_env.settings import checked
+
+Part = TypeVar("Part")
+Target = TypeVar("Target", bound=Callable[..., Any])
+
+
+class Registry(Generic[Part]):
+    """The parts of one kind, by name.
+
+    Args:
+        kind: What messages call one of them: ``reward``, ``encoder``, …
+        functions_are_parts: Whether a plain function is itself a part (a reward), and not what
+            makes one (an image set).
+    """
+
+    def __init__(
+        self, kind: str, *, functions_are_parts: bool = False, context: Collection[str] = ()
+    ) -> None:
+        self.kind = kind
+        self._context = frozenset(context)
+        self._functions_are_parts = functions_are_parts
+        self._targets: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[Target], Target]:
+        """A decorator that gives a class or a function a name.
+
+        Raises:
+            ValueError: Another part has that name already.
+        """
+
+        def decorate(target: Target) -> Target:
+            known = self._targets.get(name)
+            if known is not None and _origin(known) != _origin(target):
+                raise ValueError(f"there is a {self.kind} {name!r} already; choose another name")
+            self._targets[name] = target
+            return target
+
+        return decorate
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def build(self, part: str | Part, *, trusted: bool = True, **context: Any) -> Part:
+        """Make a part of a spec; an object is returned as it is.
+
+        Args:
+            part: A spec, or the part itself.
+            trusted: Whether ``module:NAME`` may import the module. A spec that was read from a file
+                must not: what it names has to be imported already.
+            context: More arguments; those that the part does not take are left out.
+
+        Raises:
+            ValueError: The name is unknown, a parameter is unknown or has the wrong type, or the
+                part refuses its value.
+        """
+        if not isinstance(part, str):
+            return part
+        target, given = self._split(part, trusted=trusted)
+        if self._functions_are_parts and inspect.isfunction(target):
+            if given:
+                raise ValueError(f"the {self.kind} {part!r} is a function and has no parameters")
+            return typing.cast("Part", target)
+        parameters = self._settable(target)
+        values = self._parse(given, parameters, part)
+        taken = {key: value for key, value in context.items() if _takes(target, key)}
+        clash = sorted(values.keys() & taken.keys())
+        if clash:
+            raise ValueError(f"{clash[0]} of the {self.kind} {part!r} cannot be set in its spec")
+        try:
+            inspect.signature(target).bind(**values, **taken)
+        except TypeError as error:
+            raise ValueError(
+                f"the {self.kind} {part!r} lacks a parameter: {error}; it has "
+                f"{_described(parameters)}"
+            ) from error
+        return target(**values, **taken)
+
+    def find(self, part: str, *, trusted: bool = True) -> Callable[..., Any]:
+        """The class or function that a spec names.
+
+        Raises:
+            ValueError: There is none.
+        """
+        return self._split(part, trusted=trusted)[0]
+
+    def parameters(self, part: str) -> dict[str, inspect.Parameter]:
+        """What a spec may set of the part that it names, by name."""
+        return self._settable(self.find(part))
+
+    def describe(self) -> str:
+        """All names, with their parameters and defaults: for help and messages."""
+        return "; ".join(
+            f"{name}{_described(self._settable(target))}" for name, target in self._targets.items()
+        )
+
+    def _settable(self, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+        """The parameters that a spec may set."""
+        if self._functions_are_parts and inspect.isfunction(target):
+            return {}
+        parameters = _parameters(target).items()
+        return {name: each for name, each in parameters if name not in self._context}
+
+    def _split(self, spec: str, *, trusted: bool) -> tuple[Callable[..., Any], str]:
+        """What a spec names, and the text of its parameters."""
+        name, _, rest = spec.partition(":")
+        if name in self._targets:
+            return self._targets[name], rest
+        member, _, given = rest.partition(":")
+        if not re.fullmatch(r"[A-Za-z_]\w*", member):
+            raise ValueError(self._unknown(name))
+        if name not in sys.modules and not trusted:
+            raise ValueError(
+                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: "
+                f"import it before (on the command line: --import {name})"
+            )
+        try:
+            found = getattr(importlib.import_module(name), member)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"there is no {self.kind} {spec!r} to import: {error}") from error
+        if not callable(found):
+            raise ValueError(f"{spec!r} is no {self.kind}: it is neither a class nor a function")
+        return found, given
+
+    def _unknown(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self._targets, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return (
+            f"unknown {self.kind} {name!r}; {hint}known: {self.describe()}; or give module:NAME of "
+            "your own"
+        )
+
+    def _parse(
+        self, text: str, parameters: Mapping[str, inspect.Parameter], spec: str
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for position, item in enumerate(split_items(text)):
+            key, sign, value = item.partition("=")
+            if position == 0 and parameters and not (sign and key in parameters):
+                # The first may leave its name out: folder:PATH.
+                first = next(iter(parameters))
+                if not sign or "/" in key:
+                    key, sign, value = first, "=", item
+            if key not in parameters or not sign:
+                raise ValueError(
+                    f"the {self.kind} {spec!r} has no parameter {key!r}; it has "
+                    f"{_described(parameters) or 'none'}"
+                )
+            if key in values:
+                raise ValueError(f"the {self.kind} {spec!r} is given {key} twice")
+            values[key] = convert(value, parameters[key].annotation, f"{key} of {spec!r}")
+        return values
+
+
+def split_items(text: str, names: Collection[str] = ()) -> list[str]:
+    """``a=1,b=[2,3]`` as ``a=1`` and ``b=[2,3]``.
+
+    A comma separates two items where it is outside brackets and ``name=`` follows it.
+
+    Args:
+        text: Of all items.
+        names: Those that may follow a comma; where there are none, any may.
+    """
+    items: list[str] = []
+    depth = start = 0
+    for position, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        following = re.match(r"([A-Za-z_]\w*)=", text[position + 1 :])
+        if character != "," or depth != 0 or following is None:
+            continue
+        if not names or following[1] in names:
+            items.append(text[start:position])
+            start = position + 1
+    return [*items, text[start:]] if text else []
+
+
+def convert(text: str, annotation: Any, name: str) -> Any:
+    """A parameter's text as a value of its annotated type.
+
+    Args:
+        text: As a command line has it: JSON, or plain text.
+        annotation: See ``settings.checked``; without one, JSON becomes what it stands for.
+        name: What messages call it.
+
+    Raises:
+        ValueError: The text is no such value.
+    """
+    if annotation is inspect.Parameter.empty:
+        annotation = Any
+    problem = None
+    for read in (_read_json, float, str):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        try:
+            return checked(name, value, annotation)
+        except ValueError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _read_json(text: str) -> Any:
+    return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
+
+
+def _origin(target: Callable[..., Any]) -> tuple[str, str]:
+    """What tells a target from others, and yet not from itself in a module that is read anew."""
+    name = getattr(target, "__qualname__", repr(target))
+    return getattr(target, "__module__", ""), name
+
+
+def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a spec may set: parameters that have a name and a type that text can have."""
+    signature = inspect.signature(target, eval_str=True)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: each for name, each in signature.parameters.items() if each.kind in named}
+
+
+def _takes(target: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(target).parameters.values()
+    return any(
+        each.name == name or each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters
+    )
+
+
+def _described(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """``:cells=7``: names and defaults."""
+    shown = [
+        name if each.default is inspect.Parameter.empty else f"{name}={each.default}"
+        for name, each in parameters.items()
+        if each.kind != inspect.Parameter.VAR_KEYWORD
+    ]
+    return f":{','.join(shown)}" if shown else ""

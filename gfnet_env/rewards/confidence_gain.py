@@ -1,0 +1,16 @@
+"""The rise of the confidence in the true class."""
+
+from torch import Tensor
+
+from gfnet_env.rewards.base import REWARDS, Transition
+
+
+@REWARDS.register("confidence-gain")
+def confidence_gain(transition: Transition) -> Tensor:
+    """p_t(y) − p_{t−1}(y), (B,): the rise of the confidence in the true class.
+
+    ``RandomContrast`` has the same best policy where the discount is zero.
+    """
+    labels = transition.labels
+    after = transition.after.label_confidence(labels)
+    return after - transition.before.label_confidence(labels)

@@ -1,0 +1,92 @@
+"""The loop: glance, decide, look, until enough is known. Everything that looks goes through here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gfnet_env import rows
+from gfnet_env.exits import ExitRule
+from gfnet_env.features.base import FeatureSource
+from gfnet_env.looks import Look
+from gfnet_env.models.base import State
+from gfnet_env.policies.base import Context, Policy, decide, start
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known of the pictures that are still looked at.
+
+    Attributes:
+        rows: Which of the B pictures of the batch they are, (R,) int64.
+        state: What is known of them, R rows.
+    """
+
+    rows: Tensor
+    state: State
+
+
+def glance(features: FeatureSource, indices: npt.NDArray[np.int64]) -> State:
+    """The state after a glance at some images, (B,)."""
+    model = features.model
+    sizes = features.images.sizes(indices).to(model.device)
+    return model.begin(features.overview(indices), sizes)
+
+
+def look(
+    features: FeatureSource, indices: npt.NDArray[np.int64], looks: Look, state: State
+) -> State:
+    """The state after a look at each of some images, (B,); none of the looks stops."""
+    looks = features.snap(looks)
+    return features.model.look(features.window(indices, looks), looks, state)
+
+
+def rollout(
+    features: FeatureSource,
+    policy: Policy,
+    context: Context,
+    exit_rule: ExitRule | None = None,
+) -> Iterator[Step]:
+    """Yield what is known after the glance and after every look, T steps at most.
+
+    A picture exits where the rule says so, where the policy stops, or after the last look; it is
+    part of no later step. What was yielded for it last is the answer.
+
+    Args:
+        features: What the model sees.
+        policy: Who decides where to look.
+        context: The pictures, B of them.
+        exit_rule: When enough is known; None never exits.
+    """
+    model, indices = features.model, context.indices
+    state = glance(features, indices)
+    memory = start(policy, context)
+    going = torch.arange(len(indices), device=state.number.device)
+    for _ in range(model.focus_steps):
+        yield Step(going, state)
+        if exit_rule is not None:
+            going, state, memory = _without(exit_rule(state), going, state, memory)
+        if len(going) == 0:
+            return
+        looks, memory = decide(policy, model, state, memory)
+        if bool(looks.stop.any()):
+            stop = looks.stop
+            looks = rows.select(looks, ~stop)
+            going, state, memory = _without(stop, going, state, memory)
+            if len(going) == 0:
+                return
+        state = look(features, indices[going.cpu().numpy()], looks, state)
+    yield Step(going, state)
+
+
+def _without(
+    leaving: Tensor, going: Tensor, state: State, memory: object
+) -> tuple[Tensor, State, object]:
+    """The rows that do not leave."""
+    if not bool(leaving.any()):
+        return going, state, memory
+    stay = ~leaving
+    return going[stay], rows.select(state, stay), rows.select(memory, stay)

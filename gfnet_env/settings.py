@@ -1,0 +1,289 @@
+"""Settings: dataclasses whose every field is checked in one place.
+
+A field says its range in its annotation: ``epochs: Annotated[int, AtLeast(1)] = 10``. Groups of
+settings are composed as fields, ``images: Flat[ImageOptions]``, whose names the command line and
+saved configurations show without a prefix. None stands for what was not given.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+import tyro
+
+Value = TypeVar("Value")
+
+# A group of settings whose names have no prefix on the command line.
+Flat = Annotated[Value, tyro.conf.OmitArgPrefixes]
+
+# What a field holds that was not given.
+UNSET: Any = None
+if TYPE_CHECKING:
+    # Whoever computes with such a field has it filled in before, see ``Settings.with_defaults``.
+    OrUnset = Annotated[Value, "or UNSET"]
+else:
+    OrUnset = Value | None
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The lowest value of a number, itself allowed."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value >= self.low else f"at least {self.low:g}"
+
+
+@dataclass(frozen=True)
+class Above:
+    """What a number must be above."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        wanted = "positive" if self.low == 0 else f"above {self.low:g}"
+        return None if value > self.low else wanted
+
+
+@dataclass(frozen=True)
+class Below:
+    """What a number must be below."""
+
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value < self.high else f"below {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Between:
+    """The lowest and the highest value of a number, both allowed."""
+
+    low: float
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        fits = self.low <= value <= self.high
+        return None if fits else f"in [{self.low:g}, {self.high:g}]"
+
+
+class Settings:
+    """Base of frozen dataclasses of settings: checks all fields when they are made.
+
+    Paths may be given as text, and ``~`` in them stands for the home folder.
+
+    Raises:
+        ValueError: A value has the wrong type or is out of range; the message names it.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Settings from names as the command line has them: those of flat groups have no prefix.
+
+        Raises:
+            ValueError: There is no setting of a name, or a value is wrong.
+        """
+        known = list(_flat_names(cls))
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise ValueError(f"there is no setting {name!r}; {hint}known: {', '.join(known)}")
+        return cls.from_json(values)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names, as for ``of``, and values."""
+        for name, hint in _hints(type(self)).items():
+            value = getattr(self, name)
+            if _group(hint)[1]:
+                yield from value.items()
+            else:
+                yield name, value
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some settings changed, named as for ``of``."""
+        return type(self).of(**dict(self.items()) | changes)
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, named as for ``of``."""
+        return {
+            name: value.given() if isinstance(value, Settings) else value
+            for name, value in self.items()
+            if value is not None
+        }
+
+    def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
+        """A copy in which what was not given is taken from the first layer that has it.
+
+        Args:
+            layers: As ``given`` returns them.
+        """
+        values: dict[str, Any] = {}
+        for name, value in self.items():
+            found = [layer[name] for layer in layers if layer.get(name) is not None]
+            if isinstance(value, Settings):
+                value = value.with_defaults(*found)
+            elif value is None and found:
+                value = found[0]
+            values[name] = value
+        return type(self).of(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings, named as for ``of``, as JSON has them."""
+        return {name: to_json(value) for name, value in self.items()}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """Settings from what ``to_json`` gave; other names in it are ignored.
+
+        Raises:
+            ValueError: A value is wrong.
+        """
+        values: dict[str, Any] = {}
+        for name, hint in _hints(cls).items():
+            kind, flat = _group(hint)
+            if kind is not None and flat:
+                values[name] = kind.from_json(saved)
+            elif name in saved:
+                value = saved[name]
+                nested = kind is not None and isinstance(value, Mapping)
+                values[name] = kind.from_json(value) if kind is not None and nested else value
+        return cls(**values)
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON has it: paths as text, tuples as lists, settings as mappings."""
+    if isinstance(value, Settings):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The annotation of every field of a class."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
+
+
+def _group(hint: Any) -> tuple[type[Settings] | None, bool]:
+    """The class of a field that is a group of settings, and whether its names have no prefix."""
+    kind, *metadata = typing.get_args(hint) if _origin(hint) is Annotated else (hint,)
+    is_group = isinstance(kind, type) and issubclass(kind, Settings)
+    return kind if is_group else None, tyro.conf.OmitArgPrefixes in metadata
+
+
+def _flat_names(kind: type[Settings]) -> Iterator[str]:
+    for name, hint in _hints(kind).items():
+        group, flat = _group(hint)
+        if group is not None and flat:
+            yield from _flat_names(group)
+        else:
+            yield name
+
+
+def checked(name: str, value: Any, hint: Any) -> Any:
+    """A value as its annotation has it.
+
+    Args:
+        name: What messages call it.
+        value: What was given.
+        hint: bool, int, float, str, a path, a literal, a sequence or mapping of those, a union, a
+            class, or one of these with limits (``Annotated``).
+
+    Returns:
+        The same; whole numbers as floats where those are wanted, text as paths, lists as tuples.
+
+    Raises:
+        ValueError: It has another type, is out of range, or is not finite.
+    """
+    origin, arguments = _origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        value = checked(name, value, arguments[0])
+        _check_limits(name, value, arguments[1:])
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _checked_union(name, value, arguments)
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    if not _is(value, hint):
+        raise ValueError(f"{name} must be {_name(hint)}, not {value!r}")
+    if origin in _SEQUENCES:
+        items = arguments[:1] * len(value) if _any_length(hint) else arguments
+        return tuple(checked(name, *each) for each in zip(value, items, strict=True))
+    return float(value) if hint is float else value
+
+
+def _checked_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
+    if value is None and type(None) in members:
+        return None
+    kinds = [member for member in members if member is not type(None)]
+    if len(kinds) == 1:
+        return checked(name, value, kinds[0])
+    for kind in kinds:
+        try:
+            return checked(name, value, kind)
+        except ValueError:
+            continue
+    raise ValueError(f"{name} must be {' or '.join(map(_name, kinds))}, not {value!r}")
+
+
+def _check_limits(name: str, value: Any, limits: tuple[Any, ...]) -> None:
+    """Check a number, or each of several, against what its annotation says."""
+    for limit in limits:
+        if value is None or not hasattr(limit, "problem"):
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            problem = limit.problem(each)
+            if problem is not None:
+                raise ValueError(f"{name} must be {problem}, not {each}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    origin = _origin(kind)
+    if kind is Any:
+        return True
+    if origin is Literal:
+        return value in typing.get_args(kind)
+    if origin in _SEQUENCES:
+        fits = isinstance(value, tuple | list)
+        return fits and (_any_length(kind) or len(value) == len(typing.get_args(kind)))
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, origin or kind)
+
+
+def _name(kind: Any) -> str:
+    arguments = typing.get_args(kind)
+    if _origin(kind) is Annotated:
+        return _name(arguments[0])
+    if _origin(kind) is Literal:
+        return " or ".join(map(str, arguments))
+    if _origin(kind) in _SEQUENCES:
+        count = "several" if _any_length(kind) else len(arguments)
+        return f"{count} values, each {_name(arguments[0])}"
+    names = {int: "a whole number", float: "a finite number", str: "text", Path: "a path"}
+    return names.get(kind, str(getattr(kind, "__name__", kind)))
+
+
+def _any_length(hint: Any) -> bool:
+    return _origin(hint) is not tuple or typing.get_args(hint)[-1] is ...
+
+
+_SEQUENCES = (tuple, list, Sequence)
+_origin = typing.get_origin

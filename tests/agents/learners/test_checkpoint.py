@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from gfnet_agents.learners.checkpoint import LearnerCheckpoints
+from gfnet_env.checkpoints import Checkpoints
+
+_STEPS = 96
+
+
+class Interrupt(Exception):
+    """A kill."""
+
+
+def saving(learner, env, folder):
+    return LearnerCheckpoints(Checkpoints(folder), env, learner, minutes=0)
+
+
+def test_a_learner_goes_on_as_if_it_had_never_stopped(
+    algorithm, make_env, small, learn, weights, tmp_path
+):
+    name, actions = algorithm
+    changes = {"exits": "confidence:threshold=0.9"}
+    # A whole update of random search takes more steps.
+    steps = 300 if name == "ars" else _STEPS
+    whole = learn(name, make_env(actions, **changes), timesteps=steps)
+
+    env = make_env(actions, **changes)
+    stopped = small(name, env, timesteps=steps)
+    checkpoints = saving(stopped, env, tmp_path)
+
+    def interrupt():
+        checkpoints.save_if_due()
+        if stopped.steps >= steps / 2:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        stopped.learn(interrupt)
+    env = make_env(actions, **changes)
+    going_on = small(name, env, timesteps=steps)
+    saving(going_on, env, tmp_path).restore()
+    assert 0 < going_on.steps < steps
+    going_on.learn(lambda: None)
+    assert going_on.steps == whole.steps >= steps
+    assert not torch.equal(weights(going_on), weights(stopped))
+    assert torch.equal(weights(going_on), weights(whole))
+
+
+def test_what_is_complete_learns_no_more(make_env, learn, small, weights, tmp_path):
+    env = make_env()
+    learner = learn("ppo", env)
+    saving(learner, env, tmp_path).save_if_due()
+    env = make_env()
+    again = small("ppo", env)
+    saving(again, env, tmp_path).restore()
+    again.learn(lambda: None)
+    assert again.steps == learner.steps
+    assert torch.equal(weights(again), weights(learner))
+
+
+def test_without_a_checkpoint_there_is_nothing_to_restore(make_env, small, weights, tmp_path):
+    env = make_env()
+    learner = small("ppo", env)
+    before = weights(learner)
+    saving(learner, env, tmp_path).restore()
+    assert torch.equal(weights(learner), before)
+    saving(learner, env, tmp_path).save_if_due()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,82 @@
+"""A learner: --algorithm climbing_learner:Climbing:deviation=0.2."""
+
+import copy
+import math
+
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from safetensors.torch import load_file, save_file
+
+from gfnet_env.policies import LearnedPolicy
+
+
+class Climbing:
+    """Changes all weights at random, and keeps a change whose episodes return more.
+
+    Args:
+        env: See ``Learner``, as the three that follow.
+        seed: Likewise.
+        device: Likewise.
+        timesteps: Likewise.
+        deviation: Of a change.
+    """
+
+    spaces = (spaces.Box,)
+    autoreset_mode = AutoresetMode.NEXT_STEP
+
+    def __init__(self, env, *, seed, device, timesteps, deviation: float = 0.1):
+        self.env, self.timesteps, self.deviation = env, timesteps, deviation
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        self.best = LearnedPolicy.for_model(
+            env.model, (16,), actions=env.actions.spec, observation=env.observation_spec
+        ).to(device)
+        self.most, self.steps, self.metrics = -math.inf, 0, {}
+
+    @torch.no_grad()
+    def learn(self, callback):
+        callback()
+        while self.steps < self.timesteps:
+            tried = copy.deepcopy(self.best)
+            for weight in tried.parameters():
+                change = torch.randn(weight.shape, generator=self.generator)
+                weight += self.deviation * change.to(weight)
+            returned = self.play(tried)
+            if returned > self.most:
+                self.best, self.most = tried, returned
+            self.metrics = {"rollout/ep_rew_mean": returned}
+            callback()
+
+    def play(self, policy):
+        """The mean return of one episode of every sub-environment."""
+        observations, _ = self.env.reset()
+        total = 0.0
+        for _ in range(self.env.focus_steps):
+            shown = {key: torch.from_numpy(value) for key, value in observations.items()}
+            observations, rewards, *_ = self.env.step(policy(shown)[0].numpy())
+            total += float(rewards.mean())
+            self.steps += self.env.num_envs
+        return total
+
+    def policy(self):
+        return copy.deepcopy(self.best).eval()
+
+    def state_dict(self):
+        return {
+            "best": self.best.state_dict(),
+            "most": self.most,
+            "steps": self.steps,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state):
+        self.best.load_state_dict(state["best"])
+        self.most, self.steps = state["most"], state["steps"]
+        self.generator.set_state(state["generator"])
+
+    def save(self, folder):
+        save_file(self.best.state_dict(), folder / "climbing.safetensors")
+
+    def load(self, folder):
+        self.best.load_state_dict(load_file(folder / "climbing.safetensors"))

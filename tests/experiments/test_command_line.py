@@ -1,0 +1,81 @@
+"""How every command reads its settings."""
+
+import dataclasses
+import sys
+from typing import Annotated
+
+import pytest
+
+from gfnet_env.command_line import describe_parts, parse, take_option
+from gfnet_env.rewards import REWARDS
+from gfnet_env.settings import AtLeast, Flat, Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner(Settings):
+    """How much."""
+
+    reward: str = "sparse"
+    """What a look is worth."""
+    count: Annotated[int, AtLeast(1)] = 1
+    """How many."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer(Settings):
+    """What."""
+
+    name: str
+    """Whose."""
+    inner: Flat[Inner] = Inner()
+    later: Inner = Inner()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the user's in the current directory, which registers a reward."""
+    (tmp_path / "their_rewards.py").write_text(
+        "from gfnet_env.rewards import REWARDS\n"
+        "@REWARDS.register('theirs')\n"
+        "def theirs(transition): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(REWARDS, "_targets", dict(REWARDS._targets))
+    yield "their_rewards"
+    sys.modules.pop("their_rewards", None)
+
+
+def test_groups_of_settings_have_a_prefix_unless_they_are_flat():
+    parsed = parse(Outer, "", ["--name", "it", "--count", "3", "--later.count", "4"])
+    assert parsed == Outer(name="it", inner=Inner(count=3), later=Inner(count=4))
+
+
+def test_a_module_of_the_users_own_is_imported_first(module):
+    parsed = parse(Outer, "", ["--import", module, "--name", "it", "--reward", "theirs"])
+    assert parsed.inner.reward == "theirs"
+    assert "theirs" in REWARDS
+    with pytest.raises(ImportError, match="nowhere"):
+        parse(Outer, "", ["--import=nowhere", "--name", "it"])
+
+
+def test_help_names_the_known_parts(module, capsys):
+    with pytest.raises(SystemExit):
+        parse(Outer, "What it does.", ["--import", module, "--help"])
+    shown = capsys.readouterr().out
+    assert "What it does." in shown
+    assert "confidence-gain" in shown
+    assert "theirs" in shown
+    assert "--later.count" in shown
+
+
+def test_only_settings_that_name_parts_have_a_list():
+    assert describe_parts(Outer).splitlines()[1:] == [f"reward: {REWARDS.describe()}"]
+    assert describe_parts(dataclasses.make_dataclass("Plain", [("count", int)])) == ""
+
+
+def test_options_that_are_no_settings_are_taken_out():
+    values, rest = take_option("--import", ["a", "--import", "b", "--other", "--import=c"])
+    assert (values, rest) == (["b", "c"], ["a", "--other"])
+    with pytest.raises(SystemExit, match="--import needs a value"):
+        take_option("--import", ["--import"])

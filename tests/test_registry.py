@@ -1,0 +1,203 @@
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from gfnet_env.registry import Registry, convert, split_items
+from gfnet_env.settings import AtLeast
+
+
+class Grid:
+    def __init__(self, cells: Annotated[int, AtLeast(1)] = 7, mode: Literal["a", "b"] = "a"):
+        self.cells, self.mode = cells, mode
+
+
+class Folder:
+    def __init__(self, path: Path, *, fit: str | None = None, seed: int = 0):
+        self.path, self.fit, self.seed = path, fit, seed
+
+
+def plain(state: str) -> str:
+    return state
+
+
+@pytest.fixture
+def parts():
+    registry = Registry("part")
+    registry.register("grid")(Grid)
+    registry.register("folder")(Folder)
+    return registry
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module of a user's own, imported already."""
+    own = types.ModuleType("own_parts")
+    own.Grid, own.number = Grid, 3
+    monkeypatch.setitem(sys.modules, "own_parts", own)
+    return own
+
+
+def test_parts_are_built_of_specs(parts):
+    assert list(parts) == ["grid", "folder"]
+    assert "grid" in parts
+    assert "other" not in parts
+    assert parts.build("grid").cells == 7
+    grid = parts.build("grid:cells=9,mode=b")
+    assert (grid.cells, grid.mode) == (9, "b")
+    assert parts.find("grid:cells=9") is Grid
+    assert list(parts.parameters("folder")) == ["path", "fit", "seed"]
+
+
+def test_objects_are_returned_as_they_are(parts):
+    grid = Grid()
+    assert parts.build(grid) is grid
+
+
+def test_the_first_parameter_may_leave_out_its_name(parts):
+    assert parts.build("folder:/data/a=b,c/pictures").path == Path("/data/a=b,c/pictures")
+    folder = parts.build("folder:some/where,fit=whole,seed=3")
+    assert (folder.path, folder.fit, folder.seed) == (Path("some/where"), "whole", 3)
+    assert parts.build("grid:5").cells == 5
+
+
+def test_context_is_given_to_those_that_take_it(parts):
+    assert parts.build("folder:here", seed=4, other=1).seed == 4
+    assert parts.build("grid", seed=4).cells == 7
+    with pytest.raises(ValueError, match="seed of the part 'folder:here,seed=1' cannot be set"):
+        parts.build("folder:here,seed=1", seed=4)
+
+
+def test_parts_of_a_module_of_ones_own(parts, module):
+    assert parts.build("own_parts:Grid").cells == 7
+    assert parts.build("own_parts:Grid:cells=2").cells == 2
+    assert parts.build("own_parts:Grid:cells=2", trusted=False).cells == 2
+    with pytest.raises(ValueError, match="there is no part 'own_parts:Other' to import"):
+        parts.build("own_parts:Other")
+    with pytest.raises(ValueError, match="'own_parts:number' is no part"):
+        parts.build("own_parts:number")
+
+
+def test_a_file_imports_no_module(parts, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted_part.py").write_text("raise SystemExit('this ran')")
+    with pytest.raises(ValueError, match="--import planted_part"):
+        parts.build("planted_part:Part", trusted=False)
+    assert "planted_part" not in sys.modules
+
+
+def test_wrong_specs_say_what_there_is(parts):
+    with pytest.raises(ValueError, match=r"unknown part 'gird'; did you mean 'grid'\?.*cells=7"):
+        parts.build("gird:cells=3")
+    with pytest.raises(ValueError, match=r"no parameter 'cell'; it has :cells=7,mode=a"):
+        parts.build("grid:cell=3")
+    with pytest.raises(ValueError, match="given cells twice"):
+        parts.build("grid:cells=3,cells=4")
+    with pytest.raises(ValueError, match="cells of 'grid:cells=x' must be a whole number, not 'x'"):
+        parts.build("grid:cells=x")
+    with pytest.raises(ValueError, match="cells of 'grid:0' must be at least 1, not 0"):
+        parts.build("grid:0")
+    with pytest.raises(ValueError, match="'folder' lacks a parameter.*'path'"):
+        parts.build("folder")
+
+
+def test_names_are_taken_once(parts):
+    with pytest.raises(ValueError, match="a part 'grid' already"):
+        parts.register("grid")(Folder)
+    # A module that is read anew registers its parts again.
+    parts.register("grid")(Grid)
+
+
+def test_functions_are_parts_or_make_them():
+    makers = Registry("number")
+    makers.register("double")(lambda value=1: 2 * value)
+    assert makers.build("double:value=4") == 8
+    functions = Registry("reward", functions_are_parts=True)
+    functions.register("plain")(plain)
+    functions.register("grid")(Grid)
+    assert functions.build("plain") is plain
+    assert functions.build("grid:3").cells == 3
+    with pytest.raises(ValueError, match="'plain:x=1' is a function and has no parameters"):
+        functions.build("plain:x=1")
+
+
+def test_an_error_within_a_part_is_not_taken_for_a_wrong_spec():
+    def broken(value: int = 0) -> int:
+        return None + value
+
+    registry = Registry("part")
+    registry.register("broken")(broken)
+    with pytest.raises(TypeError, match="NoneType"):
+        registry.build("broken")
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("", []),
+        ("a=1", ["a=1"]),
+        ("a=1,b=[2,3],c={x=1,y=2}", ["a=1", "b=[2,3]", "c={x=1,y=2}"]),
+        ("/data/a,b/c,fit=whole", ["/data/a,b/c", "fit=whole"]),
+    ],
+)
+def test_items_end_at_commas_that_a_name_follows(text, items):
+    assert split_items(text) == items
+
+
+def test_given_names_alone_end_items():
+    assert split_items("/data/a,b=c,fit=whole", ["fit"]) == ["/data/a,b=c", "fit=whole"]
+
+
+@pytest.mark.parametrize(
+    ("text", "annotation", "value"),
+    [
+        ("3", int, 3),
+        ("3", float, 3.0),
+        ("1e-3", float, 1e-3),
+        (".5", float, 0.5),
+        ("true", bool, True),
+        ("False", bool, False),
+        ("3", str, "3"),
+        ("None", str, "None"),
+        ("None", int | None, None),
+        ("null", str | None, None),
+        ("3", int | str, 3),
+        ("three", int | str, "three"),
+        ("b", Literal["a", "b"], "b"),
+        ("~/x", Path, Path.home() / "x"),
+        ("[1, 2]", tuple[int, ...], (1, 2)),
+        ("[64]", Sequence[int], (64,)),
+        ('{"a": [1]}', Mapping[str, Any], {"a": [1]}),
+        ("[1]", Any, [1]),
+        ("word", Any, "word"),
+        ("0.5", Annotated[float, AtLeast(0)], 0.5),
+    ],
+)
+def test_text_becomes_a_value_of_its_type(text, annotation, value):
+    found = convert(text, annotation, "it")
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "annotation"),
+    [
+        ("1.5", int),
+        ("true", int),
+        ("1", bool),
+        ("nan", float),
+        ("inf", float),
+        ("c", Literal["a", "b"]),
+        ("[1, 2]", tuple[int]),
+        ("[1, true]", tuple[int, ...]),
+        ("word", Sequence[int]),
+        ("[1]", Mapping[str, int]),
+        ("-1", Annotated[int, AtLeast(0)]),
+    ],
+)
+def test_text_of_another_type_is_refused(text, annotation):
+    with pytest.raises(ValueError, match="it must be"):
+        convert(text, annotation, "it")
