@@ -1,30 +1,32 @@
 """Build, train for two steps, save and load a network of each encoder, and count its multiply-adds.
 
 python experiments/check_backbones.py
-python experiments/check_backbones.py --encoders resnet18 torchvision:shufflenet_v2_x1_0
+python experiments/check_backbones.py --encoders resnet18 vit_tiny_patch16_224:depth=2
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from gfnet_env.benchmarks.backbones import PAPER_BACKBONES, check_backbone
+from gfnet_env.command_line import parse
+from gfnet_env.settings import AtLeast, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
+class BackboneConfig(Settings):
     """What to check."""
 
     encoders: tuple[str, ...] = (*PAPER_BACKBONES, "torchvision:shufflenet_v2_x1_0")
-    """Encoders; by default those of the paper, and ShuffleNetV2."""
-    patch_size: int = 96
+    """Encoders; by default those of the GFNet paper, and ShuffleNetV2."""
+    patch_size: Annotated[int, AtLeast(1)] = 96
     """P that multiply-adds are counted at, in pixels."""
 
 
-def check_backbones(config: BackboneConfig) -> None:
+def main(config: BackboneConfig) -> None:
     """Check them one by one and print a table."""
     table = Table("encoder", "map", "vector", "parameters", "multiply-adds")
     for name in track(config.encoders, description="backbones"):
@@ -40,4 +42,4 @@ def check_backbones(config: BackboneConfig) -> None:
 
 
 if __name__ == "__main__":
-    check_backbones(tyro.cli(BackboneConfig, description=__doc__))
+    main(parse(BackboneConfig, __doc__))

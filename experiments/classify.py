@@ -52,8 +52,9 @@ def main(config: ClassifyConfig) -> None:
     names = gfnet.model.class_names
     for row, path in enumerate(files):
         number = int(prediction.classes[row])
+        name = names[number] if names else number
         print(
-            f"{path}: {names[number] if names else number} {float(prediction.confidence[row]):.1%}, "
+            f"{path}: {name} {float(prediction.confidence[row]):.1%}, "
             f"exit at step {int(prediction.exit_step[row])}, "
             f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
         )

@@ -15,8 +15,8 @@ _KEPT = 2
 class Checkpoints:
     """The latest checkpoints of a run, in a folder of their own.
 
-    A checkpoint is ``STEP.pt``, which torch reads without running pickled code, and ``STEP.json``
-    with its digest, which is written last: without it the other is not one.
+    A checkpoint is ``STEP.pt``, which torch reads without running pickled code, and ``STEP.json``,
+    which holds the digest of the other. It is written last: a file without it is no checkpoint.
 
     Args:
         folder: Made when the first is saved. Nothing else belongs there.

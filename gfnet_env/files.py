@@ -15,7 +15,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 _DIGEST = "weights_sha256"
-# Holds files that are the current ones of the folder around it, until they are moved there.
+# Holds the current files of the folder around it, until they are moved there.
 _COMMITTED = ".committed"
 
 Config = TypeVar("Config")
@@ -75,16 +75,17 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-@contextlib.contextmanager
-def save_folder(folder: Path) -> Iterator[Path]:
-    """A new folder for files that then replace those of the same names in ``folder``, all or none.
+def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Write files into a folder such that, whenever it is killed, all are old or all are new.
 
-    What else ``folder`` holds stays. The new folder is renamed once, into ``folder``, when it is
-    whole: from then on its files are the current ones, which the functions that read look for there
-    first. Moving them to their places may be cut off by a kill as well; whoever writes next goes on
-    with it. So at any moment all are old or all are new, whatever else lies in the folder, with no
-    more of the file system than that a rename is atomic. Exchanging whole folders would need the
-    rest of it copied, and what is open in it closed.
+    What else the folder holds stays. The files are written into a new folder, which one rename then
+    commits: from there on, the functions that read take its files for those of the folder around
+    it. Moving them to their places comes last; where a kill cuts that off, the next write goes on
+    with it. An exchange of whole folders would need everything else in them copied, and closed.
+
+    Args:
+        folder: Where; its parents are made too.
+        content: Of each file.
 
     Raises:
         OSError: The files could not be written; the message names the folder.
@@ -93,10 +94,9 @@ def save_folder(folder: Path) -> Iterator[Path]:
     try:
         with writing(folder):
             temporary.mkdir(parents=True)
-        yield temporary
-        with writing(folder):
-            for path in temporary.iterdir():
-                _sync(path)
+            for name, data in content.items():
+                (temporary / name).write_bytes(data)
+                _sync(temporary / name)
             _sync(temporary)
             finish_saving(folder)
             temporary.rename(folder / _COMMITTED)
@@ -106,16 +106,8 @@ def save_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files of a folder by their names, all or none; see ``save_folder``."""
-    with save_folder(folder) as new:
-        for name, data in content.items():
-            with writing(folder / name):
-                (new / name).write_bytes(data)
-
-
 def finish_saving(folder: Path) -> None:
-    """Move files to their places where a kill has kept ``save_folder`` from doing so."""
+    """Move files to their places where a kill has kept ``replace_files`` from doing so."""
     committed = folder / _COMMITTED
     if committed.is_dir():
         for path in sorted(committed.iterdir()):

@@ -21,8 +21,8 @@ class Look:
 
     Attributes:
         location: (B, 2) in [-1, 1], relative to each picture.
-        scale: Side of the window in multiples of P pixels at full resolution, (B,), at least 1. What
-            would be larger than the picture shows all of it.
+        scale: Side of the window in multiples of P pixels at full resolution, (B,), at least 1. A
+            window larger than the picture shows all of it.
         stop: Whether to look no more, (B,) bool; location and scale then mean nothing.
     """
 
@@ -44,7 +44,7 @@ class Look:
         return len(self.location)
 
     def check(self, count: int) -> None:
-        """Raises ``ValueError`` unless these are looks at ``count`` pictures that mean something."""
+        """Raises ``ValueError`` unless these are ``count`` looks within their ranges."""
         check_locations(self.location, count)
         for name, kind in (("scale", "floating point"), ("stop", "bool")):
             tensor: Tensor = getattr(self, name)

@@ -32,32 +32,31 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def with_weights_in(module: Module, precision: Precision) -> Module:
-    """A network whose layers hold their weights in the type that ``autocast`` computes in.
+    """A copy whose layers hold their weights in the type that ``autocast`` computes in.
 
-    What it makes of an input under ``autocast`` is the same to the bit, but nothing is converted at
-    each call any more. It is for weights that stay as they are: a copy, but for float32, where it
-    is the module itself.
+    Under ``autocast`` it gives the same bits, and converts no weights at each call. Its weights
+    must not change any more. For float32 it is the module itself.
     """
     if precision == "float32":
         return module
     converted = copy.deepcopy(module).requires_grad_(False)
     for layer in converted.modules():
-        # Neither classes that make something else of their weights nor what stays in float32.
+        # Not subclasses, which may do something else with their weights, nor what stays in float32.
         if type(layer) in (nn.Conv2d, nn.Linear) and "forward" not in vars(layer):
             layer.to(precision_type(precision))
     return converted
 
 
 def see_in_float32(module: nn.Module) -> None:
-    """Keep the first convolution of a network, if it has any, out of autocast.
+    """Keep the first convolution of a network, if it has one, out of autocast.
 
-    It costs little, and what it loses is lost for all that follows: on the glances of the default
-    digits, bfloat16 throughout changes the class of 1.3% of them, with this 0.3%.
+    It costs little, and what it loses is lost to all layers that follow: bfloat16 throughout
+    changes the predicted class of 1.3% of the default digits at the glance, this only 0.3%.
     """
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     if first is not None:
-        # Of the module itself, so that a copy of it calls its own weights, and no method, which
-        # would be pickled by a name that its class does not have.
+        # Bound to the module, so that a copy calls its own weights. A method could not be pickled:
+        # the class has none of that name.
         first.forward = partial(_forward_in_float32, first)  # type: ignore[method-assign]
 
 

@@ -28,6 +28,7 @@ class Registry(Generic[Part]):
         kind: What messages call one of them: ``reward``, ``encoder``, …
         functions_are_parts: Whether a plain function is itself a part (a reward), and not what
             makes one (an image set).
+        context: Parameters that whoever builds a part gives it, which no spec may set.
     """
 
     def __init__(
@@ -155,11 +156,10 @@ class Registry(Generic[Part]):
         values: dict[str, Any] = {}
         for position, item in enumerate(split_items(text)):
             key, sign, value = item.partition("=")
-            if position == 0 and parameters and not (sign and key in parameters):
+            unnamed = key not in parameters and (not sign or "/" in key)
+            if position == 0 and parameters and unnamed:
                 # The first may leave its name out: folder:PATH.
-                first = next(iter(parameters))
-                if not sign or "/" in key:
-                    key, sign, value = first, "=", item
+                key, sign, value = next(iter(parameters)), "=", item
             if key not in parameters or not sign:
                 raise ValueError(
                     f"the {self.kind} {spec!r} has no parameter {key!r}; it has "
@@ -184,12 +184,11 @@ def split_items(text: str, names: Collection[str] = ()) -> list[str]:
     depth = start = 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        following = re.match(r"([A-Za-z_]\w*)=", text[position + 1 :])
-        if character != "," or depth != 0 or following is None:
-            continue
-        if not names or following[1] in names:
-            items.append(text[start:position])
-            start = position + 1
+        if character == "," and depth == 0:
+            name = re.match(r"([A-Za-z_]\w*)=", text[position + 1 :])
+            if name is not None and (not names or name[1] in names):
+                items.append(text[start:position])
+                start = position + 1
     return [*items, text[start:]] if text else []
 
 

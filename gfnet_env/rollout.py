@@ -1,4 +1,4 @@
-"""The loop: glance, decide, look, until enough is known. Everything that looks goes through here."""
+"""The loop: glance, decide, look, until enough is known. All that looks goes through here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Rows of nested tensors: the one place where images leave a batch, join it or change places.
 
-A *tree* is a tensor, a dataclass, a dict, a tuple or a list of trees, or None. All tensors of a tree
-have one row for each image; what is ``Shared`` is the same for all.
+A *tree* is a tensor, a dataclass, a dict, a tuple or a list of trees, or None. All tensors of a
+tree have one row for each image; what is ``Shared`` is the same for all.
 """
 
 import dataclasses

@@ -96,27 +96,25 @@ class Run:
         parts: Iterable[Path] = (),
         files: Iterable[str] = (),
     ) -> Iterator["Run"]:
-        """Begin a run, or go on with it, and keep others out of its folder meanwhile.
+        """Begin a run or resume it; its folder is locked until the context or the process ends.
 
-        Nothing is written before all that could be wrong was checked. A lock on the folder ends
-        with the context, or with the process.
+        Nothing is written before everything was checked.
 
         Args:
             folder: Where; its parents are made too.
             config: What ``config.json`` is to hold.
-            control: Whether to go on, or to write over what is there.
-            may_change: Settings that a run may be resumed with other values of, besides the folder
-                and ``RunControl``, named as ``Settings.to_json`` does.
-            inputs: Folders that the run goes on from. Where it writes over one of them, the trained
+            control: Whether to resume, or to write over what is there.
+            may_change: Settings, besides ``RunControl``, that may differ when a run is resumed.
+            inputs: Folders that the run starts from. Where it writes over one of them, the trained
                 network in it stays until it is replaced.
-            parts: Folders of runs that this one consists of; they are removed where it begins anew,
-                since complete ones would be taken for its own.
-            files: Names of other files that say what a run found out, which are removed likewise.
+            parts: Folders of the runs that this one consists of. A run that begins anew removes
+                them: a complete one would be taken for its own.
+            files: Names of further files of results, which it removes too.
 
         Raises:
-            FileExistsError: The folder holds something, and it was not said what to do with it; or
-                another process is at work in it.
-            ValueError: A run to be resumed was begun with other values.
+            FileExistsError: The folder holds something that is neither to be resumed nor to be
+                written over, or another process is at work in it.
+            ValueError: The run to be resumed was begun with other values.
         """
         run = cls(folder)
         run._check(config, control, may_change)

@@ -118,6 +118,6 @@ def test_privileged_policies_follow_the_images(device, network, digits):
     context = Context(env.features, infos["index"], None, boxes)
     policy = TargetPolicy()
     tensors = {key: torch.from_numpy(value).to(device) for key, value in observations.items()}
-    looks, _ = policy(tensors, policy.start(context))
-    assert looks.location.device.type == device.type
-    env.step(looks.location.cpu().numpy())
+    locations, _ = policy(tensors, policy.start(context))
+    assert locations.device.type == device.type
+    env.step(locations.cpu().numpy())

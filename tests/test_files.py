@@ -185,18 +185,6 @@ def test_a_kill_at_any_moment_leaves_all_files_old_or_all_new(tmp_path, kill, ol
     assert {*seen} == {False, True}
 
 
-def test_files_of_a_folder_are_saved_together_or_not_at_all(tmp_path):
-    files.replace_files(tmp_path / "run", OLD)
-    with pytest.raises(ZeroDivisionError), files.save_folder(tmp_path / "run") as new:
-        (new / "network.json").write_text("half of it")
-        raise ZeroDivisionError
-    assert held(tmp_path / "run") == OLD
-    with files.save_folder(tmp_path / "run") as new:
-        (new / "graph.onnx").write_bytes(b"whole")
-    names = {*OLD, "graph.onnx"}
-    assert {path.name for path in (tmp_path / "run").iterdir()} == names
-
-
 def test_a_full_disk_leaves_the_files_that_were_there(tmp_path, monkeypatch):
     files.replace_files(tmp_path, OLD)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from gfnet_env.perception.encoders import build_encoder
-from gfnet_env.perception.precision import autocast, see_in_float32, with_weights_in
+from gfnet_env.encoders import build_encoder
+from gfnet_env.precision import autocast, see_in_float32, with_weights_in
 
 CPU = torch.device("cpu")
 

@@ -71,6 +71,15 @@ def test_context_is_given_to_those_that_take_it(parts):
         parts.build("folder:here,seed=1", seed=4)
 
 
+def test_no_spec_sets_what_builders_give():
+    registry = Registry("part", context=["seed"])
+    registry.register("folder")(Folder)
+    assert registry.describe() == "folder:path,fit=None"
+    assert registry.build("folder:here", seed=2).seed == 2
+    with pytest.raises(ValueError, match=r"has no parameter 'seed'; it has :path,fit=None"):
+        registry.build("folder:here,seed=1")
+
+
 def test_parts_of_a_module_of_ones_own(parts, module):
     assert parts.build("own_parts:Grid").cells == 7
     assert parts.build("own_parts:Grid:cells=2").cells == 2

@@ -91,7 +91,10 @@ def test_what_was_not_given_is_filled_in_by_layers():
     job = Job.of(run="r", epochs=2, later=Speed(rate=0.1))
     assert job.given().items() >= {"epochs": 2, "later": {"rate": 0.1}}.items()
     assert "rate" not in job.given()
-    first, second = {"epochs": 5, "rate": 0.2, "later": {"epochs": 7}}, {"rate": 0.9, "pair": [1, 1]}
+    first, second = (
+        {"epochs": 5, "rate": 0.2, "later": {"epochs": 7}},
+        {"rate": 0.9, "pair": [1, 1]},
+    )
     filled = job.with_defaults(first, second, {"unknown": 1})
     assert filled.speed == Speed(epochs=2, rate=0.2)
     assert filled.later == Speed(epochs=7, rate=0.1)
@@ -100,7 +103,9 @@ def test_what_was_not_given_is_filled_in_by_layers():
 
 
 def test_settings_go_through_json():
-    job = Job.of(run="r", epochs=2, later=Speed(rate=0.1), sides=(1, 2), anything={"path": Path("p")})
+    job = Job.of(
+        run="r", epochs=2, later=Speed(rate=0.1), sides=(1, 2), anything={"path": Path("p")}
+    )
     saved = job.to_json()
     assert saved["epochs"] == 2
     assert saved["later"] == {"epochs": None, "rate": 0.1}

@@ -179,28 +179,46 @@ def compare_schedules(
     networks = networks or {}
     _check_names(schedules)
     _check_networks(config.network, networks, schedules)
-    jobs = [
-        _Job(name, config.job(name, schedule, seed, networks.get(name)))
-        for name, schedule in schedules.items()
-        for seed in range(config.seeds)
-    ]
-    for job in jobs:
-        # What is wrong with the last must not be found out after all others have run.
-        complete(job.config)
+    jobs = _jobs(schedules, config, networks)
     parts = [job.run.folder for job in jobs]
     with Run.open(config.run, config, config.control, may_change=_MAY_CHANGE, parts=parts) as run:
-        if config.ray:
-            _spread(jobs, config, image_sets)
-        else:
-            for number, job in enumerate(jobs, start=1):
-                console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
-                train_policy(job.config, image_sets=image_sets)
+        _train(jobs, config, image_sets, console)
         results = _judge(jobs, config, image_sets, networks, console)
         for folder in [run.folder] if config.out is None else [run.folder, config.out]:
             write_report(results, folder)
         _note_hyperparameters(jobs, results, run.folder / "tensorboard")
     print_table(results, console)
     return results
+
+
+def _jobs(
+    schedules: Mapping[str, PolicySchedule],
+    config: ScheduleComparisonConfig,
+    networks: Mapping[str, Path],
+) -> list[_Job]:
+    """All runs, checked: what is wrong with the last must not show after all others have run."""
+    jobs = [
+        _Job(name, config.job(name, schedule, seed, networks.get(name)))
+        for name, schedule in schedules.items()
+        for seed in range(config.seeds)
+    ]
+    for job in jobs:
+        complete(job.config)
+    return jobs
+
+
+def _train(
+    jobs: Sequence[_Job],
+    config: ScheduleComparisonConfig,
+    image_sets: Mapping[str, ImageSet] | None,
+    console: Console,
+) -> None:
+    if config.ray:
+        _spread(jobs, config, image_sets)
+        return
+    for number, job in enumerate(jobs, start=1):
+        console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
+        train_policy(job.config, image_sets=image_sets)
 
 
 def _check_names(names: Sequence[str] | Mapping[str, PolicySchedule]) -> None:

@@ -141,7 +141,7 @@ def print_table(results: ComparisonResult, console: Console) -> None:
 
 def _markdown(results: ComparisonResult) -> str:
     """Accuracy per step, over seeds."""
-    share = ["of the target's gain at focus 1"] * ("target" in results.bounds)
+    share = ["of the target's gain at look 1"] * ("target" in results.bounds)
     lines = [
         f"Accuracy on {results.images:,} {results.split} images, mean over seeds (in brackets the "
         "lowest and the highest of the last step).",
@@ -166,7 +166,7 @@ def _markdown(results: ComparisonResult) -> str:
 
 
 def _looks(results: ComparisonResult) -> list[str]:
-    return [f"focus {number}" for number in range(1, len(results.bounds["random"]))]
+    return [f"look {number}" for number in range(1, len(results.bounds["random"]))]
 
 
 def _percent(accuracy: Sequence[float]) -> list[str]:

@@ -97,8 +97,10 @@ class LearningCurve:
 
     def evaluate_if_due(self) -> None:
         """Add a point, if the next one is due."""
-        done, steps = len(self._curve.curve), self._learner.steps
-        if done == len(self._due) or steps < self._due[done]:
+        steps, curve = self._learner.steps, self._curve.curve
+        if len(curve) == len(self._due) or steps < self._due[len(curve)]:
+            return
+        if curve and curve[-1].steps == steps:
             return
         # Building the policy's modules draws weights, which are then replaced.
         with torch.random.fork_rng(devices=[]):
@@ -109,7 +111,7 @@ class LearningCurve:
         confidence = record.label_confidence.mean(axis=0, dtype=float)
         accuracy = record.accuracy.round(6)
         point = LearningPoint(steps, tuple(accuracy.tolist()), tuple(confidence.tolist()))
-        self._curve = dataclasses.replace(self._curve, curve=(*self._curve.curve, point))
+        self._curve = dataclasses.replace(self._curve, curve=(*curve, point))
         write_json(self._run / CURVE_FILE, self._curve.to_json())
         for step, value in enumerate(point.accuracy):
             self._writer.add_scalar(f"evaluation/accuracy_{step}", value, steps)

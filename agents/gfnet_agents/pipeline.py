@@ -206,7 +206,7 @@ def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
 
 def _print_stages(stages: Mapping[str, StageResult], console: Console) -> None:
     steps = max(len(stage.accuracy) for stage in stages.values())
-    table = Table("stage", "patches", "glance", *(f"focus {n}" for n in range(1, steps)), "seconds")
+    table = Table("stage", "patches", "glance", *(f"look {n}" for n in range(1, steps)), "seconds")
     for name, stage in stages.items():
         accuracies = (f"{accuracy:.1%}" for accuracy in stage.accuracy)
         seconds = "?" if stage.seconds is None else f"{stage.seconds:.0f}"

@@ -206,6 +206,10 @@ def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
         return {}
     saved = read_json(written)
     _check_settings(study, saved, written)
+    for run in saved["runs"]:
+        for row in run["static"]:
+            # Older results have no digests.
+            row.setdefault("weights", {})
     results = StudyResult.from_json(saved)
     return {run.seed: run for run in results.runs}
 

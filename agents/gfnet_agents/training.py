@@ -3,8 +3,8 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -88,8 +88,8 @@ class PolicySchedule(Settings):
     algorithm: str | None = None
     """What learns, with its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
     actions: str | None = None
-    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME, each with +stop
-    behind it to be able to stop; by default the first kind that the algorithm takes."""
+    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME, each with
+    +stop behind it to be able to stop; by default continuous, or else grid."""
     observation: str | None = None
     """What the policy is shown: maps, plain, or module:NAME; by default maps."""
     focus_steps: Annotated[int | None, AtLeast(1)] = None
@@ -210,53 +210,38 @@ def train_policy(
     model: Model | None = None,
     image_sets: Mapping[str, ImageSet] | None = None,
 ) -> EarlyExitGFNet:
-    """Learn a policy, compare it, assemble the early-exit network and write the run folder.
+    """Learn a policy, compare it, and write the assembled network, which is returned.
 
     Args:
         config: What to learn and how.
         model: What sees, in place of ``config.network``.
-        image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``.
-
-    Returns:
-        The assembled network with the thresholds that the run saved.
+        image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
 
     Raises:
         FileExistsError: The run folder exists, and overwriting was not asked for.
         FileNotFoundError: A folder is missing.
         ValueError: A value is wrong, or model and images do not fit.
     """
-    started = time.monotonic()
-    console = Console()
+    console, started = Console(), time.monotonic()
     config = complete(config)
     device = resolve_device(config.control.device)
-    folder = config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S")
-    open_run = partial(
-        *(Run.open, folder, config, config.control),
-        may_change=_MAY_CHANGE,
-        inputs=[config.network, config.continue_from],
-        files=[CURVE_FILE],
-    )
-    if config.control.resume and Run(folder).complete:
-        with open_run():
-            console.print(f"{folder} is complete; there is nothing to resume")
-            return EarlyExitGFNet.load(folder).to(device)
+    assert config.run is not None
+    if config.control.resume and Run(config.run).complete:
+        with _open_run(config):
+            console.print(f"{config.run} is complete; there is nothing to resume")
+            return EarlyExitGFNet.load(config.run).to(device)
     model = open_model(model or config.network)
     model.to(device)
     sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
-    for images in sets.values():
-        check_fit(model, images)
-    env, learner = _build(config, model, sets[config.schedule.learn_from or "train"], console)
-    with open_run() as run:
+    env, learner = _build(config, model, sets, console)
+    with _open_run(config) as run:
         _learn(config, env, learner, sets["val"], run)
         gfnet = assemble(model, _on(device, learner.policy()), sets["val"])
-        gfnet.save(folder)
-        test = sets["test"]
-        results = _results(config, gfnet, learner.steps, test, started, console)
-        plot_accuracy(results, folder / "accuracy.png")
-        draw_sheet(gfnet, test, some_of(test, _SHEET_IMAGES), folder / "patches.png")
+        gfnet.save(run.folder)
+        results = _compare(config, gfnet, sets["test"], console, learner.steps, started)
         run.finish(results)
     print_results(results, console)
-    console.print(f"{folder} holds the assembled network, results.json, accuracy.png and patches.png")
+    console.print(f"{run.folder} holds the assembled network, results.json and pictures")
     return gfnet
 
 
@@ -265,9 +250,9 @@ def complete(config: PolicyConfig) -> PolicyConfig:
 
     Raises:
         FileNotFoundError: There is no run to continue.
-        ValueError: It was learned by another algorithm, with other actions or observations, or names
-            a part in a module that nobody has imported; or the algorithm does not take the actions
-            or a setting.
+        ValueError: It was learned by another algorithm, with other actions or observations, or
+            names a part in a module that is not imported; or the algorithm does not take the
+            actions or a setting.
     """
     begun = {} if config.continue_from is None else _begun(config, config.continue_from)
     schedule = config.schedule.with_defaults(begun, DEFAULT.given())
@@ -275,6 +260,7 @@ def complete(config: PolicyConfig) -> PolicyConfig:
     actions = choose_actions(schedule.algorithm, schedule.actions).spec
     return dataclasses.replace(
         config,
+        run=config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S"),
         schedule=schedule.replace(actions=actions),
         images=config.images.with_defaults(begun),
         network=config.network or config.continue_from,
@@ -319,38 +305,44 @@ def _of_0_1(saved: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _open_run(config: PolicyConfig) -> AbstractContextManager[Run]:
+    assert config.run is not None
+    inputs = [config.network, config.continue_from]
+    return Run.open(
+        *(config.run, config, config.control),
+        may_change=_MAY_CHANGE,
+        inputs=inputs,
+        files=[CURVE_FILE],
+    )
+
+
 def _build(
-    config: PolicyConfig, model: Model, images: ImageSet, console: Console
+    config: PolicyConfig, model: Model, sets: Mapping[str, ImageSet], console: Console
 ) -> tuple[GlanceFocusVectorEnv, Learner]:
     """The learner and its environment; all that could be wrong with them is found here."""
+    for images in sets.values():
+        check_fit(model, images)
     if not isinstance(model, SavedModule):
         raise ValueError(
-            f"{type(model).__name__} cannot be saved: it is no SavedModule; make an environment of "
-            "it, and let a learner learn there"
+            f"{type(model).__name__} cannot be saved: it is no SavedModule; let a learner learn in "
+            "an environment of it yourself"
         )
-    schedule = config.schedule
-    given = schedule.given()
-    learner_class, _ = LEARNERS.parse(given["algorithm"])
+    given = config.schedule.given()
+    named = ("actions", "reward", "look_cost", "exits", "sampling", "observation", "focus_steps")
     env = GlanceFocusVectorEnv(
         given["num_envs"],
         model=model,
-        images=images,
+        images=sets[given["learn_from"]],
         features=config.features.source(),
-        focus_steps=schedule.focus_steps,
-        actions=given["actions"],
-        observation=schedule.observation,
-        reward=given["reward"],
-        look_cost=given["look_cost"],
-        exits=given["exits"],
-        sampling=given["sampling"],
-        autoreset_mode=learner_class.autoreset_mode,
+        autoreset_mode=LEARNERS.parse(given["algorithm"])[0].autoreset_mode,
+        **{name: given[name] for name in named if name in given},
     )
     learner = build_learner(
         given["algorithm"],
         env,
         seed=config.seed,
         device=model.device,
-        timesteps=schedule.steps(len(images), env.focus_steps),
+        timesteps=config.schedule.steps(len(env.images), env.focus_steps),
         replay_gib=given["replay_gib"],
         announce=console.print,
     )
@@ -398,25 +390,26 @@ def _learn(
     learner.save(run.folder)
 
 
-def _results(
+def _compare(
     config: PolicyConfig,
     gfnet: EarlyExitGFNet,
-    steps: int,
     test: ImageSet,
-    started: float,
     console: Console,
+    steps: int,
+    started: float,
 ) -> PolicyResults:
-    """Compare the policy that was learned with others on the test split."""
+    """Hold the policy that was learned against others on the test split, and draw both."""
     bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
     names = ["random", "center", LEARNED, *bounds]
     policies = choose_policies(names, gfnet.policy, test, config.oracle_images)
     records = record_policies(gfnet.model, policies, test, config.oracle_images, console)
     learned = records[LEARNED]
     assert gfnet.budgets is not None
+    assert config.run is not None
     budgets = gfnet.budgets.points
     shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
     costs = exit_costs(learned.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
-    return PolicyResults(
+    results = PolicyResults(
         split="test",
         images=len(test),
         environment_steps=steps,
@@ -425,13 +418,17 @@ def _results(
         policies=compare_records(records, sources=test.sources),
         early_exit=tuple(operating_point(learned, costs, budgets[n].thresholds) for n in shown),
     )
+    plot_accuracy(results, config.run / "accuracy.png")
+    draw_sheet(gfnet, test, some_of(test, _SHEET_IMAGES), config.run / "patches.png")
+    return results
 
 
 def _one_length(
     given: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
     """Layers in which no more than one says how long to learn; none where that was given."""
-    found, kept = any(name in given for name in _LENGTHS), []
+    found = any(name in given for name in _LENGTHS)
+    kept: list[Mapping[str, Any]] = []
     for layer in layers:
         kept.append({k: v for k, v in layer.items() if not (found and k in _LENGTHS)})
         found = found or any(layer.get(name) is not None for name in _LENGTHS)

@@ -92,7 +92,8 @@ class Reinforce:
         # Against what the other images got at the same time: no action of an image changes that.
         advantages = [gained - gained.mean() for gained in returns]
         loss = -(torch.stack(log_probabilities) * torch.stack(advantages)).mean()
-        self.optimiser.param_groups[0]["lr"] = self.learning_rate * (1 - self.steps / self.timesteps)
+        left = 1 - self.steps / self.timesteps
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate * left
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -131,8 +132,7 @@ def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) ->
         updates: Steps of the optimiser, each on an episode of 64 images.
         seed: Of the weights, the actions and the order of images.
     """
-    options = {"sampling": "uncertain", "autoreset_mode": Reinforce.autoreset_mode}
-    env = GlanceFocusVectorEnv(64, images=images, **options)
+    env = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="SameStep")
     steps = updates * env.num_envs * env.focus_steps
     learner = Reinforce(env, seed=seed, device=env.model.device, timesteps=steps)
     learner.learn(lambda: None)

@@ -19,6 +19,8 @@ from gfnet_env.inference import assemble
 from gfnet_env.policies import LearnedPolicy
 from gfnet_env.pretrained import packaged_network
 
+Batch = dict[str, dict[str, Tensor]]
+
 
 class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
     """A learned policy as the mean of the actor, and a critic on the same encoder."""
@@ -28,11 +30,11 @@ class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
         self.log_std = nn.Parameter(torch.full((2,), -1.0))
         self.critic = nn.Linear(self.policy.encoder.output_size, 1)
 
-    def _forward(self, batch: dict[str, dict[str, Tensor]], **_: object) -> dict[str, Tensor]:
+    def _forward(self, batch: Batch, **_: object) -> dict[str, Tensor]:
         mean = self.policy.actor(self.policy.encoder(batch[Columns.OBS]))
         return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, self.log_std.expand_as(mean)], dim=1)}
 
-    def compute_values(self, batch: dict[str, dict[str, Tensor]], embeddings: None = None) -> Tensor:
+    def compute_values(self, batch: Batch, embeddings: None = None) -> Tensor:
         return self.critic(self.policy.encoder(batch[Columns.OBS])).squeeze(1)
 
 

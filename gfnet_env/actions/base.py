@@ -15,8 +15,8 @@ class Actions(Protocol):
     """A kind of action.
 
     Attributes:
-        space: The space of one sub-environment's actions: a ``Box`` of one axis within [-1, 1], or a
-            ``Discrete``.
+        space: The space of one sub-environment's actions: a ``Discrete``, or a ``Box`` (D,) within
+            [-1, 1].
         meaning: What one action is, for messages.
         spec: The spec that makes these actions again, see ``Registry``.
         chooses_scale: Whether the looks differ in scale.
@@ -63,8 +63,8 @@ def build_actions(
     """A kind of action.
 
     Args:
-        actions: A spec: ``continuous``, ``grid:cells=7``, ``zoom:max_scale=4``, or ``module:NAME`` of
-            your own; each with ``+stop`` behind it to be able to stop. Or an object.
+        actions: A spec: ``continuous``, ``grid:cells=7``, ``zoom:max_scale=4``, or ``module:NAME``;
+            each with ``+stop`` behind it to be able to stop. Or an object.
         trusted: See ``Registry.build``.
         patch_size: P of the model, for kinds that depend on it.
 

@@ -4,10 +4,12 @@ import tempfile
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from gfnet_env.inference.cost import count_multiply_adds, count_parameters
-from gfnet_env.perception import GlanceFocusNetwork, Step
+from gfnet_env.encoders import build_encoder
+from gfnet_env.looks import Look
+from gfnet_env.models import GFNetState, GlanceFocusNetwork, count_multiply_adds, count_parameters
 
 # The encoders of the GFNet paper.
 PAPER_BACKBONES = (
@@ -18,7 +20,7 @@ PAPER_BACKBONES = (
 )
 
 _CLASSES = 10
-_IMAGES = 4
+_VIEWS = 4
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,11 @@ class Backbone:
     """What is known of an encoder that passed.
 
     Attributes:
-        name: The encoder.
+        name: Its spec.
         feature_shape: (C, h, w) of its map at the patch size that was counted.
-        vector_size: Numbers of its vector, V.
+        vector_size: Length of its feature vector, V.
         parameters: How many numbers it has learned.
-        multiply_adds: Of one patch, without its own head.
+        multiply_adds: Of one view, without its own head.
     """
 
     name: str
@@ -46,50 +48,53 @@ def check_backbone(name: str, patch_size: int = 96, training_size: int = 64) -> 
     Args:
         name: See ``build_encoder``; its weights are random.
         patch_size: P that the cost is counted at, in pixels.
-        training_size: Side of the patches of the rest, in pixels; smaller is faster.
+        training_size: P of the rest, in pixels; smaller is faster.
 
     Raises:
-        ValueError: There is no such encoder.
+        ValueError: There is no such encoder, or it does not take such views.
         RuntimeError: Training changes nothing or diverges, or what was saved answers otherwise.
     """
     torch.manual_seed(0)
     network = GlanceFocusNetwork.build(
         encoder=name, patch_size=training_size, num_classes=_CLASSES, focus_steps=1
     )
-    side = training_size + training_size // 2
-    images = torch.randint(0, 256, (_IMAGES, 3, side, side), dtype=torch.uint8)
-    _train(network, images)
+    views = torch.randint(0, 256, (_VIEWS, 3, training_size, training_size), dtype=torch.uint8)
+    _train(network, views)
     network.eval()
     with tempfile.TemporaryDirectory() as folder:
         network.save(folder)
         loaded = GlanceFocusNetwork.load(folder)
+    encoder = build_encoder(name, _CLASSES, patch_size=patch_size).eval()
+    view = torch.zeros(1, 3, patch_size, patch_size, dtype=torch.uint8)
     with torch.no_grad():
-        if not torch.equal(_look(network, images).logits, _look(loaded, images).logits):
+        if not torch.equal(_episode(network, views).logits, _episode(loaded, views).logits):
             raise RuntimeError(f"a network of {name!r} answers otherwise once saved and loaded")
-        patch = torch.zeros(1, 3, patch_size, patch_size, dtype=torch.uint8)
-        feature_map, vector = network.local_encoder(patch)
+        feature_map, vector = encoder(view)
     return Backbone(
         name=name,
         feature_shape=tuple(feature_map.shape[1:]),
         vector_size=vector.shape[1],
-        parameters=count_parameters(network.local_encoder),
-        multiply_adds=count_multiply_adds(network.local_encoder, patch),
+        parameters=count_parameters(encoder),
+        multiply_adds=count_multiply_adds(encoder, view),
     )
 
 
-def _look(network: GlanceFocusNetwork, images: torch.Tensor) -> Step:
-    step = network.glance(images)
-    return network.focus(images, torch.zeros_like(step.location), step)
+def _episode(network: GlanceFocusNetwork, views: Tensor) -> GFNetState:
+    """The state after a glance and a look that both show the same."""
+    sizes = torch.full((len(views), 2), network.patch_size)
+    state = network.begin(network.encode_overview(views), sizes)
+    return network.look(network.encode_window(views), Look.at(state.location), state)
 
 
-def _train(network: GlanceFocusNetwork, images: torch.Tensor) -> None:
-    labels = torch.arange(len(images)) % _CLASSES
+def _train(network: GlanceFocusNetwork, views: Tensor) -> None:
+    labels = torch.arange(len(views)) % _CLASSES
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
     before = [parameter.clone() for parameter in network.parameters()]
     for _ in range(2):
-        step = _look(network, images)
-        own = network.local_encoder.head(step.vector)
-        loss = functional.cross_entropy(step.logits, labels) + functional.cross_entropy(own, labels)
+        state = _episode(network, views)
+        own = network.local_encoder.head(state.vector)
+        losses = [functional.cross_entropy(logits, labels) for logits in (state.logits, own)]
+        loss = sum(losses, torch.zeros(()))
         if not torch.isfinite(loss):
             raise RuntimeError(f"the loss of {network.config.encoder!r} is {loss.item()}")
         optimiser.zero_grad()

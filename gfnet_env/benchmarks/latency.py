@@ -29,7 +29,7 @@ from gfnet_env.files import read_json, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
 from gfnet_env.inference import EarlyExitGFNet, Pixels
 from gfnet_env.matching import ImageOptions, check_fit
-from gfnet_env.models import StaticNetwork, load_static_networks
+from gfnet_env.models import Model, StaticNetwork, load_static_networks
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.timing import seconds
@@ -90,55 +90,44 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
         ImportError: The packages that write and run ONNX are missing.
         ValueError: It was not evaluated with these baselines, or images and network do not fit.
     """
-    console = Console()
     gfnet = EarlyExitGFNet.load(config.run)
     static = load_static_networks(config.baseline)[-1]
     evaluated = _evaluated(config, static)
-    images = images or config.images.open(gfnet.model, "test")
-    check_fit(gfnet.model, images)
-    order = np.random.default_rng(config.seed).permutation(len(images))[: config.count]
-    pictures = [images.picture(index) for index in order.tolist()]
+    pictures = _pictures(config, gfnet.model, images)
     out = config.out or config.run / "latency"
     check_free(out, overwrite=config.overwrite)
-    with console.status("export"):
-        engines = _engines(config, gfnet, static)
+    engines = _engines(config, gfnet, static)
     save_config(out, config)
-    points = [
-        _timed_point(gfnet, pictures, name, point)
-        for name, point in _points(evaluated, config.budgets)
-    ]
-    thresholds = [point.thresholds for point in points]
+    points = tuple(_timed_points(gfnet, pictures, _points(evaluated, config.budgets)))
     assert evaluated.static is not None
     results = Latency(
         images=len(pictures),
         repeats=config.repeats,
         resolution=static.config.resolution,
         static_accuracy=evaluated.static[-1].accuracy,
-        points=tuple(points),
+        points=points,
         timings=tuple(
-            _time(engine, pictures, batch_size, thresholds, config.repeats)
+            _time(engine, pictures, batch_size, points, config.repeats)
             for engine in engines
             for batch_size in config.batch_sizes
         ),
     )
     write_json(out / "results.json", results.to_json())
-    print_latencies(results, console)
+    print_latencies(results, Console())
     return results
+
+
+def _pictures(config: LatencyConfig, model: Model, images: ImageSet | None) -> list[Tensor]:
+    """What is timed, (3, H, W) uint8 each."""
+    images = images or config.images.open(model, "test")
+    check_fit(model, images)
+    order = np.random.default_rng(config.seed).permutation(len(images))[: config.count]
+    return [images.picture(index) for index in order.tolist()]
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """How an engine takes a batch in, and what it does with it.
-
-    Attributes:
-        name: Of the engine.
-        threads: It works with so many.
-        device: Whose work is waited for.
-        prepare: From pictures, (3, H, W) uint8 each, to a batch.
-        gfnet: Classifies a batch.
-        static: Likewise.
-        set_thresholds: Of GFNet.
-    """
+    """How an engine makes a batch of pictures and classifies it; ``device`` does its work."""
 
     name: Engine
     threads: int
@@ -245,29 +234,30 @@ def _points(evaluated: Evaluation, budgets: int) -> list[tuple[str, ThresholdPoi
     return points
 
 
-def _timed_point(
-    gfnet: EarlyExitGFNet, pictures: Sequence[Tensor], name: str, point: ThresholdPoint
-) -> TimedPoint:
-    gfnet.set_thresholds(point.thresholds)
-    return TimedPoint(
-        name=name,
-        multiply_adds=point.multiply_adds,
-        accuracy=point.accuracy,
-        thresholds=point.thresholds,
-        multiply_adds_of_timed=float(
-            gfnet(_in_memory(pictures)).multiply_adds.cpu().double().mean()
-        ),
-    )
+def _timed_points(
+    gfnet: EarlyExitGFNet, pictures: Sequence[Tensor], points: Sequence[tuple[str, ThresholdPoint]]
+) -> Iterator[TimedPoint]:
+    batch = _in_memory(pictures)
+    for name, point in points:
+        gfnet.set_thresholds(point.thresholds)
+        spent = gfnet(batch).multiply_adds.cpu().double().mean()
+        yield TimedPoint(
+            name=name,
+            multiply_adds=point.multiply_adds,
+            accuracy=point.accuracy,
+            thresholds=point.thresholds,
+            multiply_adds_of_timed=float(spent),
+        )
 
 
 def _time(
     engine: _Engine,
     pictures: Sequence[Tensor],
     batch_size: int,
-    thresholds: Sequence[Sequence[float]],
+    points: Sequence[TimedPoint],
     repeats: int,
 ) -> Timing:
-    """Milliseconds per image of the static network and of all thresholds, in interleaved rounds."""
+    """Milliseconds per image of the static network and of all points, in interleaved rounds."""
     count = len(pictures)
     batches = [
         engine.prepare(pictures[start : start + batch_size])
@@ -278,14 +268,14 @@ def _time(
         return 1e3 * seconds(lambda: [call(batch) for batch in batches], engine.device) / count
 
     static: list[float] = []
-    times: list[list[float]] = [[] for _ in thresholds]
+    times: list[list[float]] = [[] for _ in points]
     with _torch_threads(engine.threads):
         run_all(engine.static)
         run_all(engine.gfnet)
         for _ in track(range(repeats), description=f"batches of {batch_size}"):
             static.append(run_all(engine.static))
-            for each, taken in zip(thresholds, times, strict=True):
-                engine.set_thresholds(each)
+            for point, taken in zip(points, times, strict=True):
+                engine.set_thresholds(point.thresholds)
                 taken.append(run_all(engine.gfnet))
     return Timing(
         engine=engine.name,
@@ -297,10 +287,9 @@ def _time(
 
 
 def _point_time(taken: Sequence[float], static: Sequence[float]) -> PointTime:
-    spread = Spread.of(taken)
     # Within each round, since what else the machine does changes from round to round.
     speedup = Spread.of([s / t for s, t in zip(static, taken, strict=True)])
-    return PointTime(spread.median, spread.min, spread.max, speedup)
+    return PointTime(**vars(Spread.of(taken)), speedup=speedup)
 
 
 @contextmanager

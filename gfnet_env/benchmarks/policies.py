@@ -67,11 +67,9 @@ class ComparisonConfig(Settings):
 def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -> PolicyComparison:
     """Take every step of every test image under each policy, and write what came out.
 
-    Writes results.json, table.csv, accuracy.png and trajectories.png.
-
     Args:
         config: What to compare.
-        images: The images to use in place of the split ``test`` of ``config.images``.
+        images: The test images, in place of ``config.images``.
 
     Raises:
         FileExistsError: There are results already, and overwriting was not asked for.
@@ -94,13 +92,9 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     records = record_policies(model, policies, images, config.oracle_images, console)
     with console.status("intervals"):
         overlaps = measure_overlaps(model.view, images, records, masks) if masks else {}
-        results = PolicyComparison(
-            split="test",
-            images=len(images),
-            reference=_reference(records),
-            objects=None if masks is None else "masks" if config.masks else "boxes",
-            policies=compare_records(records, overlaps, images.sources, config.seed),
-        )
+        compared = compare_records(records, overlaps, images.sources, config.seed)
+    objects = None if masks is None else "masks" if config.masks else "boxes"
+    results = PolicyComparison("test", len(images), compared, _reference(records), objects)
     write_comparison(results, out / "table.csv")
     plot_comparison(results, out / "accuracy.png")
     drawn = some_of(images, config.sheet_images)

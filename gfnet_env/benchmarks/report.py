@@ -237,8 +237,9 @@ def print_costs(parts: Sequence[PartCost], exits: Sequence[int], console: Consol
             f"{part.activation_bytes / 2**20:.2f} MiB",
         )
     console.print(table)
-    for name, cost in zip(step_names(len(exits)), exits, strict=True):
-        console.print(f"exit after {name}: {cost / 1e6:.3f} M multiply-adds")
+    for number, cost in enumerate(exits):
+        name = f"exit after focus step {number}" if number else "exit at the glance"
+        console.print(f"{name}: {cost / 1e6:.3f} M multiply-adds")
 
 
 def print_latencies(results: Latency, console: Console) -> None:

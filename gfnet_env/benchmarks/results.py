@@ -44,12 +44,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Difference(Result):
-    """A mean difference between two networks or policies on the same images.
-
-    Attributes:
-        difference: The mean.
-        interval: Bounds of its 95% interval.
-    """
+    """A mean difference on the same images, with its paired 95% interval."""
 
     difference: float
     interval: Interval
@@ -57,14 +52,7 @@ class Difference(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint(Result):
-    """Accuracy at a cost.
-
-    Attributes:
-        multiply_adds: Mean per image.
-        accuracy: Share of correct images.
-        interval: Bounds of its 95% interval.
-        calibration_error: See ``expected_calibration_error``; None where confidences are unknown.
-    """
+    """Accuracy at a mean cost, with its 95% interval; see ``expected_calibration_error``."""
 
     multiply_adds: float
     accuracy: float
@@ -98,10 +86,8 @@ class BudgetPoint(ThresholdPoint):
 class EqualAccuracy(ThresholdPoint):
     """The cheapest thresholds that match the static network of full resolution.
 
-    Attributes:
-        factor: How many times cheaper they are.
-        difference: Their accuracy less that of the static network.
-        difference_interval: Bounds of its paired 95% interval.
+    They are ``factor`` times cheaper; ``difference`` is their accuracy less that of the static
+    network, with its paired 95% interval.
     """
 
     factor: float
@@ -147,10 +133,8 @@ class Evaluation(Result):
 
     Attributes:
         weights: Digests of the network's files; None of an official checkpoint.
-        split: What was tested on.
-        images: How many there are.
-        calibration_split: What thresholds were solved on.
-        calibration_images: How many there are.
+        split: What was tested on, of how many ``images``.
+        calibration_split: What thresholds were solved on, of how many ``calibration_images``.
         anytime: Accuracy per step.
         budgeted: By method, accuracy per budget.
         static: Accuracy of static networks by rising cost, or None.
@@ -170,15 +154,13 @@ class Evaluation(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyResult(Result):
-    """What came out under one policy.
+    """What came out under one policy, with 95% intervals.
 
     Attributes:
         images: How many it was run on.
         looks: Mean number of looks taken.
         accuracy: Share of correct images per step, glance first, (T,).
-        accuracy_interval: Bounds of their 95% intervals.
         label_confidence: Mean probability of the true class per step, (T,).
-        label_confidence_interval: Bounds of their 95% intervals.
         share_of_gain: Per look, of what the target policy, or else the oracle, gains in accuracy
             over the glance, on the images that both were run on; an element is None where the
             interval of that gain reaches zero.
@@ -201,23 +183,22 @@ class PolicyResult(Result):
     covered: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PolicyComparison(Result):
     """What ``compare_policies`` found.
 
     Attributes:
-        split: What was tested on.
-        images: How many there are.
+        split: What was tested on, of how many ``images``.
+        policies: By name.
         reference: The policy whose gain is the whole, see ``PolicyResult``.
         objects: What says where the objects are: ``boxes`` or ``masks``.
-        policies: By name.
     """
 
     split: str
     images: int
+    policies: Mapping[str, PolicyResult]
     reference: str | None = None
     objects: str | None = None
-    policies: Mapping[str, PolicyResult]
 
 
 @dataclass(frozen=True)
@@ -229,10 +210,10 @@ class Spread(Result):
     max: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
+    def of(cls, values: Sequence[float]) -> "Spread":
         """The spread of some values."""
         figures = (statistics.median(values), min(values), max(values))
-        return cls(*(round(each, 4) for each in figures))
+        return Spread(*(round(each, 4) for each in figures))
 
 
 @dataclass(frozen=True)
@@ -242,17 +223,9 @@ class PointTime(Spread):
     speedup: Spread
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TimedPoint(Result):
-    """An evaluated point that is timed.
-
-    Attributes:
-        name: What it is.
-        multiply_adds: Mean of the evaluated images.
-        accuracy: Likewise.
-        thresholds: One per step.
-        multiply_adds_of_timed: Mean of the images that are timed.
-    """
+    """An evaluated point that is timed, and the mean cost of the images it is timed with."""
 
     name: str
     multiply_adds: float
@@ -261,7 +234,7 @@ class TimedPoint(Result):
     multiply_adds_of_timed: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Timing(Result):
     """Times with one engine, number of threads and size of batches; one per timed point."""
 
@@ -272,18 +245,9 @@ class Timing(Result):
     points: tuple[PointTime, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Latency(Result):
-    """What ``measure_latency`` found.
-
-    Attributes:
-        images: How many were timed.
-        repeats: Rounds.
-        resolution: Of the static network.
-        static_accuracy: Of the same.
-        points: What was timed beside it.
-        timings: Their times.
-    """
+    """What ``measure_latency`` found: times beside those of the static network of a resolution."""
 
     images: int
     repeats: int
@@ -312,19 +276,13 @@ class MemoryRow(Result):
     static: ProcessMemory | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Memory(Result):
-    """What ``measure_memory`` found.
-
-    Attributes:
-        rows: One per resolution.
-        variation: The highest peak of the network over its lowest, less 1.
-        provenance: See ``runs.provenance``.
-    """
+    """What ``measure_memory`` found; ``variation`` is the highest peak over the lowest, less 1."""
 
     rows: tuple[MemoryRow, ...]
-    variation: float | None = None
     provenance: Mapping[str, Any]
+    variation: float | None = None
 
 
 def rounded(value: float) -> float:

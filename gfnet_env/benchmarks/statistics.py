@@ -17,14 +17,12 @@ def mean_interval(
 
     Args:
         values: One per image, (N,).
-        groups: Which images belong together, (N,), as those made from one original do: they are
-            drawn together. None where each is on its own.
+        groups: Of each image, (N,): those made from one original are drawn together. None for none.
         level: How often such intervals hold the mean of all images there could be.
         seed: Of the draws.
 
     Raises:
-        ValueError: There are no values, they are not a list, or the groups are not of them or
-            are one.
+        ValueError: A shape is wrong, or all values are of one group.
     """
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"values must be (N,) with N at least 1, not {values.shape}")
@@ -33,15 +31,12 @@ def mean_interval(
         raise ValueError(f"groups must be {values.shape}, one per value, not {groups.shape}")
     if (values == values[0]).all():
         return float(values[0]), float(values[0])
-    names, member = np.unique(
-        np.arange(len(values)) if groups is None else groups, return_inverse=True
-    )
-    sums = np.bincount(member, weights=values)
-    counts = np.bincount(member)
+    drawn = np.arange(len(values)) if groups is None else groups
+    names, member = np.unique(drawn, return_inverse=True)
     if len(names) == 1:
         raise ValueError("all values are of one group, which says nothing about others")
-    result = stats.bootstrap(
-        (sums, counts),
+    interval = stats.bootstrap(
+        (np.bincount(member, weights=values), np.bincount(member)),
         lambda total, count, axis: total.sum(axis) / count.sum(axis),
         n_resamples=_RESAMPLES,
         batch=100,
@@ -50,8 +45,8 @@ def mean_interval(
         confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def interquartile_mean(scores: npt.NDArray[np.floating]) -> float:

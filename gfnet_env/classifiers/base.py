@@ -73,14 +73,13 @@ def build_classifier(
     Raises:
         ValueError: There is no such classifier, or it cannot have such a memory.
     """
-    given = {} if memory_size is None else {"memory_size": memory_size}
     classifier = CLASSIFIERS.build(
         spec,
         trusted=trusted,
         vector_size=vector_size,
         num_classes=num_classes,
         focus_steps=focus_steps,
-        **given,
+        memory_size=memory_size,
     )
     if not isinstance(classifier, Classifier):
         raise ValueError(f"{spec!r} makes a {type(classifier).__name__}; make a Classifier")

@@ -8,7 +8,7 @@ from gfnet_env.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Featur
 
 
 class ModuleEncoder(Encoder):
-    """A network of your own as an encoder; see ``build_encoder`` for how to name what makes it.
+    """A network of your own as an encoder; see ``gfnet_env.encoders.registry``.
 
     Args:
         body: Makes a feature map (B, C, h, w) of normalised views (B, 3, P, P).

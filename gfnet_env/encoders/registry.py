@@ -1,4 +1,14 @@
-"""Encoders by name."""
+"""Encoders by spec.
+
+A spec is a name in ``ENCODERS``, such as ``compact:widths=[32,64],strides=[2,2]`` or
+``torchvision:resnet18``; a name of timm or of the GFNet paper, with arguments for
+``timm.create_model``, such as ``vit_tiny_patch16_224:depth=2``; or ``module:NAME`` of your own.
+
+An encoder of your own is a class or a function that makes an ``Encoder``, such as a
+``ModuleEncoder``. It takes ``num_classes`` and, if it asks for them by name, ``weights`` and
+``patch_size``. A saved network holds the spec and the weights, never code: import the module before
+you load the network.
+"""
 
 import difflib
 import inspect
@@ -9,9 +19,7 @@ from gfnet_env.encoders.timm import TimmEncoder, is_timm_name, timm_names, timm_
 from gfnet_env.precision import see_in_float32
 from gfnet_env.registry import Registry
 
-ENCODERS: Registry[Encoder] = Registry(
-    "encoder", context=("num_classes", "weights", "patch_size")
-)
+ENCODERS: Registry[Encoder] = Registry("encoder", context=("num_classes", "weights", "patch_size"))
 
 
 def build_encoder(
@@ -22,27 +30,18 @@ def build_encoder(
     patch_size: int | None = None,
     trusted: bool = True,
 ) -> Encoder:
-    """Build an encoder.
-
-    What has a name in ``ENCODERS`` comes first, then what timm has. An encoder of your own is a class
-    or a function that makes an ``Encoder``, such as a ``ModuleEncoder``. It takes ``num_classes`` and,
-    if it asks for them by name, ``weights`` and ``patch_size``. Register it, or name it as
-    ``module:NAME``. A saved network holds the spec and the weights, never code, so import the module
-    before you load the network.
+    """Build an encoder; see the module for what a spec may be.
 
     Args:
-        spec: ``compact:widths=[32,64],strides=[2,2]``, ``compact-deep``, ``torchvision:NAME``, a name
-            of timm or of the GFNet paper with arguments for ``timm.create_model``, such as
-            ``vit_tiny_patch16_224:depth=2``, or ``module:NAME`` of your own.
+        spec: What to build.
         num_classes: Classes of its own head, K.
         weights: See ``TimmEncoder`` and ``TorchvisionEncoder``; most others take none.
-        patch_size: Side of the views, P, for networks that are built for one size; None for the size
-            they were made for.
+        patch_size: Side of the views, P; see ``TimmEncoder``.
         trusted: See ``Registry.build``.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
-        ValueError: There is no such encoder, a parameter is wrong, or the weights are.
+        ValueError: There is no such encoder, or a parameter or the weights are wrong.
     """
     name, sign, parameters = spec.partition(":")
     if name not in ENCODERS and is_timm_name(name):

@@ -3,7 +3,8 @@
 import inspect
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ class TimmEncoder(Encoder):
         num_classes: Classes of its own head; the head of a file is taken where it fits.
         weights: None (random), ``pretrained`` (downloaded), or a file (safetensors, or a ``.pth``
             that is read without running pickled code). Positional embeddings are interpolated.
-        patch_size: Side of the views, P, for networks that are built for one size; None for the size
-            they were made for.
+        patch_size: Side of the views, P, of which networks for one fixed size are built; None for
+            the size of their weights.
         options: More arguments of ``timm.create_model``, such as ``depth=2``.
 
     Raises:
@@ -56,24 +57,11 @@ class TimmEncoder(Encoder):
     ) -> None:
         from timm.data.config import resolve_model_data_config
 
-        resized = _resized(name, patch_size)
-        try:
-            model = _create_model(
-                name, num_classes, pretrained=weights == "pretrained", **(resized | options)
-            )
-        # The hub client raises errors of a dozen kinds for what goes wrong in a download.
-        except Exception as error:
-            if weights != "pretrained":
-                raise ValueError(f"timm cannot build {name!r}: {error}") from error
-            raise ValueError(
-                f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
-                "give the file"
-            ) from error
-        if not isinstance(model.get_classifier(), nn.Linear):
-            raise ValueError(
-                f"encoder {name!r} does not end in one linear layer; choose another network"
-            )
-        if weights is not None and weights != "pretrained":
+        with _explained(name, pretrained := weights == "pretrained"):
+            resized = _resized(name, patch_size)
+            model = _create(name, num_classes, pretrained, resized | options)
+        _check(model, name, patch_size if resized else None)
+        if weights is not None and not pretrained:
             heads = _as_tuple(model.pretrained_cfg["classifier"])
             adapt = (lambda tensors: _interpolated(tensors, model)) if resized else None
             load_weights_file(model, Path(weights), heads, adapt)
@@ -133,19 +121,19 @@ def timm_options(text: str, spec: str) -> dict[str, Any]:
     # A spec may come from a file, which must name no other file to read.
     refused = {*inspect.signature(timm.create_model).parameters, "num_classes", "in_chans"}
     options: dict[str, Any] = {}
-    for item in split_items(text, {}):
+    for item in split_items(text):
         key, sign, value = item.partition("=")
         if not sign or key in options or key in refused or key.startswith("pretrained"):
             raise ValueError(
-                f"the encoder {spec!r} takes NAME=VALUE once each for arguments of the network, such "
-                f"as depth=2, not {item!r}"
+                f"the encoder {spec!r} takes arguments of the network once each, such as depth=2, "
+                f"not {item!r}"
             )
         options[key] = convert(value, Any, key)
     return options
 
 
 def _resized(name: str, patch_size: int | None) -> dict[str, Any]:
-    """The argument that builds a network of one size for another one, where it is needed."""
+    """The argument that builds a network of one fixed size for another size, where it is needed."""
     from timm.models import get_pretrained_cfg
 
     made_for = get_pretrained_cfg(TIMM_ALIASES.get(name, name))
@@ -154,26 +142,62 @@ def _resized(name: str, patch_size: int | None) -> dict[str, Any]:
     return {} if made_for.input_size[-1] == patch_size else {"img_size": patch_size}
 
 
-def _interpolated(tensors: Tensors, model: nn.Module) -> Tensors:
-    """Tensors of a file whose positional embeddings fit the input size of a model."""
-    # By timm's convention, the file that defines a network defines this, too.
-    resize = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    return tensors if resize is None else resize(tensors, model)
+@contextmanager
+def _explained(name: str, pretrained: bool) -> Iterator[None]:
+    """Around what calls timm: its errors become a ``ValueError`` that says what to do."""
+    try:
+        yield
+    # The hub client raises errors of a dozen kinds for what goes wrong in a download.
+    except Exception as error:
+        if not pretrained:
+            raise ValueError(f"timm cannot build {name!r}: {error}") from error
+        raise ValueError(
+            f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
+            "give the file"
+        ) from error
 
 
-def _create_model(name: str, num_classes: int, *, pretrained: bool, **options: Any) -> Any:
+def _create(name: str, num_classes: int, pretrained: bool, options: dict[str, Any]) -> Any:
     import timm
 
-    if name != MOBILENETV3_125:
-        name = TIMM_ALIASES.get(name, name)
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
-    if pretrained:
-        raise ValueError("nobody has published any")
+    if name == MOBILENETV3_125:
+        return _create_mobilenet(num_classes, pretrained, options)
+    name = TIMM_ALIASES.get(name, name)
+    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
+
+
+def _create_mobilenet(num_classes: int, pretrained: bool, options: dict[str, Any]) -> Any:
     from timm.models import get_pretrained_cfg
     from timm.models.mobilenetv3 import _gen_mobilenet_v3
 
+    if pretrained:
+        raise ValueError("nobody has published any")
     config = get_pretrained_cfg("mobilenetv3_large_100")
-    return _gen_mobilenet_v3(name, 1.25, num_classes=num_classes, pretrained_cfg=config, **options)
+    return _gen_mobilenet_v3(
+        MOBILENETV3_125, 1.25, num_classes=num_classes, pretrained_cfg=config, **options
+    )
+
+
+def _check(model: Any, name: str, patch_size: int | None) -> None:
+    """Raises ``ValueError`` for a network without a head of one layer, or that loses a border."""
+    if not isinstance(model.get_classifier(), nn.Linear):
+        raise ValueError(
+            f"encoder {name!r} does not end in one linear layer; choose another network"
+        )
+    side = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+    side = side if isinstance(side, int) else side[0]
+    if patch_size is not None and patch_size % side:
+        raise ValueError(
+            f"encoder {name!r} cuts views into tokens of {side}×{side} pixels; choose a patch_size "
+            f"that is a multiple of {side}, not {patch_size}"
+        )
+
+
+def _interpolated(tensors: Tensors, model: nn.Module) -> Tensors:
+    """The tensors of a file with positional embeddings for the input size of a model."""
+    # By timm's convention, the module that defines a network defines this, too.
+    resize = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    return tensors if resize is None else resize(tensors, model)
 
 
 def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:

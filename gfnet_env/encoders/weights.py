@@ -63,7 +63,11 @@ def fill(
             "state dict alone"
         )
     if adapt is not None:
-        tensors = adapt(tensors)
+        try:
+            tensors = adapt(tensors)
+        # Whatever timm makes of tensors that it does not expect.
+        except Exception as error:
+            raise ValueError(f"the weights in {path} do not fit this network: {error}") from error
     wanted = model.state_dict()
     prefixes = tuple(f"{head}." for head in heads)
     kept = {

@@ -54,9 +54,7 @@ def draw_looks(
     return np.asarray(frame)
 
 
-def _picture(
-    images: ImageSet, index: int, size: tuple[int, int], scale: float
-) -> Image.Image:
+def _picture(images: ImageSet, index: int, size: tuple[int, int], scale: float) -> Image.Image:
     """A whole picture, enlarged or reduced."""
     height, width = (max(1, round(side * scale)) for side in size)
     # An overview is square; of a small picture, one that holds all of its pixels.

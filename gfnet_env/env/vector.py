@@ -67,8 +67,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             of the latest look where actions choose it.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
         look_cost: What each look costs, in units of the reward; a stop costs nothing.
-        exits: When an episode ends before the last look: ``never``, ``confidence:threshold=0.9``, or
-            another of ``EXITS``.
+        exits: When an episode ends before the last look: ``never``,
+            ``confidence:threshold=0.9``, or another of ``EXITS``.
         sampling: ``all`` images alike, or ``uncertain``: each as often as the glance leaves the
             true class in doubt. That costs one glance at every image at the first reset.
         device: Where the model works, ``auto`` included; None leaves it where it is.
@@ -306,8 +306,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         built = OBSERVATIONS.build(observation, focus_steps=self.model.focus_steps)
         if isinstance(observation, str):
             return built, observation
-        named = isinstance(built, MapsObservation)
-        return built, (f"maps:scale={built.scale}".lower() if named else None)
+        named = f"maps:scale={built.scale}" if isinstance(built, MapsObservation) else None
+        return built, named
 
     def _rows_to_reset(self, options: Mapping[str, Any]) -> _Rows:
         mask = options.get("reset_mask")

@@ -37,7 +37,7 @@ class ConfidenceExit:
 
 
 class ThresholdExit:
-    """A picture exits at the first step whose threshold its confidence reaches (GFNet, section 3.1).
+    """A picture exits at the first step whose threshold its confidence reaches (GFNet, 3.1).
 
     Args:
         thresholds: One per step, glance first: 0 exits all, above 1 none.

@@ -243,7 +243,8 @@ def _graph(name: str, module: nn.Module, given: Named) -> bytes:
             "branches on the values of tensors"
         ) from error
     assert program is not None
-    return program.model_proto.SerializeToString()
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def _first_line(error: Any) -> str:

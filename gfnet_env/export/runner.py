@@ -157,7 +157,7 @@ class Runner:
         rows = np.arange(len(pictures))
         overviews = overview(pictures, self.patch_size, self._interpolation, self._aspect)
         sizes = np.array([picture.shape[:2] for picture in pictures], dtype=np.int64)
-        known = self._run("glance", {}, pixels=overviews, size=sizes) | {"size": sizes}
+        known = self._run("glance", {}, pixels=overviews, size=sizes)
         for step in range(self.focus_steps):
             yield rows, known
             sure = known["probabilities"].max(axis=1) >= self.thresholds[step]
@@ -169,7 +169,9 @@ class Runner:
                 return
             windows = [
                 pictures[row][top:bottom, left:right]
-                for row, (top, left, bottom, right) in zip(rows, known["box"], strict=True)
+                for row, (top, left, bottom, right) in zip(
+                    rows.tolist(), known["box"].tolist(), strict=True
+                )
             ]
             pixels = resize(windows, self.patch_size, self._interpolation)
             known = self._run("focus", known, pixels=pixels)
@@ -217,7 +219,7 @@ def _without(
 
 
 def _find(folder: Path, name: str) -> Path:
-    # What a kill kept from its place is the current one, see ``gfnet_env.files``.
+    # What a kill has kept from its place is newer than what is there.
     for path in (folder / ".committed" / name, folder / name):
         if path.is_file():
             return path
@@ -296,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runner.thresholds = tuple(map(float, options.thresholds.split(",")))
         size = runner.image_size if options.image_size is None else options.image_size
         if options.image_size and runner.fit == "whole":
-            raise ValueError("this network sees pictures as they are: leave --image-size out")
+            parser.error("this network sees pictures as they are: leave --image-size out")
         prediction = runner.classify(
             [load_picture(path, size or None, runner.fit, runner.crop) for path in options.pictures]
         )

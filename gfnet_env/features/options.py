@@ -25,9 +25,7 @@ MakeFeatures = Callable[[Model, ImageSet], FeatureSource]
 # What stands for a source of features, see ``build_features``.
 FeatureSpec = str | MakeFeatures | FeatureSource
 
-FEATURES: Registry[FeatureSource] = Registry(
-    "source of features", context=("model", "images")
-)
+FEATURES: Registry[FeatureSource] = Registry("source of features", context=("model", "images"))
 FEATURES.register("live")(LiveFeatures)
 FEATURES.register("cached")(CachedFeatures)
 

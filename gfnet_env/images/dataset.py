@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
-from gfnet_env.images.picture import in_eight_bits
+from gfnet_env.images.picture import as_array, in_eight_bits
 from gfnet_env.images.pictures import PictureImages
 
 
@@ -22,7 +22,7 @@ class DatasetImages(PictureImages):
     Args:
         dataset: Has ``__len__`` and ``__getitem__``. Its ``targets`` or ``labels`` are the labels;
             where it has neither, all of its items are read once. Its ``classes`` are their names.
-        workers: Threads that read; with 0, which is safe for every data set, the thread that asks.
+        workers: Threads that read at the same time; with 0 the thread that asks reads.
         memory_limit: Bytes that pictures may take.
 
     Raises:
@@ -77,7 +77,7 @@ class DatasetImages(PictureImages):
             picture = self._item(index)[0]
             name = f"picture {index} of {type(self._dataset).__name__}"
             if isinstance(picture, Image.Image):
-                picture = np.array(in_eight_bits(picture, name))
+                picture = as_array(in_eight_bits(picture, name))
             pictures.append(channels_first(picture, name))
             self._known_sizes[index] = pictures[-1].shape[1:]
         return pictures

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -10,7 +10,14 @@ from torch import Tensor
 
 from gfnet_env.digest import digest
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
-from gfnet_env.images.picture import Fit, check_fitting, decode, load_picture, picture_size
+from gfnet_env.images.picture import (
+    Fit,
+    as_array,
+    check_fitting,
+    decode,
+    load_picture,
+    picture_size,
+)
 from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.registry import IMAGES, SPLITS, Opening
 from gfnet_env.registry import split_items
@@ -118,7 +125,7 @@ class FolderImages(PictureImages):
 
     def _whole(self, index: int) -> Tensor:
         """One whole picture in the memory that it was decoded to, (3, h, w) or (1, h, w)."""
-        pixels = np.array(decode(self.files[index]))
+        pixels = as_array(decode(self.files[index]))
         if (known := self._known_sizes[index]).any() and pixels.shape[:2] != tuple(known):
             raise ValueError(
                 f"{self.files[index]} is {pixels.shape[0]}×{pixels.shape[1]}, and not "
@@ -127,20 +134,33 @@ class FolderImages(PictureImages):
         return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
 
+class FolderOptions(TypedDict, total=False):
+    """Arguments of ``FolderImages`` that have defaults."""
+
+    image_size: int
+    fit: Fit
+    crop: float
+    workers: int
+    memory_limit: int
+
+
+def folder_options(opening: Opening, fit: Fit) -> FolderOptions:
+    """What ``load_images`` tells a set of picture files."""
+    return FolderOptions(
+        image_size=opening["image_size"],
+        fit=fit,
+        crop=opening["crop"],
+        workers=opening["workers"],
+        memory_limit=opening["memory_limit"],
+    )
+
+
 @IMAGES.register("folder")
 def _folder(path: str = "", fit: Fit = "whole", **opening: Unpack[Opening]) -> FolderImages:
     if not path:
         raise ValueError("the image set 'folder' needs a path: folder:PATH")
-    return open_folder(
-        Path(path),
-        opening["split"],
-        fit=fit,
-        image_size=opening["image_size"],
-        crop=opening["crop"],
-        seed=opening["seed"],
-        workers=opening["workers"],
-        memory_limit=opening["memory_limit"],
-    )
+    options = folder_options(opening, fit)
+    return open_folder(Path(path), opening["split"], seed=opening["seed"], **options)
 
 
 def folder_split_by_seed(spec: str) -> Path | None:
@@ -153,15 +173,7 @@ def folder_split_by_seed(spec: str) -> Path | None:
 
 
 def open_folder(
-    root: Path,
-    split: str,
-    *,
-    image_size: int = 224,
-    fit: Fit = "whole",
-    crop: float = 1,
-    seed: int = 0,
-    workers: int = 4,
-    memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    root: Path, split: str, *, seed: int = 0, **options: Unpack[FolderOptions]
 ) -> FolderImages:
     """One split of a folder tree.
 
@@ -169,12 +181,8 @@ def open_folder(
         root: Holds ``{train,val,test}/CLASS/*``, or ``CLASS/*``, which is then split by ``seed``,
             class by class.
         split: ``train``, ``val`` or ``test``.
-        image_size: See ``FolderImages``.
-        fit: Likewise.
-        crop: Likewise.
         seed: Decides the splits of a tree that has none.
-        workers: See ``FolderImages``.
-        memory_limit: Likewise.
+        options: See ``FolderImages``.
 
     Raises:
         FileNotFoundError: The folder or its split is missing.
@@ -188,16 +196,7 @@ def open_folder(
     by_class = split_on_disk(root, split) if has_splits(root) else _split_by_seed(root, split, seed)
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
-    return FolderImages(
-        files,
-        labels,
-        tuple(by_class),
-        image_size=image_size,
-        fit=fit,
-        crop=crop,
-        workers=workers,
-        memory_limit=memory_limit,
-    )
+    return FolderImages(files, labels, tuple(by_class), **options)
 
 
 def has_splits(root: Path) -> bool:

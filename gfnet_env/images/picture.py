@@ -16,6 +16,8 @@ Fit = Literal["whole", "crop", "stretch"]
 _BICUBIC = Image.Resampling.BICUBIC
 # Orientations from this on swap height and width (Exif 2.3, tag 274).
 _FIRST_TURNED = 5
+# Rows that are copied at a time.
+_BAND = 256
 # Chunks that may hold a PNG file's orientation.
 _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
@@ -24,7 +26,7 @@ def load_picture(
     path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
 ) -> npt.NDArray[np.uint8]:
     """Decode one picture file to RGB, (H, W, 3) uint8; see ``decode``."""
-    return np.array(decode(path, image_size, fit, crop).convert("RGB"))
+    return as_array(decode(path, image_size, fit, crop).convert("RGB"))
 
 
 def decode(
@@ -55,6 +57,16 @@ def decode(
         # Loaded while the file is open.
         picture.load()
         return bring(picture, image_size, fit, crop)
+
+
+def as_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
+    """The pixels of a picture, (H, W, 3) or (H, W), copied once; ``np.array`` copies twice."""
+    shape = (picture.height, picture.width, len(picture.getbands()))
+    pixels = np.empty(shape[:2] if shape[2] == 1 else shape, dtype=np.uint8)
+    for top in range(0, picture.height, _BAND):
+        bottom = min(picture.height, top + _BAND)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+    return pixels
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -88,8 +88,8 @@ class PictureImages(ImageSet):
             return parts[0]
         missing, rows = np.unique(indices[~held], return_inverse=True)
         pixels = self._read_all(missing)
-        where = torch.from_numpy(rows).to(pixels.device)
-        parts.append(cut(pixels, where, boxes[torch.from_numpy(~held)], shape, view))
+        chosen = boxes[torch.from_numpy(~held)]
+        parts.append(cut(pixels, torch.from_numpy(rows), chosen, shape, view))
         self._keep(missing, pixels, indices)
         if len(parts) == 1:
             return parts[0]
@@ -110,10 +110,12 @@ class PictureImages(ImageSet):
             parts = [cut_one(picture, corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
 
-        held = [index for index in rows_of if index in self._recent]
-        missing = [index for index in rows_of if index not in self._recent]
-        shown = [show(index) for index in held] + self._threads.map(show, missing)
-        rows = [row for index in held + missing for row in rows_of[index]]
+        # A window of a picture that is kept is there sooner than a thread.
+        exact = bool((boxes[:, 2:] - boxes[:, :2] == torch.tensor(shape)).all())
+        quick = [index for index in rows_of if exact and index in self._recent]
+        slow = [index for index in rows_of if index not in quick]
+        shown = [show(index) for index in quick] + self._threads.map(show, slow)
+        rows = [row for index in quick + slow for row in rows_of[index]]
         parts = torch.cat([part for each in shown for part in each])
         return parts[torch.tensor(rows).argsort()]
 
@@ -131,7 +133,7 @@ class PictureImages(ImageSet):
         """Pictures of one size, (B, C, H, W)."""
         pixels = self._read(indices)
         assert isinstance(pixels, Tensor)
-        return pixels
+        return pixels.cpu()
 
     def _keep(self, indices: Numbers, pixels: Tensor, needed: Numbers) -> None:
         """Keep those pictures of one size that fit beside those that are needed."""
@@ -156,7 +158,10 @@ class _Slots:
     def __init__(self, images: int, pixels: Tensor, memory_limit: int) -> None:
         size = math.prod(pixels.shape[1:]) * pixels.element_size()
         self.count = min(images, memory_limit // size)
-        self._pixels = pixels.new_empty((self.count, *pixels.shape[1:]))
+        # Numpy asks for large pages and copies whole pictures, which is ten times as fast.
+        self._bytes = np.empty((self.count, size), dtype=np.uint8)
+        kept = torch.from_numpy(self._bytes).view(pixels.dtype)
+        self._pixels = kept.view(self.count, *pixels.shape[1:])
         # The slot of each picture and the picture in each slot; -1 is none.
         self._slot = np.full(images, -1)
         self._index = np.full(self.count, -1)
@@ -170,8 +175,7 @@ class _Slots:
         self, slots: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
     ) -> Tensor:
         """Parts of the pictures in some slots, see ``cut``."""
-        rows = torch.from_numpy(slots).to(self._pixels.device)
-        return cut(self._pixels, rows, boxes, shape, view)
+        return cut(self._pixels, torch.from_numpy(slots), boxes, shape, view)
 
     def keep(self, indices: Numbers, pixels: Tensor, needed: Numbers) -> None:
         """Keep pictures; those that are needed keep their slots."""
@@ -185,7 +189,8 @@ class _Slots:
             return
         left = self._index[slots]
         self._slot[left[left >= 0]] = -1
-        self._pixels[torch.from_numpy(slots)] = pixels[torch.from_numpy(rows)]
+        flat = pixels.contiguous().flatten(1).view(torch.uint8)
+        self._bytes[slots] = flat.numpy()[rows]
         self._index[slots], self._slot[indices[rows]] = indices[rows], slots
         self._next = (slots[-1] + 1) % self.count
 

@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from gfnet_env.images.download import ensure_downloaded
-from gfnet_env.images.folder import FolderImages, split_on_disk
+from gfnet_env.images.folder import FolderImages, folder_options, split_on_disk
 from gfnet_env.images.picture import Fit
 from gfnet_env.images.registry import IMAGES, SPLITS, Opening
 
@@ -234,16 +234,8 @@ def _register(name: str) -> None:
     @IMAGES.register(name)
     def open_published(fit: Fit = "crop", **opening: Unpack[Opening]) -> FolderImages:
         listing = list_published(name, opening["data_root"], opening["split"])
-        return FolderImages(
-            listing.files,
-            listing.labels,
-            listing.class_names,
-            fit=fit,
-            image_size=opening["image_size"],
-            crop=opening["crop"],
-            workers=opening["workers"],
-            memory_limit=opening["memory_limit"],
-        )
+        options = folder_options(opening, fit)
+        return FolderImages(listing.files, listing.labels, listing.class_names, **options)
 
 
 for _name in PUBLISHED:

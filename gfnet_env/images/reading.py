@@ -38,9 +38,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Go through a set once; a thread reads the pictures of the next two batches ahead.
 
-    Threads and not the processes of ``torch.utils.data.DataLoader``: decoding and resizing release
-    the interpreter's lock, pictures that are kept are kept once, and a set need not be sent
-    anywhere.
+    Decoding and resizing release the interpreter's lock, so that no processes are needed.
 
     Args:
         images: The set.

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet
 from gfnet_env.images.dataset import DatasetImages
-from gfnet_env.images.picture import Fit, check_fitting
+from gfnet_env.images.picture import Fit
 from gfnet_env.registry import Registry
 
 DEFAULT_SPEC = "cluttered-digits"
@@ -43,43 +43,30 @@ def load_images(
     """Open one split of an image set.
 
     Args:
-        spec: ``NAME`` or ``NAME:key=value,…`` with NAME one of ``cluttered-digits``,
-            ``cluttered-mnist``, ``cluttered-mnist-60`` and ``cluttered-mnist-100`` and parameters
-            ``canvas``, ``digit``, ``pieces``, ``piece`` (pixels; see ``Clutter``), ``scenes``, of
-            every split, and ``train``, scenes of that split;
-            or ``folder:PATH``, a tree ``PATH/{train,val,test}/CLASS/*`` or ``PATH/CLASS/*``;
-            or a published set: ``imagenette``, ``flowers102``, ``oxford-iiit-pet``, ``gtsrb`` or
-            ``imagenet``; or ``module:NAME``, a function that returns an image set or a map-style
-            ``torch.utils.data.Dataset`` of (picture, label), see ``DatasetImages``. The function is
-            given those of the arguments below that it has parameters for.
-        split: ``train``, ``val`` or ``test``; ``list_published`` says what they are of a published
-            set.
-        image_size: Side that pictures are brought to, in pixels; scenes have their own, and whole
-            pictures keep theirs.
+        spec: A name in ``IMAGES`` with its parameters, ``folder:PATH`` for one, or an image set. A
+            ``module:NAME`` of one's own is a function that returns an image set or a map-style
+            ``torch.utils.data.Dataset`` (see ``DatasetImages``). It is given those of the arguments
+            below that it has parameters for.
+        split: ``train``, ``val`` or ``test``; see ``list_published`` for those of published sets.
+        image_size: Side that pictures are brought to, in pixels; scenes and whole pictures keep
+            theirs.
         seed: Seed of the scenes, and of the splits of a folder that has none.
         data_root: Folder that holds downloaded data sets, laid out as torchvision does it, or that
             they are downloaded to. ImageNet's archives have to be put there by hand.
         workers: Threads that decode pictures; with 0 the thread that reads decodes.
-        memory_limit: Bytes that the decoded pictures of this split may take; what does not fit is
-            decoded again each time.
+        memory_limit: Bytes that decoded pictures may take; what does not fit is decoded each time.
         fit: What becomes of a picture's shape where the spec has no ``fit=``, see ``FolderImages``;
             None is ``whole`` for folders and ``crop`` for published sets.
         crop: Share of a picture's side that a centre crop keeps, see ``FolderImages``.
         trusted: Whether the spec may import a module; one that was read from a file may not.
 
     Raises:
-        ValueError: The spec, one of its parameters or the split is unknown or wrong; a split has a
-            class that ``train`` lacks; or a published set is incomplete.
+        ValueError: Spec, parameter or split are unknown or wrong, or a set is incomplete.
         FileNotFoundError: The folder is missing.
         OSError: A data set could not be downloaded.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-    check_fitting(image_size, fit or "whole", crop)
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0, not {workers}")
-    if memory_limit < 0:
-        raise ValueError(f"memory_limit must be at least 0 bytes, not {memory_limit}")
     context = Opening(
         split=split,
         image_size=image_size,

@@ -1,5 +1,7 @@
 """Scaling whole images down without a second copy of them."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -8,6 +10,8 @@ from gfnet_env.looks import ViewConfig
 
 # What torch may copy of the images at a time.
 _BAND_BYTES = 2**24
+# Planes of pixels that are resized together.
+_TOGETHER = 4
 
 
 def resize(images: Tensor, shape: tuple[int, int], view: ViewConfig) -> Tensor:
@@ -63,10 +67,24 @@ def _interpolate(
     antialias: bool,
     align_corners: bool,
 ) -> Tensor:
-    pixels = pixels if _as_it_is(pixels, antialias, align_corners) else pixels.float()
-    return functional.interpolate(
-        pixels, size, mode=interpolation, antialias=antialias, align_corners=align_corners
+    how = partial(
+        functional.interpolate,
+        size=size,
+        mode=interpolation,
+        antialias=antialias,
+        align_corners=align_corners,
     )
+    if not _as_it_is(pixels, antialias, align_corners):
+        return how(pixels.float())
+    planes = pixels.shape[0] * pixels.shape[1]
+    if planes < _TOGETHER or not pixels.is_contiguous():
+        return how(pixels)
+    # Torch is fastest with four channels at a time, and the result is the same to the bit.
+    flat = pixels.view(planes, *pixels.shape[2:])
+    whole = planes - planes % _TOGETHER
+    first = how(flat[:whole].view(-1, _TOGETHER, *flat.shape[1:])).view(whole, *size)
+    rest = [how(flat[None, whole:])[0]] if whole < planes else []
+    return torch.cat([first, *rest]).view(*pixels.shape[:2], *size)
 
 
 def _as_it_is(pixels: Tensor, antialias: bool, align_corners: bool) -> bool:

@@ -79,10 +79,8 @@ def load_official(
 ) -> EarlyExitGFNet:
     """Read a checkpoint (``*.pth.tar``) that the authors of GFNet released.
 
-    Its predictions are those of their code, but for rounding: windows, interpolation of the glance
-    with aligned corners and without a low-pass filter, and rounding of corners are theirs.
-    ``model.trained_on`` says how they cropped pictures for evaluation. Thresholds are not set:
-    ``calibrate`` solves them.
+    Its predictions are those of their code, but for rounding. ``model.trained_on`` says how they
+    cropped pictures for evaluation. Thresholds are not set: ``calibrate`` solves them.
 
     Args:
         path: The file. ``model_name`` in it is ``resnet50``, ``densenet121``, ``densenet169``,
@@ -101,11 +99,6 @@ def load_official(
     """
     path = Path(path).expanduser()
     checkpoint = _read(path)
-    name = checkpoint["model_name"]
-    if not isinstance(name, str) or name not in _ARCHITECTURES:
-        raise ValueError(
-            f"{path} holds the unknown model {name!r}; known: {', '.join(_ARCHITECTURES)}"
-        )
     parts = {
         part: _without_wrapper(checkpoint[part], part, path)
         for part in (_GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
@@ -179,6 +172,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"flops in {path} is {found['flops']!r}, not a list with one per step")
     if len(found["flops"]) < 2:
         raise ValueError(f"{path} has {len(found['flops'])} steps; a GFNet has at least two")
+    name = found["model_name"]
+    if not isinstance(name, str) or name not in _ARCHITECTURES:
+        raise ValueError(
+            f"{path} holds the unknown model {name!r}; known: {', '.join(_ARCHITECTURES)}"
+        )
     return found
 
 

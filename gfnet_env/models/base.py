@@ -122,6 +122,15 @@ class Model(Protocol):
         ...
 
 
+def check_views(views: Tensor, view: ViewConfig) -> None:
+    """Raises ``ValueError`` unless views are (B, 3, P, P)."""
+    if views.shape[1:] != (3, view.size, view.size):
+        raise ValueError(
+            f"views must be (B, 3, {view.size}, {view.size}), not {tuple(views.shape)}; take them "
+            "by overview() or window() of an image set, with the network's view"
+        )
+
+
 def blank_views(model: Model, count: int = 1) -> Tensor:
     """Black views, (count, 3, P, P) uint8: what shapes and costs are found with."""
     side = model.view.size

@@ -91,8 +91,8 @@ def peak_activation_bytes(function: Callable[..., Any], *inputs: Any, **named: A
 def part_costs(model: Model, policy: "Policy | None" = None) -> list[PartCost]:
     """The cost of every part at its own input size, for one picture.
 
-    The parts are the policy and those children of the model, as a module, that it calls. Each counts
-    by its last call, the dearest where the cost of looks differs.
+    The parts are the policy and those of the model's child modules that it calls. Each counts by
+    its last call, the dearest where the cost of looks differs.
 
     Args:
         model: What sees.
@@ -239,21 +239,17 @@ def _look(model: Model, state: State) -> State:
     return model.look(model.encode_window(blank_views(model)), centre, state)
 
 
-# A module, and what it was called with, by place and by name.
-_Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+def _last_calls(model: Model) -> dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]]:
+    """Each child of a model that an episode calls, and what with at last, by its name."""
+    calls = {}
 
+    def record(name: str, *call: Any) -> None:
+        calls[name] = call
 
-def _last_calls(model: Model) -> dict[str, _Call]:
-    """The last call of each child of a model in an episode, by its name."""
-    calls: dict[str, _Call] = {}
-    children = dict(model.named_children()) if isinstance(model, nn.Module) else {}
-
-    def record(name: str, part: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        calls[name] = part, inputs, named
-
+    children = model.named_children() if isinstance(model, nn.Module) else ()
     hooks = [
         child.register_forward_pre_hook(functools.partial(record, name), with_kwargs=True)
-        for name, child in children.items()
+        for name, child in children
     ]
     try:
         with _evaluating(model):

@@ -11,7 +11,7 @@ from torch import Tensor
 from gfnet_env.classifiers import build_classifier
 from gfnet_env.encoders import Features, build_encoder
 from gfnet_env.looks import CornerRounding, Look, ViewConfig
-from gfnet_env.models.base import State
+from gfnet_env.models.base import State, check_views
 from gfnet_env.models.cost import step_multiply_adds
 from gfnet_env.models.saved import SavedConfig, SavedModule
 from gfnet_env.models.trained_on import TrainingData
@@ -77,18 +77,19 @@ class NetworkConfig(SavedConfig):
 
 
 class GlanceFocusNetwork(SavedModule):
-    """Two encoders and a classifier (GFNet, section 3.1): a ``Model``.
+    """GFNet (section 3.1), two encoders and a classifier: a ``Model``.
 
     Use ``build`` for a new network and ``load`` for a saved one.
 
     Args:
         config: How to build it.
         weights: Initial weights of both encoders, see ``TimmEncoder``.
-        trusted: Whether specs may import what they name, see ``Registry.build``.
+        trusted: Whether specs may import what they name; see ``Registry.build``.
 
     Raises:
-        ValueError: The encoder has no feature map at this patch size, a name is unknown, or the
-            classifier has no logits for the glance that is to have them.
+        FileNotFoundError: There is no such file of weights.
+        ValueError: A spec is wrong, the encoder has no feature map at this patch size, or the
+            classifier is to judge the glance and cannot.
     """
 
     # What cached features depend on.
@@ -103,10 +104,16 @@ class GlanceFocusNetwork(SavedModule):
         super().__init__(config)
         self.view = config.view
         self.num_classes, self.focus_steps = config.num_classes, config.focus_steps
-        options: dict[str, Any] = {"patch_size": config.patch_size, "trusted": trusted}
-        for name in ("global_encoder", "local_encoder"):
-            encoder = build_encoder(config.encoder, config.num_classes, weights, **options)
-            setattr(self, name, encoder)
+        self.global_encoder, self.local_encoder = (
+            build_encoder(
+                config.encoder,
+                config.num_classes,
+                weights,
+                patch_size=config.patch_size,
+                trusted=trusted,
+            )
+            for _ in range(2)
+        )
         example = self._example_features()
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
@@ -151,15 +158,17 @@ class GlanceFocusNetwork(SavedModule):
         self.config = dataclasses.replace(self.config, trained_on=data)
 
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
-        """What the global encoder makes of overviews, see ``Model``."""
+        """What the global encoder makes of overviews; see ``Model``."""
+        check_views(views, self.view)
         return self.global_encoder(views, normalised)
 
     def encode_window(self, views: Tensor, normalised: bool = False) -> Features:
-        """What the local encoder makes of windows, see ``Model``."""
+        """What the local encoder makes of windows; see ``Model``."""
+        check_views(views, self.view)
         return self.local_encoder(views, normalised)
 
     def begin(self, features: Features, sizes: Tensor) -> GFNetState:
-        """The state after a glance, see ``Model``."""
+        """The state after a glance (GFNet, section 3.1); see ``Model``."""
         feature_map, vector = features
         # Not len(): an exported graph would keep it for a constant.
         count = vector.shape[0]
@@ -183,7 +192,7 @@ class GlanceFocusNetwork(SavedModule):
         )
 
     def look(self, features: Features, looks: Look, state: State) -> GFNetState:
-        """The state after a look, see ``Model``."""
+        """The state after a look (GFNet, section 3.1); see ``Model``."""
         assert isinstance(state, GFNetState)
         feature_map, vector = features
         number = state.number + 1
@@ -205,9 +214,9 @@ class GlanceFocusNetwork(SavedModule):
         )
 
     def own_logits(self, state: GFNetState) -> Tensor | None:
-        """What the head of the encoder that saw last says of it, (B, K).
+        """Logits of the latest view by its encoder's own head, (B, K).
 
-        None at a glance whose logits are the encoder's own: all rows are at the same step.
+        All rows are at the same step. None at a glance whose logits are these already.
         """
         if int(state.number[0]) > 0:
             return self.local_encoder.head(state.vector)
@@ -216,26 +225,26 @@ class GlanceFocusNetwork(SavedModule):
         return self.global_encoder.head(state.vector)
 
     def multiply_adds(self) -> list[int]:
-        """Multiply-adds of one picture's glance and of each of its looks, see ``Model``."""
+        """Multiply-adds of one picture's glance and of each of its looks; see ``Model``."""
         return step_multiply_adds(self)
 
     def _example_features(self) -> Features:
-        """Features of one blank view, which show the sizes of this encoder at this patch size."""
-        size = self.config.patch_size
+        """Features of one black view, which show the sizes of this encoder at this patch size."""
+        spec, size = self.config.encoder, self.config.patch_size
         try:
             with torch.no_grad():
                 features = self.local_encoder.eval()(torch.zeros(1, 3, size, size).byte())
-        # Some encoders assert that images have the size that they were made for.
+        # Some encoders assert that views have the size that they were made for.
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
-                f"encoder {self.config.encoder!r} does not take {size}×{size} images ({error}); "
-                "choose another patch_size or encoder"
+                f"encoder {spec!r} does not take {size}×{size} views ({error}); choose another "
+                "patch_size or encoder"
             ) from error
         finally:
             self.local_encoder.train()
         if features.map.ndim != 4:
             raise ValueError(
-                f"encoder {self.config.encoder!r} has no (C, h, w) feature map but one of shape "
+                f"encoder {spec!r} has no (C, h, w) feature map but one of shape "
                 f"{tuple(features.map.shape[1:])}; choose another network"
             )
         return features

@@ -1,8 +1,7 @@
 """Networks on disk: JSON for how to build them, safetensors for what they have learned."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -35,7 +34,7 @@ class SavedConfig(Settings):
     antialias: bool = True
     aspect: Aspect = "stretch"
     class_names: tuple[str, ...] | None = None
-    trained_on: TrainingData = dataclasses.field(default_factory=TrainingData)
+    trained_on: TrainingData = field(default_factory=TrainingData)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +45,7 @@ class SavedConfig(Settings):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """What ``dataclasses.asdict`` gave, read from JSON; 0.1 had ``metadata``.
+        """What ``to_json`` gave; 0.1 had ``metadata`` in the place of ``trained_on``.
 
         Raises:
             TypeError: The fields are those of something else.
@@ -54,6 +53,7 @@ class SavedConfig(Settings):
         """
         values = dict(saved)
         trained_on = values.pop("trained_on", values.pop("metadata", {}))
+        # Unlike those of a command, no field is ignored: one of another version means something.
         return cls(**values, trained_on=TrainingData.from_json(trained_on))
 
 
@@ -84,7 +84,7 @@ class SavedModule(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write the weights (safetensors) and the configuration (JSON) into a folder."""
         folder = Path(folder).expanduser()
-        files.save_module(folder, self.file_name, self, dataclasses.asdict(self.config))
+        files.save_module(folder, self.file_name, self, self.config.to_json())
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -10,6 +10,7 @@ from torch import Tensor
 from gfnet_env.encoders import build_encoder
 from gfnet_env.files import read_json
 from gfnet_env.looks import ViewConfig
+from gfnet_env.models.base import check_views
 from gfnet_env.models.saved import SavedConfig, SavedModule
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.settings import AtLeast
@@ -78,11 +79,7 @@ class StaticNetwork(SavedModule):
         Raises:
             ValueError: The views have another size.
         """
-        if views.shape[1:] != (3, self.view.size, self.view.size):
-            raise ValueError(
-                f"views must be (B, 3, {self.view.size}, {self.view.size}), not "
-                f"{tuple(views.shape)}; take them by images.overview(indices, network.view)"
-            )
+        check_views(views, self.view)
         return self.encoder.head(self.encoder(views, normalised).vector)
 
 

@@ -1,13 +1,11 @@
 """What a network was trained on, so that later commands take the same images."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
+from gfnet_env.images.picture import Fit
 from gfnet_env.settings import Above, AtLeast, Between, Settings
-
-Fit = Literal["whole", "crop", "stretch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +38,8 @@ class TrainingData(Settings):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """What ``dataclasses.asdict`` gave, read from JSON; or the metadata of 0.1."""
-        renamed = {**saved, "accuracy": saved.get("accuracy", saved.get("test_accuracy", {}))}
-        known = {each.name for each in dataclasses.fields(cls)}
-        values = {name: renamed[name] for name in known if renamed.get(name) is not None}
-        values["accuracy"] = {name: tuple(steps) for name, steps in values["accuracy"].items()}
-        return cls(**values)
+        """What ``to_json`` gave, or the metadata of 0.1, which may lack or name anything."""
+        given = {name: value for name, value in saved.items() if value is not None}
+        accuracy = given.get("accuracy", given.get("test_accuracy", {}))
+        steps = {policy: tuple(values) for policy, values in accuracy.items()}
+        return super().from_json({**given, "accuracy": steps})

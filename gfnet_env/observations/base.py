@@ -1,4 +1,4 @@
-"""Observations: what a policy is shown, one function for the environment and the assembled network."""
+"""Observations: what a policy is shown, by the environment and by the assembled network."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from gfnet_env.models.base import Model, State, blank_state
 from gfnet_env.registry import Registry
 
-# From what is known of B pictures to a dict of float32 tensors with B rows. One that has ``bounds``,
-# a dict of (low, high), states the range of what it shows.
+# From what is known of B pictures to a dict of float32 tensors, B rows each. An attribute
+# ``bounds``, a dict of (low, high), may state the range of each.
 Observation = Callable[[State], dict[str, Tensor]]
 
 OBSERVATIONS: Registry[Observation] = Registry(
@@ -28,7 +28,9 @@ def observation_space(observation: Observation, model: Model) -> spaces.Dict:
     return spaces.Dict(
         {
             key: spaces.Box(
-                *bounds.get(key, (-FEATURE_BOUND, FEATURE_BOUND)), tuple(value.shape[1:]), np.float32
+                *bounds.get(key, (-FEATURE_BOUND, FEATURE_BOUND)),
+                tuple(value.shape[1:]),
+                np.float32,
             )
             for key, value in shown.items()
         }

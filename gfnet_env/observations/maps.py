@@ -13,9 +13,9 @@ from gfnet_env.observations.base import OBSERVATIONS
 class MapsObservation:
     """What a GFNet knows of a picture.
 
-    ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that of the
-    glance, kept because no window shows where else to look, and flattened because libraries take
-    arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], the most that any one
+    ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that of
+    the glance, kept because no window shows where else to look, and flattened because libraries
+    take arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], the most that any one
     window has covered of each cell of that map; ``memory`` (B, M), the classifier's; ``location``
     (B, 2) of the latest look, zeros at the glance; ``step`` (B, 1), the looks taken as a share of
     the network's; and ``scale`` (B, 1), one over that of the latest look.
@@ -38,8 +38,8 @@ class MapsObservation:
                 f"the observation 'maps' is of a GFNet's state, not of a {type(state).__name__}: "
                 "give the environment an observation of your own"
             )
-        # In the layout of a numpy array, so that a policy computes the same bits here as on what the
-        # environment emits.
+        # In the layout of a numpy array, so that a policy computes the same bits here as on what
+        # the environment emits.
         shown = {
             "features": state.feature_map.float().contiguous(),
             "glance": state.glance_map.float().flatten(1),

@@ -40,7 +40,7 @@ def draw(
 class DrawnPolicy(ABC):
     """Looks that are drawn by (seed, image, step).
 
-    The image counts by its index in its set, so that a batch which some images leave changes nothing
+    The image counts by its index in its set, so that images which leave the batch change nothing
     for the others.
 
     Args:

@@ -101,8 +101,14 @@ class LearnedPolicy(nn.Module):
         """A new policy for what a model shows; see the class for the other arguments."""
         built = OBSERVATIONS.build(observation, focus_steps=model.focus_steps)
         shapes = {key: box.shape or () for key, box in observation_space(built, model).items()}
-        sizes = {"focus_steps": model.focus_steps, "patch_size": model.view.size}
-        return cls(shapes, hidden_sizes, observation=observation, **sizes, **options)
+        return cls(
+            shapes,
+            hidden_sizes,
+            observation=observation,
+            focus_steps=model.focus_steps,
+            patch_size=model.view.size,
+            **options,
+        )
 
     def check_fit(self, model: Model) -> None:
         """Raises ``ValueError`` unless this policy was made for such a model."""
@@ -144,7 +150,9 @@ class LearnedPolicy(nn.Module):
         return cell, after
 
     @staticmethod
-    def arguments_of_01(saved: Mapping[str, Any], focus_steps: int, patch_size: int) -> dict[str, Any]:
+    def arguments_of_01(
+        saved: Mapping[str, Any], focus_steps: int, patch_size: int
+    ) -> dict[str, Any]:
         """The arguments of a policy that version 0.1 saved, for a network of these sizes."""
         depth, height, width = saved["feature_shape"]
         shapes = {

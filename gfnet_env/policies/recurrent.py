@@ -66,11 +66,13 @@ class RecurrentPolicy(nn.Module):
         shape = list(state.feature_map.shape[1:]) if isinstance(state, GFNetState) else None
         if shape != self.config["feature_shape"]:
             raise ValueError(
-                f"the policy was made for features of {self.config['feature_shape']}, the model has "
-                f"{shape}; take the policy of this model"
+                f"the policy was made for features of {self.config['feature_shape']}, the model "
+                f"has {shape}; take the policy of this model"
             )
 
-    def forward(self, observation: Mapping[str, Tensor], memory: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, observation: Mapping[str, Tensor], memory: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Locations (B, 2) in [-1, 1], and its memory (B, hidden_size)."""
         memory = self.cell(self.encoder(observation["features"]), memory)
         share = self.actor(memory).sigmoid()

@@ -14,7 +14,9 @@ _COVERED = 0.5
 SaliencyMemory = tuple[Tensor, Tensor]
 
 
-def class_activation(network: GlanceFocusNetwork, views: Tensor, normalised: bool = False) -> Tensor:
+def class_activation(
+    network: GlanceFocusNetwork, views: Tensor, normalised: bool = False
+) -> Tensor:
     """What each cell of the glance's map says for the class it is most confident of.
 
     Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) of the global encoder with its own

@@ -80,7 +80,7 @@ def load_policy(folder: Path) -> Policy:
 
 
 def _arguments(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The arguments of a learned policy, of 0.1 too, which left the network's sizes to the network."""
+    """The arguments of a learned policy; what 0.1 left out is in the network beside it."""
     if "shapes" in saved:
         return dict(saved)
     network = files.read_json(folder / "network.json")

@@ -33,7 +33,5 @@ class TargetPolicy:
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         return centred_locations(centres, sizes, context.model.view.size)
 
-    def __call__(
-        self, observation: Mapping[str, Tensor], memory: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, observation: Mapping[str, Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
         return memory, memory

@@ -23,8 +23,8 @@ class Transition:
         after: What was known after it.
         terminated: Whether the episode ends with it, (B,) bool.
         look: What another look would have led to: from looks, or locations (B, 2) in [-1, 1], to
-            the state after them instead, as long as the reward is being computed. The episode itself
-            does not change.
+            the state after them instead. It may be called while the reward is computed, and does
+            not change the episode.
     """
 
     indices: npt.NDArray[np.int64]
@@ -52,11 +52,13 @@ def judge(reward: Reward, transition: Transition) -> Tensor:
     name = getattr(reward, "__name__", type(reward).__name__)
     if not isinstance(values, Tensor) or values.shape != (count,):
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"the reward {name} must be a tensor ({count},), one per image, not {shape}")
+        raise ValueError(
+            f"the reward {name} must be a tensor ({count},), one per image, not {shape}"
+        )
     if not bool(values.isfinite().all()):
         row = int((~values.isfinite()).nonzero()[0])
         raise ValueError(
-            f"the reward {name} is {values[row].item()} for image {transition.indices[row]}; it must "
-            "be finite"
+            f"the reward {name} is {values[row].item()} for image {transition.indices[row]}; it "
+            "must be finite"
         )
     return values

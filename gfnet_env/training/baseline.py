@@ -86,21 +86,19 @@ def train_baselines(
     size, parts = config.schedule.batch_size, config.options.accumulation
     shares = Shares(len(sets["train"]), size, parts, processes)
     trained_on = config.trained_on(sets["train"], in_memory=image_sets is not None)
-    networks = {}
-    for resolution in _resolutions(config, sets["train"]):
-        network = _build(config, resolution, sets["train"], trained_on)
+    networks = {
+        resolution: _build(config, resolution, sets["train"], trained_on)
+        for resolution in _resolutions(config, sets["train"])
+    }
+    for network in networks.values():
         processes.place(network)
-        check_frozen([network.encoder], config.options.frozen)
         for images in sets.values():
             check_classes(network.config, images)
-        networks[resolution] = network
     folders = {resolution: config.run / str(resolution) for resolution in networks}
     with open_run(config, processes, parts=folders.values()) as run:
         if run.complete:
-            return {
-                resolution: StaticNetwork.load(folder).to(processes.device)
-                for resolution, folder in folders.items()
-            }
+            loaded = {number: StaticNetwork.load(folder) for number, folder in folders.items()}
+            return {number: network.to(processes.device) for number, network in loaded.items()}
         for resolution, network in networks.items():
             _train(network, sets, config, shares, folders[resolution])
         if processes.is_main:
@@ -168,6 +166,7 @@ def _build(
             f"encoder {static.encoder!r} does not take {resolution}×{resolution} images ({error}); "
             "choose other resolutions"
         ) from error
+    check_frozen([network.encoder], config.options.frozen)
     return network
 
 

@@ -67,8 +67,8 @@ class ClassifierResults:
 
     Attributes:
         images: Of the test split.
-        accuracy: Share of them that is right after each step, glance first, by the name of the
-            policy.
+        accuracy: Share of them that is right after each step, glance first, by whose looks:
+            ``random``, ``learned`` or ``target``.
         multiply_adds: Of an image that exits at each step, after stage 3.
     """
 
@@ -198,7 +198,7 @@ class _Stage:
         """With random looks and, if there are, better ones."""
         policies: dict[str, Policy] = {"random": RandomPolicy()}
         if self.policy is not None:
-            policies[getattr(self.policy, "name", "policy")] = self.policy
+            policies["learned"] = self.policy
         if images.boxes is not None:
             policies["target"] = TargetPolicy()
         return {

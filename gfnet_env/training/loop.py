@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
+from rich import get_console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -61,10 +61,10 @@ def open_run(
     inputs: Iterable[Path | None] = (),
     parts: Iterable[Path] = (),
 ) -> Iterator[Run]:
-    """Open a run by the first of several processes, see ``Run.open``; the others wait for that.
+    """``Run.open`` in the first of several processes; the others wait for it.
 
     Args:
-        config: With the folder.
+        config: Says where, and what becomes of an earlier run.
         processes: Those that train.
         inputs: See ``Run.open``.
         parts: Likewise.
@@ -85,7 +85,7 @@ def open_run(
             run = stack.enter_context(opened)
         processes.wait()
         if run.complete and processes.is_main:
-            Console().print(f"{run.folder} is complete; there is nothing to resume")
+            get_console().print(f"{run.folder} is complete; there is nothing to resume")
         yield run
 
 
@@ -97,23 +97,22 @@ def fit(
     run: Run,
     progress: Progress,
 ) -> None:
-    """Train a model; it is left in evaluation mode.
+    """Train a model, and leave it in evaluation mode.
 
-    What is drawn (the order of images, what is done to each, dropout) depends on the seed and the
-    step alone. So a run that goes on from a checkpoint ends where it would have without the
-    interruption, to the bit on one process; and processes that share a batch see what one would.
+    What is drawn (the order of images, what is done to each, dropout) depends only on the seed and
+    the step. So a run that was interrupted ends with the same weights as one that was not, to the
+    bit on one process; and several processes see the same batches as one.
 
     Args:
         task: What is learned.
-        images: What from.
-        config: How; resolved.
+        images: The training split.
+        config: How, resolved.
         shares: Which of the images this process takes.
-        run: For checkpoints, which it goes on from where there are any, and TensorBoard logs.
+        run: Where checkpoints and TensorBoard logs go; training goes on from its last checkpoint.
         progress: Shows how far it is.
 
     Raises:
-        ValueError: The loss is no longer finite, or the checkpoint to go on from is damaged or of
-            other images.
+        ValueError: The loss is no longer finite, or the checkpoint is damaged or of other images.
     """
     training = _Training(task, images, config, shares, run)
     training.restore()
@@ -128,12 +127,17 @@ def fit(
                     training.save(board)
             accuracies = training.validate()
             if board is not None:
-                for name, value in accuracies.items():
-                    board.add_scalar(f"val/accuracy_{name}", value, training.step)
-                listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
-                progress.console.print(f"{task.title}, epoch {epoch + 1}: accuracy {listed}")
+                _report(accuracies, f"{task.title}, epoch {epoch + 1}", board, training.step)
             training.save(board)
     training.finish()
+
+
+def _report(accuracies: Mapping[str, float], title: str, board: SummaryWriter, step: int) -> None:
+    """Log and print accuracies on the validation split."""
+    for name, value in accuracies.items():
+        board.add_scalar(f"val/accuracy_{name}", value, step)
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
+    get_console().print(f"{title}: accuracy {listed}")
 
 
 def show_progress(processes: Processes) -> Progress:

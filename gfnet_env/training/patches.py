@@ -28,8 +28,6 @@ class TrainingPatches:
         object_share: Share of the looks that are at the object, in [0, 1].
     """
 
-    name = "training"
-
     def __init__(self, seed: int, epoch: int, object_share: float = 0.0) -> None:
         self.observation = PlainObservation()
         self._keys = (seed, _STREAM, epoch)

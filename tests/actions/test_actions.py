@@ -98,7 +98,9 @@ def test_wrong_cells_are_refused_and_change_nothing(digits, actions, message):
 
 
 def test_what_is_unknown_or_cannot_be_is_named(digits):
-    with pytest.raises(ValueError, match="unknown kind of action 'polar'; known: continuous; grid:cells=7"):
+    with pytest.raises(
+        ValueError, match="unknown kind of action 'polar'; known: continuous; grid:cells=7"
+    ):
         GlanceFocusVectorEnv(1, images=digits, actions="polar")
     with pytest.raises(ValueError, match="at least 1 cell along each axis, not 0"):
         build_actions("grid:cells=0")

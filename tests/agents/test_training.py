@@ -1,15 +1,21 @@
 import hashlib
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 import gfnet_env
-from gfnet_agents import PolicyConfig, train_policy
+from gfnet_agents.curve import Curve
+from gfnet_agents.training import DEFAULT, PolicyConfig, PolicyResults, PolicySchedule, train_policy
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.data import load_images
+from gfnet_env.images import load_images
 from gfnet_env.policies import load_policy
+
+EXAMPLES = Path(__file__).parents[2] / "experiments" / "examples"
+REINFORCE = "reinforce:Reinforce:learning_rate=1e-3"
 
 
 @pytest.fixture
@@ -20,9 +26,26 @@ def sets():
     }
 
 
+@pytest.fixture
+def reinforce(monkeypatch):
+    """The example's module can be imported."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("reinforce")
+
+
 def config(run, **changes):
     values = {"run": run, "timesteps": 96, "num_envs": 8, "oracle_images": 2, "device": "cpu"}
-    return PolicyConfig(**values | changes)
+    values["curve_images"] = 10
+    return PolicyConfig.of(**values | changes)
+
+
+def saved(run, name="config.json"):
+    content = json.loads((run / name).read_text())
+    return content["config"] if name == "config.json" else content
+
+
+def weights(run):
+    return torch.cat([value.flatten() for value in load_policy(run).parameters()])
 
 
 def digest(network):
@@ -33,34 +56,31 @@ def digest(network):
 def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path):
     before = digest(network)
     run = tmp_path / "run"
-    gfnet = train_policy(config(run), network=network, image_sets=sets)
+    gfnet = train_policy(config(run), model=network, image_sets=sets)
     assert digest(network) == before
 
-    results = json.loads((run / "results.json").read_text())
-    assert results["split"] == "test"
-    assert results["images"] == 30
-    assert results["environment_steps"] >= 96
-    assert len(results["multiply_adds"]) == 4
-    policies = results["policies"]
-    assert list(policies) == ["random", "center", "learned", "target", "oracle"]
-    assert [policy["images"] for policy in policies.values()] == [30, 30, 30, 30, 2]
-    for policy in policies.values():
-        assert len(policy["accuracy"]) == len(policy["label_confidence"]) == 4
-        assert len(policy["share_of_gain"]) == 3
-    for point in results["early_exit"]:
-        assert sum(point["exit_share"]) == pytest.approx(1, abs=1e-5)
-        mean = sum(
-            s * m for s, m in zip(point["exit_share"], results["multiply_adds"], strict=True)
-        )
-        assert point["multiply_adds"] == pytest.approx(mean, rel=1e-4)
+    results = PolicyResults.from_json(saved(run, "results.json"))
+    assert (results.split, results.images) == ("test", 30)
+    assert results.environment_steps >= 96
+    assert list(results.multiply_adds) == gfnet.multiply_adds
+    assert list(results.policies) == ["random", "center", "learned", "target", "oracle"]
+    assert [policy.images for policy in results.policies.values()] == [30, 30, 30, 30, 2]
+    for policy in results.policies.values():
+        assert len(policy.accuracy) == len(policy.label_confidence) == 4
+    for point in results.early_exit:
+        assert sum(point.exit_share) == pytest.approx(1, abs=1e-5)
+        mean = sum(s * m for s, m in zip(point.exit_share, results.multiply_adds, strict=True))
+        assert point.multiply_adds == pytest.approx(mean, rel=1e-4)
+    curve = Curve.load(run)
+    assert curve.images == 10
+    assert [curve.curve[0].steps, curve.curve[-1].steps] == [0, results.environment_steps]
 
     for picture in ("accuracy.png", "patches.png"):
         with Image.open(run / picture) as drawn:
             assert drawn.size[0] > 500
     assert list((run / "tensorboard").iterdir())
     loaded = EarlyExitGFNet.load(run)
-    images = sets["test"][:]
-    one, other = gfnet(images), loaded(images)
+    one, other = gfnet(sets["test"]), loaded(sets["test"])
     assert torch.equal(one.classes, other.classes)
     assert torch.equal(one.exit_step, other.exit_step)
 
@@ -68,95 +88,138 @@ def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path)
 def test_the_same_seed_gives_the_same_results(sets, network, tmp_path):
     results = []
     for name in ("one", "again"):
-        train_policy(config(tmp_path / name), network=network, image_sets=sets)
-        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+        train_policy(config(tmp_path / name), model=network, image_sets=sets)
+        results.append(saved(tmp_path / name, "results.json"))
         del results[-1]["seconds"]
     assert results[0] == results[1]
 
 
-def test_a_run_goes_on_where_another_ended(sets, network, tmp_path):
-    first = config(tmp_path / "first", exit_confidence=0.8, reward="random-contrast")
-    train_policy(first, network=network, image_sets=sets)
-    second = PolicyConfig(
-        run=tmp_path / "second", continue_from=tmp_path / "first", timesteps=96, oracle_images=0
-    )
-    train_policy(second, image_sets=sets)
+def test_what_is_not_given_is_the_default(sets, network, tmp_path):
+    run = tmp_path / "run"
+    train_policy(config(run, epochs=1, timesteps=None, oracle_images=0), image_sets=sets)
+    begun = saved(run)
+    given = DEFAULT.given() | {"epochs": 1, "timesteps": None, "num_envs": 8}
+    assert {name: begun[name] for name in given} == given
+    assert begun["actions"] == "continuous"
+    assert saved(run, "results.json")["environment_steps"] == 96
+
+
+def test_a_run_that_goes_on_takes_over_what_is_not_given(sets, network, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    changes = {"exits": "confidence:threshold=0.8", "reward": "random-contrast", "timesteps": 64}
+    changes["algorithm"] = "ppo:n_steps=4,batch_size=32"
+    train_policy(config(first, **changes), model=network, image_sets=sets)
+    going_on = PolicyConfig.of(run=second, continue_from=first, oracle_images=0, device="cpu")
+    train_policy(going_on, image_sets=sets)
     # One update on an agent that had forgotten everything would not stay this close.
-    before, after = (
-        torch.cat([value.flatten() for value in load_policy(tmp_path / name).parameters()])
-        for name in ("first", "second")
-    )
+    before, after = weights(first), weights(second)
     assert 0 < (after - before).norm() < 0.2 * before.norm()
-    saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
-    assert saved["exit_confidence"] == 0.8
-    assert saved["reward"] == "random-contrast"
-    assert saved["num_envs"] == 8
-    assert (
-        "oracle" not in json.loads((tmp_path / "second" / "results.json").read_text())["policies"]
-    )
+    begun = saved(second)
+    assert {name: begun[name] for name in changes} == changes
+    assert begun["num_envs"] == 8
+    assert "oracle" not in saved(second, "results.json")["policies"]
 
 
-def test_a_run_that_goes_on_keeps_its_problem(sets, network, tmp_path):
-    train_policy(config(tmp_path / "first"), network=network, image_sets=sets)
-    other = config(tmp_path / "second", continue_from=tmp_path / "first", exit_confidence=0.5)
-    with pytest.raises(ValueError, match="exit_confidence is 0.9 in .*first, not 0.5"):
-        train_policy(other, image_sets=sets)
+def test_a_curriculum_changes_what_the_weights_do_not_depend_on(sets, network, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_policy(config(first, sampling="all", oracle_images=0), model=network, image_sets=sets)
+    assert saved(first)["sampling"] == "all"
+    changes = {
+        "sampling": "uncertain",
+        "reward": "cross-entropy-gain",
+        "look_cost": 0.01,
+        "exits": "never",
+        "images": "cluttered-digits:scenes=20",
+        "num_envs": 4,
+        "focus_steps": 2,
+        "epochs": 2,
+        "algorithm": "ppo:learning_rate=1e-4,n_steps=4,batch_size=8",
+    }
+    going_on = {"run": second, "continue_from": first, "oracle_images": 0, "device": "cpu"}
+    train_policy(PolicyConfig.of(**going_on, **changes))
+    begun = saved(second)
+    assert {name: begun[name] for name in changes} == changes
+    assert begun["timesteps"] is None
+    assert saved(second, "results.json")["environment_steps"] == 2 * 20 * 2
+    assert not torch.equal(weights(second), weights(first))
+
+
+def test_a_run_that_goes_on_keeps_what_its_weights_are_made_for(sets, network, tmp_path):
+    first = tmp_path / "first"
+    changes = {"oracle_images": 0, "actions": "grid:cells=3"}
+    train_policy(config(first, **changes), model=network, image_sets=sets)
+    for change, message in (
+        ({"algorithm": "a2c"}, "algorithm is ppo in .*first, not a2c"),
+        ({"actions": "grid"}, "actions is grid:cells=3 in .*first, not grid"),
+        ({"observation": "plain"}, "observation is maps in .*first, not plain"),
+    ):
+        other = PolicyConfig.of(run=tmp_path / "x", continue_from=first, **change)
+        with pytest.raises(ValueError, match=message):
+            train_policy(other, image_sets=sets)
     network.save(tmp_path / "stage1")
-    with pytest.raises(FileNotFoundError, match=r"no agent\.zip in .*stage1"):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json in .*stage1"):
         train_policy(config(tmp_path / "x", continue_from=tmp_path / "stage1"), image_sets=sets)
+    (first / "agent.zip").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no agent\.zip in .*first"):
+        train_policy(PolicyConfig.of(run=tmp_path / "x", continue_from=first), image_sets=sets)
+    assert not (tmp_path / "x").exists()
 
 
-def test_other_algorithms_learn_and_go_on_too(sets, network, tmp_path, capsys):
-    few = {"oracle_images": 0, "algorithm": "dqn", "grid": 3}
-    few["settings"] = ("learning_starts=16", "batch_size=16", "target_update_interval=8")
-    gfnet = train_policy(config(tmp_path / "first", **few), network=network, image_sets=sets)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "MiB for 96 steps" in said
-    assert gfnet.policy.config["output"] == "grid"
-    second = PolicyConfig(
-        run=tmp_path / "second",
-        continue_from=tmp_path / "first",
-        timesteps=32,
-        oracle_images=0,
-        settings=few["settings"],
-    )
-    train_policy(second, image_sets=sets)
-    saved = json.loads((tmp_path / "second" / "config.json").read_text())["config"]
-    assert (saved["algorithm"], saved["actions"], saved["grid"]) == ("dqn", None, 3)
-    assert load_policy(tmp_path / "second").config["grid"] == 3
+def test_a_run_of_0_1_can_be_continued(sets, network, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    few = "dqn:learning_starts=16,batch_size=16,target_update_interval=8"
+    changes = {"algorithm": few, "actions": "grid:cells=3", "oracle_images": 0}
+    gfnet = train_policy(config(first, **changes), model=network, image_sets=sets)
+    assert "MiB for 96 steps" in " ".join(capsys.readouterr().out.split())
+    assert gfnet.policy.config["actions"] == "grid:cells=3"
+    content = json.loads((first / "config.json").read_text())
+    old = {"algorithm": "dqn", "actions": None, "grid": 3, "exit_confidence": None}
+    old |= {"settings": few.removeprefix("dqn:").split(","), "policy_rate": None}
+    old |= {"timesteps": 32, "epochs": None, "num_envs": 8, "reward": "sparse", "sampling": "all"}
+    (first / "config.json").write_text(json.dumps(content | {"config": old}))
+    train_policy(PolicyConfig.of(run=second, continue_from=first, oracle_images=0), image_sets=sets)
+    begun = saved(second)
+    assert (begun["algorithm"], begun["actions"]) == (few, "grid:cells=3")
+    assert (begun["exits"], begun["reward"], begun["timesteps"]) == ("never", "sparse", 32)
+    assert load_policy(second).config["actions"] == "grid:cells=3"
 
 
-def test_no_file_says_what_is_imported(sets, network, tmp_path):
+@pytest.mark.parametrize("name", ["algorithm", "actions", "reward", "exits"])
+def test_no_file_says_what_is_imported(name, sets, network, tmp_path):
     run = tmp_path / "first"
-    train_policy(config(run, oracle_images=0), network=network, image_sets=sets)
-    saved = json.loads((run / "config.json").read_text())
-    saved["config"]["algorithm"] = "evil:Algorithm"
-    (run / "config.json").write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match="learned by 'evil:Algorithm'.* name the algorithm your"):
+    run.mkdir()
+    (run / "config.json").write_text(
+        json.dumps({"config": DEFAULT.given() | {"actions": "continuous", name: "evil:Part"}})
+    )
+    with pytest.raises(ValueError, match="in the module 'evil', which no file may import"):
         train_policy(config(tmp_path / "second", continue_from=run), image_sets=sets)
 
 
 def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_network, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(ValueError, match="network knows 5 classes, the images have 10"):
-        train_policy(config(run), network=tiny_network, image_sets=sets)
+    with pytest.raises(ValueError, match="knows 5 classes, the images have 10"):
+        train_policy(config(run), model=tiny_network, image_sets=sets)
     with pytest.raises(FileNotFoundError, match="no folder"):
         train_policy(config(run, network=tmp_path / "nowhere"), image_sets=sets)
     small = dict.fromkeys(sets, gfnet_env.ArrayImages(torch.zeros(5, 3, 8, 8).byte(), range(5)))
-    with pytest.raises(ValueError, match="8×8 are smaller than the patch of 32×32"):
-        train_policy(config(run), network=network, image_sets=small)
-    with pytest.raises(ValueError, match="unknown algorithm 'chance'"):
-        train_policy(config(run, algorithm="chance"), image_sets=sets)
+    with pytest.raises(ValueError, match="8×8.* smaller than the patch of 32×32"):
+        train_policy(config(run), model=network, image_sets=small)
     for wrong, message in (
+        ({"algorithm": "chance"}, "unknown learner 'chance'"),
         (
-            {"algorithm": "maskable-ppo", "actions": "continuous"},
-            "maskable-ppo does not take continuous actions",
+            {"algorithm": "maskable-ppo", "actions": "zoom"},
+            "'maskable-ppo' does not take zoom actions",
         ),
-        ({"algorithm": "sac", "clip_range": 0.2}, "sac has no clip_range"),
-        ({"settings": ("luck=1",)}, "ppo has no setting luck; it has batch_size"),
+        ({"algorithm": "sac:clip_range=0.2"}, "has no parameter 'clip_range'"),
+        ({"algorithm": "sac:use_sde=true"}, "explores by use_sde"),
+        ({"algorithm": "ppo:n_steps=0"}, "refuses its settings"),
+        ({"reward": "praise"}, "unknown reward 'praise'"),
+        ({"exits": "confidence:threshold=2"}, r"in \[0, 1\]"),
+        ({"observation": "smells"}, "unknown observation 'smells'"),
+        ({"focus_steps": 4}, "focus_steps must be in 1..3"),
     ):
-        with pytest.raises(ValueError, match=message):
-            train_policy(config(run, **wrong), network=network, image_sets=sets)
+        with pytest.raises((ValueError, TypeError), match=message):
+            train_policy(config(run, **wrong), model=network, image_sets=sets)
     assert not run.exists()
     run.mkdir()
     (run / "results.json").write_text("precious")
@@ -165,59 +228,110 @@ def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_netwo
     assert (run / "results.json").read_text() == "precious"
 
 
-def test_an_interrupted_run_ends_as_one_that_was_not(sets, network, tmp_path, capsys):
+@pytest.mark.parametrize("algorithm", ["ppo", REINFORCE])
+@pytest.mark.usefixtures("reinforce")
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    algorithm, sets, network, tmp_path, capsys, monkeypatch
+):
     changes = {"timesteps": 384, "oracle_images": 0, "checkpoint_minutes": 0.0}
-    # Every episode as long as any other, so that it is known when images are read.
-    changes["exit_confidence"] = None
+    changes |= {"algorithm": algorithm}
     whole, run = tmp_path / "whole", tmp_path / "run"
-    train_policy(config(whole, **changes), network=network, image_sets=sets)
+    train_policy(config(whole, **changes), model=network, image_sets=sets)
 
-    images = load_images("cluttered-digits:scenes=30", "train")
-    # Three looks at the first, the glances at all images, the first reset, and four in each update
-    # but the third.
-    read, left = images._read, iter(range(5 + 2 * 4 + 2))
+    # Somewhere in the third of four updates, or for REINFORCE of sixteen.
+    step, left = gfnet_env.env.vector.GlanceFocusVectorEnv.step, iter(range(28))
 
-    def interrupt(indices):
+    def interrupt(env, actions):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return read(indices)
+        return step(env, actions)
 
-    images._read = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        train_policy(config(run, **changes), network=network, image_sets=sets | {"train": images})
-    assert sorted(path.stem for path in (run / "checkpoints").glob("*.pt")) == [
-        *("000000096", "000000192")
-    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(gfnet_env.env.vector.GlanceFocusVectorEnv, "step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_policy(config(run, **changes), model=network, image_sets=sets)
+    assert len(list((run / "checkpoints").glob("*.pt"))) == 2
     with pytest.raises(ValueError, match="begun with timesteps=384, not 96"):
-        train_policy(config(run, resume=True), network=network, image_sets=sets)
+        train_policy(
+            config(run, **changes | {"timesteps": 96}, resume=True), model=network, image_sets=sets
+        )
 
-    train_policy(config(run, **changes, resume=True), network=network, image_sets=sets)
-    weights = [folder / "policy.safetensors" for folder in (whole, run)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-    results = [json.loads((folder / "results.json").read_text()) for folder in (whole, run)]
+    train_policy(config(run, **changes, resume=True), model=network, image_sets=sets)
+    files = [folder / "policy.safetensors" for folder in (whole, run)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    results = [saved(folder, "results.json") for folder in (whole, run)]
     assert results[0]["environment_steps"] == results[1]["environment_steps"] == 384
     assert results[0]["policies"] == results[1]["policies"]
+    assert Curve.load(whole) == Curve.load(run)
 
     capsys.readouterr()
-    train_policy(config(run, **changes, resume=True), network=network, image_sets=sets)
+    train_policy(config(run, **changes, resume=True), model=network, image_sets=sets)
     assert "is complete; there is nothing to resume" in " ".join(capsys.readouterr().out.split())
 
 
+def test_reinforce_goes_on_from_another_run(sets, network, tmp_path, reinforce):
+    first, second = tmp_path / "first", tmp_path / "second"
+    changes = {"algorithm": REINFORCE, "actions": "zoom", "oracle_images": 0}
+    train_policy(config(first, **changes), model=network, image_sets=sets)
+    train_policy(PolicyConfig.of(run=second, continue_from=first, oracle_images=0), image_sets=sets)
+    before, after = weights(first), weights(second)
+    assert 0 < (after - before).norm() < 0.2 * before.norm()
+    with pytest.raises(ValueError, match="must be positive"):
+        train_policy(config(tmp_path / "x", algorithm="reinforce:Reinforce:deviation=0"))
+    with pytest.raises(ValueError, match="no parameter 'rate'; it has :learning_rate=0.002,devia"):
+        train_policy(config(tmp_path / "x", algorithm="reinforce:Reinforce:rate=0"))
+    with pytest.raises(ValueError, match="does not take grid"):
+        train_policy(config(tmp_path / "x", algorithm="reinforce:Reinforce", actions="grid"))
+
+
+def test_reinforce_finds_what_is_rewarded(tiny_network, tiny_images, reinforce):
+    place = torch.tensor([0.5, -0.5])
+    env = gfnet_env.env.vector.GlanceFocusVectorEnv(
+        16,
+        model=tiny_network,
+        images=tiny_images,
+        autoreset_mode="SameStep",
+        reward=lambda transition: -(transition.after.location - place).square().sum(dim=1),
+    )
+    learner = reinforce.Reinforce(env, seed=0, device=torch.device("cpu"), timesteps=120 * 32)
+    learner.learn(lambda: None)
+    found = EarlyExitGFNet(tiny_network, learner.policy())(tiny_images)
+    assert (found.locations - place).abs().max() < 0.25
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"timesteps": 0},
-        {"grid": 0},
-        {"replay_gib": 0.0},
-        {"oracle_images": -1},
-        {"checkpoint_minutes": -1.0},
-        {"reward": "praise"},
-        {"learn_from": "test"},
+        ({"timesteps": 0}, "timesteps must be at least 1"),
+        ({"num_envs": 0}, "num_envs"),
+        ({"replay_gib": 0.0}, "replay_gib must be positive"),
+        ({"look_cost": float("nan")}, "look_cost must be a finite number"),
+        ({"oracle_images": -1}, "oracle_images"),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes"),
+        ({"learn_from": "test"}, "learn_from must be train or val"),
+        ({"sampling": "some"}, "sampling must be all or uncertain"),
+        ({"epochs": 2}, "give timesteps or epochs, not both"),
+        ({"run": None, "resume": True}, "give the run to resume"),
     ],
 )
-def test_wrong_settings_are_named(tmp_path, change):
-    with pytest.raises(ValueError, match=next(iter(change))):
-        config(tmp_path, **change)
+def test_wrong_settings_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        config(**{"run": tmp_path} | change)
+
+
+def test_one_layer_says_how_long_to_learn():
+    recipe = {"epochs": 15, "num_envs": 256}
+    for given, expected in (
+        ({}, (None, 15)),
+        ({"timesteps": 9}, (9, None)),
+        ({"epochs": 2}, (None, 2)),
+    ):
+        schedule = PolicySchedule(**given).with_defaults(recipe, DEFAULT.given())
+        assert (schedule.timesteps, schedule.epochs) == expected
+        assert (schedule.num_envs, schedule.reward) == (256, "confidence-gain")
+        whole = PolicyConfig.of(**given).with_defaults(recipe, DEFAULT.given()).schedule
+        assert whole == schedule
+    assert PolicySchedule().with_defaults(DEFAULT.given()).timesteps == 80_000
 
 
 def test_a_policy_is_learned_from_cached_features(sets, network, tmp_path):
@@ -225,20 +339,15 @@ def test_a_policy_is_learned_from_cached_features(sets, network, tmp_path):
     changes |= {"oracle_images": 0}
     first, again = tmp_path / "first", tmp_path / "again"
     for run in (first, again):
-        train_policy(config(run, **changes), network=network, image_sets=sets)
+        train_policy(config(run, **changes), model=network, image_sets=sets)
     assert len(list((tmp_path / "features").iterdir())) == 1
-    results = [json.loads((run / "results.json").read_text()) for run in (first, again)]
+    results = [saved(run, "results.json") for run in (first, again)]
     assert results[0]["environment_steps"] == results[1]["environment_steps"]
-    one, other = (
-        torch.cat([value.flatten() for value in load_policy(run).parameters()])
-        for run in (first, again)
-    )
     # The second run took from the store what the first had computed, in batches of other sizes.
-    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
-    saved = json.loads((first / "config.json").read_text())["config"]
-    assert saved["features"] == "cached"
-    assert saved["cells"] == 3
+    torch.testing.assert_close(weights(first), weights(again), atol=1e-3, rtol=1e-3)
+    begun = saved(first)
+    assert (begun["features"], begun["cells"]) == ("cached", 3)
     with pytest.raises(ValueError, match="over the limit of 0.001 GiB"):
         train_policy(
-            config(tmp_path / "x", **changes, cache_gib=0.001), network=network, image_sets=sets
+            config(tmp_path / "x", **changes, cache_gib=0.001), model=network, image_sets=sets
         )

@@ -1,17 +1,18 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.curves import least_margin
+from gfnet_env.benchmarks.results import CurvePoint, Evaluation
 from gfnet_env.benchmarks.statistics import mean_interval
-from gfnet_env.data import load_images
-from gfnet_env.inference import classify
-from gfnet_env.perception import StaticConfig, StaticNetwork
-from gfnet_env.policies import CenterPolicy
+from gfnet_env.images import load_images
+from gfnet_env.models import StaticConfig, StaticNetwork
+from gfnet_env.policies import CenterPolicy, LearnedPolicy
 
 
 @pytest.fixture
@@ -43,20 +44,20 @@ def test_curves_are_what_the_network_does(run, sets):
     results = evaluate(EvaluationConfig(run=run / "run", budgets=5), sets)
     gfnet = EarlyExitGFNet.load(run / "run")
     labels = sets["test"].labels
-    for points in results["budgeted"].values():
+    for points in results.budgeted.values():
         assert len(points) == 5
         for point in points:
-            gfnet.set_thresholds(point["thresholds"])
-            prediction = classify(gfnet, sets["test"])
+            gfnet.set_thresholds(point.thresholds)
+            prediction = gfnet.classify(sets["test"])
             right = float((prediction.classes == labels).double().mean())
-            assert point["accuracy"] == pytest.approx(right, abs=1e-6)
-            assert point["multiply_adds"] == float(prediction.multiply_adds.double().mean())
-            assert point["interval"][0] <= point["accuracy"] <= point["interval"][1]
-    for row, prediction in zip(results["anytime"], gfnet.anytime(sets["test"][:]), strict=True):
+            assert point.accuracy == pytest.approx(right, abs=1e-6)
+            assert point.multiply_adds == float(prediction.multiply_adds.double().mean())
+            assert point.interval[0] <= point.accuracy <= point.interval[1]
+    for row, prediction in zip(results.anytime, gfnet.anytime(sets["test"][:]), strict=True):
         right = float((prediction.classes == labels).double().mean())
-        assert row["accuracy"] == pytest.approx(right, abs=1e-6)
-    assert [row["multiply_adds"] for row in results["anytime"]] == gfnet.multiply_adds
-    assert "static" not in results
+        assert row.accuracy == pytest.approx(right, abs=1e-6)
+    assert [row.multiply_adds for row in results.anytime] == gfnet.multiply_adds
+    assert results.static is None
 
 
 def test_scenes_of_one_digit_are_drawn_together(run, sets):
@@ -64,7 +65,7 @@ def test_scenes_of_one_digit_are_drawn_together(run, sets):
     images = sets["test"]
     prediction = next(EarlyExitGFNet.load(run / "run").anytime(images[:]))
     correct = (prediction.classes == images.labels).numpy()
-    interval = results["anytime"][0]["interval"]
+    interval = results.anytime[0].interval
     assert interval == pytest.approx(mean_interval(correct, images.sources), abs=1e-6)
     assert interval != pytest.approx(mean_interval(correct), abs=1e-6)
 
@@ -73,14 +74,16 @@ def test_results_are_files_that_are_not_lost(run, sets):
     config = EvaluationConfig(run=run / "run", baseline=run / "static", budgets=3)
     results = evaluate(config, sets)
     out = run / "run" / "evaluation"
-    assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
+    saved = json.loads((out / "results.json").read_text())
+    assert saved == results.to_json()
+    assert Evaluation.from_json(saved) == results
     assert (out / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     with (out / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["curve"] for row in rows} == {"anytime", "geometric", "searched", "static"}
     assert len(rows) == 4 + 3 + 3 + 2
-    assert [row["resolution"] for row in results["static"]] == [48, 128]
-    assert set(results["comparison"]) == {"geometric", "searched"}
+    assert [row.resolution for row in results.static] == [48, 128]
+    assert set(results.comparison) == {"geometric", "searched"}
     with pytest.raises(FileExistsError, match="evaluation already exists"):
         evaluate(config, sets)
 
@@ -112,16 +115,15 @@ def test_what_is_no_run_of_baselines_is_named(run, sets):
 
 
 def point(cost, accuracy):
-    return {"multiply_adds": cost, "accuracy": accuracy}
+    return CurvePoint(multiply_adds=cost, accuracy=accuracy, interval=(accuracy, accuracy))
 
 
 def test_margins_by_hand():
     static = [point(10, 0.6), point(1000, 0.8)]
     # Half way from 10 to 1000 in the logarithm the static curve is at 0.7; beyond, it is level.
     points = [point(5, 0.5), point(100, 0.72), point(200, 0.78), point(2000, 0.83)]
-    assert least_margin(points, static) == {"accuracy": 0.02, "multiply_adds": 100}
-    lost = least_margin([point(20, 0.5)], static)
-    assert lost["accuracy"] < -0.1
+    assert least_margin(points, static).to_json() == {"accuracy": 0.02, "multiply_adds": 100}
+    assert least_margin([point(20, 0.5)], static).accuracy < -0.1
     assert least_margin([point(5, 0.5)], static) is None
 
 
@@ -134,10 +136,30 @@ def test_equal_accuracy_is_chosen_on_the_calibration_split(run, sets):
     results = evaluate(EvaluationConfig(run=run / "run", baseline=run / "constant"), sets)
     gfnet = EarlyExitGFNet.load(run / "run")
     for method in ("geometric", "searched"):
-        found = results["comparison"][method]["at_accuracy"]
-        assert found["multiply_adds"] == gfnet.multiply_adds[0]
-        full = results["static"][-1]
-        assert found["factor"] == round(full["multiply_adds"] / gfnet.multiply_adds[0], 3)
-        assert found["difference"] == pytest.approx(found["accuracy"] - full["accuracy"], abs=2e-6)
-        low, high = found["difference_interval"]
-        assert 0 < low < found["difference"] < high
+        found = results.comparison[method].at_accuracy
+        assert found.multiply_adds == gfnet.multiply_adds[0]
+        full = results.static[-1]
+        assert found.factor == round(full.multiply_adds / gfnet.multiply_adds[0], 3)
+        assert found.difference == pytest.approx(found.accuracy - full.accuracy, abs=2e-6)
+        low, high = found.difference_interval
+        assert 0 < low < found.difference < high
+
+
+def test_policies_that_stop_are_measured_as_they_run(network, sets, tmp_path):
+    torch.manual_seed(1)
+    policy = LearnedPolicy.for_model(network, (16,), actions="zoom:max_scale=2+stop")
+    torch.nn.init.normal_(policy.actor[-1].weight, std=0.5)
+    policy.actor[-1].bias.data[-1] = 0.4
+    EarlyExitGFNet(network, policy).save(tmp_path / "run")
+    results = evaluate(EvaluationConfig(run=tmp_path / "run", budgets=3), sets)
+    gfnet = EarlyExitGFNet.load(tmp_path / "run")
+    prediction = gfnet.classify(sets["test"])
+    assert len(prediction.exit_step.unique()) > 1
+    spent = float(prediction.multiply_adds.double().mean())
+    assert results.anytime[-1].multiply_adds == pytest.approx(spent)
+    for point in results.budgeted["geometric"]:
+        gfnet.set_thresholds(point.thresholds)
+        found = gfnet.classify(sets["test"])
+        assert point.multiply_adds == float(found.multiply_adds.double().mean())
+        share = np.bincount(found.exit_step, minlength=4) / len(found)
+        assert point.exit_share == pytest.approx(share, abs=1e-6)

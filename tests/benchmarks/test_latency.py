@@ -1,26 +1,38 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate, latency
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
-from gfnet_env.data import load_images
-from gfnet_env.perception import GlanceFocusNetwork, StaticConfig, StaticNetwork
+from gfnet_env.benchmarks.results import Latency
+from gfnet_env.images import DatasetImages, load_images
+from gfnet_env.models import GlanceFocusNetwork, StaticConfig, StaticNetwork
 from gfnet_env.policies import CenterPolicy, LearnedPolicy
 
 
 @pytest.fixture
 def run(network, tmp_path):
     torch.manual_seed(0)
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    policy = LearnedPolicy.for_model(network, (16,))
     EarlyExitGFNet(network, policy).save(tmp_path / "run")
     config = StaticConfig(encoder="compact", resolution=128, num_classes=10)
     StaticNetwork(config).save(tmp_path / "static" / "128")
     (tmp_path / "static" / "results.json").write_text('{"static": [{"resolution": 128}]}')
     return tmp_path
+
+
+@pytest.fixture
+def mixed_sets():
+    """Eight pictures of noise, each of its own size, for either split."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        (rng.integers(0, 256, (3, 130 + 9 * number, 150), np.uint8), number) for number in range(8)
+    ]
+    return {"val": DatasetImages(pictures), "test": DatasetImages(pictures)}
 
 
 def test_everything_is_timed_in_both_engines(run):
@@ -33,14 +45,24 @@ def test_everything_is_timed_in_both_engines(run):
     results = measure_latency(config, sets["test"])
     assert torch.get_num_threads() == threads
     saved = json.loads((run / "run" / "latency" / "results.json").read_text())
-    assert saved == json.loads(json.dumps(results))
-    timed = [(row["engine"], row["threads"], row["batch_size"]) for row in saved["timings"]]
+    assert Latency.from_json(saved) == results
+    timed = [(row.engine, row.threads, row.batch_size) for row in results.timings]
     assert timed == list(itertools.product(("onnx", "torch"), (1, 2), (1, 4)))
-    assert {point["name"] for point in saved["points"][:2]} == {"budget"}
-    for row in saved["timings"]:
-        assert len(row["points"]) == len(saved["points"])
-        for timed in (row["static"], *row["points"]):
-            assert 0 < timed["min"] <= timed["median"] <= timed["max"]
+    assert {point.name for point in results.points[:2]} == {"budget"}
+    for row in results.timings:
+        assert len(row.points) == len(results.points)
+        for spread in (row.static, *row.points):
+            assert 0 < spread.min <= spread.median <= spread.max
+
+
+def test_pictures_of_their_own_sizes_are_timed(run, network, mixed_sets):
+    evaluate(EvaluationConfig(run=run / "run", baseline=run / "static", budgets=2), mixed_sets)
+    config = LatencyConfig(
+        run=run / "run", baseline=run / "static", repeats=1, budgets=1, threads=(1,)
+    )
+    results = measure_latency(config, mixed_sets["test"])
+    assert [row.engine for row in results.timings] == ["onnx", "onnx", "torch", "torch"]
+    assert results.images == 8
 
 
 def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
@@ -48,8 +70,8 @@ def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
     spent = [0.0]
     call = torch.nn.Module.__call__
 
-    def counted(module, *inputs):
-        outputs = call(module, *inputs)
+    def counted(module, *inputs, **options):
+        outputs = call(module, *inputs, **options)
         if isinstance(module, EarlyExitGFNet):
             spent[0] += float(outputs.multiply_adds.sum())
         if isinstance(module, StaticNetwork):
@@ -58,7 +80,7 @@ def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
 
     sets = {split: load_images("cluttered-digits:scenes=30", split) for split in ("val", "test")}
     config = EvaluationConfig(run=run / "run", baseline=run / "static", budgets=4)
-    static_cost = evaluate(config, sets)["static"][-1]["multiply_adds"]
+    static_cost = evaluate(config, sets).static[-1].multiply_adds
     monkeypatch.setattr(torch.nn.Module, "__call__", counted)
 
     def seconds(call, device):
@@ -78,14 +100,14 @@ def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
         engines=("torch",),
     )
     results = measure_latency(config, sets["test"])
-    timing = results["timings"][0]
-    assert timing["static"]["median"] == pytest.approx(1e3 * static_cost)
-    for point, timed in zip(results["points"], timing["points"], strict=True):
+    (timing,) = results.timings
+    assert timing.static.median == pytest.approx(1e3 * static_cost)
+    for point, timed in zip(results.points, timing.points, strict=True):
         # All test images are timed, so they cost what was evaluated.
-        assert point["multiply_adds_of_timed"] == pytest.approx(point["multiply_adds"])
-        assert timed["median"] == pytest.approx(1e3 * point["multiply_adds"])
-        speedup = static_cost / point["multiply_adds"]
-        assert timed["speedup"]["median"] == pytest.approx(speedup, abs=1e-3)
+        assert point.multiply_adds_of_timed == pytest.approx(point.multiply_adds)
+        assert timed.median == pytest.approx(1e3 * point.multiply_adds)
+        speedup = static_cost / point.multiply_adds
+        assert timed.speedup.median == pytest.approx(speedup, abs=1e-3)
 
 
 def test_what_was_not_evaluated_cannot_be_timed(run):
@@ -117,5 +139,5 @@ def test_nothing_cannot_be_timed(tmp_path):
         LatencyConfig(run=tmp_path, baseline=tmp_path, repeats=0)
     with pytest.raises(ValueError, match="batch_sizes must be at least 1"):
         LatencyConfig(run=tmp_path, baseline=tmp_path, batch_sizes=(0,))
-    with pytest.raises(ValueError, match=r"threads must be at least 1, not \(\)"):
+    with pytest.raises(ValueError, match="threads must name at least one"):
         LatencyConfig(run=tmp_path, baseline=tmp_path, threads=())

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import safetensors.torch
 import timm
@@ -6,12 +8,8 @@ from torch import nn
 from torchvision import models
 
 from gfnet_env.benchmarks.backbones import check_backbone
-from gfnet_env.perception import (
-    GlanceFocusNetwork,
-    ModuleEncoder,
-    build_encoder,
-    register_encoder,
-)
+from gfnet_env.encoders import ENCODERS, ModuleEncoder, build_encoder
+from gfnet_env.models import GlanceFocusNetwork, blank_state
 
 TIMM_NAMES = ["resnet18", "mobilenetv3_small_050", "tf_efficientnet_lite0", "densenet121"]
 SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
@@ -80,8 +78,27 @@ def test_an_unknown_encoder_lists_what_comes_close():
         build_encoder("resnet51", 7)
     with pytest.raises(ValueError, match="timm cannot build 'resnet18.nonsense'"):
         build_encoder("resnet18.nonsense", 7)
-    with pytest.raises(ValueError, match="did you mean .*'torchvision:shufflenet_v2_x0_5'"):
+    with pytest.raises(ValueError, match="did you mean torchvision:shufflenet_v2_x0_5 or"):
         build_encoder("torchvision:shufflenet_v2_x05", 7)
+    with pytest.raises(ValueError, match="unknown encoder 'qqq'; Known: compact, compact-deep"):
+        build_encoder("qqq", 7)
+
+
+def test_encoders_have_parameters():
+    encoder = build_encoder("compact:widths=[8,24],strides=[2,2]", 7)
+    feature_map, vector = encoder(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert feature_map.shape == (1, 24, 8, 8)
+    assert vector.shape == (1, 24)
+    resnet = build_encoder("resnet18:stem_width=32", 7)
+    assert resnet.model.conv1.out_channels == 64
+    with pytest.raises(ValueError, match=r"not widths \[8\] and strides \[2, 2, 1\]"):
+        build_encoder("compact:widths=[8]", 7)
+    with pytest.raises(ValueError, match="has no parameter 'depth'; it has :widths="):
+        build_encoder("compact:depth=3", 7)
+    # A file that names an encoder must not name another file, nor change the number of classes.
+    for option in ("checkpoint_path=x.pth", "pretrained_cfg=x", "num_classes=3", "deep", "a=1,a=2"):
+        with pytest.raises(ValueError, match="takes arguments of the network once each"):
+            build_encoder(f"resnet18:{option}", 7)
 
 
 @pytest.mark.parametrize(
@@ -176,23 +193,38 @@ def own_encoder(num_classes):
     return ModuleEncoder(body, head=nn.Linear(32, num_classes))
 
 
-def test_an_encoder_of_ones_own_is_built_and_loaded_by_its_name(tmp_path):
+def test_an_encoder_of_ones_own_is_built_and_loaded_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(ENCODERS, "_targets", dict(ENCODERS._targets))
     name = "a-test-of-ones-own"
-    with pytest.raises(ValueError, match=f"unknown encoder '{name}'.* register_encoder"):
+    with pytest.raises(ValueError, match=f"unknown encoder '{name}'.* module:NAME"):
         build_encoder(name, 5)
-    register_encoder(name, own_encoder)
+    ENCODERS.register(name)(own_encoder)
     network = GlanceFocusNetwork.build(encoder=name, patch_size=16, num_classes=5).eval()
     network.save(tmp_path)
     loaded = GlanceFocusNetwork.load(tmp_path)
-    images = torch.randint(0, 256, (2, 3, 24, 24), dtype=torch.uint8)
-    with torch.no_grad():
-        step, again = network.glance(images), loaded.glance(images)
-    assert step.feature_map.shape == (2, 32, 4, 4)
-    torch.testing.assert_close(step.vector, step.feature_map.mean(dim=(2, 3)))
-    assert network.global_encoder.head(step.vector).shape == (2, 5)
-    assert torch.equal(step.logits, again.logits)
+    state, again = blank_state(network, 2), blank_state(loaded, 2)
+    assert state.feature_map.shape == (2, 32, 4, 4)
+    torch.testing.assert_close(state.vector, state.feature_map.mean(dim=(2, 3)))
+    assert network.global_encoder.head(state.vector).shape == (2, 5)
+    assert torch.equal(state.logits, again.logits)
     with pytest.raises(ValueError, match=f"'{name}' has no weights to load"):
         build_encoder(name, 5, "pretrained")
-    for taken in ("compact", "compact-deep", "resnet50", "regnety_600m", "torchvision:mine"):
-        with pytest.raises(ValueError, match=f"there is an encoder '{taken}' already"):
-            register_encoder(taken, own_encoder)
+    for taken in ("compact", "compact-deep", "torchvision"):
+        with pytest.raises(ValueError, match=f"there is an? encoder '{taken}' already"):
+            ENCODERS.register(taken)(own_encoder)
+
+
+def test_an_encoder_of_ones_own_may_be_named_by_its_module(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_encoders", sys.modules[__name__])
+    spec = "my_encoders:own_encoder"
+    network = GlanceFocusNetwork.build(encoder=spec, patch_size=16, num_classes=5).eval()
+    network.save(tmp_path)
+    loaded = GlanceFocusNetwork.load(tmp_path)
+    assert torch.equal(blank_state(network).logits, blank_state(loaded).logits)
+    monkeypatch.delitem(sys.modules, "my_encoders")
+    with pytest.raises(ValueError, match="'my_encoders', which no file may import"):
+        GlanceFocusNetwork.load(tmp_path)
+    with pytest.raises(ValueError, match="there is no encoder 'my_encoders:own_encoder'"):
+        build_encoder(spec, 5)
+    with pytest.raises(ValueError, match="makes a Identity; make an Encoder"):
+        build_encoder("torch.nn:Identity", 5)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gfnet_env.inference import (
+from gfnet_env.exits.thresholds import (
     NEVER,
     exit_steps,
     geometric_shares,
@@ -74,12 +74,21 @@ def test_a_ratio_must_be_positive():
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=2, max_size=30), st.floats(0, 1))
+@example([1, 10686475], 0.0)
+@example([1, 10686475], 1.0)
 def test_shares_for_a_cost_have_it(increments, position):
     costs = np.cumsum(increments)
     cost = costs[0] + position * (costs[-1] - costs[0])
     shares = shares_for_cost(min(cost, costs[-1]), costs)
     assert shares.sum() == pytest.approx(1)
     assert shares @ costs == pytest.approx(cost, rel=1e-6)
+
+
+def test_the_ends_of_the_range_are_exact():
+    costs = [1, 10686476, 2 * 10686476]
+    assert shares_for_cost(costs[0], costs).tolist() == [1, 0, 0]
+    assert shares_for_cost(costs[-1], costs).tolist() == [0, 0, 1]
+    assert shares_for_cost(5, [5, 5]).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("cost", [0.9, 3.1, float("nan")])

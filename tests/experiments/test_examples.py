@@ -44,12 +44,17 @@ def test_reinforce_finds_what_is_rewarded(tiny_network, tiny_images):
     place = torch.tensor([0.5, -0.5])
     envs = GlanceFocusVectorEnv(
         16,
-        network=tiny_network,
+        model=tiny_network,
         images=tiny_images,
+        autoreset_mode="SameStep",
         reward=lambda transition: -(transition.after.location - place).square().sum(dim=1),
     )
-    policy = runpy.run_path(str(REINFORCE))["learn"](envs, updates=120, seed=0)
-    record = evaluate_policy(tiny_network, policy, tiny_images)
+    kind = runpy.run_path(str(REINFORCE))["Reinforce"]
+    steps = 120 * envs.num_envs * envs.focus_steps
+    learner = kind(envs, seed=0, device=torch.device("cpu"), timesteps=steps)
+    learner.learn(lambda: None)
+    assert learner.steps == steps
+    record = evaluate_policy(tiny_network, learner.policy(), tiny_images)
     assert np.abs(record.locations - place.numpy()).max() < 0.25
 
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import gfnet_env
-from gfnet_env.images import Subset
+from gfnet_env.images import ArrayImages, Augmentation, Subset, augment
+from gfnet_env.looks import Look, ViewConfig
 
 
 def test_images_by_index(tiny_images):
@@ -65,3 +67,43 @@ def test_a_subset_is_those_images(tiny_images):
     assert len(subset) == 3
     assert torch.equal(subset[[2, 0]], tiny_images[[5, 7]])
     assert subset.labels.tolist() == [2, 2, 0]
+
+
+def test_a_subset_is_seen_as_its_set(tiny_images):
+    images = ArrayImages(tiny_images[:], tiny_images.labels, boxes=np.ones((12, 4)))
+    subset = Subset(images, np.array([7, 2, 5]))
+    looks = Look.at(torch.tensor([[0.3, -0.2], [1.0, 0.0]]), torch.tensor([1.0, 1.4]))
+    assert torch.equal(subset.overview([2, 0], 16), images.overview([5, 7], 16))
+    assert torch.equal(subset.window([2, 0], looks, 16), images.window([5, 7], looks, 16))
+    assert torch.equal(subset.sizes([1]), images.sizes([2]))
+    assert subset.boxes.shape == (3, 4)
+    seen = augment(subset, Augmentation(crop_scale=(0.5, 0.6)))
+    assert seen.originals is seen
+    assert seen.overview(range(3), 16).shape == (3, 3, 16, 16)
+
+
+def test_views_are_exact_or_resized(tiny_images):
+    view = ViewConfig(size=16)
+    whole = tiny_images[:]
+    expected = functional.interpolate(whole, (16, 16), mode="bilinear", antialias=True)
+    assert torch.equal(tiny_images.overview(range(12), view), expected)
+    corners = Look.at(torch.tensor([[-1.0, 1.0]]).expand(12, 2))
+    assert torch.equal(tiny_images.window(range(12), corners, 16), whole[:, :, :16, 16:])
+    # Beyond the picture there is nothing to see.
+    large = Look.at(torch.zeros(12, 2), torch.full((12,), 9.0))
+    assert torch.equal(tiny_images.window(range(12), large, view), expected)
+    middle = Look.at(torch.zeros(12, 2), torch.full((12,), 1.25))
+    part = functional.interpolate(
+        whole[:, :, 2:22, 6:26], (16, 16), mode="bilinear", antialias=True
+    )
+    assert torch.equal(tiny_images.window(range(12), middle, view), part)
+    with pytest.raises(ValueError, match="2 images were given 1 looks"):
+        tiny_images.window([0, 1], Look.at(torch.zeros(1, 2)), 16)
+    with pytest.raises(ValueError, match="image 3 is 24×32, smaller than the patch of 25×25"):
+        tiny_images.overview([3], 25)
+
+
+def test_a_picture_by_itself(tiny_images):
+    assert torch.equal(tiny_images.picture(3), tiny_images[3][0])
+    with pytest.raises(IndexError, match="image 12 does not exist"):
+        tiny_images.picture(12)

@@ -61,21 +61,6 @@ def test_a_wrong_spec_says_what_is_wrong(spec, split, message):
         load_images(spec, split)
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"workers": -1}, "workers must be at least 0, not -1"),
-        ({"memory_limit": -1}, "memory_limit must be at least 0 bytes, not -1"),
-        ({"image_size": 0}, "image_size must be at least 1 pixel, not 0"),
-        ({"fit": "squeeze"}, "unknown fit 'squeeze'; known: whole, crop, stretch"),
-        ({"crop": 2}, r"crop must be in \(0, 1\], not 2"),
-    ],
-)
-def test_a_wrong_option_says_what_is_wrong(option, message):
-    with pytest.raises(ValueError, match=message):
-        load_images(**option)
-
-
 def test_a_set_is_itself(tiny_images):
     assert load_images(tiny_images) is tiny_images
 

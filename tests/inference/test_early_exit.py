@@ -36,10 +36,12 @@ class CountingPolicy(nn.Module):
         return torch.stack([location, -location], dim=1), looks + 1
 
 
-def learned(network, **options):
+def learned(network, stop=0.0, **options):
     torch.manual_seed(1)
     policy = LearnedPolicy.for_model(network, (16,), **options)
     nn.init.normal_(policy.actor[-1].weight, std=0.5)
+    # The last number of a Box may be the stop, which is taken about every other time then.
+    policy.actor[-1].bias.data[-1] = stop
     return policy
 
 
@@ -48,7 +50,7 @@ POLICIES = {
     "center": lambda network: CenterPolicy(),
     "learned": learned,
     "own": lambda network: CountingPolicy(),
-    "zoom+stop": lambda network: learned(network, actions="zoom:max_scale=3+stop"),
+    "zoom+stop": lambda network: learned(network, 0.4, actions="zoom:max_scale=3+stop"),
     "grid+stop": lambda network: learned(network, actions="grid:cells=2+stop", revisit=False),
 }
 

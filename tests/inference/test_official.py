@@ -10,8 +10,8 @@ from torch import nn
 
 from gfnet_env import EarlyExitGFNet, load_official
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
-from gfnet_env.data import load_images
-from gfnet_env.perception import build_encoder
+from gfnet_env.encoders import build_encoder
+from gfnet_env.images import load_images
 
 REFERENCES = Path(__file__).parents[2].parent / "shared" / "official"
 REFERENCED = ["densenet121", "efficientnet_b2", "mobilenetv3_large_100", "regnety_600m", "resnet50"]
@@ -104,12 +104,12 @@ def checkpoint():
 def test_an_official_network_is_one_like_any_other(checkpoint, tmp_path):
     torch.save(checkpoint, tmp_path / "checkpoint.pth.tar")
     gfnet = load_official(tmp_path / "checkpoint.pth.tar")
-    assert gfnet.network.focus_steps == 2
-    assert gfnet.network.config.interpolation == "bicubic"
+    assert gfnet.model.focus_steps == 2
+    assert gfnet.model.config.interpolation == "bicubic"
     gfnet.save(tmp_path)
     loaded = EarlyExitGFNet.load(tmp_path)
     images = torch.randint(0, 256, (3, 3, 80, 90), dtype=torch.uint8)
-    encoder = gfnet.network.global_encoder
+    encoder = gfnet.model.global_encoder
     normalised = (images - encoder.mean) / encoder.std
     steps = zip(
         gfnet.anytime(images),
@@ -123,7 +123,7 @@ def test_an_official_network_is_one_like_any_other(checkpoint, tmp_path):
     prediction = gfnet(normalised, normalised=True)
     assert torch.equal(prediction.locations, floats.locations)
     changed = load_official(tmp_path / "checkpoint.pth.tar", interpolation="bilinear")
-    assert changed.network.config.interpolation == "bilinear"
+    assert changed.model.config.interpolation == "bilinear"
 
 
 def test_an_official_network_is_evaluated_on_a_folder_without_a_test_split(checkpoint, tmp_path):
@@ -137,19 +137,20 @@ def test_an_official_network_is_evaluated_on_a_folder_without_a_test_split(check
             for number in range(count):
                 pixels = noise.integers(0, 256, (300, 270, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
-    config = EvaluationConfig(
+    config = EvaluationConfig.of(
         official=path,
         images=f"folder:{tmp_path / 'pictures'}",
         calibration_images=15,
         budgets=3,
     )
     results = evaluate(config)
-    assert (results["split"], results["images"]) == ("val", 10)
-    assert (results["calibration_split"], results["calibration_images"]) == ("train", 15)
-    assert len(results["anytime"]) == 3
+    assert (results.split, results.images) == ("val", 10)
+    assert (results.calibration_split, results.calibration_images) == ("train", 15)
+    assert len(results.anytime) == 3
     assert (tmp_path / "model-evaluation" / "results.json").is_file()
-    seen = config.open(config.load_gfnet().network, "val")[[0]]
-    whole = load_images(config.images, "val", image_size=256)[[0]]
+    seen = config.images.open(config.load_gfnet().model, "val")[[0]]
+    spec = config.images.images
+    whole = load_images(spec, "val", image_size=256, fit="crop")[[0]]
     assert torch.equal(seen, whole[:, :, 16:240, 16:240])
     with pytest.raises(ValueError, match="either a run or an official checkpoint"):
         EvaluationConfig(official=path, run=tmp_path)
@@ -168,10 +169,10 @@ def test_the_val_of_imagenet_is_part_of_what_the_authors_trained_on(checkpoint, 
             folder.mkdir(parents=True)
             for name in range(count):
                 picture.save(folder / f"{split}_{name}.JPEG")
-    config = EvaluationConfig(official=path, data_root=tmp_path, calibration_images=7, budgets=2)
+    config = EvaluationConfig.of(official=path, data_root=tmp_path, calibration_images=7, budgets=2)
     results = evaluate(config)
-    assert (results["split"], results["images"]) == ("test", 10)
-    assert (results["calibration_split"], results["calibration_images"]) == ("train", 7)
+    assert (results.split, results.images) == ("test", 10)
+    assert (results.calibration_split, results.calibration_images) == ("train", 7)
 
 
 def test_what_is_no_official_checkpoint_is_named(checkpoint, tmp_path):

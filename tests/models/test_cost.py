@@ -1,4 +1,5 @@
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -6,20 +7,23 @@ import timm
 import torch
 from torch import nn
 
-from gfnet_env.inference import EarlyExitGFNet, count_multiply_adds, part_costs
-from gfnet_env.inference.cost import (
+from gfnet_env.models import (
+    GlanceFocusNetwork,
+    count_multiply_adds,
     count_parameters,
+    part_costs,
     peak_activation_bytes,
-    step_multiply_adds,
+    policy_multiply_adds,
+    start_multiply_adds,
 )
-from gfnet_env.perception import GlanceFocusNetwork
-from gfnet_env.policies import CenterPolicy, LearnedPolicy, RandomPolicy
+from gfnet_env.policies import CenterPolicy, RandomPolicy
 
 
 def test_a_convolution_and_a_linear_layer_by_hand():
     convolution = nn.Conv2d(3, 8, 3, padding=1)
     assert count_multiply_adds(convolution, torch.zeros(1, 3, 10, 10)) == 10 * 10 * 8 * 3 * 9
     assert count_multiply_adds(nn.Linear(7, 5), torch.zeros(1, 7)) == 35
+    assert count_multiply_adds(nn.Linear(7, 5), input=torch.zeros(1, 7)) == 35
     assert count_multiply_adds(nn.GRUCell(7, 5), torch.zeros(1, 7)) == 3 * (7 * 5 + 5 * 5)
 
 
@@ -48,6 +52,26 @@ def test_what_a_device_does_at_once_is_counted(module, counted):
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+def test_counting_leaves_no_setting_changed_where_it_fails_or_several_count():
+    module = nn.Sequential(nn.Linear(7, 5), nn.BatchNorm1d(5))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        count_multiply_adds(module, torch.zeros(1, 6))
+    found = []
+
+    def count():
+        found.extend(count_multiply_adds(module, torch.zeros(1, 7)) for _ in range(20))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [35] * 80
+    assert torch.backends.mkldnn.enabled
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert all(part.training for part in module.modules())
+
+
 def test_normalisation_is_free_and_statistics_stay():
     norm = nn.BatchNorm2d(3)
     assert count_multiply_adds(norm, torch.ones(2, 3, 4, 4)) == 0
@@ -55,7 +79,8 @@ def test_normalisation_is_free_and_statistics_stay():
     assert norm.num_batches_tracked == 0
 
 
-# As the papers have them: He et al. 2016, Howard et al. 2019, Tan and Le 2019, Huang et al. 2017.
+# As the papers have them: He et al. 2016, Howard et al. 2019, Tan and Le 2019, Huang et al. 2017,
+# Liu et al. 2021.
 @pytest.mark.parametrize(
     ("name", "published"),
     [
@@ -63,6 +88,7 @@ def test_normalisation_is_free_and_statistics_stay():
         ("mobilenetv3_large_100", 0.22e9),
         ("efficientnet_b0", 0.39e9),
         ("densenet121", 2.9e9),
+        ("swin_tiny_patch4_window7_224", 4.5e9),
     ],
 )
 def test_published_counts(name, published):
@@ -74,8 +100,8 @@ def test_counting_leaves_a_network_in_training_as_it_is():
     network = GlanceFocusNetwork.build(encoder="compact", patch_size=16, num_classes=5)
     before = copy.deepcopy(network.state_dict())
     part_costs(network, CenterPolicy())
-    step_multiply_adds(network)
-    assert network.training
+    network.multiply_adds()
+    assert all(part.training for part in network.modules())
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])
 
@@ -87,20 +113,39 @@ def test_the_parts_add_up(network):
     classifier = count_multiply_adds(
         network.classifier, vector, torch.zeros(1, network.memory_size), torch.zeros(1)
     )
+    assert network.multiply_adds() == [encoder + classifier] * 4
     for policy in (CenterPolicy(), RandomPolicy()):
-        cost = EarlyExitGFNet(network, policy).multiply_adds
-        assert cost == [step * (encoder + classifier) for step in (1, 2, 3, 4)]
+        assert policy_multiply_adds(policy, network) == 0
+        assert start_multiply_adds(policy, network) == 0
+
+
+class LinearPolicy(nn.Module):
+    """Looks where a linear layer over the memory says, and starts from a glance of its own."""
+
+    def __init__(self, memory_size):
+        super().__init__()
+        self.linear = nn.Linear(memory_size, 2)
+
+    def start(self, context):
+        views = context.features.images.overview(context.indices, context.model.view)
+        return context.model.encode_overview(views).vector
+
+    def forward(self, observation, memory):
+        return self.linear(observation["memory"]).tanh(), memory
 
 
 def test_the_table_of_parts(network):
-    policy = LearnedPolicy(network.feature_shape, network.memory_size, (16,))
+    policy = LinearPolicy(network.memory_size)
     parts = {part.name: part for part in part_costs(network, policy)}
     assert list(parts) == ["global encoder", "local encoder", "classifier", "policy"]
-    focus = sum(parts[name].multiply_adds for name in ("local encoder", "classifier", "policy"))
-    costs = EarlyExitGFNet(network, policy).multiply_adds
-    assert np.diff(costs).tolist() == [focus] * 3
-    assert costs[0] == parts["global encoder"].multiply_adds + parts["classifier"].multiply_adds
+    glance, *looks = network.multiply_adds()
+    focus = sum(parts[name].multiply_adds for name in ("local encoder", "classifier"))
+    assert looks == [focus] * 3
+    assert glance == parts["global encoder"].multiply_adds + parts["classifier"].multiply_adds
     assert parts["global encoder"].input_shape == (3, 32, 32)
+    assert parts["policy"].multiply_adds == policy_multiply_adds(policy, network)
+    assert parts["policy"].multiply_adds == 2 * network.memory_size
+    assert start_multiply_adds(policy, network) == parts["global encoder"].multiply_adds
     learned = sum(parameter.numel() for parameter in [*network.parameters(), *policy.parameters()])
     assert sum(part.parameters for part in parts.values()) == learned
     assert count_parameters(CenterPolicy()) == 0
@@ -110,13 +155,13 @@ def test_the_table_of_parts(network):
 def test_the_steps_of_a_cascade_differ_in_cost():
     network = GlanceFocusNetwork.build(
         encoder="compact", patch_size=16, num_classes=5, classifier="cascade"
-    ).eval()
-    glance, *focus = np.diff(EarlyExitGFNet(network, CenterPolicy()).multiply_adds, prepend=0)
+    )
+    glance, *looks = network.multiply_adds()
     patch = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     encoder = count_multiply_adds(network.local_encoder, patch)
     # 128 features of each view, of which the own head takes one and the last step's layer four.
     assert glance == encoder + 128 * 5
-    assert [cost - encoder for cost in focus] == [views * 128 * 5 for views in (2, 3, 4)]
+    assert (np.array(looks) - encoder).tolist() == [views * 128 * 5 for views in (2, 3, 4)]
     parts = {part.name: part.multiply_adds for part in part_costs(network)}
     assert parts["classifier"] == 4 * 128 * 5
 

@@ -1,182 +1,174 @@
-import dataclasses
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-import gfnet_env
-from gfnet_env.perception import NetworkConfig
+from gfnet_env import ArrayImages, GlanceFocusNetwork, Look, rollout, rows
+from gfnet_env.features import LiveFeatures
+from gfnet_env.models import TrainingData
+from gfnet_env.pretrained import FOLDER, packaged_network
 
 
-def test_shapes_of_a_glance_and_a_focus(tiny_network, tiny_images):
-    with torch.no_grad():
-        glance = tiny_network.glance(tiny_images[:])
-        focus = tiny_network.focus(tiny_images[:], torch.zeros(12, 2), glance)
-    for step, number in ((glance, 0), (focus, 1)):
-        assert step.feature_map.shape == (12, *tiny_network.feature_shape)
-        assert step.memory.shape == (12, tiny_network.memory_size)
-        assert step.logits.shape == (12, 5)
-        assert step.number.tolist() == [number] * 12
-        assert torch.allclose(step.probabilities.sum(dim=1), torch.ones(12))
-        assert torch.equal(step.confidence, step.probabilities.max(dim=1).values)
-    assert torch.equal(focus.glance_map, glance.feature_map)
+def build(**config):
+    torch.manual_seed(0)
+    defaults = {"encoder": "compact", "patch_size": 16, "num_classes": 5}
+    return GlanceFocusNetwork.build(**defaults | config).eval()
 
 
-def test_a_focus_sees_the_pixels_of_its_patch_and_no_others(tiny_network, tiny_images):
-    images = tiny_images[[0]]
-    with torch.no_grad():
-        glance = tiny_network.glance(images)
-        seen = tiny_network.focus(images, torch.tensor([[-1.0, -1.0]]), glance)
-        outside, inside = images.clone(), images.clone()
-        outside[:, :, 16:], outside[:, :, :, 16:] = 0, 0
-        inside[:, :, 5, 5] = 255 - inside[:, :, 5, 5]
-        again = tiny_network.focus(outside, torch.tensor([[-1.0, -1.0]]), glance)
-        other = tiny_network.focus(inside, torch.tensor([[-1.0, -1.0]]), glance)
-    assert torch.equal(seen.logits, again.logits)
-    assert not torch.equal(seen.logits, other.logits)
+@torch.no_grad()
+def glance(network, images, indices=None):
+    indices = np.arange(len(images)) if indices is None else indices
+    return rollout.glance(LiveFeatures(network, images), indices)
+
+
+@torch.no_grad()
+def look(network, images, locations, state, indices=None):
+    indices = np.arange(len(images)) if indices is None else indices
+    return rollout.look(LiveFeatures(network, images), indices, Look.at(locations), state)
 
 
 @pytest.fixture
 def cascade():
-    torch.manual_seed(0)
-    return gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact", patch_size=16, num_classes=5, focus_steps=2, classifier="cascade"
-    ).eval()
+    return build(focus_steps=2, classifier="cascade")
+
+
+def test_shapes_of_a_glance_and_a_look(tiny_network, tiny_images):
+    first = glance(tiny_network, tiny_images)
+    second = look(tiny_network, tiny_images, torch.zeros(12, 2), first)
+    for state, number in ((first, 0), (second, 1)):
+        assert state.feature_map.shape == (12, *tiny_network.feature_shape)
+        assert state.memory.shape == (12, tiny_network.memory_size)
+        assert state.logits.shape == (12, 5)
+        assert state.number.tolist() == [number] * 12
+        assert state.size.tolist() == [[24, 32]] * 12
+        assert torch.allclose(state.probabilities.sum(dim=1), torch.ones(12))
+        assert torch.equal(state.confidence, state.probabilities.max(dim=1).values)
+    assert torch.equal(second.glance_map, first.feature_map)
+
+
+def test_a_look_sees_the_pixels_of_its_window_and_no_others(tiny_network, tiny_images):
+    pixels = tiny_images[[0]]
+    outside, inside = pixels.clone(), pixels.clone()
+    outside[:, :, 16:], outside[:, :, :, 16:] = 0, 0
+    inside[:, :, 5, 5] = 255 - inside[:, :, 5, 5]
+    first, corner = glance(tiny_network, ArrayImages(pixels)), torch.tensor([[-1.0, -1.0]])
+    seen, again, other = (
+        look(tiny_network, ArrayImages(each), corner, first).logits
+        for each in (pixels, outside, inside)
+    )
+    assert torch.equal(seen, again)
+    assert not torch.equal(seen, other)
 
 
 @pytest.mark.parametrize("fixture", ["tiny_network", "cascade"])
 def test_rows_at_different_steps_share_a_batch(request, fixture, tiny_images):
-    tiny_network = request.getfixturevalue(fixture)
-    images, locations = tiny_images[:], torch.rand(12, 2) * 2 - 1
-    with torch.no_grad():
-        glance = tiny_network.glance(images)
-        first = tiny_network.focus(images, locations, glance)
-        some, others = torch.arange(0, 12, 2), torch.arange(1, 12, 2)
-        mixed = glance.with_rows(some, first.select(some))
-        after = tiny_network.focus(images, locations, mixed)
-        second = tiny_network.focus(images, locations, first)
+    network = request.getfixturevalue(fixture)
+    locations = torch.rand(12, 2) * 2 - 1
+    start = glance(network, tiny_images)
+    first = look(network, tiny_images, locations, start)
+    some, others = torch.arange(0, 12, 2), torch.arange(1, 12, 2)
+    mixed = rows.put(start, some, rows.select(first, some))
+    after = look(network, tiny_images, locations, mixed)
+    second = look(network, tiny_images, locations, first)
     assert after.number.tolist() == [2, 1] * 6
     torch.testing.assert_close(after.logits[some], second.logits[some])
     torch.testing.assert_close(after.logits[others], first.logits[others])
 
 
-def test_what_is_seen_of_a_cell_is_the_most_that_one_patch_has_covered():
-    network = gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact", patch_size=16, num_classes=5, focus_steps=2
-    ).eval()
+def test_what_is_seen_of_a_cell_is_the_most_that_one_window_has_covered():
+    network = build(focus_steps=2)
     # Its map has 4×4 cells, of 16 pixels each.
-    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    images = ArrayImages(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    state = glance(network, images)
+    assert state.seen.tolist() == [[[0] * 4] * 4]
+    for row, first_column in ((8, [0.5, 0.5, 0, 0]), (24, [0.5, 0.5, 0.5, 0])):
+        state = look(network, images, torch.tensor([[row / 24 - 1, -1]]), state)
+        assert state.seen[0, :, 0].tolist() == first_column
+        assert (state.seen[0, :, 1:] == 0).all()
+
+
+def test_a_zoomed_look_covers_more(tiny_network, tiny_images):
+    features, start = LiveFeatures(tiny_network, tiny_images), glance(tiny_network, tiny_images)
+    looks = Look.at(torch.zeros(12, 2), torch.full((12,), 4.0))
     with torch.no_grad():
-        step = network.glance(images)
-        assert step.seen.tolist() == [[[0] * 4] * 4]
-        for row, first_column in ((8, [0.5, 0.5, 0, 0]), (24, [0.5, 0.5, 0.5, 0])):
-            location = torch.tensor([[row / 24 - 1, -1]])
-            step = network.focus(images, location, step)
-            assert step.seen[0, :, 0].tolist() == first_column
-            assert (step.seen[0, :, 1:] == 0).all()
+        state = rollout.look(features, np.arange(12), looks, start)
+    assert (state.seen == 1).all()
+    assert state.scale.tolist() == [4] * 12
+    # The whole picture, as at the glance, which the other encoder sees.
+    views = tiny_images.overview(slice(None), tiny_network.view)
+    with torch.no_grad():
+        assert torch.equal(tiny_network.encode_window(views).map, state.feature_map)
 
 
 def test_a_network_can_be_pickled(tiny_network, tiny_images):
     other = pickle.loads(pickle.dumps(tiny_network))
-    with torch.no_grad():
-        before = tiny_network.glance(tiny_images[:]).logits
-        assert torch.equal(other.glance(tiny_images[:]).logits, before)
+    before = glance(tiny_network, tiny_images).logits
+    assert torch.equal(glance(other, tiny_images).logits, before)
 
 
-def test_rows_name_the_images_of_a_smaller_step(tiny_network, tiny_images):
-    images, rows = tiny_images[:], torch.tensor([7, 2])
-    locations = torch.tensor([[0.3, -0.4], [-1.0, 1.0]])
-    with torch.no_grad():
-        glance = tiny_network.glance(images).select(rows)
-        by_rows = tiny_network.focus(images, locations, glance, rows)
-        copied = tiny_network.focus(images[rows], locations, glance)
-    assert torch.equal(by_rows.logits, copied.logits)
-    with pytest.raises(ValueError, match="12 images were given 2 locations"):
-        tiny_network.focus(images, locations, glance)
+def test_a_state_may_be_of_some_images(tiny_network, tiny_images):
+    chosen, locations = torch.tensor([7, 2]), torch.tensor([[0.3, -0.4], [-1.0, 1.0]])
+    start = glance(tiny_network, tiny_images)
+    some = look(tiny_network, tiny_images, locations, rows.select(start, chosen), chosen.numpy())
+    copied = ArrayImages(tiny_images[chosen])
+    alone = look(tiny_network, copied, locations, rows.select(start, chosen))
+    assert torch.equal(some.logits, alone.logits)
+    with pytest.raises(ValueError, match="12 images were given 2 looks"):
+        look(tiny_network, tiny_images, locations, start)
 
 
 def test_the_glance_may_be_judged_by_the_encoders_own_head(cascade, tiny_images):
-    images = tiny_images[:]
-    own_head = gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact",
-        patch_size=16,
-        num_classes=5,
-        memory_size=24,
-        glance_logits="encoder",
-    ).eval()
+    own_head = build(memory_size=24, glance_logits="encoder")
     assert own_head.memory_size == 24
     for network in (cascade, own_head):
+        state = glance(network, tiny_images)
         with torch.no_grad():
-            step = network.glance(images)
-            assert torch.equal(step.logits, network.global_encoder.head(step.vector))
-            assert step.memory.any()
+            assert torch.equal(state.logits, network.global_encoder.head(state.vector))
+        assert state.memory.any()
+        assert network.own_logits(state) is None
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_normalised_images_are_taken_as_they_are(align_corners, tiny_images):
-    network = gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact",
-        patch_size=16,
-        num_classes=5,
-        antialias=False,
-        align_corners=align_corners,
-        interpolation="bicubic",
-    ).eval()
-    images, encoder = tiny_images[:], network.global_encoder
-    normalised = (images - encoder.mean) / encoder.std
+    network = build(antialias=False, align_corners=align_corners, interpolation="bicubic")
+    pixels, encoder = tiny_images[:], network.global_encoder
+    normalised = ArrayImages((pixels - encoder.mean) / encoder.std, normalised=True)
     locations = torch.rand(12, 2) * 2 - 1
-    with torch.no_grad():
-        step = network.glance(images)
-        floats = network.glance(normalised, normalised=True)
-        # Of uint8, only a glance with aligned corners is not rounded.
-        close = torch.allclose(step.vector, floats.vector, atol=1e-4)
-        assert close == align_corners
-        seen = network.focus(images, locations, step)
-        same = network.focus(normalised, locations, step, normalised=True)
+    state, floats = glance(network, tiny_images), glance(network, normalised)
+    # Of uint8, only a glance with aligned corners is not rounded.
+    close = torch.allclose(state.vector, floats.vector, atol=1e-4)
+    assert close == align_corners
+    seen = look(network, tiny_images, locations, state)
+    same = look(network, normalised, locations, state)
     torch.testing.assert_close(seen.vector, same.vector, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"must be floating point, not torch\.uint8"):
-        network.glance(images, normalised=True)
 
 
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_the_glance_is_the_resized_image(interpolation, antialias):
-    network = gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact",
-        patch_size=16,
-        num_classes=2,
-        interpolation=interpolation,
-        antialias=antialias,
-    )
-    flat = torch.full((1, 3, 33, 57), 77, dtype=torch.uint8)
-    assert (network.scale_down(flat) == 77).all()
-    assert network.scale_down(flat).dtype == torch.uint8
-    image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
-    assert torch.equal(network.scale_down(image), image)
-    image = torch.randint(0, 256, (1, 3, 61, 47), dtype=torch.uint8)
+def test_the_glance_is_the_resized_picture(interpolation, antialias):
+    view = build(interpolation=interpolation, antialias=antialias).view
+    flat = ArrayImages(torch.full((1, 3, 33, 57), 77, dtype=torch.uint8))
+    assert (flat.overview(0, view) == 77).all()
+    assert flat.overview(0, view).dtype == torch.uint8
+    pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    assert torch.equal(ArrayImages(pixels).overview(0, view), pixels)
+    pixels = torch.randint(0, 256, (1, 3, 61, 47), dtype=torch.uint8)
     reference = functional.interpolate(
-        image.float(), (16, 16), mode=interpolation, antialias=antialias
+        pixels.float(), (16, 16), mode=interpolation, antialias=antialias
     )
-    assert (network.scale_down(image) - reference.clamp(0, 255)).abs().max() <= 1
+    found = ArrayImages(pixels).overview(0, view)
+    assert (found - reference.clamp(0, 255)).abs().max() <= 1
 
 
-def test_corner_rounding_reaches_the_patch(tiny_images):
-    torch.manual_seed(0)
-    networks = [
-        gfnet_env.GlanceFocusNetwork.build(
-            encoder="compact", patch_size=16, num_classes=5, corner_rounding=rounding
-        ).eval()
-        for rounding in ("nearest", "floor")
-    ]
-    networks[1].load_state_dict(networks[0].state_dict())
-    images = tiny_images[:]
+def test_corner_rounding_reaches_the_window(tiny_images):
+    networks = [build(corner_rounding=rounding) for rounding in ("nearest", "floor")]
 
     def logits(network, location):
-        with torch.no_grad():
-            glance = network.glance(images)
-            return network.focus(images, torch.tensor([location]).expand(12, 2), glance).logits
+        start = glance(network, tiny_images)
+        return look(network, tiny_images, torch.tensor([location]).expand(12, 2), start).logits
 
     # 24 − 16 = 8 rows of room: row 4.8 is 5 to the nearest pixel and 4 rounded down.
     nearest, floored = (logits(network, [0.2, -1.0]) for network in networks)
@@ -185,63 +177,87 @@ def test_corner_rounding_reaches_the_patch(tiny_images):
     assert torch.equal(floored, logits(networks[0], [0.0, -1.0]))
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.zeros(1, 3, 24, 24), "uint8 in 0..255, not torch.float32"),
-        (torch.zeros(3, 24, 24, dtype=torch.uint8), r"\(B, 3, H, W\), not \(3, 24, 24\)"),
-        (torch.zeros(1, 1, 24, 24, dtype=torch.uint8), r"\(B, 3, H, W\)"),
-        (torch.zeros(1, 3, 15, 24, dtype=torch.uint8), "15×24 are smaller than the patch of 16×16"),
-    ],
-)
-def test_wrong_images_are_refused(tiny_network, images, message):
-    with pytest.raises(ValueError, match=message):
-        tiny_network.glance(images)
+@pytest.mark.parametrize("encode", ["encode_overview", "encode_window"])
+def test_views_of_another_size_are_refused(tiny_network, encode):
+    with pytest.raises(ValueError, match=r"must be \(B, 3, 16, 16\), not \(2, 3, 24, 32\)"):
+        getattr(tiny_network, encode)(torch.zeros(2, 3, 24, 32, dtype=torch.uint8))
 
 
 def test_saved_and_loaded_networks_agree(tiny_images, tmp_path):
-    network = gfnet_env.GlanceFocusNetwork.build(
-        encoder="compact",
-        patch_size=16,
-        num_classes=5,
+    network = build(
         focus_steps=4,
         interpolation="bicubic",
+        aspect="pad",
         corner_rounding="floor",
         class_names=tuple("abcde"),
-        metadata={"seed": 3},
     )
-    network.glance(tiny_images[:])  # Batch statistics are part of what is saved.
+    network.trained_on = TrainingData(
+        images="folder:x", seed=3, fit="whole", accuracy={"random": (0.5, 0.75)}
+    )
+    with torch.no_grad():  # Batch statistics are part of what is saved.
+        network.train().encode_overview(tiny_images.overview(slice(None), network.view))
     network.eval().save(tmp_path)
-    loaded = gfnet_env.GlanceFocusNetwork.load(tmp_path)
+    loaded = GlanceFocusNetwork.load(tmp_path)
     assert loaded.config == network.config
+    assert loaded.class_names == tuple("abcde")
     assert not loaded.training
-    with torch.no_grad():
-        steps = [net.glance(tiny_images[:]) for net in (network, loaded)]
-        steps = [
-            net.focus(tiny_images[:], torch.full((12, 2), 0.3), step)
-            for net, step in zip((network, loaded), steps, strict=True)
-        ]
-    assert torch.equal(steps[0].logits, steps[1].logits)
+    states = [glance(each, tiny_images) for each in (network, loaded)]
+    states = [
+        look(each, tiny_images, torch.full((12, 2), 0.3), state)
+        for each, state in zip((network, loaded), states, strict=True)
+    ]
+    assert torch.equal(states[0].logits, states[1].logits)
 
 
-def test_a_checkpoint_for_other_classes_is_refused(tiny_network, tmp_path):
-    tiny_network.save(tmp_path)
+def test_networks_of_0_1_load(tmp_path, digits):
+    saved = json.loads((FOLDER / "network.json").read_text())
+    assert "trained_on" not in saved
+    network = packaged_network()
+    assert network.trained_on.images == "cluttered-digits"
+    assert network.trained_on.image_size == 128
+    assert network.trained_on.fit == "crop"
+    assert network.trained_on.accuracy["target"] == (0.729, 0.982, 0.9865, 0.986)
+    network.save(tmp_path)
+    again = GlanceFocusNetwork.load(tmp_path)
+    assert again.config == network.config
+    assert "metadata" not in json.loads((tmp_path / "network.json").read_text())
+    assert torch.equal(glance(again, digits).logits, glance(network, digits).logits)
+    # Its metadata were free.
+    free = {"images": None, "image_size": None, "crop": 0.875, "notes": ["mine"], "seed": None}
     path = tmp_path / "network.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_classes": 6}))
-    with pytest.raises(ValueError, match="do not fit this configuration"):
-        gfnet_env.GlanceFocusNetwork.load(tmp_path)
+    content = json.loads(path.read_text())
+    del content["trained_on"]
+    path.write_text(json.dumps(content | {"metadata": free}))
+    assert GlanceFocusNetwork.load(tmp_path).trained_on == TrainingData(crop=0.875)
 
 
-def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
+def change_saved(folder, **changes):
+    path = folder / "network.json"
+    saved = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in saved.items() if value != "gone"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": 6}, "do not fit this configuration"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"encoder": "gone"}, r"network\.json does not describe a network .*encoder"),
+        ({"retina": True}, "retina.*another version"),
+        ({"encoder": "some_module:Encoder"}, "'some_module', which no file may import"),
+        ({"trained_on": {"crop": 2}}, "crop must be in"),
+    ],
+)
+def test_damaged_configurations_are_refused(change, message, tiny_network, tmp_path):
     tiny_network.save(tmp_path)
-    path = tmp_path / "network.json"
-    saved = json.loads(path.read_text())
-    del saved["encoder"]
-    path.write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match=r"network\.json does not describe a network .*encoder"):
-        gfnet_env.GlanceFocusNetwork.load(tmp_path)
+    change_saved(tmp_path, **change)
+    with pytest.raises(ValueError, match=message):
+        GlanceFocusNetwork.load(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
-        gfnet_env.GlanceFocusNetwork.load(tmp_path / "nowhere")
+        GlanceFocusNetwork.load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -250,31 +266,22 @@ def test_an_incomplete_configuration_is_named(tiny_network, tmp_path):
         ({"patch_size": 0}, "patch_size must be at least 1"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
         ({"focus_steps": 0}, "focus_steps must be at least 1"),
-        ({"interpolation": "nearest"}, "unknown interpolation 'nearest'"),
-        ({"corner_rounding": "up"}, "unknown corner rounding 'up'"),
+        ({"interpolation": "nearest"}, "interpolation must be bilinear or bicubic, not 'nearest'"),
+        ({"corner_rounding": "up"}, "corner_rounding must be nearest or floor, not 'up'"),
+        ({"aspect": "crop"}, "aspect must be stretch or pad, not 'crop'"),
         ({"class_names": ("one",)}, "1 class names were given for 5 classes"),
-        ({"classifier": "oracle"}, "unknown classifier 'oracle'; known: recurrent"),
+        ({"classifier": "oracle"}, "unknown classifier 'oracle'; known: cascade; recurrent"),
         ({"encoder": "resnet51"}, "unknown encoder 'resnet51'"),
         ({"memory_size": 0}, "memory_size must be at least 1, not 0"),
-        ({"glance_logits": "policy"}, "unknown glance_logits 'policy': classifier or encoder"),
+        ({"glance_logits": "policy"}, "glance_logits must be classifier or encoder, not 'policy'"),
         ({"classifier": "cascade", "glance_logits": "classifier"}, "'cascade' has no logits of a"),
-        ({"encoder": "vit_tiny_patch16_224", "patch_size": 224}, "choose a convolutional network"),
-        ({"encoder": "vit_tiny_patch16_224", "patch_size": 96}, "does not take 96×96 images"),
-        ({"encoder": "swin_tiny_patch4_window7_224"}, "choose a convolutional network"),
+        ({"encoder": "vit_tiny_patch16_224:depth=1", "patch_size": 40}, "a multiple of 16, not 40"),
+        ({"encoder": "crossvit_tiny_240"}, "does not end in one linear layer"),
     ],
 )
 def test_impossible_networks_are_refused(change, message):
-    values = {"encoder": "compact", "patch_size": 16, "num_classes": 5} | change
     with pytest.raises(ValueError, match=message):
-        gfnet_env.GlanceFocusNetwork.build(**values)
-
-
-def test_a_configuration_of_another_version_is_refused(tiny_network, tmp_path):
-    tiny_network.save(tmp_path)
-    path = tmp_path / "network.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"retina": True}))
-    with pytest.raises(ValueError, match="retina.*another version"):
-        gfnet_env.GlanceFocusNetwork.load(tmp_path)
+        build(**change)
 
 
 def test_normalisation_travels_with_the_weights(tiny_network):
@@ -282,7 +289,7 @@ def test_normalisation_travels_with_the_weights(tiny_network):
 
 
 def test_building_a_network_leaves_its_batch_statistics_untouched(tiny_network):
-    fresh = gfnet_env.GlanceFocusNetwork(NetworkConfig(**dataclasses.asdict(tiny_network.config)))
+    fresh = GlanceFocusNetwork(tiny_network.config)
     assert fresh.local_encoder.training
     for name, buffer in fresh.named_buffers():
         if name.endswith("num_batches_tracked"):

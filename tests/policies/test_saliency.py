@@ -129,4 +129,3 @@ def test_it_survives_saving_and_says_what_it_misses(network, digits, tmp_path):
         loaded(unseen, loaded.start(start))[0],
         SaliencyPolicy()(unseen, SaliencyPolicy().start(start))[0],
     )
-

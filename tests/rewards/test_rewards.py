@@ -123,6 +123,6 @@ def test_a_reward_of_ones_own_knows_the_images(digits):
 
 
 def test_an_unknown_reward_lists_the_known_ones(digits):
-    names = "confidence-gain; .*random-contrast:seed=0; .*sparse"
-    with pytest.raises(ValueError, match=f"unknown reward 'praise'; known: {names}"):
+    names = "confidence-gain; cross-entropy-gain; random-contrast:seed=0; sparse"
+    with pytest.raises(ValueError, match=f"unknown reward 'praise'; .*known: {names}"):
         GlanceFocusVectorEnv(1, images=digits, reward="praise")

@@ -66,7 +66,7 @@ def interrupted(tiny, tmp_path):
 
     def count(indices):
         images.reads = getattr(images, "reads", 0) + 1
-        if images.reads == 13:
+        if images.reads == 11:
             raise KeyboardInterrupt
 
     images.prefetch = count

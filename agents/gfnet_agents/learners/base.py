@@ -27,8 +27,8 @@ class Learner(Protocol):
     """Learns a policy in a vector environment.
 
     Beside ``env``, ``seed``, ``device`` and ``timesteps`` its constructor has its settings, as
-    keywords with types and defaults: ``NAME:key=value,…`` sets them. It may also take ``replay_gib``
-    (GiB that a replay memory may take) and ``announce`` (shows a line to the user).
+    keywords with types and defaults: ``NAME:key=value,…`` sets them. It may also take
+    ``replay_gib`` (GiB that a replay memory may take) and ``announce`` (shows a line to the user).
 
     Attributes:
         action_spaces: Spaces of actions that it takes, ``Box``, ``Discrete`` or both; the first is
@@ -205,14 +205,14 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
 
 def check_actions(learner: type[Learner], spec: str, actions: Actions) -> None:
     """Raises ``ValueError`` unless a learner takes some actions."""
-    if isinstance(actions.space, learner.action_spaces):
+
+    def takes(kind: type[Learner], other: Actions) -> bool:
+        return isinstance(other.space, kind.action_spaces)
+
+    if takes(learner, actions):
         return
-    others = [
-        name for name in LEARNERS if isinstance(actions.space, LEARNERS.parse(name)[0].action_spaces)
-    ]
-    fitting = [
-        name for name in ACTIONS if isinstance(build_actions(name).space, learner.action_spaces)
-    ]
+    fitting = [name for name in ACTIONS if takes(learner, build_actions(name))]
+    others = [name for name in LEARNERS if takes(LEARNERS.parse(name)[0], actions)]
     raise ValueError(
         f"the learner {spec!r} does not take {actions.spec} actions, but "
         f"{' and '.join(fitting)} ones; {actions.spec} ones are taken by {', '.join(others)}"

@@ -7,10 +7,6 @@ from gfnet_env.checkpoints import Checkpoints
 _STEPS = 96
 
 
-class Interrupt(Exception):
-    """A kill."""
-
-
 def saving(learner, env, folder):
     return LearnerCheckpoints(Checkpoints(folder), env, learner, minutes=0)
 
@@ -31,9 +27,9 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped(
     def interrupt():
         checkpoints.save_if_due()
         if stopped.steps >= steps / 2:
-            raise Interrupt
+            raise KeyboardInterrupt
 
-    with pytest.raises(Interrupt):
+    with pytest.raises(KeyboardInterrupt):
         stopped.learn(interrupt)
     env = make_env(actions, **changes)
     going_on = small(name, env, timesteps=steps)

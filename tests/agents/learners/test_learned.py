@@ -111,7 +111,7 @@ def test_wrappers_that_change_what_an_agent_sees_are_refused(make_env):
         return PPO("MultiInputPolicy", env, n_steps=3, batch_size=12, policy_kwargs=networks)
 
     adapter = StableBaselinesVecEnv(make_env())
-    with pytest.raises(TypeError, match="an agent in VecNormalize, which may change observations"):
+    with pytest.raises(TypeError, match="it is in VecNormalize, which may change"):
         learned_policy(agent(VecNormalize(adapter, norm_obs_keys=["memory"])))
     assert learned_policy(agent(VecMonitor(adapter))).config["hidden_sizes"] == [8]
 

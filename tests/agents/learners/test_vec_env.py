@@ -7,7 +7,11 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 
 @pytest.fixture
 def env(digits):
-    arguments = {"images": digits, "exits": "confidence:threshold=0.9", "autoreset_mode": "SameStep"}
+    arguments = {
+        "images": digits,
+        "exits": "confidence:threshold=0.9",
+        "autoreset_mode": "SameStep",
+    }
     return StableBaselinesVecEnv(GlanceFocusVectorEnv(4, **arguments))
 
 

@@ -22,7 +22,7 @@ class Climbing:
         deviation: Of a change.
     """
 
-    spaces = (spaces.Box,)
+    action_spaces = (spaces.Box,)
     autoreset_mode = AutoresetMode.NEXT_STEP
 
     def __init__(self, env, *, seed, device, timesteps, deviation: float = 0.1):
@@ -32,7 +32,7 @@ class Climbing:
         self.best = LearnedPolicy.for_model(
             env.model, (16,), actions=env.actions.spec, observation=env.observation_spec
         ).to(device)
-        self.most, self.steps, self.metrics = -math.inf, 0, {}
+        self.most, self.mean_return, self.metrics, self.steps = -math.inf, 0.0, {}, 0
 
     @torch.no_grad()
     def learn(self, callback):
@@ -42,10 +42,10 @@ class Climbing:
             for weight in tried.parameters():
                 change = torch.randn(weight.shape, generator=self.generator)
                 weight += self.deviation * change.to(weight)
-            returned = self.play(tried)
-            if returned > self.most:
-                self.best, self.most = tried, returned
-            self.metrics = {"rollout/ep_rew_mean": returned}
+            self.mean_return = self.play(tried)
+            if self.mean_return > self.most:
+                self.best, self.most = tried, self.mean_return
+            self.metrics = {"climbing/most": self.most}
             callback()
 
     def play(self, policy):

@@ -17,8 +17,10 @@ from gfnet_agents.learners.sb3.learner import StableBaselinesLearner
 from gfnet_agents.learners.sb3.random_search import RandomSearch, RandomSearchPolicy
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 
-_BOTH = (spaces.Box, spaces.Discrete)
-_DISCRETE = (spaces.Discrete,)
+_Spaces = tuple[type[spaces.Space[Any]], ...]
+_BOX: _Spaces = (spaces.Box,)
+_DISCRETE: _Spaces = (spaces.Discrete,)
+_BOTH: _Spaces = (spaces.Box, spaces.Discrete)
 
 _ACTOR_CRITIC: dict[str, Any] = {
     "features_extractor_class": ObservationExtractor,
@@ -34,14 +36,12 @@ _OWN_GAIN = {"gamma": 0.0, "gae_lambda": 1.0}
 
 
 @LEARNERS.register("ppo")
-class PPOLearner(StableBaselinesLearner):
+class PPOLearner(StableBaselinesLearner, algorithm=PPO):
     """Proximal policy optimisation."""
 
-    algorithm_class = PPO
     action_spaces = _BOTH
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return _OWN_GAIN | {
             "n_steps": 12,
             # Fresh episodes teach more than going over old ones again, and cost less.
@@ -54,10 +54,9 @@ class PPOLearner(StableBaselinesLearner):
 
 @LEARNERS.register("ppo-gfnet")
 class GFNetPPOLearner(PPOLearner):
-    """PPO with the settings of GFNet's authors: one step of the optimiser on one episode of each."""
+    """PPO as GFNet's authors have it: one step of the optimiser on one episode of each image."""
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return super().defaults(env) | {
             "n_steps": env.focus_steps,
             "batch_size": env.focus_steps * env.num_envs,
@@ -72,14 +71,12 @@ class GFNetPPOLearner(PPOLearner):
 
 
 @LEARNERS.register("a2c")
-class A2CLearner(StableBaselinesLearner):
+class A2CLearner(StableBaselinesLearner, algorithm=A2C):
     """Advantage actor-critic."""
 
-    algorithm_class = A2C
     action_spaces = _BOTH
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return _OWN_GAIN | {
             # One step of the optimiser on all that is new, so there must be many.
             "n_steps": 1,
@@ -91,13 +88,10 @@ class A2CLearner(StableBaselinesLearner):
 
 
 @LEARNERS.register("trpo")
-class TRPOLearner(StableBaselinesLearner):
+class TRPOLearner(StableBaselinesLearner, algorithm=TRPO):
     """Trust region policy optimisation."""
 
-    algorithm_class = TRPO
-
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return _OWN_GAIN | {
             "n_steps": 6,
             "batch_size": 2 * env.num_envs,
@@ -109,36 +103,31 @@ class TRPOLearner(StableBaselinesLearner):
 
 
 @LEARNERS.register("recurrent-ppo")
-class RecurrentPPOLearner(PPOLearner):
+class RecurrentPPOLearner(PPOLearner, algorithm=RecurrentPPO):
     """PPO with an LSTM."""
 
-    algorithm_class = RecurrentPPO
-    action_spaces = (spaces.Box,)
+    action_spaces = _BOX
     policy_class = "MultiInputLstmPolicy"
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         memory = {"lstm_hidden_size": 128, "enable_critic_lstm": False}
         return super().defaults(env) | {"policy_kwargs": _GAUSSIAN | memory}
 
 
 @LEARNERS.register("maskable-ppo")
-class MaskablePPOLearner(PPOLearner):
+class MaskablePPOLearner(PPOLearner, algorithm=MaskablePPO):
     """PPO that looks at no cell twice."""
 
-    algorithm_class = MaskablePPO
     action_spaces = _DISCRETE
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return super().defaults(env) | {"policy_kwargs": _ACTOR_CRITIC}
 
 
 class _ReplayLearner(StableBaselinesLearner):
     """What all that learn from a replay memory share."""
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return {
             "gamma": 0.0,
             "learning_rate": 1e-3,
@@ -155,25 +144,19 @@ class _ReplayLearner(StableBaselinesLearner):
 
 
 @LEARNERS.register("sac")
-class SACLearner(_ReplayLearner):
+class SACLearner(_ReplayLearner, algorithm=SAC):
     """Soft actor-critic."""
 
-    algorithm_class = SAC
-
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         # A gain is at most 1 and mostly far less, so that a greater weight would drown it.
         return super().defaults(env) | {"ent_coef": "auto_0.03"}
 
 
 @LEARNERS.register("td3")
-class TD3Learner(_ReplayLearner):
+class TD3Learner(_ReplayLearner, algorithm=TD3):
     """Twin delayed deep deterministic policy gradient."""
 
-    algorithm_class = TD3
-
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         size = env.single_action_space.shape
         return super().defaults(env) | {
             # An actor that is certain climbs only what its critic knows of places far from it.
@@ -183,43 +166,35 @@ class TD3Learner(_ReplayLearner):
 
 
 @LEARNERS.register("ddpg")
-class DDPGLearner(TD3Learner):
+class DDPGLearner(TD3Learner, algorithm=DDPG):
     """Deep deterministic policy gradient."""
-
-    algorithm_class = DDPG
 
 
 @LEARNERS.register("tqc")
-class TQCLearner(SACLearner):
+class TQCLearner(SACLearner, algorithm=TQC):
     """Truncated quantile critics."""
-
-    algorithm_class = TQC
 
 
 @LEARNERS.register("crossq")
-class CrossQLearner(SACLearner):
+class CrossQLearner(SACLearner, algorithm=CrossQ):
     """CrossQ: batch normalisation in place of target networks."""
 
-    algorithm_class = CrossQ
     policy_class = "MlpPolicy"
     flat = True
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         defaults = super().defaults(env)
         networks = {"net_arch": {"pi": [128, 128], "qf": [256, 256]}}
         return defaults | {"policy_kwargs": defaults["policy_kwargs"] | networks}
 
 
 @LEARNERS.register("ars")
-class RandomSearchLearner(StableBaselinesLearner):
+class RandomSearchLearner(StableBaselinesLearner, algorithm=RandomSearch):
     """Augmented random search."""
 
-    algorithm_class = RandomSearch
     policy_class = RandomSearchPolicy
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return {
             "n_delta": 8,
             "n_top": 4,
@@ -232,14 +207,12 @@ class RandomSearchLearner(StableBaselinesLearner):
 
 
 @LEARNERS.register("dqn")
-class DQNLearner(_ReplayLearner):
+class DQNLearner(_ReplayLearner, algorithm=DQN):
     """Deep Q-networks."""
 
-    algorithm_class = DQN
     action_spaces = _DISCRETE
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return super().defaults(env) | {
             "exploration_fraction": 0.5,
             "target_update_interval": 10 * env.num_envs,
@@ -247,12 +220,9 @@ class DQNLearner(_ReplayLearner):
 
 
 @LEARNERS.register("qr-dqn")
-class QRDQNLearner(DQNLearner):
+class QRDQNLearner(DQNLearner, algorithm=QRDQN):
     """Quantile regression DQN."""
 
-    algorithm_class = QRDQN
-
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         defaults = super().defaults(env)
         return defaults | {"policy_kwargs": defaults["policy_kwargs"] | {"n_quantiles": 25}}

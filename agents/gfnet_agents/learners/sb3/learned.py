@@ -24,6 +24,7 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.policies import LearnedPolicy
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.Tanh: "tanh", nn.ReLU: "relu"}
+_CANNOT = "cannot take what the agent has learned out of it"
 # Wrappers behind which observations and actions mean what they did.
 _HARMLESS = (FlatObservations, VecMonitor, VecCheckNan)
 
@@ -39,37 +40,23 @@ class _Actor:
         squashed: Whether a tanh, which may be missing among the layers, comes last.
     """
 
-    extractor: nn.Module
+    extractor: ObservationExtractor
     layers: tuple[nn.Module, ...]
     lstm: nn.LSTM | None = None
     squashed: bool = False
 
 
 def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
-    """What an agent has learned as a plain torch module, on the CPU and in evaluation mode.
+    """What an agent in a ``StableBaselinesVecEnv`` has learned: plain torch, on the CPU.
 
     It looks where ``agent.predict(observation, deterministic=True)`` does.
-
-    Args:
-        agent: In a ``StableBaselinesVecEnv``, as it is or behind ``FlatObservations``.
 
     Raises:
         TypeError: The agent's networks are of another kind than those of the learners here, or it
             learned behind a wrapper that may change observations or actions.
         ValueError: The observation is an object without a name, so that no file can say what it is.
     """
-    env = _environment(agent)
-    if env.observation_spec is None:
-        raise ValueError(
-            "the observation is an object without a name, which no file could name: give the "
-            "environment module:NAME, or a name of OBSERVATIONS"
-        )
-    actor = _actor(agent.policy)
-    if actor is None or not isinstance(actor.extractor, ObservationExtractor):
-        raise TypeError(
-            f"cannot take the learned policy out of {type(agent.policy).__name__}: give the agent "
-            "the features extractor ObservationExtractor, or wrap its policy as a Policy yourself"
-        )
+    env, actor = _environment(agent), _actor(agent.policy)
     linear, activations = _fold(actor.layers)
     if isinstance(agent.policy, QRDQNPolicy):
         linear[-1] = _mean_of(linear[-1], agent.policy.n_quantiles)
@@ -77,6 +64,7 @@ def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
     squashed = actor.squashed or activations[hidden:] == ["tanh"]
     if len(set(activations[:hidden])) > 1:
         raise TypeError(f"hidden layers must have one activation, not {activations[:hidden]}")
+    assert env.observation_spec is not None
     learned = LearnedPolicy(
         actor.extractor.shapes,
         [layer.out_features for layer in linear[:-1]],
@@ -106,35 +94,51 @@ def _environment(agent: BaseAlgorithm) -> GlanceFocusVectorEnv:
         env = env.venv
     if not isinstance(env, StableBaselinesVecEnv):
         raise TypeError(
-            f"cannot take the learned policy out of an agent in {type(env).__name__}, which may "
-            "change observations or actions: let it learn in StableBaselinesVecEnv itself"
+            f"{_CANNOT}: it is in {type(env).__name__}, which may change observations or actions; "
+            "let it learn in StableBaselinesVecEnv itself"
+        )
+    if env.env.observation_spec is None:
+        raise ValueError(
+            "the observation is an object without a name, which no file could name: give the "
+            "environment module:NAME, or a name of OBSERVATIONS"
         )
     return env.env
 
 
-def _actor(policy: BasePolicy) -> _Actor | None:
-    """The acting part of the policies that the learners here have, None of another."""
+def _actor(policy: BasePolicy) -> _Actor:
+    """The acting part of the policies that the learners here have."""
     if getattr(policy, "use_sde", False) or getattr(policy, "actor_kwargs", {}).get("use_sde"):
-        raise TypeError("cannot take the learned policy out of an agent that explores by use_sde")
+        raise TypeError(f"{_CANNOT}: it explores by use_sde")
     match policy:
         case ActorCriticPolicy() | MaskableActorCriticPolicy():
             layers = (policy.mlp_extractor.policy_net, policy.action_net)
             lstm = getattr(policy, "lstm_actor", None)
-            return _Actor(policy.pi_features_extractor, layers, lstm)
+            return _Actor(_ours(policy.pi_features_extractor), layers, lstm)
         case SACPolicy() | TQCPolicy() | CrossQPolicy():
             actor = policy.actor
-            return _Actor(actor.features_extractor, (actor.latent_pi, actor.mu), squashed=True)
+            return _Actor(
+                _ours(actor.features_extractor), (actor.latent_pi, actor.mu), squashed=True
+            )
         case TD3Policy():
-            return _Actor(policy.actor.features_extractor, (policy.actor.mu,))
+            return _Actor(_ours(policy.actor.features_extractor), (policy.actor.mu,))
         case DQNPolicy():
-            return _Actor(policy.q_net.features_extractor, (policy.q_net.q_net,))
+            return _Actor(_ours(policy.q_net.features_extractor), (policy.q_net.q_net,))
         case QRDQNPolicy():
             network = policy.quantile_net
-            return _Actor(network.features_extractor, (network.quantile_net,))
+            return _Actor(_ours(network.features_extractor), (network.quantile_net,))
         case ARSPolicy():
-            return _Actor(policy.features_extractor, (policy.action_net,))
+            return _Actor(_ours(policy.features_extractor), (policy.action_net,))
         case _:
-            return None
+            raise TypeError(f"{_CANNOT}: {type(policy).__name__} is none that is known")
+
+
+def _ours(extractor: nn.Module) -> ObservationExtractor:
+    if not isinstance(extractor, ObservationExtractor):
+        raise TypeError(
+            f"{_CANNOT}: its features extractor is {type(extractor).__name__}; give it "
+            "ObservationExtractor, or wrap its policy as a Policy yourself"
+        )
+    return extractor
 
 
 @torch.no_grad()

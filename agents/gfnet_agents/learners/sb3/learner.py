@@ -48,7 +48,9 @@ _COUNTERS = (
 
 
 class StableBaselinesLearner:
-    """An algorithm of stable-baselines3 as a ``Learner``; derive from it for one of your own.
+    """An algorithm of stable-baselines3 as a ``Learner``.
+
+    Derive from it for one of your own: ``class OwnLearner(PPOLearner, algorithm=OwnPPO)``.
 
     Its settings are the arguments of the algorithm's constructor, under stable-baselines3's names.
     Those in ``policy_kwargs`` take the place of the defaults there one by one.
@@ -80,10 +82,11 @@ class StableBaselinesLearner:
     autoreset_mode: ClassVar = AutoresetMode.SAME_STEP
     __signature__: ClassVar[inspect.Signature]
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, algorithm: type[BaseAlgorithm] | None = None) -> None:
         super().__init_subclass__()
-        if hasattr(cls, "algorithm_class"):
-            cls.__signature__ = _signature(cls.algorithm_class)
+        if algorithm is not None:
+            cls.algorithm_class = algorithm
+            cls.__signature__ = _signature(algorithm)
 
     def __init__(
         self,
@@ -120,29 +123,24 @@ class StableBaselinesLearner:
         self._metrics = _Metrics()
         self.agent.set_logger(Logger(folder=None, output_formats=[self._metrics]))
 
-    @classmethod
-    def defaults(cls, env: GlanceFocusVectorEnv) -> dict[str, Any]:
+    def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         """The settings that work in an environment."""
         return {}
 
     @property
     def steps(self) -> int:
-        """See ``Learner``."""
         return self.agent.num_timesteps
 
     @property
     def mean_return(self) -> float:
-        """See ``Learner``."""
         episodes = self.agent.ep_info_buffer
         return safe_mean([each["r"] for each in episodes]) if episodes else 0.0
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """See ``Learner``."""
         return self._metrics.latest
 
     def learn(self, callback: Callable[[], None]) -> None:
-        """See ``Learner``."""
         self.agent.learn(
             self._timesteps - self.steps,
             callback=_BetweenUpdates(callback),
@@ -151,11 +149,9 @@ class StableBaselinesLearner:
         callback()
 
     def policy(self) -> LearnedPolicy:
-        """See ``Learner``."""
         return learned_policy(self.agent)
 
     def state_dict(self) -> dict[str, Any]:
-        """See ``Learner``."""
         agent = self.agent
         memory = getattr(agent, "_last_lstm_states", None)
         return {
@@ -171,7 +167,6 @@ class StableBaselinesLearner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See ``Learner``."""
         agent = self.agent
         set_weights(agent, state["parameters"], state["variables"])
         for name, value in state["counters"].items():
@@ -200,9 +195,8 @@ class StableBaselinesLearner:
         """
         path, device = folder / AGENT_FILE, self.agent.device
         if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no {AGENT_FILE} in {folder}; give a run that {type(self).__name__} learned"
-            )
+            name = type(self).__name__
+            raise FileNotFoundError(f"there is no {AGENT_FILE} in {folder}; give a run of {name}")
         try:
             _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
             set_weights(self.agent, parameters, variables or {})
@@ -285,7 +279,8 @@ class _Metrics(KVWriter):
         self.latest = {
             name: float(value)
             for name, value in key_values.items()
-            if isinstance(value, int | float | np.number) and "tensorboard" not in key_excluded[name]
+            if isinstance(value, int | float | np.number)
+            and "tensorboard" not in key_excluded[name]
         }
 
     def close(self) -> None:

@@ -12,8 +12,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from gfnet_env.observations import FlatView
 from gfnet_env.env.vector import GlanceFocusVectorEnv, Info
+from gfnet_env.observations import FlatView
 
 
 class StableBaselinesVecEnv(VecEnv):
@@ -174,7 +174,6 @@ class FlatObservations(VecEnvWrapper):
         return self._flat(observations), rewards, dones, reports
 
     def observations(self) -> VecEnvObs:
-        """See ``StableBaselinesVecEnv``."""
         return self._flat(self.venv.observations())
 
     def _flat(self, observations: VecEnvObs) -> npt.NDArray[np.float32]:
