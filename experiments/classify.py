@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.benchmarks.report import draw_frames, frames_of
+from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.command_line import parse
 from gfnet_env.images import FolderImages
 from gfnet_env.images.folder import EXTENSIONS
@@ -28,9 +28,9 @@ class ClassifyConfig(Settings):
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Picture files, or folders of such."""
     run: Path
-    """Run folder of an assembled network, or of a run of three stages."""
+    """Run folder of an assembled network, or of all three stages."""
     image_size: Annotated[int | None, AtLeast(0)] = None
-    """Side they are brought to, in pixels, or 0 to leave them; by default as in training."""
+    """Side of the pictures in pixels, or 0 to leave their size; by default as in training."""
     multiply_adds: float | None = None
     """Mean cost to set the thresholds for; by default those of the run."""
     picture: Path | None = None
@@ -52,24 +52,22 @@ def main(config: ClassifyConfig) -> None:
     names = gfnet.model.class_names
     for row, path in enumerate(files):
         number = int(prediction.classes[row])
-        name = names[number] if names else number
         print(
-            f"{path}: {name} {float(prediction.confidence[row]):.1%}, "
+            f"{path}: {names[number] if names else number} "
+            f"{float(prediction.confidence[row]):.1%}, "
             f"exit at step {int(prediction.exit_step[row])}, "
             f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
         )
     if config.picture is not None:
-        unknown = [None] * len(files)
-        frames = frames_of(gfnet.model, images, np.arange(len(files)), prediction, unknown)
-        draw_frames(frames, config.picture)
+        numbers, answers = np.arange(len(files)), {"": prediction}
+        draw_answers(gfnet.model, images, numbers, answers, config.picture, labelled=False)
 
 
 def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
     """The files, and all pictures below the folders."""
     for path in paths:
         if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
-            yield from sorted(found)
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
         else:
             yield path
 
@@ -81,20 +79,15 @@ def assembled(run: Path) -> Path:
 
 
 def open_pictures(files: Sequence[Path], model: Model, image_size: int | None) -> FolderImages:
-    """Pictures as they were in training, or brought to another size."""
+    """Pictures brought to a size, by default that of training; 0 leaves them as they are."""
     data = model.trained_on
     if image_size and data.fit == "whole":
         raise ValueError("this network sees whole pictures as they are; leave out --image-size")
     size = data.image_size if image_size is None else image_size
-    names = model.class_names or ()
-    return FolderImages(
-        files,
-        [0] * len(files),
-        names,
-        image_size=size or 1,
-        fit=data.fit if size else "whole",
-        crop=data.crop if size else 1,
-    )
+    labels, names = [0] * len(files), model.class_names or ()
+    if not size:
+        return FolderImages(files, labels, names)
+    return FolderImages(files, labels, names, image_size=size, fit=data.fit, crop=data.crop)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.benchmarks.report import print_costs
 from gfnet_env.command_line import parse
 from gfnet_env.inference.storage import load_model
 from gfnet_env.models import part_costs
@@ -26,12 +26,25 @@ class CostConfig(Settings):
 
 
 def main(config: CostConfig) -> None:
-    """Print the table."""
+    """Count and print."""
     model, policy = load_model(config.run)
     exits = list(accumulate(model.multiply_adds()))
     if policy is not None:
         exits = EarlyExitGFNet(model, policy).multiply_adds
-    print_costs(part_costs(model, policy), exits, Console())
+    table = Table("part", "input", "multiply-adds", "parameters", "activations")
+    for part in part_costs(model, policy):
+        table.add_row(
+            part.name,
+            "×".join(map(str, part.input_shape)),
+            f"{part.multiply_adds / 1e6:.3f} M",
+            f"{part.parameters:,}",
+            f"{part.activation_bytes / 2**20:.2f} MiB",
+        )
+    console = Console()
+    console.print(table)
+    for number, cost in enumerate(exits):
+        name = f"exit after look {number}" if number else "exit at the glance"
+        console.print(f"{name}: {cost / 1e6:.3f} M multiply-adds")
 
 
 if __name__ == "__main__":

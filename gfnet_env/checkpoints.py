@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ class Checkpoints:
     """The latest checkpoints of a run, in a folder of their own.
 
     A checkpoint is ``STEP.pt``, which torch reads without running pickled code, and ``STEP.json``,
-    which holds the digest of the other. It is written last: a file without it is no checkpoint.
+    which holds its digest. The digest is written last: a file without one is no checkpoint.
 
     Args:
         folder: Made when the first is saved. Nothing else belongs there.
@@ -34,17 +35,13 @@ class Checkpoints:
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        # Without a copy, since a replay memory may be among it.
+        # Not copied: it may hold a replay memory.
         content = buffer.getbuffer()
         name = f"{step:09d}"
         write_bytes(self.folder / f"{name}.pt", content)
         digest = hashlib.sha256(content).hexdigest()
         write_json(self.folder / f"{name}.json", {"step": step, "sha256": digest})
-        kept = self._names()[-_KEPT:]
-        # What a kill left half-written goes too; a digest before what it vouches for.
-        for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
-            if path.stem not in kept:
-                path.unlink(missing_ok=True)
+        self._remove(but=self._names()[-_KEPT:])
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The latest checkpoint, or None where there is none.
@@ -63,16 +60,20 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove all checkpoints."""
         if self.folder.is_dir():
-            for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
-                path.unlink(missing_ok=True)
+            self._remove()
             self.folder.rmdir()
 
+    def _remove(self, but: Collection[str] = ()) -> None:
+        """Remove files, those that a kill left half-written too; a digest before its file."""
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
+            if path.stem not in but:
+                path.unlink(missing_ok=True)
+
     def _names(self) -> list[str]:
-        found = self.folder.glob("*.json") if self.folder.is_dir() else ()
-        return sorted(path.stem for path in found if path.stem.isdecimal())
+        return sorted(path.stem for path in self.folder.glob("*.json") if path.stem.isdecimal())
 
     def _read(self, name: str) -> bytes | None:
-        """What a checkpoint holds, or None where it is damaged."""
+        """The content of a checkpoint, or None if it is damaged."""
         try:
             digest = read_json(self.folder / f"{name}.json").get("sha256")
             content = (self.folder / f"{name}.pt").read_bytes()
@@ -81,9 +82,10 @@ class Checkpoints:
         return content if hashlib.sha256(content).hexdigest() == digest else None
 
     def _damaged(self, names: list[str]) -> str:
-        latest = self.folder / f"{names[-1]}.pt"
-        problem = f"the checkpoint {latest} is damaged: it, or the digest in the .json beside it, "
-        problem += "was truncated or changed"
+        problem = (
+            f"the checkpoint {self.folder / names[-1]}.pt is damaged: it, or the digest in the "
+            ".json beside it, was truncated or changed"
+        )
         whole = [name for name in names[:-1] if self._read(name) is not None]
         if not whole:
             return f"{problem}. There is none before it; begin anew with overwrite"

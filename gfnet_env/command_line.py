@@ -22,7 +22,7 @@ from gfnet_env.rewards import REWARDS
 
 Config = TypeVar("Config")
 
-# Settings that name parts, and where the known parts are listed.
+# Registries by the setting that names their parts.
 PARTS: Mapping[str, Registry[Any]] = {
     "images": IMAGES,
     "encoder": ENCODERS,
@@ -43,14 +43,14 @@ def parse(
 ) -> Config:
     """Read a configuration from the command line.
 
-    ``--import MODULE``, which may be repeated, imports a module of the user's own first, so that
-    what it registers is known by name. Modules are found in the current directory too.
+    ``--import MODULE``, which may be repeated, first imports a module that registers parts. Modules
+    are also found in the current directory.
 
     Args:
         config_class: A dataclass.
-        description: What the command does.
-        arguments: In place of the command line's.
-        parts: Registries by the name of the setting that names their parts; ``--help`` lists these.
+        description: Of the command.
+        arguments: Instead of the command line's.
+        parts: Registries by the setting that names their parts, for ``--help``.
 
     Raises:
         ImportError: A module cannot be imported.
@@ -71,7 +71,7 @@ def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[st
     """The values of an option that is no setting, and the arguments without it.
 
     Raises:
-        SystemExit: The last of them has no value.
+        SystemExit: The option has no value.
     """
     values, rest = [], []
     words = iter(arguments)
@@ -90,22 +90,19 @@ def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[st
 
 
 def describe_parts(config_class: type[Any], parts: Mapping[str, Registry[Any]] = PARTS) -> str:
-    """The parts that the settings of a configuration may name, for its help."""
+    """The parts that the settings of a configuration may name, for ``--help``."""
     named = dict.fromkeys(name for name in _settings(config_class) if name in parts)
     if not named:
         return ""
-    lines = [f"{name}: {parts[name].describe()}" for name in named]
-    return "\n".join(
-        [
-            "Parts are given as NAME, NAME:key=value,… or module:NAME of your own; --import MODULE "
-            "imports a module that registers some.",
-            *lines,
-        ]
+    intro = (
+        "Parts are given as NAME, NAME:key=value,… or module:NAME of your own; --import MODULE "
+        "imports a module that registers some."
     )
+    return "\n".join([intro, *(f"{name}: {parts[name].describe()}" for name in named)])
 
 
 def _settings(config_class: Any) -> Iterator[str]:
-    """The names of all settings, those of groups included."""
+    """The names of all settings, including those of groups."""
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         kind = hints[field.name]

@@ -17,18 +17,18 @@ from gfnet_env.rollout import rollout
 
 @dataclass(frozen=True)
 class Record:
-    """What came out of every step of N images, T steps each.
+    """The results of every step of N images, T steps each.
 
-    Where a policy stopped, the later steps repeat what was known by then.
+    After a policy has stopped, later steps repeat the last one.
 
     Attributes:
-        indices: Which images, (N,).
+        indices: Of the images, (N,).
         correct: Whether the most confident class was the true one, (N, T) bool.
         confidence: Probability of the most confident class, (N, T) float32.
         label_confidence: Probability of the true class, (N, T) float32.
-        locations: Where it looked, (N, T - 1, 2) float32; NaN where it did not.
-        scales: At what scale, (N, T - 1) float32; NaN where it did not.
-        looks: How many looks it took, (N,) int64.
+        locations: Of the looks, (N, T - 1, 2) float32; NaN if not taken.
+        scales: Of the looks, (N, T - 1) float32; NaN if not taken.
+        looks: Number of looks, (N,) int64.
     """
 
     indices: npt.NDArray[np.int64]
@@ -66,9 +66,9 @@ def evaluate_policy(
 
     Args:
         model: In evaluation mode.
-        policy: Who decides where to look; one that needs the context is told it.
+        policy: Decides where to look.
         images: The set.
-        indices: Which of its images, or None for all.
+        indices: Of its images; None for all.
         batch_size: Images per batch.
     """
     seen = np.arange(len(images)) if indices is None else indices
@@ -84,7 +84,7 @@ def evaluate_policy(
 def _record(
     features: LiveFeatures, policy: Policy, context: Context, labels: Tensor
 ) -> list[npt.NDArray[np.generic]]:
-    """The columns of a ``Record`` for one batch, but for its indices."""
+    """The columns of a ``Record`` for one batch, without its indices."""
     count, looks = len(labels), features.model.focus_steps
     correct = labels.new_zeros(count, 1 + looks, dtype=torch.bool)
     confidence = torch.zeros(count, 1 + looks, device=labels.device)
@@ -94,7 +94,7 @@ def _record(
     taken = torch.zeros_like(labels)
     for number, step in enumerate(rollout(features, policy, context)):
         rows, state = step.rows, step.state
-        # What a later step does not know better stays.
+        # Later steps overwrite this, unless the policy stops.
         correct[rows, number:] = (state.classes == labels[rows])[:, None]
         confidence[rows, number:] = state.confidence[:, None]
         label_confidence[rows, number:] = state.label_confidence(labels[rows])[:, None]
@@ -114,14 +114,7 @@ def evaluate_static(
     indices: npt.NDArray[np.int64] | None = None,
     batch_size: int = 256,
 ) -> npt.NDArray[np.bool_]:
-    """Whether a static network, in evaluation mode, is right about each image of a set, (N,).
-
-    Args:
-        network: In evaluation mode.
-        images: The set.
-        indices: Which of its images, or None for all.
-        batch_size: Images per batch.
-    """
+    """Whether a static network is right about each image, (N,); arguments as above."""
     parts = [
         network(images.overview(batch.indices, network.view).to(network.device)).argmax(dim=1)
         == batch.labels

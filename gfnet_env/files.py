@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +24,7 @@ Config = TypeVar("Config")
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around what writes a file so that nothing is lost where it fails.
-
-    Raises:
-        OSError: Instead of one that does not name the file or say what to do.
-    """
+    """Around what writes ``path``: an ``OSError`` then names it and says what to do."""
     try:
         yield
     except OSError as error:
@@ -55,7 +52,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             finish_saving(path.parent)
             os.replace(temporary, path)
     finally:
-        # Where even this fails, what failed before says more.
+        # If this fails too, the first error says more.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -76,16 +73,15 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files into a folder such that, whenever it is killed, all are old or all are new.
+    """Write files into a folder such that a kill at any time leaves all old or all new.
 
-    What else the folder holds stays. The files are written into a new folder, which one rename then
-    commits: from there on, the functions that read take its files for those of the folder around
-    it. Moving them to their places comes last; where a kill cuts that off, the next write goes on
-    with it. An exchange of whole folders would need everything else in them copied, and closed.
+    Other files of the folder stay. The new ones are written into a temporary folder, which one
+    rename commits: from then on, reading takes its files for those of the folder around it. Moving
+    them to their places comes last; if a kill prevents it, the next write does it.
 
     Args:
-        folder: Where; its parents are made too.
-        content: Of each file.
+        folder: Made if missing, with its parents.
+        content: Of each file, by name.
 
     Raises:
         OSError: The files could not be written; the message names the folder.
@@ -107,31 +103,32 @@ def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
 
 
 def finish_saving(folder: Path) -> None:
-    """Move files to their places where a kill has kept ``replace_files`` from doing so."""
+    """Finish what ``replace_files`` had committed when it was killed, and remove what it had not.
+
+    Only processes of this machine can be known to be gone.
+    """
     committed = folder / _COMMITTED
     if committed.is_dir():
         for path in sorted(committed.iterdir()):
             os.replace(path, folder / path.name)
         _sync(folder)
         committed.rmdir()
+    for path in folder.glob(".*-*-files"):
+        process = re.match(r"\.(\d+)-", path.name)
+        if process is not None and not _is_running(int(process[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def read_bytes(path: Path) -> bytes:
-    """What a file holds.
+    """Read a binary file.
 
     Raises:
         FileNotFoundError: There is no such file.
     """
-    try:
-        return (path.parent / _COMMITTED / path.name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"there is no {path.name} in {path.parent}; is it the right folder?"
-        ) from None
+    for place in (path.parent / _COMMITTED / path.name, path):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return place.read_bytes()
+    raise FileNotFoundError(f"there is no {path.name} in {path.parent}; is it the right folder?")
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -155,18 +152,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def module_bytes(module: nn.Module) -> bytes:
-    """The weights of a module as a safetensors file has them."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    return safetensors.torch.save(tensors)
-
-
 def module_files(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str, bytes]:
     """A module as ``NAME.safetensors`` (its weights) and ``NAME.json`` (how to build it).
 
     The JSON holds a digest of the weights, so that a damaged or mismatched pair is noticed.
     """
-    weights = module_bytes(module)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    weights = safetensors.torch.save(tensors)
     described = {**config, _DIGEST: hashlib.sha256(weights).hexdigest()}
     return {f"{name}.safetensors": weights, f"{name}.json": json_bytes(described)}
 
@@ -188,8 +180,8 @@ def load_config(folder: Path, name: str, kind: type[Any] = dict) -> Any:
     """The configuration that ``save_module`` was given.
 
     Args:
-        folder: Where.
-        name: Of the module.
+        folder: That of ``save_module``.
+        name: Likewise.
         kind: A dataclass, whose ``from_json`` is called if it has one; by default a dict.
 
     Raises:
@@ -254,7 +246,7 @@ def weights_digests(folder: Path) -> dict[str, str]:
     """Digests of all weights that ``save_module`` wrote into a folder, by name."""
     files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
     configs = {file.stem: read_json(file) for file in files if file.is_file()}
-    # What was left from before has no digest in the JSON beside it.
+    # Weights of an earlier run have no digest in the JSON beside them.
     return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
 
 
@@ -265,8 +257,20 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _beside(path: Path) -> Path:
-    """A name of a temporary file or folder."""
+    """A new name for a temporary file or folder."""
     return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process of this machine runs; on Windows, where asking would end it, always."""
+    try:
+        if os.name != "nt":
+            os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Looks: where to look next, and the pixels that this means.
+"""Looks: where to look next, and the pixels there.
 
 Locations, corners and sizes are all (row, column). Location -1 is the window flush with the top or
 left edge of the picture, +1 the one flush with the bottom or right edge.
@@ -23,7 +23,7 @@ class Look:
         location: (B, 2) in [-1, 1], relative to each picture.
         scale: Side of the window in multiples of P pixels at full resolution, (B,), at least 1. A
             window larger than the picture shows all of it.
-        stop: Whether to look no more, (B,) bool; location and scale then mean nothing.
+        stop: Whether to stop instead, (B,) bool; location and scale then mean nothing.
     """
 
     location: Tensor
@@ -32,7 +32,7 @@ class Look:
 
     @classmethod
     def at(cls, location: Tensor, scale: Tensor | None = None, stop: Tensor | None = None) -> Self:
-        """Looks at locations (B, 2); at full resolution, and not stopping, where nobody says."""
+        """Looks at locations (B, 2), by default at full resolution, and not stopping."""
         count = location.shape[:1]
         return cls(
             location,
@@ -46,9 +46,10 @@ class Look:
     def check(self, count: int) -> None:
         """Raises ``ValueError`` unless these are ``count`` looks within their ranges."""
         check_locations(self.location, count)
-        for name, kind in (("scale", "floating point"), ("stop", "bool")):
-            tensor: Tensor = getattr(self, name)
-            fits = tensor.is_floating_point() if name == "scale" else tensor.dtype == torch.bool
+        for name, tensor, kind, fits in (
+            ("scale", self.scale, "floating point", self.scale.is_floating_point()),
+            ("stop", self.stop, "bool", self.stop.dtype == torch.bool),
+        ):
             if tensor.shape != (count,) or not fits:
                 raise ValueError(
                     f"{name} of looks must be ({count},) {kind}, not {tuple(tensor.shape)} "
@@ -66,10 +67,9 @@ class ViewConfig:
     Attributes:
         size: P, side of every view, in pixels.
         interpolation: How an overview, or a window of a scale above 1, is resized to P×P.
-        antialias: Whether it is low-pass filtered before it is made smaller.
+        antialias: Whether it is low-pass filtered before it is reduced.
         align_corners: Whether corner pixels keep their centres in an overview, see ``resize``.
-        aspect: What becomes of a picture's shape in its overview: ``stretch`` to a square, or
-            ``pad`` with black on both sides.
+        aspect: How an overview becomes square: ``stretch``, or ``pad`` with black on both sides.
         rounding: From a location to the pixel of the window's corner.
     """
 
@@ -96,9 +96,9 @@ class ViewConfig:
         return torch.cat([corners, corners + extents], dim=1)
 
     def frame(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """What overviews show of pictures: its corner and its extents, (B, 2) int64 each.
+        """The frame of overviews: its corner and its extents in pixels, (B, 2) int64 each.
 
-        A padded overview shows more than the picture.
+        That of a padded overview is larger than the picture.
         """
         if self.aspect == "stretch":
             return torch.zeros_like(sizes), sizes
@@ -106,7 +106,7 @@ class ViewConfig:
         return -((side - sizes) // 2), side
 
     def covered(self, boxes: Tensor, sizes: Tensor, cells: tuple[int, int]) -> Tensor:
-        """How much of each cell of a map of the overview windows cover.
+        """Share of each cell of a map of the overview that windows cover.
 
         Args:
             boxes: Of B windows, see ``window_boxes``.
@@ -153,8 +153,8 @@ def window_corners(locations: Tensor, room: Tensor, rounding: CornerRounding) ->
     """The top left pixel of each window.
 
     Args:
-        locations: (B, 2) in [-1, 1]. In float64, what was a float32 share of the way in [0, 1] has
-            lost nothing, and gives the corner that it would give itself.
+        locations: (B, 2) in [-1, 1]. In float64, a float32 share in [0, 1] that was mapped to
+            [-1, 1] gives the same corner as the share itself.
         room: Pixels that a window can be moved by along each axis, (B, 2) int64 or (2,).
         rounding: To the nearest pixel, or down.
 
@@ -162,14 +162,14 @@ def window_corners(locations: Tensor, room: Tensor, rounding: CornerRounding) ->
         (B, 2) int64 in [0, room].
     """
     exact = locations if locations.dtype == torch.float64 else locations.float()
-    # Rounded to float32 in the end, as a product of float32 would be.
+    # Rounded to float32, like a product in float32.
     corners = ((exact + 1) / 2 * room).float()
     rounded = corners.round() if rounding == "nearest" else corners.floor()
     return torch.minimum(rounded.long().clamp(min=0), room)
 
 
 def centred_locations(centres: Tensor, sizes: Tensor, window: int) -> Tensor:
-    """Locations whose windows are centred at the given points, as nearly as the edges allow.
+    """Locations of windows that are centred at given points, as nearly as the edges allow.
 
     Args:
         centres: (B, 2) in pixels.
@@ -203,7 +203,7 @@ def lattice(cells: int) -> Tensor:
 
 
 def nearest_cell(locations: Tensor, cells: int) -> Tensor:
-    """Which locations of the ``lattice`` are nearest to locations (B, 2): (B,) int64."""
+    """The numbers of the ``lattice`` locations nearest to locations (B, 2): (B,) int64."""
     row, column = ((locations + 1) / 2 * (cells - 1)).round().long().unbind(dim=1)
     return row * cells + column
 

@@ -1,30 +1,20 @@
-"""Models and images that go together."""
+"""Whether models and images go together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from gfnet_env.images import Fit, ImageSet, ReadingOptions, folder_split_by_seed
 from gfnet_env.models.base import Model
+from gfnet_env.models.saved import SavedConfig
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.settings import AtLeast, Flat, Settings
-
-
-class Knows(Protocol):
-    """What knows classes: a model, or a static network."""
-
-    @property
-    def num_classes(self) -> int: ...
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None: ...
 
 
 def check_fit(model: Model, images: ImageSet) -> None:
     """Check that a model can look at some images and knows their classes.
 
-    Of pictures that have sizes of their own, only the first is measured here; the others are when
-    they are looked at.
+    If pictures have sizes of their own, only the first is measured now.
 
     Raises:
         ValueError: The classes are others or in another order, or the images are too small.
@@ -33,7 +23,7 @@ def check_fit(model: Model, images: ImageSet) -> None:
     images.check_sizes([0], model.view)
 
 
-def check_classes(model: Knows, images: ImageSet) -> None:
+def check_classes(model: Model | SavedConfig, images: ImageSet) -> None:
     """Check that a model knows the classes of some images.
 
     Raises:
@@ -53,12 +43,7 @@ def check_classes(model: Knows, images: ImageSet) -> None:
 
 
 def check_split(trained_on: TrainingData, spec: str, seed: int) -> None:
-    """Check that what a seed holds out of a folder without splits was not trained on with another.
-
-    Args:
-        trained_on: Of a model.
-        spec: The images.
-        seed: Of their splits.
+    """Check that images which a seed holds out of a folder were not trained on with another seed.
 
     Raises:
         ValueError: The model was trained on another split of the same folder.
@@ -74,18 +59,18 @@ def check_split(trained_on: TrainingData, spec: str, seed: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(Settings):
-    """Which images a command takes; by default those that its model was trained on."""
+    """Which images a command takes; by default those of its model's training."""
 
     images: str | None = None
-    """Image set; by default what the network was trained on."""
+    """Image set; by default that of the network's training."""
     image_size: Annotated[int | None, AtLeast(1)] = None
-    """Side that pictures are brought to; by default as in the network's training."""
+    """Side that pictures are brought to; by default that of the network's training."""
     image_seed: Annotated[int | None, AtLeast(0)] = None
-    """Seed of the scenes, and of the splits of a folder that has none; by default as in the
+    """Seed of the scenes, and of the splits of a folder that has none; by default that of the
     network's training."""
     fit: Fit | None = None
-    """What becomes of a picture's shape, where the image set does not say; by default as in the
-    network's training."""
+    """How pictures get their shape, if the image set does not say; by default as in the network's
+    training."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
 
     def chosen(self, model: Model) -> tuple[str, int]:
@@ -94,20 +79,15 @@ class ImageOptions(Settings):
         Raises:
             ValueError: The model was trained on images that have no spec.
         """
-        trained_on = model.trained_on
-        spec = self.images or trained_on.images
+        spec = self.images or model.trained_on.images
         if spec is None:
             raise ValueError(
                 "the network does not say which images it was trained on; pass the images"
             )
-        return spec, trained_on.image_seed if self.image_seed is None else self.image_seed
+        return spec, model.trained_on.image_seed if self.image_seed is None else self.image_seed
 
     def open(self, model: Model, split: str) -> ImageSet:
-        """One split of them.
-
-        Args:
-            model: Its ``trained_on`` says which they are, and how pictures were brought to size.
-            split: ``train``, ``val`` or ``test``.
+        """Open a split, ``train``, ``val`` or ``test``.
 
         Raises:
             FileNotFoundError: A folder is missing.
@@ -124,7 +104,7 @@ class ImageOptions(Settings):
             seed=seed,
             fit=self.fit or trained_on.fit,
             crop=trained_on.crop,
-            # Loading a model must not import what its file names.
+            # A model's file must not import anything.
             trusted=self.images is not None,
         )
 

@@ -2,7 +2,7 @@
 
 import copy
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,49 +14,43 @@ Module = TypeVar("Module", bound=nn.Module)
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def check_precision(name: str) -> None:
-    """Raises ``ValueError`` unless ``name`` is a known precision."""
-    if name not in get_args(Precision):
-        known = ", ".join(get_args(Precision))
-        raise ValueError(f"unknown precision {name!r}; known: {known}")
-
-
 def precision_type(name: Precision) -> torch.dtype:
-    """The type that numbers of a precision are kept in."""
+    """The type of numbers of a precision; raises ``ValueError`` if there is none of that name."""
+    if name not in _TYPES:
+        raise ValueError(f"unknown precision {name!r}; known: {', '.join(_TYPES)}")
     return _TYPES[name]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """A context in which torch computes in a precision wherever it deems that safe."""
+    """A context in which torch computes in a precision wherever it considers that safe."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def with_weights_in(module: Module, precision: Precision) -> Module:
     """A copy whose layers hold their weights in the type that ``autocast`` computes in.
 
-    Under ``autocast`` it gives the same bits, and converts no weights at each call. Its weights
-    must not change any more. For float32 it is the module itself.
+    Under ``autocast`` it gives the same bits but converts no weights. Do not train it. For float32
+    it is the module itself.
     """
     if precision == "float32":
         return module
     converted = copy.deepcopy(module).requires_grad_(False)
     for layer in converted.modules():
-        # Not subclasses, which may do something else with their weights, nor what stays in float32.
+        # Not subclasses, which may use their weights in other ways, nor what stays in float32.
         if type(layer) in (nn.Conv2d, nn.Linear) and "forward" not in vars(layer):
             layer.to(precision_type(precision))
     return converted
 
 
 def see_in_float32(module: nn.Module) -> None:
-    """Keep the first convolution of a network, if it has one, out of autocast.
+    """Keep the first convolution of a network out of autocast.
 
-    It costs little, and what it loses is lost to all layers that follow: bfloat16 throughout
-    changes the predicted class of 1.3% of the default digits at the glance, this only 0.3%.
+    It costs little, and its errors reach all later layers: bfloat16 throughout changes the
+    predicted class of 1.3% of the default digits at the glance, this only 0.3%.
     """
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     if first is not None:
-        # Bound to the module, so that a copy calls its own weights. A method could not be pickled:
-        # the class has none of that name.
+        # A partial, not a method, so that the module can be copied and pickled.
         first.forward = partial(_forward_in_float32, first)  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""One way to swap parts: by name, by ``module:NAME`` of one's own, or as an object.
+"""One way to swap parts: by a registered name, as ``module:NAME``, or as an object.
 
 A *spec* names a part and its parameters: ``NAME``, ``NAME:key=value,…``, ``module:NAME`` or
 ``module:NAME:key=value,…``. Each kind of part has one ``Registry``; a part registers itself where
@@ -25,10 +25,10 @@ class Registry(Generic[Part]):
     """The parts of one kind, by name.
 
     Args:
-        kind: What messages call one of them: ``reward``, ``encoder``, …
-        functions_are_parts: Whether a plain function is itself a part (a reward), and not what
-            makes one (an image set).
-        context: Parameters that whoever builds a part gives it, which no spec may set.
+        kind: Of part, for messages: ``reward``, ``encoder``, …
+        functions_are_parts: Whether a plain function is itself a part (a reward) instead of making
+            one (an image set).
+        context: Parameters that the caller of ``build`` sets, and no spec may.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Registry(Generic[Part]):
         return name in self._targets
 
     def build(self, part: str | Part, *, trusted: bool = True, **context: Any) -> Part:
-        """Make a part of a spec; an object is returned as it is.
+        """Build the part of a spec; an object is returned as it is.
 
         Args:
             part: A spec, or the part itself.
-            trusted: Whether ``module:NAME`` may import the module. A spec that was read from a file
-                must not: what it names has to be imported already.
-            context: More arguments; those that the part does not take are left out.
+            trusted: Whether ``module:NAME`` may import the module. A spec from a file must not: its
+                module has to be imported already.
+            context: More arguments; those that the part does not take are dropped.
 
         Raises:
             ValueError: The name is unknown, a parameter is unknown or has the wrong type, or the
@@ -97,38 +97,43 @@ class Registry(Generic[Part]):
         return target(**values, **taken)
 
     def find(self, part: str, *, trusted: bool = True) -> Callable[..., Any]:
-        """The class or function that a spec names.
-
-        Raises:
-            ValueError: There is none.
-        """
+        """The class or function that a spec names; raises as ``build``."""
         return self._split(part, trusted=trusted)[0]
 
     def parameters(self, part: str) -> dict[str, inspect.Parameter]:
-        """What a spec may set of the part that it names, by name."""
+        """The parameters that a spec of this part may set, by name."""
         return self._settable(self.find(part))
 
     def describe(self) -> str:
-        """All names, with their parameters and defaults: for help and messages."""
+        """All names with their parameters and defaults, for help and messages."""
         return "; ".join(
             f"{name}{_described(self._settable(target))}" for name, target in self._targets.items()
         )
 
     def _settable(self, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-        """The parameters that a spec may set."""
         if self._functions_are_parts and inspect.isfunction(target):
             return {}
-        parameters = _parameters(target).items()
-        return {name: each for name, each in parameters if name not in self._context}
+        parameters = inspect.signature(target, eval_str=True).parameters.items()
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {
+            name: each
+            for name, each in parameters
+            if each.kind in named and name not in self._context
+        }
 
     def _split(self, spec: str, *, trusted: bool) -> tuple[Callable[..., Any], str]:
-        """What a spec names, and the text of its parameters."""
+        """The target of a spec, and the text of its parameters."""
         name, _, rest = spec.partition(":")
         if name in self._targets:
             return self._targets[name], rest
         member, _, given = rest.partition(":")
         if not re.fullmatch(r"[A-Za-z_]\w*", member):
-            raise ValueError(self._unknown(name))
+            close = difflib.get_close_matches(name, self._targets, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"unknown {self.kind} {name!r}; {hint}known: {self.describe()}; or give "
+                "module:NAME of your own"
+            )
         if name not in sys.modules and not trusted:
             raise ValueError(
                 f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: "
@@ -142,14 +147,6 @@ class Registry(Generic[Part]):
             raise ValueError(f"{spec!r} is no {self.kind}: it is neither a class nor a function")
         return found, given
 
-    def _unknown(self, name: str) -> str:
-        close = difflib.get_close_matches(name, self._targets, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return (
-            f"unknown {self.kind} {name!r}; {hint}known: {self.describe()}; or give module:NAME of "
-            "your own"
-        )
-
     def _parse(
         self, text: str, parameters: Mapping[str, inspect.Parameter], spec: str
     ) -> dict[str, Any]:
@@ -158,7 +155,7 @@ class Registry(Generic[Part]):
             key, sign, value = item.partition("=")
             unnamed = key not in parameters and (not sign or "/" in key)
             if position == 0 and parameters and unnamed:
-                # The first may leave its name out: folder:PATH.
+                # The first may omit its name: folder:PATH.
                 key, sign, value = next(iter(parameters)), "=", item
             if key not in parameters or not sign:
                 raise ValueError(
@@ -172,13 +169,10 @@ class Registry(Generic[Part]):
 
 
 def split_items(text: str, names: Collection[str] = ()) -> list[str]:
-    """``a=1,b=[2,3]`` as ``a=1`` and ``b=[2,3]``.
+    """Split ``a=1,b=[2,3]`` into ``a=1`` and ``b=[2,3]``.
 
-    A comma separates two items where it is outside brackets and ``name=`` follows it.
-
-    Args:
-        text: Of all items.
-        names: Those that may follow a comma; where there are none, any may.
+    A comma separates two items if it is outside brackets and ``name=`` follows it; if ``names`` are
+    given, one of those.
     """
     items: list[str] = []
     depth = start = 0
@@ -193,12 +187,12 @@ def split_items(text: str, names: Collection[str] = ()) -> list[str]:
 
 
 def convert(text: str, annotation: Any, name: str) -> Any:
-    """A parameter's text as a value of its annotated type.
+    """Convert the text of a parameter to its annotated type.
 
     Args:
-        text: As a command line has it: JSON, or plain text.
-        annotation: See ``settings.checked``; without one, JSON becomes what it stands for.
-        name: What messages call it.
+        text: JSON, or plain text.
+        annotation: See ``settings.checked``; JSON of any type if it is empty.
+        name: Of the parameter, for messages.
 
     Raises:
         ValueError: The text is no such value.
@@ -224,16 +218,9 @@ def _read_json(text: str) -> Any:
 
 
 def _origin(target: Callable[..., Any]) -> tuple[str, str]:
-    """What tells a target from others, and yet not from itself in a module that is read anew."""
+    """Where a target is defined: the same after its module was reloaded."""
     name = getattr(target, "__qualname__", repr(target))
     return getattr(target, "__module__", ""), name
-
-
-def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What a spec may set: parameters that have a name and a type that text can have."""
-    signature = inspect.signature(target, eval_str=True)
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: each for name, each in signature.parameters.items() if each.kind in named}
 
 
 def _takes(target: Callable[..., Any], name: str) -> bool:
@@ -248,6 +235,5 @@ def _described(parameters: Mapping[str, inspect.Parameter]) -> str:
     shown = [
         name if each.default is inspect.Parameter.empty else f"{name}={each.default}"
         for name, each in parameters.items()
-        if each.kind != inspect.Parameter.VAR_KEYWORD
     ]
     return f":{','.join(shown)}" if shown else ""

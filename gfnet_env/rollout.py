@@ -18,11 +18,11 @@ from gfnet_env.policies.base import Context, Policy, decide, start
 
 @dataclass(frozen=True)
 class Step:
-    """What is known of the pictures that are still looked at.
+    """The pictures that are still looked at.
 
     Attributes:
-        rows: Which of the B pictures of the batch they are, (R,) int64.
-        state: What is known of them, R rows.
+        rows: Their rows in the batch, (R,) int64.
+        state: What the model knows of them, R rows.
     """
 
     rows: Tensor
@@ -30,7 +30,7 @@ class Step:
 
 
 def glance(features: FeatureSource, indices: npt.NDArray[np.int64]) -> State:
-    """The state after a glance at some images, (B,)."""
+    """The state after a glance at images, (B,)."""
     model = features.model
     sizes = features.images.sizes(indices).to(model.device)
     return model.begin(features.overview(indices), sizes)
@@ -39,7 +39,7 @@ def glance(features: FeatureSource, indices: npt.NDArray[np.int64]) -> State:
 def look(
     features: FeatureSource, indices: npt.NDArray[np.int64], looks: Look, state: State
 ) -> State:
-    """The state after a look at each of some images, (B,); none of the looks stops."""
+    """The state after a look at each of the images, (B,); none of the looks stops."""
     looks = features.snap(looks)
     return features.model.look(features.window(indices, looks), looks, state)
 
@@ -50,16 +50,16 @@ def rollout(
     context: Context,
     exit_rule: ExitRule | None = None,
 ) -> Iterator[Step]:
-    """Yield what is known after the glance and after every look, T steps at most.
+    """Yield a step after the glance and after every look, T at most.
 
-    A picture exits where the rule says so, where the policy stops, or after the last look; it is
-    part of no later step. What was yielded for it last is the answer.
+    A picture exits when the rule says so, when the policy stops, or after the last look. It is part
+    of no later step: the last state that was yielded for it is the answer.
 
     Args:
         features: What the model sees.
-        policy: Who decides where to look.
-        context: The pictures, B of them.
-        exit_rule: When enough is known; None never exits.
+        policy: Decides where to look.
+        context: Of B pictures.
+        exit_rule: None never exits early.
     """
     model, indices = features.model, context.indices
     state = glance(features, indices)

@@ -1,6 +1,7 @@
-"""Run folders: where a stage writes, and what it notes down so that it can be repeated."""
+"""Run folders: where a stage writes, and what it records so that it can be repeated."""
 
 import contextlib
+import dataclasses
 import os
 import platform
 import shutil
@@ -10,13 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Annotated, Any, Protocol
+from typing import IO, Annotated, Any
 
 import torch
 
 from gfnet_env.checkpoints import Checkpoints
 from gfnet_env.files import finish_saving, read_json, write_json
-from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.settings import AtLeast, Settings, to_json
 
 if sys.platform != "win32":
     import fcntl
@@ -26,7 +27,7 @@ _PACKAGES = (
     *("accelerate", "scipy", "pillow", "onnxruntime", "sb3-contrib"),
 )
 _CONFIG, _RESULTS, _LOCK = "config.json", "results.json", ".lock"
-# What a trained GFNet is on disk, and the agent that learned its policy.
+# A trained GFNet on disk, and the agent that learned its policy.
 _GFNET_FILES = (
     *("network.json", "network.safetensors", "policy.json", "policy.safetensors"),
     *("gfnet.json", "agent.zip"),
@@ -35,32 +36,24 @@ _GFNET_FILES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunControl(Settings):
-    """Where a run works, and what becomes of one that was begun before."""
+    """Where a run works, and what becomes of an earlier one in its folder."""
 
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0
-    """Minutes between checkpoints; stages 1 and 3 write one after every epoch besides."""
+    """Minutes between checkpoints; stages 1 and 3 also write one after every epoch."""
     resume: bool = False
-    """Whether to go on from the last checkpoint of the run, where it has one."""
+    """Whether to go on from the last checkpoint of the run, if it has one."""
     overwrite: bool = False
     """Whether an existing run may be written into."""
 
 
-# Settings that a run may be resumed with other values of: where it is, and all of its control.
-_MAY_CHANGE = frozenset({"run", "device", "checkpoint_minutes", "resume", "overwrite"})
-
-
-class Results(Protocol):
-    """What a run has found out."""
-
-    def to_json(self) -> Mapping[str, Any]:
-        """The same as ``results.json`` has it."""
-        ...
+# Settings that may change when a run is resumed: where it is, and all of its control.
+_MAY_CHANGE = frozenset({"run", *(each.name for each in dataclasses.fields(RunControl))})
 
 
 class Run:
-    """A run folder and its life: begun, gone on with, completed.
+    """A run folder and its life: begun, resumed, completed.
 
     ``config.json`` says what a run was begun with and where, ``results.json`` that it is complete;
     ``checkpoints`` and ``tensorboard`` are folders. Use as a context manager::
@@ -72,11 +65,11 @@ class Run:
                 run.finish(results)
 
     Args:
-        folder: Of a run that is there already.
+        folder: An existing run.
 
     Attributes:
         folder: Likewise.
-        checkpoints: Of this run; there are none where it was begun anew.
+        checkpoints: Of this run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,24 +89,22 @@ class Run:
         parts: Iterable[Path] = (),
         files: Iterable[str] = (),
     ) -> Iterator["Run"]:
-        """Begin a run or resume it; its folder is locked until the context or the process ends.
+        """Begin or resume a run. Everything is checked before anything is written.
 
-        Nothing is written before everything was checked.
+        The folder is locked until the context or the process ends.
 
         Args:
-            folder: Where; its parents are made too.
-            config: What ``config.json`` is to hold.
-            control: Whether to resume, or to write over what is there.
+            folder: Made if missing, with its parents.
+            config: The content of ``config.json``.
+            control: Whether to resume, or to overwrite an earlier run.
             may_change: Settings, besides ``RunControl``, that may differ when a run is resumed.
-            inputs: Folders that the run starts from. Where it writes over one of them, the trained
-                network in it stays until it is replaced.
-            parts: Folders of the runs that this one consists of. A run that begins anew removes
-                them: a complete one would be taken for its own.
-            files: Names of further files of results, which it removes too.
+            inputs: Runs that this one starts from; the network of one that it overwrites stays.
+            parts: Folders of the runs that this one consists of; a new run removes them.
+            files: Further files of results, which it removes too.
 
         Raises:
             FileExistsError: The folder holds something that is neither to be resumed nor to be
-                written over, or another process is at work in it.
+                overwritten, or another process works in it.
             ValueError: The run to be resumed was begun with other values.
         """
         run = cls(folder)
@@ -121,7 +112,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / _LOCK).open("a") as lock:
             _claim(lock, folder)
-            # Another may have been at work since.
+            # Again: another process may have written in between.
             if not run._check(config, control, may_change):
                 run._clear(inputs, parts, files)
                 save_config(folder, config)
@@ -129,12 +120,12 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the run has ended."""
         return (self.folder / _RESULTS).is_file()
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run was begun with, as ``Settings.to_json`` gave it.
+        """The configuration that the run was begun with, see ``Settings.to_json``.
 
         Raises:
             FileNotFoundError: The folder holds no run.
@@ -147,20 +138,24 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What a complete run has found out.
+        """The results of a complete run.
 
         Raises:
             FileNotFoundError: The run is missing, or did not end.
         """
         return read_json(self.folder / _RESULTS)
 
-    def finish(self, results: Results) -> None:
-        """Write ``results.json``, which says that a run is complete, and remove its checkpoints."""
-        write_json(self.folder / _RESULTS, results.to_json())
+    def finish(self, results: object) -> None:
+        """Write ``results.json``, which marks the run as complete, and remove its checkpoints.
+
+        Args:
+            results: A dataclass, see ``settings.to_json``.
+        """
+        write_json(self.folder / _RESULTS, to_json(results))
         self.checkpoints.clear()
 
     def _check(self, config: Settings, control: RunControl, may_change: Collection[str]) -> bool:
-        """Whether the run is one to go on with; raises as ``open``."""
+        """Whether to resume the run; raises as ``open``."""
         folder = self.folder
         if control.resume and (folder / _CONFIG).is_file():
             _check_config(folder, self.config, config, {*_MAY_CHANGE, *may_change})
@@ -173,7 +168,7 @@ class Run:
     def _clear(
         self, inputs: Iterable[Path | None], parts: Iterable[Path], files: Iterable[str]
     ) -> None:
-        """Remove what an earlier run has left, which could be taken for this one's."""
+        """Remove whatever of an earlier run could be taken for this one's."""
         finish_saving(self.folder)
         goes_on = self.folder.resolve() in {each.resolve() for each in inputs if each is not None}
         for name in (_RESULTS, *files, *(() if goes_on else _GFNET_FILES)):
@@ -185,14 +180,10 @@ class Run:
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
-    """Check that a folder may be written into, whether or not it is there.
-
-    Args:
-        folder: The folder.
-        overwrite: Whether it may hold something; files of the same names are then replaced.
+    """Check that a folder may be written into; it need not exist.
 
     Raises:
-        FileExistsError: It holds something, and overwriting was not asked for; or it is a file.
+        FileExistsError: It is a file; or it holds something, and ``overwrite`` is off.
     """
     if not (_is_free(folder) or (overwrite and folder.is_dir())):
         raise FileExistsError(
@@ -201,19 +192,19 @@ def check_free(folder: Path, *, overwrite: bool = False) -> None:
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether nothing is there. A kill while a first file was written has left a hidden one."""
+    """Whether a folder is missing or empty; a kill during the first write leaves a hidden file."""
     if not folder.is_dir():
         return not folder.exists()
     return all(entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def save_config(folder: Path, config: Settings) -> None:
-    """Write ``config.json``: what a stage was told to do, and where it ran."""
+    """Write ``config.json``: the configuration of a run, and its provenance."""
     write_json(folder / _CONFIG, {"config": config.to_json(), "provenance": provenance()})
 
 
 def _claim(lock: IO[str], folder: Path) -> None:
-    """Lock a file until it is closed, where the system can."""
+    """Lock a file until it is closed; on Windows, do nothing."""
     if sys.platform == "win32":
         return
     try:
@@ -237,7 +228,7 @@ def _check_config(
             "resume it with that version, or give another folder"
         )
     for name, value in now.items():
-        # What came with a later version of the library cannot be known.
+        # A setting that the run's version did not have was not changed.
         before = begun.get(name, value)
         moved = name in paths and _is_beside(now["run"], value, begun.get("run"), before)
         if name not in may_change and value != before and not moved:
@@ -248,14 +239,14 @@ def _check_config(
 
 
 def _is_beside(run: str | None, folder: str, begun: str | None, before: str | None) -> bool:
-    """Whether a folder is where one was, as seen from its run: both were moved, or spelled anew."""
+    """Whether a folder is where it was relative to its run: both were moved, or respelled."""
     if run is None or begun is None or before is None:
         return False
     return os.path.relpath(folder, run) == os.path.relpath(before, begun)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``values`` without mappings in it: what was ``a: {b: 1}`` is ``a.b: 1``."""
+    """Nested mappings as one: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         inner = isinstance(value, Mapping)
@@ -267,22 +258,23 @@ def provenance(*, command: bool = True) -> dict[str, Any]:
     """The command, the git commit of this library's checkout, versions and the machine.
 
     Args:
-        command: Whether the command, which may name folders of this machine, is part of it.
+        command: Whether to include the command, which may name folders of this machine.
     """
-    versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     given = {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])} if command else {}
     return {
         **given,
         "commit": git_commit(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {package: _version(package) for package in _PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:
@@ -308,8 +300,8 @@ def resolve_device(name: str | torch.device) -> torch.device:
         ValueError: The name is unknown, or this machine has no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        name = "mps" if name == "cpu" and torch.backends.mps.is_available() else name
+        cpu_or_mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else cpu_or_mps
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

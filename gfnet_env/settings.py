@@ -1,17 +1,17 @@
 """Settings: dataclasses whose every field is checked in one place.
 
-A field says its range in its annotation: ``epochs: Annotated[int, AtLeast(1)] = 10``. Groups of
-settings are composed as fields, ``images: Flat[ImageOptions]``, whose names the command line and
-saved configurations show without a prefix. None stands for what was not given.
+The annotation of a field states its range: ``epochs: Annotated[int, AtLeast(1)] = 10``. A group of
+settings is a field too, ``images: Flat[ImageOptions]``; its names have no prefix on the command
+line and in saved configurations. A setting that was not given is None.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -22,62 +22,59 @@ Value = TypeVar("Value")
 # A group of settings whose names have no prefix on the command line.
 Flat = Annotated[Value, tyro.conf.OmitArgPrefixes]
 
-# What a field holds that was not given.
+# The value of a setting that was not given.
 UNSET: Any = None
 if TYPE_CHECKING:
-    # Whoever computes with such a field has it filled in before, see ``Settings.with_defaults``.
+    # Code that reads such a field has filled it in before, see ``Settings.with_defaults``.
     OrUnset = Annotated[Value, "or UNSET"]
 else:
     OrUnset = Value | None
 
 
-@dataclass(frozen=True)
-class AtLeast:
-    """The lowest value of a number, itself allowed."""
+class Limit:
+    """A condition on a number.
 
-    low: float
+    Attributes:
+        holds: Whether a number meets it.
+        wanted: What messages say of it.
+    """
 
-    def problem(self, value: float) -> str | None:
-        return None if value >= self.low else f"at least {self.low:g}"
-
-
-@dataclass(frozen=True)
-class Above:
-    """What a number must be above."""
-
-    low: float
-
-    def problem(self, value: float) -> str | None:
-        wanted = "positive" if self.low == 0 else f"above {self.low:g}"
-        return None if value > self.low else wanted
+    def __init__(self, holds: Callable[[float], bool], wanted: str) -> None:
+        self.holds, self.wanted = holds, wanted
 
 
-@dataclass(frozen=True)
-class Below:
-    """What a number must be below."""
+class AtLeast(Limit):
+    """x ≥ low."""
 
-    high: float
-
-    def problem(self, value: float) -> str | None:
-        return None if value < self.high else f"below {self.high:g}"
+    def __init__(self, low: float) -> None:
+        super().__init__(lambda value: value >= low, f"at least {low:g}")
 
 
-@dataclass(frozen=True)
-class Between:
-    """The lowest and the highest value of a number, both allowed."""
+class Above(Limit):
+    """x > low."""
 
-    low: float
-    high: float
+    def __init__(self, low: float) -> None:
+        super().__init__(lambda value: value > low, f"above {low:g}" if low else "positive")
 
-    def problem(self, value: float) -> str | None:
-        fits = self.low <= value <= self.high
-        return None if fits else f"in [{self.low:g}, {self.high:g}]"
+
+class Below(Limit):
+    """x < high."""
+
+    def __init__(self, high: float) -> None:
+        super().__init__(lambda value: value < high, f"below {high:g}")
+
+
+class Between(Limit):
+    """low ≤ x ≤ high."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(lambda value: low <= value <= high, f"in [{low:g}, {high:g}]")
 
 
 class Settings:
-    """Base of frozen dataclasses of settings: checks all fields when they are made.
+    """Base of frozen dataclasses of settings, which checks every field.
 
-    Paths may be given as text, and ``~`` in them stands for the home folder.
+    Paths may be given as text; ``~`` stands for the home folder.
 
     Raises:
         ValueError: A value has the wrong type or is out of range; the message names it.
@@ -89,10 +86,10 @@ class Settings:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Settings from names as the command line has them: those of flat groups have no prefix.
+        """Settings by the names of the command line: those of flat groups have no prefix.
 
         Raises:
-            ValueError: There is no setting of a name, or a value is wrong.
+            ValueError: A name is unknown, or a value is wrong.
         """
         known = list(_flat_names(cls))
         for name in values:
@@ -103,7 +100,7 @@ class Settings:
         return cls.from_json(values)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Names, as for ``of``, and values."""
+        """Names, see ``of``, and values."""
         for name, hint in _hints(type(self)).items():
             value = getattr(self, name)
             if _group(hint)[1]:
@@ -112,11 +109,11 @@ class Settings:
                 yield name, value
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed, named as for ``of``."""
+        """A copy with some settings changed, see ``of``."""
         return type(self).of(**dict(self.items()) | changes)
 
     def given(self) -> dict[str, Any]:
-        """The settings that were given, named as for ``of``."""
+        """The settings that were given, see ``of``."""
         return {
             name: value.given() if isinstance(value, Settings) else value
             for name, value in self.items()
@@ -124,11 +121,7 @@ class Settings:
         }
 
     def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
-        """A copy in which what was not given is taken from the first layer that has it.
-
-        Args:
-            layers: As ``given`` returns them.
-        """
+        """A copy with each missing setting from the first layer (see ``given``) that has it."""
         values: dict[str, Any] = {}
         for name, value in self.items():
             found = [layer[name] for layer in layers if layer.get(name) is not None]
@@ -140,32 +133,35 @@ class Settings:
         return type(self).of(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """All settings, named as for ``of``, as JSON has them."""
+        """All settings, see ``of``, as JSON."""
         return {name: to_json(value) for name, value in self.items()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Settings from what ``to_json`` gave; other names in it are ignored.
+        """Settings from the result of ``to_json``; unknown names are ignored.
 
         Raises:
             ValueError: A value is wrong.
         """
         values: dict[str, Any] = {}
         for name, hint in _hints(cls).items():
-            kind, flat = _group(hint)
-            if kind is not None and flat:
-                values[name] = kind.from_json(saved)
+            group, flat = _group(hint)
+            if group is not None and flat:
+                values[name] = group.from_json(saved)
             elif name in saved:
                 value = saved[name]
-                nested = kind is not None and isinstance(value, Mapping)
-                values[name] = kind.from_json(value) if kind is not None and nested else value
+                nested = group is not None and isinstance(value, Mapping)
+                values[name] = group.from_json(value) if group is not None and nested else value
         return cls(**values)
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON has it: paths as text, tuples as lists, settings as mappings."""
-    if isinstance(value, Settings):
+    """A value as JSON: paths as text, tuples as lists, dataclasses as mappings without None."""
+    if hasattr(value, "to_json"):
         return value.to_json()
+    if dataclasses.is_dataclass(value):
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        return {name: to_json(item) for name, item in fields.items() if item is not None}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -196,16 +192,13 @@ def _flat_names(kind: type[Settings]) -> Iterator[str]:
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
-    """A value as its annotation has it.
+    """A value, converted to the type of its annotation.
 
     Args:
-        name: What messages call it.
-        value: What was given.
+        name: Of the value, for messages.
+        value: An int for a float, text for a path and a list for a tuple are converted.
         hint: bool, int, float, str, a path, a literal, a sequence or mapping of those, a union, a
             class, or one of these with limits (``Annotated``).
-
-    Returns:
-        The same; whole numbers as floats where those are wanted, text as paths, lists as tuples.
 
     Raises:
         ValueError: It has another type, is out of range, or is not finite.
@@ -213,7 +206,10 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     origin, arguments = _origin(hint), typing.get_args(hint)
     if origin is Annotated:
         value = checked(name, value, arguments[0])
-        _check_limits(name, value, arguments[1:])
+        for limit in arguments[1:]:
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(limit, Limit) and each is not None and not limit.holds(each):
+                    raise ValueError(f"{name} must be {limit.wanted}, not {each}")
         return value
     if origin in (typing.Union, types.UnionType):
         return _checked_union(name, value, arguments)
@@ -234,22 +230,9 @@ def _checked_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
     if len(kinds) == 1:
         return checked(name, value, kinds[0])
     for kind in kinds:
-        try:
+        with contextlib.suppress(ValueError):
             return checked(name, value, kind)
-        except ValueError:
-            continue
     raise ValueError(f"{name} must be {' or '.join(map(_name, kinds))}, not {value!r}")
-
-
-def _check_limits(name: str, value: Any, limits: tuple[Any, ...]) -> None:
-    """Check a number, or each of several, against what its annotation says."""
-    for limit in limits:
-        if value is None or not hasattr(limit, "problem"):
-            continue
-        for each in value if isinstance(value, tuple) else (value,):
-            problem = limit.problem(each)
-            if problem is not None:
-                raise ValueError(f"{name} must be {problem}, not {each}")
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -3,20 +3,19 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a device has done what it was given."""
+    """Wait for all work of a device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
 
 
-def seconds(call: Callable[[], Any], device: torch.device) -> float:
+def seconds(call: Callable[[], object], device: torch.device) -> float:
     """How long one call takes, the device's work included."""
     synchronise(device)
     started = time.perf_counter()
@@ -25,7 +24,7 @@ def seconds(call: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def median_seconds(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
+def median_seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
     """The median time of some calls, after one that does not count.
 
     Raises:

@@ -2,8 +2,10 @@ import contextlib
 import errno
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from torch import nn
@@ -196,3 +198,29 @@ def test_a_full_disk_leaves_the_files_that_were_there(tmp_path, monkeypatch):
         files.replace_files(tmp_path, NEW)
     assert held(tmp_path) == OLD
     assert {path.name for path in tmp_path.iterdir()} == {*OLD}
+
+
+_HALF = """
+import os, signal, sys
+from pathlib import Path
+from gfnet_env import files
+files._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+files.replace_files(Path(sys.argv[1]), {"network.json": b"half"})
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not say whether a process is gone")
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
+    def left():
+        return [path for path in tmp_path.iterdir() if path.name.endswith("-files")]
+
+    root = Path(files.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", _HALF, tmp_path], cwd=root)
+    assert len(left()) == 1
+    # A process that is still running goes on writing.
+    other = tmp_path / f".{os.getppid()}-0123abcd-files"
+    other.mkdir()
+    files.write_json(tmp_path / "results.json", {})
+    assert left() == [other]
+    files.replace_files(tmp_path, NEW)
+    assert left() == [other]

@@ -3,103 +3,125 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfnet_env.perception.geometry import (
+from gfnet_env.looks import (
+    Look,
+    ViewConfig,
     centred_locations,
     check_locations,
-    check_rounding,
-    covered,
-    crop_patches,
     lattice,
     nearest_cell,
-    patch_corners,
 )
 
-patches = st.integers(1, 20)
+sides = st.integers(1, 20)
 rooms = st.tuples(st.integers(0, 50), st.integers(0, 50))
 locations = st.tuples(st.floats(-1, 1), st.floats(-1, 1))
 roundings = st.sampled_from(["nearest", "floor"])
 
 
-@given(locations, rooms, patches, roundings)
-def test_every_patch_lies_inside_the_image(location, room, patch, rounding):
-    size = (room[0] + patch, room[1] + patch)
-    corner = patch_corners(torch.tensor([location]), size, patch, rounding)[0]
-    assert 0 <= corner[0] <= room[0]
-    assert 0 <= corner[1] <= room[1]
+def boxes(location, size, side, rounding="nearest", scale=1.0):
+    """The pixels (B, 4) that looks at locations (B, 2) show of pictures of one size."""
+    looks = Look.at(torch.as_tensor(location), torch.full((len(location),), scale))
+    sizes = torch.tensor(size).expand(len(looks), 2)
+    return ViewConfig(size=side, rounding=rounding).window_boxes(looks, sizes)
 
 
-@given(rooms, patches, roundings)
-def test_minus_one_and_one_are_flush_with_the_edges(room, patch, rounding):
-    size = (room[0] + patch, room[1] + patch)
-    ends = patch_corners(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), size, patch, rounding)
-    assert ends.tolist() == [[0, 0], list(room)]
+@given(locations, rooms, sides, roundings, st.floats(1, 8))
+def test_every_window_lies_inside_the_picture(location, room, side, rounding, scale):
+    size = (room[0] + side, room[1] + side)
+    top, left, bottom, right = boxes([location], size, side, rounding, scale)[0].tolist()
+    assert 0 <= top < bottom <= size[0]
+    assert 0 <= left < right <= size[1]
+    wanted = round(torch.tensor(scale).mul(side).item())
+    assert bottom - top == min(wanted, size[0])
+    assert right - left == min(wanted, size[1])
 
 
-@given(locations, locations, rooms, patches, roundings)
-def test_a_larger_location_is_never_further_up_or_left(first, second, room, patch, rounding):
+@given(rooms, sides, roundings)
+def test_minus_one_and_one_are_flush_with_the_edges(room, side, rounding):
+    size = (room[0] + side, room[1] + side)
+    ends = boxes([[-1.0, -1.0], [1.0, 1.0]], size, side, rounding)
+    assert ends.tolist() == [[0, 0, side, side], [*room, *size]]
+
+
+@given(locations, locations, rooms, sides, roundings)
+def test_a_larger_location_is_never_further_up_or_left(first, second, room, side, rounding):
     low, high = (
         torch.minimum(*map(torch.tensor, (first, second))),
         torch.maximum(*map(torch.tensor, (first, second))),
     )
-    size = (room[0] + patch, room[1] + patch)
-    corners = patch_corners(torch.stack([low, high]), size, patch, rounding)
-    assert (corners[0] <= corners[1]).all()
+    size = (room[0] + side, room[1] + side)
+    both = boxes(torch.stack([low, high]), size, side, rounding)
+    assert (both[0] <= both[1]).all()
 
 
-@given(st.data(), rooms, patches)
-def test_a_patch_centred_on_a_point_has_it_in_its_middle(data, room, patch):
-    size = (room[0] + patch, room[1] + patch)
+@given(st.data(), rooms, sides)
+def test_a_window_centred_on_a_point_has_it_in_its_middle(data, room, side):
+    size = (room[0] + side, room[1] + side)
     corner = torch.tensor([data.draw(st.integers(0, extent)) for extent in room])
-    location = centred_locations((corner + patch / 2)[None], size, patch)
+    location = centred_locations((corner + side / 2)[None], torch.tensor([size]), side)
     assert location.abs().max() <= 1
-    assert patch_corners(location, size, patch, "nearest")[0].tolist() == corner.tolist()
+    assert boxes(location, size, side)[0, :2].tolist() == corner.tolist()
 
 
-def test_points_near_the_edge_get_the_patch_flush_with_it():
+def test_points_near_the_edge_get_the_window_flush_with_it():
     centres = torch.tensor([[0.0, 0.0], [100.0, 100.0]])
-    assert centred_locations(centres, (100, 100), 20).tolist() == [[-1, -1], [1, 1]]
+    sizes = torch.tensor([[100, 100]] * 2)
+    assert centred_locations(centres, sizes, 20).tolist() == [[-1, -1], [1, 1]]
 
 
-@given(st.data(), rooms, patches, st.tuples(st.integers(1, 9), st.integers(1, 9)))
-def test_cells_are_covered_by_as_many_pixels_as_the_patch_has(data, room, patch, grid):
-    size = (room[0] + patch, room[1] + patch)
-    corner = torch.tensor([[data.draw(st.integers(0, extent)) for extent in room]])
-    share = covered(corner, size, patch, grid)[0]
+@given(st.data(), rooms, sides, st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_cells_are_covered_by_as_many_pixels_as_the_window_has(data, room, side, cells):
+    size = (room[0] + side, room[1] + side)
+    top, left = (data.draw(st.integers(0, extent)) for extent in room)
+    box = torch.tensor([[top, left, top + side, left + side]])
+    view, sizes = ViewConfig(size=side), torch.tensor([size])
+    share = view.covered(box, sizes, cells)[0]
     assert share.min() >= 0
     assert share.max() <= 1
-    cell_pixels = size[0] * size[1] / (grid[0] * grid[1])
-    assert share.sum() * cell_pixels == pytest.approx(patch**2, rel=1e-3)
-    # At one cell a pixel, the mask of the patch itself.
-    mask = covered(corner, size, patch, size)[0]
-    (top, left), expected = corner[0], torch.zeros(size)
-    expected[top : top + patch, left : left + patch] = 1
-    torch.testing.assert_close(mask, expected, atol=1e-4, rtol=0)
+    cell_pixels = size[0] * size[1] / (cells[0] * cells[1])
+    assert share.sum() * cell_pixels == pytest.approx(side**2, rel=1e-3)
+    # At one cell a pixel, the mask of the window itself.
+    expected = torch.zeros(size)
+    expected[top : top + side, left : left + side] = 1
+    torch.testing.assert_close(view.covered(box, sizes, size)[0], expected, atol=1e-4, rtol=0)
+
+
+def test_a_padded_overview_shows_the_picture_between_what_it_is_padded_with():
+    view, sizes = ViewConfig(size=8, aspect="pad"), torch.tensor([[40, 80], [80, 40]])
+    corner, extents = view.frame(sizes)
+    assert corner.tolist() == [[-20, 0], [0, -20]]
+    assert extents.tolist() == [[80, 80], [80, 80]]
+    whole = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+    covered = view.covered(whole, sizes, (4, 4))
+    assert covered[0].tolist() == [[0] * 4, [1] * 4, [1] * 4, [0] * 4]
+    assert covered[1].tolist() == [[0, 1, 1, 0]] * 4
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad"])
+def test_a_look_at_a_cell_is_centred_on_it(aspect):
+    view, sizes = ViewConfig(size=4, aspect=aspect), torch.tensor([[64, 128]])
+    where = view.cell_locations(sizes, (8, 8))
+    assert where.shape == (1, 64, 2)
+    box = view.window_boxes(Look.at(where[0]), sizes.expand(64, 2))
+    covered = view.covered(box, sizes.expand(64, 2), (8, 8)).flatten(1)
+    inside = [row for row in range(64) if where[0, row].abs().max() < 1]
+    assert len(inside) >= 16
+    for row in inside:
+        assert covered[row].argmax() == row
 
 
 def test_rounding():
-    location = torch.tensor([[0.5, 0.4]])  # 7.5 and 7.0 of 10 pixels
-    assert patch_corners(location, (14, 14), 4, "floor").tolist() == [[7, 7]]
-    assert patch_corners(location, (14, 14), 4, "nearest").tolist() == [[8, 7]]
-    with pytest.raises(ValueError, match="unknown corner rounding 'up'"):
-        check_rounding("up")
+    location = [[0.5, 0.4]]  # 7.5 and 7.0 of 10 pixels
+    assert boxes(location, (14, 14), 4, "floor")[0, :2].tolist() == [7, 7]
+    assert boxes(location, (14, 14), 4, "nearest")[0, :2].tolist() == [8, 7]
 
 
 @given(st.floats(0, 1, width=32), st.integers(0, 400))
 def test_a_share_in_float64_gives_the_corner_of_the_share_itself(share, room):
     for exact in (torch.tensor(share), torch.tensor(1.0) / max(room, 1) * (room // 5)):
         location = (2 * exact.double() - 1).expand(1, 2)
-        corner = patch_corners(location, (room + 4, room + 4), 4, "floor")
+        corner = boxes(location, (room + 4, room + 4), 4, "floor")[:, :2]
         assert corner.tolist() == [[int((exact * room).floor())] * 2]
-
-
-def test_crops_are_the_pixels_at_their_corners():
-    images = torch.arange(2 * 3 * 10 * 12).view(2, 3, 10, 12)
-    rows = torch.tensor([1, 0, 1])
-    corners = torch.tensor([[0, 0], [6, 8], [3, 5]])
-    crops = crop_patches(images, rows, corners, 4)
-    assert torch.equal(crops[0], images[1, :, 0:4, 0:4])
-    assert torch.equal(crops[1], images[0, :, 6:10, 8:12])
-    assert torch.equal(crops[2], images[1, :, 3:7, 5:9])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What learns a policy, stage 2 itself, and all stages one after the other with their recipes."""
+"""Stage 2, all stages in a row, comparisons of ways to learn, and the recipes of all of them."""
 
 from gfnet_agents.comparison import (
     AlgorithmComparisonConfig,
@@ -6,23 +6,17 @@ from gfnet_agents.comparison import (
     compare_algorithms,
     compare_schedules,
 )
-from gfnet_agents.learners import LEARNERS, Learner, StableBaselinesLearner, build_learner
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
-from gfnet_agents.recipes import RECIPES, Recipe, find_recipe, parse_config
+from gfnet_agents.recipes import RECIPES, find_recipe, parse_config
 from gfnet_agents.training import PolicyConfig, PolicySchedule, train_policy
 
 __all__ = [
-    "LEARNERS",
     "RECIPES",
     "AlgorithmComparisonConfig",
-    "Learner",
     "PipelineConfig",
     "PolicyConfig",
     "PolicySchedule",
-    "Recipe",
     "ScheduleComparisonConfig",
-    "StableBaselinesLearner",
-    "build_learner",
     "compare_algorithms",
     "compare_schedules",
     "find_recipe",

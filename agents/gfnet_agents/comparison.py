@@ -1,7 +1,7 @@
-"""Ways to learn side by side: each with several seeds, at the same number of environment steps."""
+"""Ways to learn side by side: several seeds of each, for the same number of environment steps."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -10,21 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
+from rich.markdown import Markdown
 from torch.utils.tensorboard import SummaryWriter
 
-from gfnet_agents.comparison_report import (
-    ComparisonResult,
-    RunResult,
-    ScheduleResult,
-    print_table,
-    write_report,
-)
+from gfnet_agents.comparison_report import ComparisonResult, RunResult, ScheduleResult, write_report
 from gfnet_agents.curve import Curve
 from gfnet_agents.training import (
     PolicyConfig,
     PolicyResults,
     PolicySchedule,
     complete,
+    part_control,
     train_policy,
 )
 from gfnet_env.benchmarks.results import interval_of, rounded
@@ -40,7 +36,6 @@ from gfnet_env.features import COST_OPTIONS, FeatureOptions
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions
-from gfnet_env.models import Model
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
 from gfnet_env.runs import Run, RunControl, provenance, resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
@@ -49,6 +44,7 @@ from gfnet_env.training.config import MAY_CHANGE
 _MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"out", "ray", "address"}
 _LONGEST_NAME = 80
 
+_Sets = Mapping[str, ImageSet] | None
 _Correct = npt.NDArray[np.bool_]
 
 
@@ -77,15 +73,12 @@ class ScheduleComparisonConfig(Settings):
     def job(
         self, name: str, schedule: PolicySchedule, seed: int, network: Path | None = None
     ) -> PolicyConfig:
-        """The run of one schedule with one seed, on this network or on the one of all."""
+        """The run of a schedule with a seed, on a network of its own or on the common one."""
         values = {
             **schedule.given(),
             **self.images.given(),
             **self.features.given(),
-            **self.control.given(),
-            # Whether the comparison begins anew, its own folder says.
-            "resume": True,
-            "overwrite": False,
+            **part_control(self.control),
             "run": self.run / f"{folder_name(name)}-{seed}",
             "network": network or self.network,
             "seed": seed,
@@ -123,9 +116,9 @@ class AlgorithmComparisonConfig(Settings):
 
 @dataclass(frozen=True)
 class _Job:
-    """One run, and the name of what it is a run of."""
+    """One run of a schedule."""
 
-    name: str
+    schedule: str
     config: PolicyConfig
 
     @property
@@ -143,7 +136,7 @@ def folder_name(name: str) -> str:
 
 
 def compare_algorithms(
-    config: AlgorithmComparisonConfig, image_sets: Mapping[str, ImageSet] | None = None
+    config: AlgorithmComparisonConfig, image_sets: _Sets = None
 ) -> ComparisonResult:
     """``compare_schedules`` of one schedule with each of several learners."""
     schedules = {name: config.stage2.replace(algorithm=name) for name in config.algorithms}
@@ -153,21 +146,20 @@ def compare_algorithms(
 def compare_schedules(
     schedules: Mapping[str, PolicySchedule],
     config: ScheduleComparisonConfig,
-    image_sets: Mapping[str, ImageSet] | None = None,
+    image_sets: _Sets = None,
     networks: Mapping[str, Path] | None = None,
 ) -> ComparisonResult:
     """Learn by every schedule with every seed, and write the results into ``config.run``.
 
-    They are results.json, README.md, table.csv and curves.png. With ``config.control.resume``, runs
-    that are complete are left alone and those that were interrupted go on.
+    They are results.json, README.md, table.csv and curves.png. With ``config.control.resume``,
+    complete runs stay as they are and interrupted ones go on.
 
     Args:
         schedules: How to learn, by name.
         config: On what to compare them.
-        image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``;
-            pickled for each process under Ray.
-        networks: Folders of other networks than ``config.network``, for the same images and as many
-            looks, by the name of the schedule that learns on each.
+        image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
+        networks: Folders of networks in place of ``config.network``, by the name of the schedule
+            that learns on each; for the same images and as many looks.
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
@@ -177,17 +169,16 @@ def compare_schedules(
     """
     console = Console()
     networks = networks or {}
-    _check_names(schedules)
-    _check_networks(config.network, networks, schedules)
     jobs = _jobs(schedules, config, networks)
     parts = [job.run.folder for job in jobs]
     with Run.open(config.run, config, config.control, may_change=_MAY_CHANGE, parts=parts) as run:
         _train(jobs, config, image_sets, console)
-        results = _judge(jobs, config, image_sets, networks, console)
-        for folder in [run.folder] if config.out is None else [run.folder, config.out]:
-            write_report(results, folder)
+        with console.status("test images"):
+            results = _judge(jobs, config, image_sets, networks)
+        for folder in filter(None, (config.out, run.folder)):
+            text = write_report(results, folder)
         _note_hyperparameters(jobs, results, run.folder / "tensorboard")
-    print_table(results, console)
+    console.print(Markdown(text))
     return results
 
 
@@ -196,7 +187,9 @@ def _jobs(
     config: ScheduleComparisonConfig,
     networks: Mapping[str, Path],
 ) -> list[_Job]:
-    """All runs, checked: what is wrong with the last must not show after all others have run."""
+    """All runs, each checked before the first begins."""
+    _check_names(schedules)
+    _check_networks(config.network, networks, schedules)
     jobs = [
         _Job(name, config.job(name, schedule, seed, networks.get(name)))
         for name, schedule in schedules.items()
@@ -207,22 +200,8 @@ def _jobs(
     return jobs
 
 
-def _train(
-    jobs: Sequence[_Job],
-    config: ScheduleComparisonConfig,
-    image_sets: Mapping[str, ImageSet] | None,
-    console: Console,
-) -> None:
-    if config.ray:
-        _spread(jobs, config, image_sets)
-        return
-    for number, job in enumerate(jobs, start=1):
-        console.rule(f"{job.name}, seed {job.config.seed} ({number} of {len(jobs)})")
-        train_policy(job.config, image_sets=image_sets)
-
-
-def _check_names(names: Sequence[str] | Mapping[str, PolicySchedule]) -> None:
-    """Raises ``ValueError`` where two names would have the runs of each other."""
+def _check_names(names: Collection[str]) -> None:
+    """Raises ``ValueError`` where two names stand for one folder."""
     folders = [folder_name(name) for name in names]
     twice = [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]
     if twice:
@@ -250,28 +229,27 @@ def _note_hyperparameters(jobs: Sequence[_Job], results: ComparisonResult, folde
     """For TensorBoard's table of hyperparameters."""
     with SummaryWriter(str(folder)) as writer:
         for job, run in zip(jobs, results.runs, strict=True):
-            known = {
-                name: value
-                for name, value in job.config.schedule.given().items()
-                if isinstance(value, bool | str | float | int)
-            }
+            given = job.config.schedule.given() | {"seed": run.seed}
             metrics = {f"accuracy/{step}": value for step, value in enumerate(run.accuracy)}
-            writer.add_hparams(known | {"seed": run.seed}, metrics, run_name=job.run.folder.name)
+            writer.add_hparams(given, metrics, run_name=job.run.folder.name)
 
 
-def _spread(
-    jobs: Sequence[_Job],
-    config: ScheduleComparisonConfig,
-    image_sets: Mapping[str, ImageSet] | None,
+def _train(
+    jobs: Sequence[_Job], config: ScheduleComparisonConfig, image_sets: _Sets, console: Console
 ) -> None:
-    """Run them under Ray Tune."""
+    """Run them one after the other, or under Ray Tune."""
+    if not config.ray:
+        for number, job in enumerate(jobs, start=1):
+            console.rule(f"{job.run.folder.name} ({number} of {len(jobs)})")
+            train_policy(job.config, image_sets=image_sets)
+        return
     try:
         import ray
         from ray import tune
     except ImportError as error:
         raise ImportError("Ray Tune must be installed: pip install 'gfnet-env[ray]'") from error
 
-    def train(chosen: Mapping[str, int], image_sets: Mapping[str, ImageSet] | None) -> None:
+    def train(chosen: Mapping[str, int], image_sets: _Sets) -> None:
         torch.set_num_threads(config.cpus)
         train_policy(configs[chosen["job"]], image_sets=image_sets)
 
@@ -292,43 +270,28 @@ def _spread(
 def _judge(
     jobs: Sequence[_Job],
     config: ScheduleComparisonConfig,
-    image_sets: Mapping[str, ImageSet] | None,
+    image_sets: _Sets,
     networks: Mapping[str, Path],
-    console: Console,
 ) -> ComparisonResult:
-    """Every step of every test image under each learned policy, held against random looks."""
-    device = resolve_device(config.control.device)
-    common = open_model(config.network)
+    """The test images under each learned policy, and under those that bound it."""
+    device, common = resolve_device(config.control.device), open_model(config.network)
     images = image_sets["test"] if image_sets else config.images.open(common, "test")
 
-    def correct(model: Model, policy: Policy) -> _Correct:
-        return evaluate_policy(model, policy, images).correct
-
-    def bounds_of(folder: Path | None) -> dict[str, _Correct]:
-        model = open_model(folder)
-        model.to(device)
-        bounds = {"random": correct(model, RandomPolicy())}
-        if images.boxes is not None:
-            bounds["target"] = correct(model, TargetPolicy())
-        return bounds
-
-    with console.status("random looks"):
-        bounds = bounds_of(config.network)
-        own = {name: bounds_of(folder) for name, folder in networks.items()}
-    learned: dict[str, list[_Correct]] = {}
+    bounds = _bounds(config.network, images, device)
+    own = {name: _bounds(folder, images, device) for name, folder in networks.items()}
+    learned: dict[str, list[_Correct]] = {job.schedule: [] for job in jobs}
     runs = []
     for job in jobs:
-        with console.status(f"{job.name}, seed {job.config.seed}"):
-            gfnet = EarlyExitGFNet.load(job.run.folder).to(device)
-            found = correct(gfnet.model, gfnet.policy)
-        learned.setdefault(job.name, []).append(found)
-        runs.append(_run_result(job, found))
+        gfnet = EarlyExitGFNet.load(job.run.folder).to(device)
+        correct = evaluate_policy(gfnet.model, gfnet.policy, images).correct
+        learned[job.schedule].append(correct)
+        runs.append(_run_result(job, correct))
     return ComparisonResult(
         split="test",
         images=len(images),
         bounds=_per_step(bounds),
         schedules={
-            name: _summary(name, learned, own.get(name, bounds), images.sources, own.get(name))
+            name: _summary(name, learned, own.get(name, bounds), images.sources, name in own)
             for name in learned
         },
         runs=tuple(runs),
@@ -336,10 +299,22 @@ def _judge(
     )
 
 
+def _bounds(network: Path | None, images: ImageSet, device: torch.device) -> dict[str, _Correct]:
+    """The images under random looks and, where they know their objects, looks at those."""
+    model = open_model(network)
+    model.to(device)
+    policies: dict[str, Policy] = {"random": RandomPolicy()}
+    if images.boxes is not None:
+        policies["target"] = TargetPolicy()
+    return {
+        name: evaluate_policy(model, policy, images).correct for name, policy in policies.items()
+    }
+
+
 def _run_result(job: _Job, correct: _Correct) -> RunResult:
     results = PolicyResults.from_json(job.run.results)
     return RunResult(
-        schedule=job.name,
+        schedule=job.schedule,
         seed=job.config.seed,
         environment_steps=results.environment_steps,
         seconds=results.seconds,
@@ -353,30 +328,30 @@ def _summary(
     everyone: Mapping[str, Sequence[_Correct]],
     bounds: Mapping[str, _Correct],
     sources: npt.NDArray[np.int64] | None,
-    own: Mapping[str, _Correct] | None,
+    has_own_bounds: bool,
 ) -> ScheduleResult:
-    """One schedule, of the (N, T) of each seed of all schedules."""
-    found = everyone[name]
-    mean, last = np.mean(found, axis=0), _last(found)
+    """One schedule; ``everyone`` has (N, T) of each seed of all schedules."""
+    mean = np.mean(everyone[name], axis=0)
+    last = {other: np.mean(found, axis=1)[:, -1] for other, found in everyone.items()}
     difference = mean[:, -1] - bounds["random"][:, -1]
-    interval = interquartile_mean_interval(last)
+    interval = interquartile_mean_interval(last[name])
     share = None
     if "target" in bounds:
         (glance, reached, *_), (_, most, *_) = mean.mean(axis=0), bounds["target"].mean(axis=0)
         share = rounded((reached - glance) / (most - glance)) if most != glance else None
     return ScheduleResult(
         accuracy=_accuracy(mean),
-        interquartile_mean=rounded(interquartile_mean(last)),
+        interquartile_mean=rounded(interquartile_mean(last[name])),
         interval=interval and (rounded(interval[0]), rounded(interval[1])),
         beats={
-            other: rounded(probability_of_improvement(last, _last(theirs)))
-            for other, theirs in everyone.items()
+            other: rounded(probability_of_improvement(last[name], theirs))
+            for other, theirs in last.items()
             if other != name
         },
         above_random=rounded(difference.mean()),
         above_random_interval=interval_of(difference, sources, 0),
         share_of_target_gain=share,
-        bounds=None if own is None else _per_step(own),
+        bounds=_per_step(bounds) if has_own_bounds else None,
     )
 
 
@@ -387,8 +362,3 @@ def _per_step(bounds: Mapping[str, _Correct]) -> dict[str, tuple[float, ...]]:
 def _accuracy(correct: npt.NDArray[np.generic]) -> tuple[float, ...]:
     """Per step, of (N, T)."""
     return tuple(map(rounded, correct.mean(axis=0)))
-
-
-def _last(found: Sequence[_Correct]) -> npt.NDArray[np.float64]:
-    """Accuracy at the last step, one per seed."""
-    return np.array([rows[:, -1].mean() for rows in found])

@@ -17,13 +17,7 @@ def row(*cells: str) -> str:
 def signature(
     made: Sequence[Mapping[str, Any]], seeds: Sequence[int], seconds: Sequence[float]
 ) -> str:
-    """Seeds, time, machines and commits.
-
-    Args:
-        made: What ``provenance`` said, of all runs or of each.
-        seeds: Of the runs.
-        seconds: That they took.
-    """
+    """Seeds, time, machines and commits of some runs; ``made`` are what ``provenance`` gave."""
     # Each once, in the order of the runs.
     machines = dict.fromkeys(each["machine"] for each in made)
     commits = dict.fromkeys(str(each["commit"]) for each in made)

@@ -1,6 +1,5 @@
 """All three stages and the evaluation, one after the other."""
 
-import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -8,12 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 
 from gfnet_agents.recipes import find_recipe
-from gfnet_agents.training import DEFAULT, PolicyConfig, PolicySchedule, train_policy
+from gfnet_agents.training import (
+    DEFAULT,
+    PolicyConfig,
+    PolicySchedule,
+    part_control,
+    train_policy,
+)
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
+from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
@@ -41,7 +47,7 @@ class PipelineConfig(Settings):
     run: Path
     """Folder for the stages and the evaluation."""
     stages: tuple[int, ...] = _STAGES
-    """Stages to run; what others would have made must be in the run folder."""
+    """Stages to run; the run folder must hold the results of those left out."""
     stage1: ClassifierSchedule = field(default_factory=ClassifierSchedule)
     """Encoders and classifier, on random looks."""
     stage2: PolicySchedule = field(default_factory=PolicySchedule)
@@ -59,7 +65,7 @@ class PipelineConfig(Settings):
             raise ValueError(f"stages must be some of 1, 2 and 3, not {self.stages}")
 
     def resolved(self) -> Self:
-        """The same with the library's defaults for what was not given."""
+        """The same, completed with the library's defaults."""
         whole = find_recipe("default").complete(self)
         first = ClassifierConfig.of(**whole._stage1()).resolved()
         whole = whole.with_defaults(first.given(), {"stage2": DEFAULT.given()})
@@ -67,10 +73,8 @@ class PipelineConfig(Settings):
 
     def stage_config(self, number: int) -> ClassifierConfig | PolicyConfig:
         """The configuration of one stage."""
-        common = self.images.reading.given() | self.control.given()
+        common = self.images.reading.given() | part_control(self.control)
         common |= {"run": self.run / f"stage{number}", "seed": self.options.seed}
-        # Whether the stages begin anew, the folder of all says.
-        common |= {"resume": True, "overwrite": False}
         if number == 1:
             return ClassifierConfig.of(**self._stage1() | common)
         if number == 2:
@@ -91,9 +95,9 @@ class StageResult(Result):
     """What a stage gave.
 
     Attributes:
-        patches: Whose looks the accuracy is of, random or learned.
-        accuracy: On the test split, one per step.
-        seconds: That it took; None where another process completed it.
+        patches: Whose looks the accuracy is of, ``random`` or ``learned``.
+        accuracy: On the test split, per step.
+        seconds: Duration; None where another process completed it.
     """
 
     patches: str
@@ -103,7 +107,7 @@ class StageResult(Result):
 
 @dataclass(frozen=True)
 class PipelineResult(Result):
-    """What the stages gave, by name, and how long the evaluation took."""
+    """What the stages gave, by name, and the duration of the evaluation."""
 
     stages: Mapping[str, StageResult]
     evaluation_seconds: float | None = None
@@ -114,12 +118,11 @@ def train_gfnet(
 ) -> EarlyExitGFNet | None:
     """Run the stages into ``RUN/stage1`` to ``RUN/stage3`` and evaluate into ``RUN/evaluation``.
 
-    With ``config.control.resume``, stages that are complete are left alone and the one that was
-    interrupted goes on.
+    With ``config.control.resume``, complete stages stay as they are and an interrupted one goes on.
 
     Args:
         config: What to train and how.
-        image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``.
+        image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
 
     Returns:
         The assembled network of the last stage; None where no stage has assembled one.
@@ -128,44 +131,38 @@ def train_gfnet(
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
         FileNotFoundError: What a stage that is left out would have made is missing.
         RuntimeError: This is one of several processes.
-        ValueError: A value is wrong, or the run to be resumed was begun with others.
+        ValueError: A value is wrong, or the run to be resumed was begun with other values.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RuntimeError(
             "stage 2 learns in one process: launch train_classifier for stages 1 and 3 on several, "
             "or train_gfnet on one"
         )
-    console = Console()
     config = find_recipe("default").complete(config)
-    later = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
-    with Run.open(
-        config.run, config, config.control, may_change=MAY_CHANGE | {"stages"}, parts=later
-    ) as run:
-        saved = run.results if run.complete else {"stages": {}}
-        results = PipelineResult.from_json(saved)
+    parts = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
+    may_change = MAY_CHANGE | {"stages"}
+    with Run.open(config.run, config, config.control, may_change=may_change, parts=parts) as run:
+        stages = dict(PipelineResult.from_json(run.results).stages) if run.complete else {}
         for number in _STAGES:
-            results = _run_stage(config, number, results, image_sets, console)
-            write_json(run.folder / "results.json", results.to_json())
-        assembled = [name for name in ("stage3", "stage2") if name in results.stages]
+            stages |= _run_stage(config, number, stages, image_sets)
+            write_json(run.folder / "results.json", PipelineResult(stages).to_json())
+        assembled = [name for name in ("stage3", "stage2") if name in stages]
         if not assembled:
             return None
-        started = time.monotonic()
-        _evaluate(config, run.folder / assembled[0], image_sets)
-        taken = round(time.monotonic() - started, 1)
-        run.finish(dataclasses.replace(results, evaluation_seconds=taken))
+        seconds = _evaluate(config, run.folder / assembled[0], image_sets)
+        run.finish(PipelineResult(stages, seconds))
         return EarlyExitGFNet.load(run.folder / assembled[0])
 
 
 def _run_stage(
     config: PipelineConfig,
     number: int,
-    results: PipelineResult,
+    before: Mapping[str, StageResult],
     image_sets: Mapping[str, ImageSet] | None,
-    console: Console,
-) -> PipelineResult:
-    """Run a stage unless it is complete or left out; the results with those of the stage."""
+) -> dict[str, StageResult]:
+    """Run a stage unless it is complete or left out; its result by name, if it is complete now."""
     name, run = f"stage{number}", Run(config.run / f"stage{number}")
-    seconds = results.stages[name].seconds if name in results.stages else None
+    seconds = before[name].seconds if name in before else None
     if number in config.stages and not run.complete:
         started = time.monotonic()
         stage = config.stage_config(number)
@@ -175,15 +172,17 @@ def _run_stage(
             train_classifier(stage, image_sets)
         seconds = round(time.monotonic() - started, 1)
     if not run.complete:
-        return results
-    stages = {**results.stages, name: StageResult(*_accuracy(run), seconds)}
-    _print_stages(stages, console)
-    return PipelineResult(stages)
+        return {}
+    found = {name: StageResult(*_accuracy(run), seconds)}
+    _print_stages({**before, **found})
+    return found
 
 
 def _evaluate(
     config: PipelineConfig, folder: Path, image_sets: Mapping[str, ImageSet] | None
-) -> None:
+) -> float:
+    """Evaluate an assembled network; the seconds that it takes."""
+    started = time.monotonic()
     evaluation = EvaluationConfig.of(
         run=folder,
         out=config.run / "evaluation",
@@ -193,10 +192,11 @@ def _evaluate(
         overwrite=True,
     )
     evaluate(evaluation, image_sets)
+    return round(time.monotonic() - started, 1)
 
 
 def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
-    """Test accuracy after each step, on the looks that the stage has at its end, and whose."""
+    """Whose looks a stage ends with, and the test accuracy per step on them."""
     results = run.results
     if "policies" in results:
         return "learned", tuple(results["policies"]["learned"]["accuracy"])
@@ -204,11 +204,11 @@ def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
     return patches, tuple(results["accuracy"][patches])
 
 
-def _print_stages(stages: Mapping[str, StageResult], console: Console) -> None:
-    steps = max(len(stage.accuracy) for stage in stages.values())
-    table = Table("stage", "patches", "glance", *(f"look {n}" for n in range(1, steps)), "seconds")
+def _print_stages(stages: Mapping[str, StageResult]) -> None:
+    names = step_names(max(len(stage.accuracy) for stage in stages.values()))
+    table = Table("stage", "looks", *names, "seconds")
     for name, stage in stages.items():
         accuracies = (f"{accuracy:.1%}" for accuracy in stage.accuracy)
         seconds = "?" if stage.seconds is None else f"{stage.seconds:.0f}"
         table.add_row(name, stage.patches, *accuracies, seconds)
-    console.print(table)
+    get_console().print(table)

@@ -1,30 +1,21 @@
 """Recipes: the schedules of all three stages for a family of encoders."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from gfnet_agents.learners import LEARNERS
-from gfnet_agents.training import PolicyConfig, PolicySchedule, _begun
-from gfnet_env.command_line import PARTS, parse, take_option
+from gfnet_agents.training import PARTS, PolicyConfig, PolicySchedule, begun_with
+from gfnet_env.command_line import parse, take_option
 from gfnet_env.settings import Settings
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule
 
 Config = TypeVar("Config", bound=Settings)
 
-_PARTS = {**PARTS, "algorithm": LEARNERS, "algorithms": LEARNERS}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train a GFNet; what a schedule leaves out is the library's default.
-
-    Attributes:
-        stage1: Encoders and classifier on random looks.
-        stage2: The policy.
-        stage3: Encoders and classifier on the looks of the policy.
-    """
+    """The schedules of the three stages; the library's defaults complete them."""
 
     stage1: ClassifierSchedule = field(default_factory=ClassifierSchedule)
     stage2: PolicySchedule = field(default_factory=PolicySchedule)
@@ -37,23 +28,23 @@ class Recipe:
             config: Of one stage; or of several, with their schedules in ``stage1`` to ``stage3``.
         """
         if isinstance(config, PolicyConfig):
-            # What a run that is continued was begun with comes before any recipe.
-            begun = _begun(config, config.continue_from) if config.continue_from else {}
+            # The run that is continued comes before any recipe.
+            begun = begun_with(config, config.continue_from) if config.continue_from else {}
             return config.with_defaults(begun, self.stage2.given())
         is_stage3 = isinstance(config, ClassifierConfig) and config.policy is not None
         schedule = self.stage3 if is_stage3 else self.stage1
-        stages: Mapping[str, Settings] = vars(self)
-        nested = {name: stage.given() for name, stage in stages.items()}
-        return config.with_defaults({**schedule.given(), **nested})
+        return config.with_defaults(schedule.given() | self._given())
 
     def __str__(self) -> str:
-        stages: Mapping[str, Settings] = vars(self)
-        given = {
-            f"{stage}.{name}": value
-            for stage, schedule in stages.items()
-            for name, value in schedule.given().items()
-        }
-        return ", ".join(f"{name}={value}" for name, value in given.items())
+        return ", ".join(
+            f"{stage}.{name}={value}"
+            for stage, given in self._given().items()
+            for name, value in given.items()
+        )
+
+    def _given(self) -> dict[str, dict[str, Any]]:
+        """What each stage's schedule gives."""
+        return {stage: schedule.given() for stage, schedule in vars(self).items()}
 
 
 def _of_the_authors(**changes: Any) -> Recipe:
@@ -81,8 +72,8 @@ def _of_photographs() -> Recipe:
     """For some thousand pictures, and encoders that know ImageNet."""
     stage1 = ClassifierSchedule(
         epochs=4,
-        # Steps are what so few pictures are short of: a quarter of the rate and half of the steps
-        # cost a network of 96×96 eight points.
+        # So few pictures need many steps: a quarter of the rate and half of the steps cost a
+        # network of 96×96 eight points.
         batch_size=16,
         learning_rate=2e-3,
         classifier_learning_rate=4e-3,
@@ -93,8 +84,8 @@ def _of_photographs() -> Recipe:
     return Recipe(
         stage1=stage1,
         stage2=PolicySchedule(timesteps=12_000),
-        # Averaged over so long that a good part of what stage 1 learned stays: the pictures are
-        # known by now, and with 0.99 the last step loses a point to stage 1.
+        # The network knows the pictures by now: so long an average keeps much of stage 1, to which
+        # the last step loses a point with 0.99.
         stage3=stage1.replace(
             learning_rate=5e-4, classifier_learning_rate=1e-3, average_decay=0.999
         ),
@@ -133,10 +124,10 @@ def find_recipe(name: str) -> Recipe:
 def parse_config(
     config_class: type[Config], description: str | None, arguments: Sequence[str] | None = None
 ) -> Config:
-    """Read the configuration of a training command, with ``--recipe NAME`` for what is not given.
+    """Read the configuration of a training command; ``--recipe NAME`` completes it.
 
-    What is given on the command line comes first, then what the run that is continued has, then the
-    recipe, then the library's defaults.
+    The command line comes first, then the run that is continued, then the recipe, then the
+    library's defaults.
 
     Args:
         config_class: Of ``train_classifier``, ``train_baselines``, ``train_policy``,
@@ -155,4 +146,4 @@ def parse_config(
         f"{description or ''}\n--recipe NAME sets what is not given: {', '.join(RECIPES)}.\n"
         f"{name}: {recipe}"
     )
-    return recipe.complete(parse(config_class, described, rest, _PARTS))
+    return recipe.complete(parse(config_class, described, rest, PARTS))

@@ -1,4 +1,4 @@
-"""Studies: everything that a published table needs, in one command and over several seeds."""
+"""Studies: all that a published table needs, in one command and over several seeds."""
 
 import shutil
 import time
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
 from gfnet_agents.study_report import GFNetResult, SeedResult, StudyResult, write_report
+from gfnet_agents.training import exits_of_0_1, part_control
 from gfnet_env.benchmarks import (
     ComparisonConfig,
     EvaluationConfig,
@@ -39,12 +41,12 @@ class Study:
 
     Attributes:
         title: Of its table.
-        static: Whole-image baselines, trained first, so that GFNets may begin with them.
+        static: Whole-image baselines, trained first.
         gfnets: All three stages of each GFNet, no two of one patch size.
         begin_with_static: Whether the encoders begin as the static networks.
-        published: Of others: name, and test error.
-        oracle_images: Test images that the oracle is run on.
-        timed_images: Test images that wall times are measured on.
+        published: Test errors of others, by their names.
+        oracle_images: Test images for the oracle.
+        timed_images: Test images for wall times.
 
     Raises:
         ValueError: There is no GFNet, or two have one patch size.
@@ -64,14 +66,12 @@ class Study:
             raise ValueError(f"give patch sizes, each once, not {sides}")
 
     @property
-    def settings(self) -> dict[str, dict[str, Any] | bool]:
+    def settings(self) -> dict[str, Any]:
         """All that it trains with, by name, but for seeds and for where things are."""
-        settings: dict[str, dict[str, Any] | bool] = {"begin_with_static": self.begin_with_static}
-        settings["static"] = _settings_of(self.static.resolved())
-        for gfnet in self.gfnets:
-            name = f"gfnet-{gfnet.network.patch_size}"
-            settings[name] = _settings_of(gfnet.resolved())
-        return settings
+        parts = {f"gfnet-{each.network.patch_size}": each.resolved() for each in self.gfnets}
+        configs: dict[str, Settings] = {"static": self.static.resolved(), **parts}
+        settings = {name: _settings_of(config) for name, config in configs.items()}
+        return {"begin_with_static": self.begin_with_static, **settings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +83,12 @@ class StudyOptions(Settings):
     out: Path
     """Folder for the tables and pictures."""
     seeds: tuple[int, ...] = (0,)
-    """All of it is done once for each; --resume goes on with more."""
+    """Seeds to repeat all of it with; --resume goes on with more."""
     add: bool = False
     """Keep the seeds that results.json of ``out`` holds already, from other days or machines."""
     timed: bool = True
-    """Measure wall times too, at the end: of the least seed trained here, unless ``add`` found
-    some. On a machine that is busy otherwise, leave them to a later --resume."""
+    """Measure wall times too, at the end: of the lowest seed trained here, unless ``add`` found
+    some. On a busy machine, leave them to a later --resume."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
 
@@ -106,23 +106,21 @@ class StudyOptions(Settings):
 def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> StudyResult:
     """Train, measure and write results.json, README.md and pictures into ``options.out``.
 
-    With ``options.control.resume``, what is complete is left alone and what was interrupted goes
-    on.
+    With ``options.control.resume``, what is complete stays and what was interrupted goes on.
 
     Args:
         study: What to train.
         options: Where and how often.
-        image_sets: Splits to use (``train``, ``val``, ``test``) in place of the study's.
+        image_sets: Splits (``train``, ``val``, ``test``) in place of the study's.
 
     Raises:
         FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
-        ValueError: A value is wrong, the run to be resumed was begun with others, or the results to
-            be added to are of another study.
+        ValueError: A value is wrong, the run to be resumed was begun with other values, or the
+            results to be added to are of another study.
     """
     console = Console()
     kept = _kept(study, options.out / "results.json") if options.add else {}
     new = [seed for seed in options.seeds if seed not in kept]
-    first = min([*kept, *new])
     with Run.open(
         *(options.run, options, options.control),
         may_change=MAY_CHANGE | {"out", "seeds", "add", "timed"},
@@ -133,22 +131,27 @@ def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> 
         for seed in new:
             console.rule(f"seed {seed}")
             runs[seed] = _run_seed(study, options, seed, image_sets)
-        for gfnet in study.gfnets if first in new else ():
-            shown = _assembled(options.folder(first, gfnet))
-            for source, name in _PICTURES.items():
-                picture = f"{name}-{gfnet.network.patch_size}.png"
-                shutil.copyfile(shown / source, options.out / picture)
-        # Before anything is timed, lest an engine that is missing costs the table.
+        if min(runs) in new:
+            _copy_pictures(study, options, min(runs))
+        # Written before anything is timed: a missing engine must not cost the table.
         results, text = _report(study, runs, options.out)
         if options.timed and new and not any(run.is_timed for run in kept.values()):
             runs[min(new)] = _time(study, options, runs[min(new)], image_sets)
             results, text = _report(study, runs, options.out)
-    console.print(text)
+    console.print(Markdown(text))
     return results
 
 
+def _copy_pictures(study: Study, options: StudyOptions, seed: int) -> None:
+    for gfnet in study.gfnets:
+        shown = _assembled(options.folder(seed, gfnet))
+        for source, name in _PICTURES.items():
+            picture = f"{name}-{gfnet.network.patch_size}.png"
+            shutil.copyfile(shown / source, options.out / picture)
+
+
 def _report(study: Study, runs: Mapping[int, SeedResult], out: Path) -> tuple[StudyResult, str]:
-    """The results of all seeds, and the text of the tables that are written of them."""
+    """The results of all seeds, and the text of the tables of them."""
     results = StudyResult(
         title=study.title,
         settings=study.settings,
@@ -169,34 +172,33 @@ def _settings_of(config: Settings) -> dict[str, Any]:
 
 
 def _check_settings(study: Study, found: Mapping[str, Any], where: Path) -> None:
-    """Raises ``ValueError`` unless what was measured before is of the same study."""
+    """Raises ``ValueError`` unless earlier measurements are of the same study."""
     settings = study.settings
     known = {name: _of_today(each) for name, each in found.get("settings", {}).items()}
     parts = [name for name in {**settings, **known} if _differ(known.get(name), settings.get(name))]
     if parts:
         raise ValueError(
             f"{where} was made with other settings (of {', '.join(parts)}) than this study has; "
-            "give another folder, or have it replaced"
+            "give another folder, or overwrite it"
         )
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two settings differ in anything that both have; None is what was not given."""
+    """Whether two settings differ in anything that both have."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return any(_differ(one[name], other[name]) for name in one.keys() & other.keys())
     return bool(one != other)
 
 
 def _of_today(settings: Any) -> Any:
-    """Settings that version 0.1 noted, by the names and with the values of today."""
+    """Settings noted by version 0.1, by the names and with the values of today."""
     if not isinstance(settings, Mapping):
         return settings
     values = {name: _of_today(each) for name, each in settings.items()}
     if "average_decay" in values:
         values["average_decay"] = values["average_decay"] or 0.0
     if "exit_confidence" in values:
-        threshold = values.pop("exit_confidence")
-        values["exits"] = f"confidence:threshold={threshold}" if threshold else "never"
+        values["exits"] = exits_of_0_1(values.pop("exit_confidence"))
     return values
 
 
@@ -206,25 +208,18 @@ def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
         return {}
     saved = read_json(written)
     _check_settings(study, saved, written)
-    for run in saved["runs"]:
-        for row in run["static"]:
-            # Older results have no digests.
-            row.setdefault("weights", {})
-    results = StudyResult.from_json(saved)
-    return {run.seed: run for run in results.runs}
+    return {run.seed: run for run in StudyResult.from_json(saved).runs}
 
 
 def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets) -> SeedResult:
-    """Train and measure once; what was measured before comes from its file."""
+    """Train and measure once; earlier measurements come from their file."""
     folder = options.folder(seed)
     written = folder / _MEASURED
     if written.is_file():
         saved = read_json(written)
         _check_settings(study, saved, written)
         return SeedResult.from_json(saved["run"])
-    # Whether the study begins anew, its own folder says.
-    shared = options.reading.given() | options.control.given()
-    shared |= {"resume": True, "overwrite": False, "seed": seed}
+    shared = options.reading.given() | part_control(options.control) | {"seed": seed}
     static = study.static.replace(run=folder / "static", **shared)
     folder.mkdir(exist_ok=True)
     clock = folder / "seconds.json"
@@ -258,7 +253,7 @@ def _keep(study: Study, options: StudyOptions, result: SeedResult) -> None:
 
 @contextmanager
 def _counted(clock: Path) -> Iterator[None]:
-    """Add the seconds that something takes to those in a file, so that a resumed seed has all."""
+    """Add the seconds of what is inside to those in a file: a resumed seed needs all of them."""
     started = time.monotonic()
     try:
         yield
@@ -268,13 +263,9 @@ def _counted(clock: Path) -> Iterator[None]:
 
 
 def _measure(
-    study: Study,
-    options: StudyOptions,
-    gfnet: PipelineConfig,
-    baseline: Path,
-    image_sets: _Sets,
+    study: Study, options: StudyOptions, gfnet: PipelineConfig, baseline: Path, image_sets: _Sets
 ) -> tuple[int, tuple[StaticRow, ...], GFNetResult]:
-    """What a trained GFNet is worth on the test split: images, static networks, and itself."""
+    """A trained GFNet on the test split: how many images, static networks, and itself."""
     shared = options.reading.given() | {"run": _assembled(gfnet.run), "overwrite": True}
     shared |= {"seed": gfnet.options.seed, "device": options.control.device}
     test = image_sets["test"] if image_sets else None
@@ -296,7 +287,7 @@ def _measure(
 
 
 def _time(study: Study, options: StudyOptions, result: SeedResult, image_sets: _Sets) -> SeedResult:
-    """A seed with the wall times of each of its GFNets, which are measured once."""
+    """A seed with the wall times of its GFNets; each is measured once."""
     test = image_sets["test"] if image_sets else None
     shared = options.reading.given() | {"device": options.control.device, "seed": result.seed}
     shared |= {"count": study.timed_images, "overwrite": True}

@@ -1,4 +1,4 @@
-"""What a study gives: its results, and the tables that a reader sees."""
+"""The results of a study, and the tables that a reader sees."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gfnet_agents import markdown
+from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import BudgetPoint, Comparison, Latency, Result, StaticRow
 from gfnet_env.files import write_json, write_text
 
@@ -16,15 +17,15 @@ _Steps = tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class GFNetResult(Result):
-    """What a trained GFNet is worth on the test images.
+    """One trained GFNet on the test images.
 
     Attributes:
         multiply_adds: Of an image that exits at each step.
         stages: Accuracy per step, after each stage.
         policies: Accuracy per step of the last stage, by the name of the policy.
-        centred: Share of the images whose object each look is centred on; None where unknown.
-        comparison: By method, early exits against the static networks.
-        budgeted: By method, accuracy per budget.
+        centred: See ``PolicyResult``, of the learned policy.
+        comparison: See ``Evaluation``.
+        budgeted: Likewise.
         latency: Wall times; None where they were not measured.
     """
 
@@ -39,12 +40,10 @@ class GFNetResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedResult(Result):
-    """What one seed of a study gave.
+    """One seed of a study, on so many test ``images``.
 
     Attributes:
-        seed: Of everything that was trained.
-        seconds: That all of it took, wall times of single images aside.
-        images: How many test images there are.
+        seconds: Of all of it, but for wall times of single images.
         static: Static networks, by rising cost.
         gfnets: By patch size.
         provenance: See ``provenance``.
@@ -65,14 +64,7 @@ class SeedResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult(Result):
-    """What a study gave: all that results.json holds.
-
-    Attributes:
-        title: Of its table.
-        settings: What it trains with.
-        runs: By rising seed.
-        published: Test errors of others, by their names.
-    """
+    """All that results.json of a study holds; ``runs`` by rising seed. See ``Study``."""
 
     title: str
     settings: Mapping[str, Any]
@@ -81,11 +73,7 @@ class StudyResult(Result):
 
 
 def write_report(results: StudyResult, folder: Path) -> str:
-    """Write results.json and README.md into a folder.
-
-    Args:
-        results: Of ``run_study``.
-        folder: Where; it exists.
+    """Write results.json and README.md into a folder that exists.
 
     Returns:
         The text of README.md.
@@ -108,10 +96,10 @@ def _tables(results: StudyResult) -> str:
         "",
         *markdown.header("whole image", "test error", "multiply-adds"),
     ]
-    for number, network in enumerate(runs[0].static):
-        seen = [run.static[number].accuracy for run in runs]
-        name = f"static, {network.resolution}×{network.resolution}"
-        lines.append(markdown.row(name, _error(seen), _millions(network.multiply_adds)))
+    for networks in zip(*(run.static for run in runs), strict=True):
+        side, cost = networks[0].resolution, _millions(networks[0].multiply_adds)
+        error = _error([network.accuracy for network in networks])
+        lines.append(markdown.row(f"static, {side}×{side}", error, cost))
     if results.published:
         lines += ["", *markdown.header("published", "test error")]
         lines += [markdown.row(name, error) for name, error in results.published.items()]
@@ -119,11 +107,9 @@ def _tables(results: StudyResult) -> str:
         found = [run.gfnets[side] for run in runs]
         lines += ["", f"## P = {side}", "", *_steps(found), "", *_budgets(found)]
         lines += ["", *_exits(runs, side)]
-        for run in runs:
-            latency = run.gfnets[side].latency
-            if latency is not None:
-                lines += ["", *_wall_times(latency, run.seed)]
-                break
+        timed = [(run.gfnets[side].latency, run.seed) for run in runs]
+        wall_times = (_wall_times(latency, seed) for latency, seed in timed if latency)
+        lines += next(wall_times, [])
     made, seconds = [run.provenance for run in runs], [run.seconds for run in runs]
     lines += ["", markdown.signature(made, [run.seed for run in runs], seconds)]
     return "\n".join(lines) + "\n"
@@ -132,14 +118,11 @@ def _tables(results: StudyResult) -> str:
 def _steps(found: Sequence[GFNetResult]) -> list[str]:
     """Error per step of one GFNet: of its last stage under every policy, and of all stages."""
     costs = found[0].multiply_adds
-    patches = (f"{number} patch{'es' * (number > 1)}" for number in range(1, len(costs)))
     lines = [
-        *markdown.header("", "glance", *patches),
+        *markdown.header("", *step_names(len(costs))),
         markdown.row("*multiply-adds*", *(_millions(cost) for cost in costs)),
     ]
-    rows = {
-        f"{name} patches": [each.policies[name] for each in found] for name in found[0].policies
-    }
+    rows = {f"{name} looks": [each.policies[name] for each in found] for name in found[0].policies}
     rows |= {f"after {name}": [each.stages[name] for each in found] for name in found[0].stages}
     for name, seen in rows.items():
         cells = (_error(accuracies) for accuracies in zip(*seen, strict=True))
@@ -195,6 +178,7 @@ def _wall_times(latency: Latency, seed: int) -> list[str]:
         for point in latency.points
     )
     lines = [
+        "",
         f"Times faster than the whole image, medians (seed {seed}):",
         "",
         *markdown.header("engine", "threads", "images a batch", *names),

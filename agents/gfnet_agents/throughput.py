@@ -39,7 +39,7 @@ _SINGLE = "single environments in DummyVecEnv"
 
 @dataclass(frozen=True)
 class EnvironmentRates(Result):
-    """How fast an environment is: a reset, which glances, is timed and is no step."""
+    """How fast an environment is. Its resets, which glance, are timed but are no steps."""
 
     steps_per_second: Rate
     views_per_second: Rate
@@ -47,12 +47,11 @@ class EnvironmentRates(Result):
 
 @dataclass(frozen=True)
 class TrainingRate(Result):
-    """How fast PPO trains.
+    """How fast PPO trains, in environment steps.
 
     Attributes:
-        steps_per_second: Environment steps.
-        share_of_bare_encoders: The same over the views a second of bare encoders.
-        time: What an update and the steps before it spend their time on, as shares of it.
+        share_of_bare_encoders: Its views a second over those of bare encoders.
+        time: Shares of the time of an update and of the steps before it, by what takes them.
     """
 
     steps_per_second: Rate
@@ -62,7 +61,7 @@ class TrainingRate(Result):
 
 @dataclass(frozen=True)
 class ThroughputResult(Result):
-    """What was measured, by the names of the contenders."""
+    """All measurements, by the names of the contenders."""
 
     config: Mapping[str, Any]
     encoder: str
@@ -78,9 +77,9 @@ class ThroughputResult(Result):
 def benchmark(config: ThroughputConfig) -> ThroughputResult:
     """Time environments and the training of a policy, write the results and print them.
 
-    What PPO spends its time on is measured by wrapping the calls of the encoders, of the policy and
-    its update, of the rollout buffer and of what copies observations; the rest of a step is the
-    environment.
+    Wrappers around the calls of the encoders, the policy and its update, the rollout buffer and
+    what copies observations measure how PPO spends its time; the rest of a step is the
+    environment's.
 
     Raises:
         ValueError: A value is wrong.
@@ -119,18 +118,10 @@ def benchmark(config: ThroughputConfig) -> ThroughputResult:
 
 def _singles(setting: Setting) -> Contender:
     """As many single environments, each of which calls the encoders for its own image."""
-
-    def make() -> GlanceFocusEnv:
-        return GlanceFocusEnv(model=setting.model, images=setting.images)
-
-    env = DummyVecEnv([make] * setting.num_envs)
-
-    def run() -> None:
-        for actions in setting.actions:
-            env.step(actions)
-
+    one = partial(GlanceFocusEnv, model=setting.model, images=setting.images)
+    env = DummyVecEnv([one] * setting.num_envs)
     env.seed(0)
-    return Contender(run, env.reset)
+    return Contender(lambda: [env.step(actions) for actions in setting.actions], env.reset)
 
 
 def _time_training(
@@ -138,8 +129,8 @@ def _time_training(
 ) -> dict[str, TrainingRate]:
     """Rounds of PPO, one update each, after bare encoders that see as many views as it takes.
 
-    A machine's pace changes within seconds: encoders that are timed for as long, and just before
-    the agents of their precision, keep that out of the ratio.
+    The machine's pace changes within seconds. Encoders that run for as long, and just before the
+    agents of their precision, keep that out of the ratio.
     """
     agents = {name: _agent(config, setting, source) for name, source in sources.items()}
     episodes = max(1, max(agent.n_steps for agent in agents.values()) // len(setting.actions))
@@ -156,11 +147,8 @@ def _time_training(
     for name, agent in agents.items():
         steps = agent.n_steps * agent.n_envs
         steps_per_view = steps / (setting.views * episodes)
-        results[name] = TrainingRate(
-            Rate.of(times[name], steps),
-            round(steps_per_view * ratio(times[name], times[_bare_for(name)]), 4),
-            _time_shares(agent),
-        )
+        share = round(steps_per_view * ratio(times[name], times[_bare_for(name)]), 4)
+        results[name] = TrainingRate(Rate.of(times[name], steps), share, _time_shares(agent))
     return results
 
 
@@ -182,12 +170,12 @@ def _agent(config: ThroughputConfig, setting: Setting, source: MakeFeatures) -> 
 
 
 def _update(agent: OnPolicyAlgorithm) -> None:
-    """As many steps as an update of the policy needs, and the update."""
+    """Take as many steps as an update of the policy needs, and update it."""
     agent.learn(agent.n_steps * agent.n_envs, reset_num_timesteps=False)
 
 
 def _time_shares(agent: OnPolicyAlgorithm) -> dict[str, float]:
-    """What an update and the steps before it spend their time on, as shares of it."""
+    """See ``TrainingRate.time``."""
     env = agent.env
     assert isinstance(env, StableBaselinesVecEnv)
     features = env.env.features
@@ -215,16 +203,13 @@ def _print(results: ThroughputResult, console: Console) -> None:
     title = f"{results.encoder}, {results.patch_size}×{results.patch_size} patches"
     table = Table("", "environment steps/s", "least to most", "views/s", title=title)
     for name, timed in results.environments.items():
-        steps = timed.steps_per_second
+        steps, views = timed.steps_per_second, timed.views_per_second.median
         spread = f"{steps.min:,.0f} to {steps.max:,.0f}"
-        table.add_row(name, f"{steps.median:,.0f}", spread, f"{timed.views_per_second.median:,.0f}")
-    console.print(table)
-
+        table.add_row(name, f"{steps.median:,.0f}", spread, f"{views:,.0f}")
     compared = Table("how many times as fast", "median of the rounds' ratios")
     for name, value in results.ratios.items():
         compared.add_row(name, f"{value:.3f}")
-    console.print(compared)
-
+    console.print(table, compared)
     if not results.training:
         return
     parts = ["encoder", "environment", "copies", "policy", "buffer", "rest"]

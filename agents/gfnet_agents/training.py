@@ -1,24 +1,22 @@
-"""Stage 2: learn a policy, hold it against others, and assemble the early-exit network."""
+"""Stage 2: learn a policy, compare it with others, and assemble the early-exit network."""
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import torch
 from rich.console import Console
-from torch import nn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from gfnet_agents.curve import CURVE_FILE, LearningCurve
-from gfnet_agents.learners import LEARNERS, Learner, build_learner, choose_actions
-from gfnet_agents.learners.checkpoint import LearnerCheckpoints
-from gfnet_agents.progress import ProgressBar
-from gfnet_env.actions import ACTIONS, build_actions
+from gfnet_agents.curve import CURVE_FILE, LearningCurve, policy_of
+from gfnet_agents.learners import LEARNERS, Learner, build_learner, checkpoint, choose_actions
+from gfnet_env import command_line
+from gfnet_env.actions import build_actions
 from gfnet_env.benchmarks.policies import (
     LEARNED,
     choose_policies,
@@ -27,12 +25,11 @@ from gfnet_env.benchmarks.policies import (
     some_of,
 )
 from gfnet_env.benchmarks.report import draw_sheet, plot_accuracy, print_results
-from gfnet_env.benchmarks.results import PolicyResult, Result
+from gfnet_env.benchmarks.results import PolicyComparison
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
-from gfnet_env.exits import EXITS
 from gfnet_env.features import COST_OPTIONS, FeatureOptions
-from gfnet_env.images import IMAGES, SPLITS, ImageSet, ReadingOptions
+from gfnet_env.images import SPLITS, ImageSet, ReadingOptions
 from gfnet_env.inference import (
     EarlyExitGFNet,
     OperatingPoint,
@@ -43,32 +40,26 @@ from gfnet_env.inference import (
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model
 from gfnet_env.models.saved import SavedModule
-from gfnet_env.observations import OBSERVATIONS
-from gfnet_env.policies import Policy, check_saveable
+from gfnet_env.policies import check_saveable
 from gfnet_env.registry import Registry
-from gfnet_env.rewards import REWARDS
 from gfnet_env.runs import Run, RunControl, resolve_device
 from gfnet_env.settings import Above, AtLeast, Flat, Settings
 
-# Either says how long to learn.
-_LENGTHS = ("timesteps", "epochs")
-# What the weights are made for: a run that continues another has the same, in other words perhaps.
+# Settings that name parts, those that learn included.
+PARTS: Mapping[str, Registry[Any]] = {
+    **command_line.PARTS,
+    "algorithm": LEARNERS,
+    "algorithms": LEARNERS,
+}
+# Weights are made for these, so a run that continues another has the same: spelled otherwise,
+# perhaps, and the learner's settings may differ.
 _KEPT: Mapping[str, Callable[[str, bool], object]] = {
-    # The settings of an algorithm may be others.
     "algorithm": lambda spec, trusted: LEARNERS.parse(spec, trusted=trusted)[0],
     "actions": lambda spec, trusted: build_actions(spec, trusted=trusted).spec,
     "observation": lambda spec, _: spec,
 }
-# What a run that continues another takes over from its images.
+# What a run that continues another takes over of its images.
 _IMAGES = ("images", "image_size", "image_seed", "fit")
-_PARTS: Mapping[str, Registry[Any]] = {
-    "algorithm": LEARNERS,
-    "actions": ACTIONS,
-    "observation": OBSERVATIONS,
-    "reward": REWARDS,
-    "exits": EXITS,
-    "images": IMAGES,
-}
 # Settings that change nothing that is learned.
 _MAY_CHANGE = frozenset(
     {
@@ -77,44 +68,59 @@ _MAY_CHANGE = frozenset(
         *dict(ReadingOptions().items()),
     }
 )
+_LENGTHS = ("timesteps", "epochs")
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
 
 
+class _OneLength(Settings):
+    """Settings that say how long to learn by ``timesteps`` or by ``epochs``."""
+
+    def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
+        """See ``Settings``; the first layer that says how long to learn settles it."""
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            is_settled = any(name in self.given() | merged for name in _LENGTHS)
+            ignored = _LENGTHS if is_settled else ()
+            new = {name: value for name, value in layer.items() if name not in ignored}
+            merged = {name: value for name, value in new.items() if value is not None} | merged
+        return super().with_defaults(merged)
+
+
 @dataclass(frozen=True, kw_only=True)
-class PolicySchedule(Settings):
-    """How a policy is learned; what is not given is as in ``DEFAULT``."""
+class PolicySchedule(_OneLength):
+    """How to learn a policy; ``DEFAULT`` completes what is not given."""
 
     algorithm: str | None = None
-    """What learns, with its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
+    """What learns, and its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
     actions: str | None = None
-    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME, each with
-    +stop behind it to be able to stop; by default continuous, or else grid."""
+    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME; +stop behind
+    any of them lets it stop. By default continuous, or grid where the algorithm needs cells."""
     observation: str | None = None
-    """What the policy is shown: maps, plain, or module:NAME; by default maps."""
+    """What the policy sees: maps, plain, or module:NAME; by default maps."""
     focus_steps: Annotated[int | None, AtLeast(1)] = None
     """Looks of an episode; by default as many as the network takes."""
     timesteps: Annotated[int | None, AtLeast(1)] = None
     """Looks to learn from; 80,000 by default."""
     epochs: Annotated[int | None, AtLeast(1)] = None
-    """Times the training images to learn from, in place of timesteps."""
+    """Passes over the training images, in place of timesteps."""
     num_envs: Annotated[int | None, AtLeast(1)] = None
     """Images looked at side by side; 64 by default."""
     learn_from: Literal["train", "val"] | None = None
-    """Split to learn from, train by default. The classifier knows train, which leaves less to gain
-    there; val also gives the learning curve and the thresholds."""
+    """Split to learn from, by default train. The classifier knows train, so that looks gain less
+    there; but val also gives the learning curve and the thresholds."""
     sampling: Sampling | None = None
-    """Images to learn from: all alike, or (the default) by how uncertain the glance leaves them."""
+    """Which images to draw: all alike, or (the default) by how uncertain the glance leaves them."""
     reward: str | None = None
-    """What a look is worth: confidence-gain (the default), random-contrast, cross-entropy-gain,
-    sparse, or module:NAME."""
+    """Reward of a look: confidence-gain (the default), random-contrast, cross-entropy-gain, sparse,
+    or module:NAME."""
     look_cost: float | None = None
     """What each look costs, in units of the reward; nothing by default."""
     exits: str | None = None
     """When a training episode ends early: never, or (the default) confidence:threshold=0.9, so that
-    later looks are learned where they are needed."""
+    later looks are learned on images that need them."""
     replay_gib: Annotated[float | None, Above(0)] = None
-    """GiB that a replay memory may take, 2 by default; a checkpoint takes as much again while it is
+    """Most GiB for a replay memory, by default 2; a checkpoint takes as much again while it is
     written."""
 
     def __post_init__(self) -> None:
@@ -122,12 +128,8 @@ class PolicySchedule(Settings):
         if self.timesteps is not None and self.epochs is not None:
             raise ValueError("give timesteps or epochs, not both")
 
-    def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
-        """See ``Settings``; where one layer says how long to learn, later ones are not asked."""
-        return super().with_defaults(*_one_length(self.given(), layers))
-
     def steps(self, images: int, focus_steps: int) -> int:
-        """Looks to learn from, on so many images and looks at each."""
+        """Looks to learn from, given the number of images and of looks at each."""
         if self.epochs is not None:
             return self.epochs * images * focus_steps
         assert self.timesteps is not None
@@ -148,7 +150,7 @@ DEFAULT = PolicySchedule(
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(Settings):
+class PolicyConfig(_OneLength):
     """What to learn, on what, and how."""
 
     run: Path | None = None
@@ -160,14 +162,14 @@ class PolicyConfig(Settings):
     features: Flat[FeatureOptions] = field(default_factory=FeatureOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
     oracle_images: Annotated[int, AtLeast(0)] = 500
-    """Test images that the oracle, which is slow, is run on; 0 leaves it out."""
+    """Test images for the oracle, which is slow; 0 leaves it out."""
     curve_points: Annotated[int, AtLeast(0)] = 8
-    """Times to evaluate, evenly over the training, what was learned so far; 0 leaves it out."""
+    """Evaluations of what was learned so far, evenly over the training; 0 for none."""
     curve_images: Annotated[int, AtLeast(1)] = 500
-    """Validation images that this is done on."""
+    """Validation images for these."""
     continue_from: Path | None = None
-    """Run folder of a policy to go on training. What is not given is as it was there; images,
-    reward, exits, sampling and focus_steps may be others."""
+    """Run folder of a policy to go on training, with its settings unless others are given; images,
+    reward, exits, sampling and focus_steps may change."""
     seed: int = 0
     """Of the learner and of the order of images."""
 
@@ -176,31 +178,21 @@ class PolicyConfig(Settings):
         if self.control.resume and self.run is None:
             raise ValueError("give the run to resume")
 
-    def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
-        """See ``PolicySchedule``."""
-        return super().with_defaults(*_one_length(self.given(), layers))
 
-
-@dataclass(frozen=True)
-class PolicyResults(Result):
-    """What a run of ``train_policy`` has found out on the test split.
+@dataclass(frozen=True, kw_only=True)
+class PolicyResults(PolicyComparison):
+    """What a run of ``train_policy`` found on the test split.
 
     Attributes:
-        split: Of the images.
-        images: How many there are.
         environment_steps: Looks that were learned from.
-        seconds: That all of it took.
+        seconds: Of the whole run.
         multiply_adds: Of one image that exits at each step, T numbers.
-        policies: What each policy is worth, by name.
         early_exit: What thresholds for some budgets give.
     """
 
-    split: str
-    images: int
     environment_steps: int
     seconds: float
     multiply_adds: tuple[int, ...]
-    policies: Mapping[str, PolicyResult]
     early_exit: tuple[OperatingPoint, ...]
 
 
@@ -210,11 +202,11 @@ def train_policy(
     model: Model | None = None,
     image_sets: Mapping[str, ImageSet] | None = None,
 ) -> EarlyExitGFNet:
-    """Learn a policy, compare it, and write the assembled network, which is returned.
+    """Learn a policy, compare it with others, and save the assembled network, which is returned.
 
     Args:
         config: What to learn and how.
-        model: What sees, in place of ``config.network``.
+        model: What looks, in place of ``config.network``.
         image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
 
     Raises:
@@ -236,7 +228,7 @@ def train_policy(
     env, learner = _build(config, model, sets, console)
     with _open_run(config) as run:
         _learn(config, env, learner, sets["val"], run)
-        gfnet = assemble(model, _on(device, learner.policy()), sets["val"])
+        gfnet = assemble(model, policy_of(learner, device), sets["val"])
         gfnet.save(run.folder)
         results = _compare(config, gfnet, sets["test"], console, learner.steps, started)
         run.finish(results)
@@ -246,15 +238,15 @@ def train_policy(
 
 
 def complete(config: PolicyConfig) -> PolicyConfig:
-    """``config`` with what was not given: from the run that it continues, or else the default.
+    """A configuration completed from the run that it continues, then from ``DEFAULT``.
 
     Raises:
         FileNotFoundError: There is no run to continue.
-        ValueError: It was learned by another algorithm, with other actions or observations, or
-            names a part in a module that is not imported; or the algorithm does not take the
-            actions or a setting.
+        ValueError: That run has another algorithm, other actions or observations, or names a part
+            in a module that is not imported; or the algorithm does not take the actions or a
+            setting.
     """
-    begun = {} if config.continue_from is None else _begun(config, config.continue_from)
+    begun = {} if config.continue_from is None else begun_with(config, config.continue_from)
     schedule = config.schedule.with_defaults(begun, DEFAULT.given())
     assert schedule.algorithm is not None
     actions = choose_actions(schedule.algorithm, schedule.actions).spec
@@ -267,51 +259,58 @@ def complete(config: PolicyConfig) -> PolicyConfig:
     )
 
 
-def _begun(config: PolicyConfig, folder: Path) -> dict[str, Any]:
+def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
     """The schedule and the images of the run that a configuration continues, as far as given."""
-    given = config.given()
-    kept = {name: same(given[name], True) for name, same in _KEPT.items() if name in given}
-    saved = Run(folder).config
+    given, saved = config.given(), Run(folder).config
     if "exit_confidence" in saved:
         saved = _of_0_1(saved)
     names = (*dict(PolicySchedule().items()), *_IMAGES)
     begun = {name: saved[name] for name in names if saved.get(name) is not None}
-    for name, part in kept.items():
+    for name, meant in _KEPT.items():
         before = begun.get(name, "maps")
-        if _KEPT[name](before, False) != part:
+        # What is given may import its module, which the file may then name.
+        if name in given and meant(given[name], True) != meant(before, False):
             raise ValueError(
                 f"{name} is {before} in {folder}, not {given[name]}; a run that goes on keeps it: "
                 "leave it out, or begin anew"
             )
-    for name, registry in _PARTS.items():
-        if name in begun and name not in given:
-            # No file says what is imported.
-            registry.find(begun[name].removesuffix("+stop"), trusted=False)
+    for name in begun.keys() & PARTS.keys() - given.keys():
+        # A file may not import anything.
+        PARTS[name].find(begun[name].removesuffix("+stop"), trusted=False)
     return begun
+
+
+def exits_of_0_1(threshold: float | None) -> str:
+    """The setting ``exits`` for ``exit_confidence`` of version 0.1."""
+    return "never" if threshold is None else f"confidence:threshold={threshold}"
+
+
+def part_control(control: RunControl) -> dict[str, Any]:
+    """The control of a run that is part of another, whose folder says whether to begin anew."""
+    return control.given() | {"resume": True, "overwrite": False}
 
 
 def _of_0_1(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run of version 0.1 by their names of today."""
-    algorithm, threshold = saved["algorithm"], saved["exit_confidence"]
+    algorithm = saved["algorithm"]
     actions = saved.get("actions") or choose_actions(algorithm, None, trusted=False).spec
     settings = ",".join(saved.get("settings", ()))
     return {
         **saved,
         "algorithm": f"{algorithm}:{settings}" if settings else algorithm,
         "actions": f"grid:cells={saved.get('grid', 7)}" if "grid" in actions else actions,
-        "exits": "never" if threshold is None else f"confidence:threshold={threshold}",
-        # Epochs came first.
+        "exits": exits_of_0_1(saved["exit_confidence"]),
+        # Epochs took precedence.
         "timesteps": None if saved.get("epochs") else saved.get("timesteps"),
     }
 
 
 def _open_run(config: PolicyConfig) -> AbstractContextManager[Run]:
     assert config.run is not None
-    inputs = [config.network, config.continue_from]
     return Run.open(
         *(config.run, config, config.control),
         may_change=_MAY_CHANGE,
-        inputs=inputs,
+        inputs=[config.network, config.continue_from],
         files=[CURVE_FILE],
     )
 
@@ -319,7 +318,7 @@ def _open_run(config: PolicyConfig) -> AbstractContextManager[Run]:
 def _build(
     config: PolicyConfig, model: Model, sets: Mapping[str, ImageSet], console: Console
 ) -> tuple[GlanceFocusVectorEnv, Learner]:
-    """The learner and its environment; all that could be wrong with them is found here."""
+    """The learner and its environment; finds all that could be wrong with them."""
     for images in sets.values():
         check_fit(model, images)
     if not isinstance(model, SavedModule):
@@ -346,45 +345,46 @@ def _build(
         replay_gib=given["replay_gib"],
         announce=console.print,
     )
-    # Building the policy's modules draws weights, which are then replaced.
-    with torch.random.fork_rng(devices=[]):
-        check_saveable(learner.policy())
+    check_saveable(policy_of(learner, model.device))
     if config.continue_from is not None:
         learner.load(config.continue_from)
     return env, learner
 
 
 def _learn(
-    config: PolicyConfig,
-    env: GlanceFocusVectorEnv,
-    learner: Learner,
-    images: ImageSet,
-    run: Run,
+    config: PolicyConfig, env: GlanceFocusVectorEnv, learner: Learner, images: ImageSet, run: Run
 ) -> None:
     """Learn, with checkpoints, a curve on some images, a log, and a progress bar."""
-    minutes = config.control.checkpoint_minutes
-    checkpoints = LearnerCheckpoints(run.checkpoints, env, learner, minutes)
-    checkpoints.restore()
+    saved_at = time.monotonic()
+    checkpoint.restore(run.checkpoints, env, learner)
     timesteps = config.schedule.steps(len(env.images), env.focus_steps)
-    with SummaryWriter(str(run.folder / "tensorboard")) as writer, ProgressBar(timesteps) as bar:
+    shown = TextColumn("steps, return {task.fields[value]:.3f}")
+    columns = (TextColumn("stage 2"), BarColumn(), MofNCompleteColumn(), shown)
+    with (
+        SummaryWriter(str(run.folder / "tensorboard")) as writer,
+        Progress(*columns, TimeRemainingColumn()) as progress,
+    ):
+        bar = progress.add_task("", total=timesteps, value=0.0)
         curve = LearningCurve(
-            *(env.model, images, learner, run.folder),
+            *(env.model, images, learner, run.folder, writer),
             count=config.curve_images,
             timesteps=timesteps,
             points=config.curve_points,
-            writer=writer,
         )
         logged: Mapping[str, float] = learner.metrics
 
         def callback() -> None:
-            nonlocal logged
+            nonlocal logged, saved_at
             if learner.metrics is not logged:
                 logged = learner.metrics
                 for name, value in logged.items():
                     writer.add_scalar(name, value, learner.steps)
-            bar.show(learner.steps, learner.mean_return)
+            steps = min(learner.steps, timesteps)
+            progress.update(bar, completed=steps, value=learner.mean_return)
             curve.evaluate_if_due()
-            checkpoints.save_if_due()
+            if time.monotonic() >= saved_at + 60 * config.control.checkpoint_minutes:
+                checkpoint.save(run.checkpoints, env, learner)
+                saved_at = time.monotonic()
 
         learner.learn(callback)
     learner.save(run.folder)
@@ -398,7 +398,7 @@ def _compare(
     steps: int,
     started: float,
 ) -> PolicyResults:
-    """Hold the policy that was learned against others on the test split, and draw both."""
+    """Compare the policy that was learned with others on the test split, and draw the results."""
     bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
     names = ["random", "center", LEARNED, *bounds]
     policies = choose_policies(names, gfnet.policy, test, config.oracle_images)
@@ -421,19 +421,3 @@ def _compare(
     plot_accuracy(results, config.run / "accuracy.png")
     draw_sheet(gfnet, test, some_of(test, _SHEET_IMAGES), config.run / "patches.png")
     return results
-
-
-def _one_length(
-    given: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """Layers in which no more than one says how long to learn; none where that was given."""
-    found = any(name in given for name in _LENGTHS)
-    kept: list[Mapping[str, Any]] = []
-    for layer in layers:
-        kept.append({k: v for k, v in layer.items() if not (found and k in _LENGTHS)})
-        found = found or any(layer.get(name) is not None for name in _LENGTHS)
-    return kept
-
-
-def _on(device: torch.device, policy: Policy) -> Policy:
-    return policy.to(device) if isinstance(policy, nn.Module) else policy

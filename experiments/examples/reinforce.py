@@ -24,16 +24,16 @@ from gfnet_env.policies import LearnedPolicy
 
 
 class Reinforce:
-    """Ascends the score-function gradient of the return (Williams, 1992): a ``Learner``.
+    """A ``Learner`` that ascends the score-function gradient of the return (Williams, 1992).
 
     Args:
         env: N images side by side.
         seed: Of the weights, the actions and the order of images.
-        device: Where it learns.
+        device: Of the policy.
         timesteps: Looks to learn from; the learning rate falls to 0 by then.
         learning_rate: At the beginning.
         deviation: Standard deviation of the actions, on [-1, 1].
-        gamma: Discount; with 0 a look is paid for what it shows itself.
+        gamma: Discount; with 0 a look is rewarded for its own gain only.
     """
 
     action_spaces: ClassVar = (spaces.Box,)
@@ -63,7 +63,7 @@ class Reinforce:
         self.metrics: Mapping[str, float] = {}
 
     def learn(self, callback: Callable[[], None]) -> None:
-        """Update on as many steps of every image as an episode has, until all are taken."""
+        """Update on one episode's length of steps at a time, until all timesteps are taken."""
         if self.steps == 0:
             self.env.reset(seed=self.seed)
         while self.steps < self.timesteps:
@@ -89,7 +89,7 @@ class Reinforce:
         while rewards:
             later = going_on[len(rewards) - 1] * returns[0]
             returns.insert(0, rewards.pop() + self.gamma * later)
-        # Against what the other images got at the same time: no action of an image changes that.
+        # The baseline is the mean over the images, on which an image's own action has no effect.
         advantages = [gained - gained.mean() for gained in returns]
         loss = -(torch.stack(log_probabilities) * torch.stack(advantages)).mean()
         left = 1 - self.steps / self.timesteps
@@ -100,26 +100,26 @@ class Reinforce:
         self.steps += len(returns) * self.env.num_envs
 
     def policy(self) -> LearnedPolicy:
-        """What was learned so far."""
+        """The policy learned so far."""
         return copy.deepcopy(self.actor).eval()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the rest of the learning depends on, beside the environment."""
+        """All that further learning depends on, except the environment."""
         optimiser = self.optimiser.state_dict()
         return {"actor": self.actor.state_dict(), "optimiser": optimiser, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was called."""
+        """Resume where ``state_dict`` was called."""
         self.actor.load_state_dict(state["actor"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps = state["steps"]
 
     def save(self, folder: Path) -> None:
-        """Write what another run may continue from."""
+        """Save what another run may continue from."""
         torch.save(self.state_dict(), folder / "reinforce.pt")
 
     def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote."""
+        """Load what ``save`` wrote."""
         state = torch.load(folder / "reinforce.pt", self.device, weights_only=True)
         self.load_state_dict(state | {"steps": 0})
 
@@ -128,8 +128,8 @@ def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) ->
     """Learn on the split train, solve thresholds on val, report on test.
 
     Args:
-        images: Image set, for the network that comes with the package.
-        updates: Steps of the optimiser, each on an episode of 64 images.
+        images: Image set, for the packaged network.
+        updates: Steps of the optimiser, each on one episode of 64 images.
         seed: Of the weights, the actions and the order of images.
     """
     env = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="SameStep")

@@ -41,7 +41,7 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
     size = {"frames_per_batch": 768, "total_frames": 768 * updates}
     for batch in Collector(env, actor, **size, auto_register_policy_transforms=True):
         steps = batch.reshape(-1)
-        # A look is judged by its own gain, so that nothing is handed back from later steps.
+        # With gamma = 0 the return of a look is its own reward.
         steps["value_target"] = steps["next", "reward"]
         with torch.no_grad():
             steps["advantage"] = steps["next", "reward"] - critic(steps.copy())["state_value"]

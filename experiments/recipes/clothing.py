@@ -46,15 +46,15 @@ def study(options: ClothingOptions) -> Study:
     }
     return Study(
         title="Photographs of clothes, 224×224",
-        # Four epochs, as stage 1 has, leave the larger ones short of what they can reach.
+        # The larger ones need more than the four epochs of stage 1.
         static=BaselineConfig.of(
             **photographs.stage1.given() | {"epochs": 6}, resolutions=(96, 128, 160, 224), **shared
         ),
         gfnets=[
             PipelineConfig.of(
                 patch_size=side,
-                # As the authors have it for EfficientNet: the glance stays the static network that
-                # it begins as. Trained on, it is worth less: at P = 96, 87% for 90%.
+                # As the authors' for EfficientNet: the glance stays the static network that it
+                # begins as. Trained further, its accuracy falls: at P = 96, from 90% to 87%.
                 classifier="cascade",
                 stage1=photographs.stage1.replace(freeze_global_encoder=True),
                 stage2=photographs.stage2,

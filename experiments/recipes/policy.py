@@ -3,8 +3,8 @@
 python experiments/recipes/policy.py --features cached --cells 7 --precision bfloat16 \
     --run runs/policy-choices --out experiments/results/policy-choices
 
-Networks that the common one (--network, or the package's) is held against are made first, beside
-the run folder.
+First it makes the networks to compare the common one with (--network, or the package's), beside the
+run folder.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ from gfnet_env.training import ClassifierConfig, train_classifier
 
 
 def _schedule(encoder: dict[str, Any] | None = None, **changes: Any) -> PolicySchedule:
-    """The default one but for what is changed, with these arguments of ``ObservationEncoder``."""
+    """The default one with some changes, and with arguments of the ``ObservationEncoder``."""
     networks = json.dumps({"features_extractor_kwargs": encoder})
     algorithm = f"ppo:policy_kwargs={networks}" if encoder else "ppo"
     return PolicySchedule.of(**{"algorithm": algorithm, "timesteps": 40_000} | changes)
 
 
 class EarlierMap(CompactEncoder):
-    """Shows the policy the map after some blocks only; the classifier has the vector of all.
+    """Shows the policy the map after the first blocks; the classifier sees the vector after all.
 
     Args:
         num_classes: Classes of its own head.
-        blocks: How many, at least 1.
+        blocks: How many blocks, at least 1.
     """
 
     def __init__(self, num_classes: int, blocks: int) -> None:
@@ -55,7 +55,7 @@ EARLIER_MAPS = {f"map-of-block-{blocks}": f"earlier-map:blocks={blocks}" for blo
 PATCH_SIZES = {"patches-of-24": 24, "patches-of-48": 48}
 SCHEDULES = {
     "default": _schedule(),
-    # Where things are in a map has to be learned cell by cell, as in the authors' release.
+    # The policy has to learn each cell's place, as in the authors' release.
     "flattened-maps": _schedule({"attention": False}),
     "latest-map-only": _schedule({"keep_glance": False}),
     "no-inhibition": _schedule({"inhibition": False}),
@@ -77,15 +77,15 @@ def make_networks(
     # As the packaged network was trained.
     epochs: int = 4,
 ) -> dict[str, Path]:
-    """The networks that are not the one of all: that one with an earlier map, and of other P.
+    """Make the networks that differ from the common one: in the map they show, or in P.
 
     Args:
-        config: Beside whose run folder they are made, on whose images.
-        image_sets: Splits to train on in place of the default images.
-        epochs: Of those of other P.
+        config: Of the comparison; they go beside its run folder and learn on its images.
+        image_sets: Splits to train on in place of these images.
+        epochs: For those of other P.
 
     Returns:
-        Their folders, by the name of the schedule that learns on them.
+        Their folders, by the name of the schedule that learns on each.
     """
     folder = config.run.with_name(f"{config.run.name}-networks")
     common = open_model(config.network)

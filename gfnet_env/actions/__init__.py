@@ -1,4 +1,4 @@
-"""What an agent emits, and the looks that it means."""
+"""What an agent emits, and the looks that result."""
 
 from gfnet_env.actions.base import ACTIONS, Actions, build_actions, check_actions
 from gfnet_env.actions.continuous import ContinuousActions

@@ -1,4 +1,4 @@
-"""Actions: what an agent emits, and the looks that it means."""
+"""Actions: what an agent emits, and the looks that result."""
 
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ class Actions(Protocol):
     Attributes:
         space: The space of one sub-environment's actions: a ``Discrete``, or a ``Box`` (D,) within
             [-1, 1].
-        meaning: What one action is, for messages.
-        spec: The spec that makes these actions again, see ``Registry``.
+        meaning: Of one action, for messages.
+        spec: Builds these actions again, see ``Registry``.
         chooses_scale: Whether the looks differ in scale.
     """
 
@@ -28,26 +28,26 @@ class Actions(Protocol):
     chooses_scale: bool
 
     def looks(self, actions: Tensor, state: State) -> Look:
-        """The looks that B actions mean.
+        """The looks of B actions.
 
         Args:
             actions: (B, D) float32 within the Box, or (B,) int64 within the Discrete.
-            state: What is known of the pictures, the latest look and their sizes among it.
+            state: Of the pictures, with their sizes and the latest look.
         """
         ...
 
     def masks(self, trail: Look, taken: Tensor) -> Tensor:
-        """Which of the numbered actions would look where nobody has looked yet.
+        """Which of the numbered actions look where the episode has not looked yet.
 
         Args:
             trail: The looks of B episodes at each of S steps: location (B, S, 2), scale (B, S).
             taken: Which of them were taken, (B, S) bool.
 
         Returns:
-            (B, number of actions) bool; all True where every place has been looked at.
+            (B, number of actions) bool; all True once every place has been looked at.
 
         Raises:
-            ValueError: The actions cannot be counted.
+            ValueError: The actions have no numbers.
         """
         ...
 
@@ -60,11 +60,11 @@ _STOP = "+stop"
 def build_actions(
     actions: str | Actions, *, trusted: bool = True, patch_size: int | None = None
 ) -> Actions:
-    """A kind of action.
+    """Build a kind of action.
 
     Args:
-        actions: A spec: ``continuous``, ``grid:cells=7``, ``zoom:max_scale=4``, or ``module:NAME``;
-            each with ``+stop`` behind it to be able to stop. Or an object.
+        actions: An object, or a spec: ``continuous``, ``grid:cells=7``, ``zoom:max_scale=4`` or
+            ``module:NAME``; with ``+stop`` behind it, it can also stop.
         trusted: See ``Registry.build``.
         patch_size: P of the model, for kinds that depend on it.
 
@@ -85,9 +85,7 @@ def build_actions(
 
 
 def check_actions(actions: Actions, given: Any) -> Tensor:
-    """Actions (B, …), an array of the space's shape and type, as ``looks`` takes them.
-
-    What lies beyond the edges of a Box is taken as its edge.
+    """Actions (B, …) in the format of ``Actions.looks``; values beyond a Box are clipped.
 
     Raises:
         ValueError: They are of another type, NaN, or none of the numbers.

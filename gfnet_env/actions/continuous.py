@@ -10,7 +10,7 @@ from gfnet_env.models.base import State
 
 
 class BoxActions:
-    """What all actions without numbers share."""
+    """Base of actions in a Box."""
 
     space: spaces.Box
     chooses_scale = False

@@ -11,7 +11,7 @@ from gfnet_env.models.base import State
 
 @ACTIONS.register("grid")
 class GridActions:
-    """The number of a cell of a grid, row by row; its location is that of ``lattice``.
+    """The number of a cell of a grid, row by row; for the locations, see ``lattice``.
 
     Args:
         cells: Along each axis.

@@ -9,7 +9,7 @@ from gfnet_env.actions.base import Actions
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
-# The policies of algorithms begin about 0: what stops at first would never learn to look.
+# New policies emit values near 0. If these stopped, the policy would never learn to look.
 _STOPS_ABOVE = 0.5
 
 
@@ -17,7 +17,7 @@ class WithStop:
     """Any actions with a stop: one more coordinate, which stops above 0.5, or one more number.
 
     Args:
-        actions: The others.
+        actions: The actions that look.
     """
 
     def __init__(self, actions: Actions) -> None:

@@ -21,8 +21,8 @@ class ZoomActions(BoxActions):
 
     Args:
         patch_size: P of the model, in pixels.
-        max_scale: Largest side of a window, in multiples of P, above 1; larger than a picture shows
-            all of it. None goes to the whole of each picture.
+        max_scale: Largest side of a window, in multiples of P, above 1; a window larger than the
+            picture shows all of it. None zooms out to the whole of each picture.
 
     Raises:
         ValueError: The scale is not above 1, or not finite.
@@ -43,5 +43,5 @@ class ZoomActions(BoxActions):
         if self._max_scale is not None:
             largest = torch.full_like(largest, self._max_scale)
         scale = (largest.log() * (1 - actions[:, 2]) / 2).exp()
-        # Rounding must not bring full resolution below 1.
+        # Rounding must not give a scale below 1.
         return Look.at(actions[:, :2], scale.clamp(min=1))

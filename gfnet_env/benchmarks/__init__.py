@@ -4,7 +4,6 @@ from gfnet_env.benchmarks.curves import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.benchmarks.memory import MemoryConfig, measure_memory
 from gfnet_env.benchmarks.policies import ComparisonConfig, compare_policies
-from gfnet_env.benchmarks.statistics import expected_calibration_error, mean_interval
 
 __all__ = [
     "ComparisonConfig",
@@ -13,8 +12,6 @@ __all__ = [
     "MemoryConfig",
     "compare_policies",
     "evaluate",
-    "expected_calibration_error",
-    "mean_interval",
     "measure_latency",
     "measure_memory",
 ]

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from gfnet_env.benchmarks.results import (
     Margin,
     StaticRow,
     StepAccuracy,
+    ThresholdPoint,
     interval_of,
     rounded,
 )
@@ -43,7 +43,8 @@ from gfnet_env.models import Model, StaticNetwork, load_static_networks, static_
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
 
-METHODS: tuple[Method, ...] = ("geometric", "searched")
+# Images by what they are for, val to calibrate and test, and the name of the split they are from.
+_Splits = Mapping[str, tuple[str, ImageSet]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +101,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure the curves on the test split and write results.json, curves.csv and accuracy.png.
 
-    Thresholds are solved on the ``val`` split. Where a folder for an official checkpoint has no
-    split ``test``, we test on ``val`` and solve thresholds on part of ``train``. The network was
-    trained on that part, and on our ``val`` of ImageNet, so it is too sure of both, as in the
-    authors' own evaluation: mean costs come out above their budgets. Figures come with the bounds
-    of a 95% interval over the originals that test images were made from.
+    Thresholds are solved on the split ``val``. An official checkpoint was trained on what stands in
+    for it, part of ``train`` or our ``val`` of ImageNet. It is too sure of those images, as in the
+    authors' own evaluation, so mean costs exceed their budgets.
 
     Args:
         config: What to evaluate.
@@ -118,16 +117,14 @@ def evaluate(
     console = Console()
     gfnet = config.load_gfnet().to(resolve_device(config.device))
     baselines = load_static_networks(config.baseline) if config.baseline else []
-    names, sets = _splits(config, gfnet.model, baselines, image_sets)
+    splits = _open(config, gfnet.model, baselines, image_sets)
     out = config.results_folder
     check_free(out, overwrite=config.overwrite)
     save_config(out, config)
     with console.status("every step of the calibration and test images"):
-        val, test = (
-            _Split(gfnet, names[split], sets[split], config.seed) for split in ("val", "test")
-        )
+        val, test = (_Split(gfnet, *splits[name], config.seed) for name in ("val", "test"))
     with console.status("static networks"):
-        static = [_Static(network.to(gfnet.model.device), sets) for network in baselines]
+        static = [_Static(network.to(gfnet.model.device), splits) for network in baselines]
     results = _results(config, val, test, static)
     write_json(out / "results.json", results.to_json())
     write_csv(results, out / "curves.csv")
@@ -137,45 +134,23 @@ def evaluate(
     return results
 
 
-def check_baselines(baselines: Sequence[StaticNetwork], model: Model, images: ImageSet) -> None:
-    """Check that static networks are what a model can be compared with on some images.
-
-    Raises:
-        ValueError: Their encoder or their classes are others, or none has the images' resolution.
-    """
-    own = getattr(getattr(model, "config", None), "encoder", None)
-    for static in baselines:
-        check_classes(static.config, images)
-        if own is not None and static.config.encoder != own:
-            raise ValueError(
-                f"the baselines have the encoder {static.config.encoder!r}, the network {own!r}; "
-                "train baselines of the same"
-            )
-    side = min(images.fixed_size) if images.fixed_size else None
-    if baselines and side is not None and baselines[-1].config.resolution != side:
-        raise ValueError(
-            f"the images have a resolution of {side}, the best baseline "
-            f"{baselines[-1].config.resolution}; train one at {side}"
-        )
-
-
 def least_margin(points: Sequence[CurvePoint], static: Sequence[CurvePoint]) -> Margin | None:
-    """By how much accuracy points are above the curve of static networks at the least.
+    """The least accuracy of early exits above the curve of static networks at the same cost.
 
     Args:
         points: Of early exits.
-        static: By rising cost; between them the curve is straight in the logarithm of the cost,
-            above the dearest it is level.
+        static: By rising cost. Between them the curve is straight in the logarithm of the cost;
+            beyond the last it is level.
 
     Returns:
         None where all points are cheaper than all static networks.
     """
-    static_costs = np.log([row.multiply_adds for row in static])
+    costs = np.log([row.multiply_adds for row in static])
     curve = [row.accuracy for row in static]
     margins = [
-        (point.accuracy - np.interp(cost, static_costs, curve), point.multiply_adds)
-        for point, cost in ((point, np.log(point.multiply_adds)) for point in points)
-        if cost >= static_costs[0]
+        (point.accuracy - np.interp(cost, costs, curve), point.multiply_adds)
+        for point in points
+        if (cost := np.log(point.multiply_adds)) >= costs[0]
     ]
     if not margins:
         return None
@@ -195,64 +170,71 @@ class _Split:
     def interval(self, values: npt.NDArray[np.generic]) -> Interval:
         return interval_of(values, self.sources, self.seed)
 
-    def accuracy(
-        self, correct: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float32] | None = None
-    ) -> dict[str, Any]:
-        """The fields of a ``CurvePoint`` but for its cost."""
+    def point(
+        self,
+        multiply_adds: float,
+        correct: npt.NDArray[np.bool_],
+        confidence: npt.NDArray[np.float32] | None = None,
+    ) -> CurvePoint:
         error = None if confidence is None else expected_calibration_error(confidence, correct)
-        return {
-            "accuracy": rounded(correct.mean()),
-            "interval": self.interval(correct),
-            "calibration_error": None if error is None else rounded(error),
-        }
+        return CurvePoint(
+            multiply_adds=multiply_adds,
+            accuracy=rounded(correct.mean()),
+            interval=self.interval(correct),
+            calibration_error=None if error is None else rounded(error),
+        )
 
     def step(self, number: int) -> StepAccuracy:
         correct, confidence = self.record.correct[:, number], self.record.confidence[:, number]
-        cost = float(self.costs[:, number].mean())
-        return StepAccuracy(step=number, multiply_adds=cost, **self.accuracy(correct, confidence))
+        point = self.point(float(self.costs[:, number].mean()), correct, confidence)
+        return StepAccuracy(step=number, **vars(point))
 
-    def thresholds(self, thresholds: tuple[float, ...]) -> dict[str, Any]:
-        """The fields of a ``ThresholdPoint``."""
+    def thresholds(self, thresholds: tuple[float, ...]) -> ThresholdPoint:
         exits = exits_of(self.record, thresholds)
-        point = operating_point(self.record, self.costs, thresholds)
-        return {
-            "multiply_adds": point.multiply_adds,
-            **self.accuracy(self.record.correct_at(exits), self.record.confidence_at(exits)),
-            "exit_share": tuple(map(rounded, point.exit_share)),
-            "thresholds": thresholds,
-        }
+        correct, confidence = self.record.correct_at(exits), self.record.confidence_at(exits)
+        spent = operating_point(self.record, self.costs, thresholds)
+        return ThresholdPoint(
+            **vars(self.point(spent.multiply_adds, correct, confidence)),
+            exit_share=tuple(map(rounded, spent.exit_share)),
+            thresholds=thresholds,
+        )
 
     def budgets(self, table: BudgetTable, count: int) -> tuple[BudgetPoint, ...]:
         """What budgets of a table, evenly over the range, give here."""
         return tuple(
-            BudgetPoint(budget=budget, **self.thresholds(table.within(budget).thresholds))
+            BudgetPoint(budget=budget, **vars(self.thresholds(table.within(budget).thresholds)))
             for budget in np.linspace(self.step_costs[0], self.step_costs[-1], count).tolist()
         )
 
 
 class _Static:
-    """Whether a static network is right about the images of both splits."""
+    """Whether a static network is right about the images of both splits, and what it costs."""
 
-    def __init__(self, network: StaticNetwork, sets: Mapping[str, ImageSet]) -> None:
-        self.network = network
-        self.val, self.test = (evaluate_static(network, sets[split]) for split in ("val", "test"))
+    def __init__(self, network: StaticNetwork, splits: _Splits) -> None:
+        self.resolution = network.config.resolution
+        self.multiply_adds = static_multiply_adds(network)
+        self.val, self.test = (
+            evaluate_static(network, splits[name][1]) for name in ("val", "test")
+        )
 
-    @cached_property
-    def multiply_adds(self) -> int:
-        return static_multiply_adds(self.network)
+    def row(self, test: _Split, baseline: Path) -> StaticRow:
+        weights = weights_digests(baseline / str(self.resolution))
+        point = test.point(self.multiply_adds, self.test)
+        return StaticRow(resolution=self.resolution, weights=weights, **vars(point))
 
 
 def _results(
     config: EvaluationConfig, val: _Split, test: _Split, static: Sequence[_Static]
 ) -> Evaluation:
-    tables = {method: solve_budgets(val.record, val.costs, method) for method in METHODS}
+    methods: tuple[Method, ...] = get_args(Method)
+    tables = {method: solve_budgets(val.record, val.costs, method) for method in methods}
     budgeted: dict[str, tuple[BudgetPoint, ...]] = {
         method: test.budgets(table, config.budgets) for method, table in tables.items()
     }
     rows: tuple[StaticRow, ...] | None = None
     comparison: dict[str, Comparison] | None = None
     if config.baseline is not None:
-        rows = tuple(_static_row(each, test, config.baseline) for each in static)
+        rows = tuple(each.row(test, config.baseline) for each in static)
         comparison = {
             method: _compared(table, val, test, static[-1], least_margin(budgeted[method], rows))
             for method, table in tables.items()
@@ -263,20 +245,10 @@ def _results(
         images=len(test.record.indices),
         calibration_split=val.name,
         calibration_images=len(val.record.indices),
-        anytime=tuple(test.step(number) for number in range(len(test.step_costs))),
+        anytime=tuple(map(test.step, range(len(test.step_costs)))),
         budgeted=budgeted,
         static=rows,
         comparison=comparison,
-    )
-
-
-def _static_row(static: _Static, test: _Split, baseline: Path) -> StaticRow:
-    resolution = static.network.config.resolution
-    return StaticRow(
-        resolution=resolution,
-        weights=weights_digests(baseline / str(resolution)),
-        multiply_adds=static.multiply_adds,
-        **test.accuracy(static.test),
     )
 
 
@@ -294,11 +266,11 @@ def _compared(
         if not enough:
             return None
         found = test.thresholds(enough[0].thresholds)
-        exits = exits_of(test.record, enough[0].thresholds)
+        exits = exits_of(test.record, found.thresholds)
         difference = test.record.correct_at(exits).astype(int) - full.test
         return EqualAccuracy(
-            **found,
-            factor=round(full.multiply_adds / found["multiply_adds"], 3),
+            **vars(found),
+            factor=round(full.multiply_adds / found.multiply_adds, 3),
             difference=rounded(difference.mean()),
             difference_interval=test.interval(difference),
         )
@@ -306,38 +278,54 @@ def _compared(
     return Comparison(equal(float(full.val.mean())), equal(val.interval(full.val)[0]), margin)
 
 
-def _splits(
+def _open(
     config: EvaluationConfig,
     model: Model,
     baselines: Sequence[StaticNetwork],
     image_sets: Mapping[str, ImageSet] | None,
-) -> tuple[Mapping[str, str], Mapping[str, ImageSet]]:
-    """The images to calibrate (``val``) and to test on, checked, and which splits they are."""
-    names: dict[str, str] = {"val": "val", "test": "test"}
+) -> _Splits:
+    """The images, which fit the model and the baselines."""
     if image_sets is None:
-        names, sets = _open_splits(config, model)
-        for each in baselines:
-            check_split(each.trained_on, *config.images.chosen(model))
+        splits = _open_splits(config, model)
+        for static in baselines:
+            check_split(static.trained_on, *config.images.chosen(model))
     else:
-        sets = dict(image_sets)
-    for images in sets.values():
+        splits = {name: (name, images) for name, images in image_sets.items()}
+    for _, images in splits.values():
         check_fit(model, images)
-    check_baselines(baselines, model, sets["test"])
-    return names, sets
+    _check_baselines(baselines, model, splits["test"][1])
+    return splits
 
 
-def _open_splits(
-    config: EvaluationConfig, model: Model
-) -> tuple[dict[str, str], dict[str, ImageSet]]:
-    kind, _, folder = (config.images.images or model.trained_on.images or "").partition(":")
-    opened = {"val": "val", "test": "test"}
-    has = {split: kind == "folder" and Path(folder, split).is_dir() for split in ("train", "test")}
-    if config.official and has["train"] and not has["test"]:
-        opened = {"val": "train", "test": "val"}
-    sets = {split: config.images.open(model, name) for split, name in opened.items()}
+def _open_splits(config: EvaluationConfig, model: Model) -> _Splits:
+    kind, _, folder = config.images.chosen(model)[0].partition(":")
+    val, test = "val", "test"
+    if config.official and kind == "folder":
+        is_there = {split: Path(folder, split).is_dir() for split in ("train", "test")}
+        if is_there["train"] and not is_there["test"]:
+            val, test = "train", "val"
+    opened = {split: config.images.open(model, split) for split in (val, test)}
+    calibration = opened[val]
     # The authors' networks were trained on all that is published for it, our val of it included.
-    if config.official and (kind == "imagenet" or opened["val"] == "train"):
-        order = np.random.default_rng(config.seed).permutation(len(sets["val"]))
-        sets["val"] = Subset(sets["val"], order[: config.calibration_images])
-        opened["val"] = "train"
-    return opened, sets
+    if config.official and (kind == "imagenet" or val == "train"):
+        order = np.random.default_rng(config.seed).permutation(len(calibration))
+        val, calibration = "train", Subset(calibration, order[: config.calibration_images])
+    return {"val": (val, calibration), "test": (test, opened[test])}
+
+
+def _check_baselines(baselines: Sequence[StaticNetwork], model: Model, images: ImageSet) -> None:
+    """Raises ``ValueError`` unless static networks can be compared with a model on some images."""
+    own = getattr(getattr(model, "config", None), "encoder", None)
+    for static in baselines:
+        check_classes(static.config, images)
+        if own is not None and static.config.encoder != own:
+            raise ValueError(
+                f"the baselines have the encoder {static.config.encoder!r}, the network {own!r}; "
+                "train baselines of the same"
+            )
+    side = min(images.fixed_size) if images.fixed_size else None
+    if baselines and side is not None and baselines[-1].config.resolution != side:
+        raise ValueError(
+            f"the images have a resolution of {side}, the best baseline "
+            f"{baselines[-1].config.resolution}; train one at {side}"
+        )

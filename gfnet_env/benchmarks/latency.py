@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 from torch import Tensor
 
-from gfnet_env.benchmarks.report import print_latencies
+from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.results import (
     Evaluation,
     Latency,
@@ -98,7 +98,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
     check_free(out, overwrite=config.overwrite)
     engines = _engines(config, gfnet, static)
     save_config(out, config)
-    points = tuple(_timed_points(gfnet, pictures, _points(evaluated, config.budgets)))
+    points = tuple(_timed_points(gfnet, pictures, evaluated, config.budgets))
     assert evaluated.static is not None
     results = Latency(
         images=len(pictures),
@@ -113,7 +113,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
         ),
     )
     write_json(out / "results.json", results.to_json())
-    print_latencies(results, Console())
+    _print(results, Console())
     return results
 
 
@@ -123,6 +123,50 @@ def _pictures(config: LatencyConfig, model: Model, images: ImageSet | None) -> l
     check_fit(model, images)
     order = np.random.default_rng(config.seed).permutation(len(images))[: config.count]
     return [images.picture(index) for index in order.tolist()]
+
+
+def _evaluated(config: LatencyConfig, static: StaticNetwork) -> Evaluation:
+    """The results of ``evaluate``, with this static network."""
+    folder = config.run / "evaluation"
+    evaluated = Evaluation.from_json(read_json(folder / "results.json"))
+    full = config.baseline / str(static.config.resolution)
+    compared = evaluated.static[-1].weights if evaluated.static else None
+    for what, weights, wanted in (
+        ("network", evaluated.weights, weights_digests(config.run)),
+        ("best baseline", compared, weights_digests(full)),
+    ):
+        if weights != wanted:
+            raise ValueError(
+                f"{folder} is not of this {what}: run evaluate.py --run {config.run} "
+                f"--baseline {config.baseline} --overwrite"
+            )
+    return evaluated
+
+
+def _timed_points(
+    gfnet: EarlyExitGFNet, pictures: Sequence[Tensor], evaluated: Evaluation, budgets: int
+) -> Iterator[TimedPoint]:
+    """Evaluated budgets over the range, and the points of equal accuracy."""
+    budgeted = evaluated.budgeted["geometric"]
+    shown = np.linspace(0, len(budgeted) - 1, budgets).round().astype(int)
+    points: list[tuple[str, ThresholdPoint | None]] = [
+        ("budget", budgeted[number]) for number in dict.fromkeys(shown.tolist())
+    ]
+    for method, found in (evaluated.comparison or {}).items():
+        points.append((f"{method}, at accuracy", found.at_accuracy))
+        points.append((f"{method}, within interval", found.within_interval))
+    batch = _in_memory(pictures)
+    for name, point in points:
+        if point is None:
+            continue
+        gfnet.set_thresholds(point.thresholds)
+        yield TimedPoint(
+            name=name,
+            multiply_adds=point.multiply_adds,
+            accuracy=point.accuracy,
+            thresholds=point.thresholds,
+            multiply_adds_of_timed=float(gfnet(batch).multiply_adds.cpu().double().mean()),
+        )
 
 
 @dataclass(frozen=True)
@@ -139,14 +183,14 @@ class _Engine:
 
 
 def _engines(config: LatencyConfig, gfnet: EarlyExitGFNet, static: StaticNetwork) -> list[_Engine]:
-    """All engines with all numbers of threads; the network is on its device afterwards."""
-    device = resolve_device(config.device)
+    """All engines with all numbers of threads; the networks are on their device afterwards."""
     engines = []
     if "onnx" in config.engines:
         with tempfile.TemporaryDirectory() as folder:
             export_onnx(gfnet, folder)
             export_static(static, Path(folder) / "static.onnx")
             engines += [_onnx(Path(folder), static, threads) for threads in config.threads]
+    device = resolve_device(config.device)
     gfnet.to(device)
     static.to(device)
     if "torch" in config.engines:
@@ -179,7 +223,7 @@ def _in_memory(pictures: Sequence[Tensor]) -> Pixels:
 
 
 def _onnx(folder: Path, static: StaticNetwork, threads: int) -> _Engine:
-    # Only here, so that timing says what to install where it is missing.
+    # Only here: ``export_onnx`` says what to install where onnxruntime is missing.
     from gfnet_env.export.runner import Runner, open_session, overview
 
     runner = Runner(folder, threads=threads)
@@ -190,7 +234,7 @@ def _onnx(folder: Path, static: StaticNetwork, threads: int) -> _Engine:
         pixels = overview(batch, view.size, view.interpolation, view.aspect)
         return session.run(None, {"pixels": pixels})[0].argmax(axis=1)
 
-    def prepare(pictures: Sequence[Tensor]) -> list[npt.NDArray[np.uint8]]:
+    def prepare(pictures: Sequence[Tensor]) -> list[Any]:
         return [np.ascontiguousarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
 
     def set_thresholds(thresholds: Sequence[float]) -> None:
@@ -198,56 +242,6 @@ def _onnx(folder: Path, static: StaticNetwork, threads: int) -> _Engine:
 
     cpu = torch.device("cpu")
     return _Engine("onnx", threads, cpu, prepare, runner.classify, run_static, set_thresholds)
-
-
-def _evaluated(config: LatencyConfig, static: StaticNetwork) -> Evaluation:
-    """The results of ``evaluate``, with this static network."""
-    folder = config.run / "evaluation"
-    evaluated = Evaluation.from_json(read_json(folder / "results.json"))
-    full = config.baseline / str(static.config.resolution)
-    compared = evaluated.static[-1].weights if evaluated.static else None
-    for what, weights, wanted in (
-        ("network", evaluated.weights, weights_digests(config.run)),
-        ("best baseline", compared, weights_digests(full)),
-    ):
-        if weights != wanted:
-            raise ValueError(
-                f"{folder} is not of this {what}: run evaluate.py --run {config.run} "
-                f"--baseline {config.baseline} --overwrite"
-            )
-    return evaluated
-
-
-def _points(evaluated: Evaluation, budgets: int) -> list[tuple[str, ThresholdPoint]]:
-    """What to time of what was evaluated: budgets over the range, and those of equal accuracy."""
-    budgeted = evaluated.budgeted["geometric"]
-    shown = np.linspace(0, len(budgeted) - 1, budgets).round().astype(int)
-    points: list[tuple[str, ThresholdPoint]] = [
-        ("budget", budgeted[number]) for number in dict.fromkeys(shown.tolist())
-    ]
-    for method, found in (evaluated.comparison or {}).items():
-        for name, point in (
-            ("at accuracy", found.at_accuracy),
-            ("within interval", found.within_interval),
-        ):
-            points += [] if point is None else [(f"{method}, {name}", point)]
-    return points
-
-
-def _timed_points(
-    gfnet: EarlyExitGFNet, pictures: Sequence[Tensor], points: Sequence[tuple[str, ThresholdPoint]]
-) -> Iterator[TimedPoint]:
-    batch = _in_memory(pictures)
-    for name, point in points:
-        gfnet.set_thresholds(point.thresholds)
-        spent = gfnet(batch).multiply_adds.cpu().double().mean()
-        yield TimedPoint(
-            name=name,
-            multiply_adds=point.multiply_adds,
-            accuracy=point.accuracy,
-            thresholds=point.thresholds,
-            multiply_adds_of_timed=float(spent),
-        )
 
 
 def _time(
@@ -287,17 +281,36 @@ def _time(
 
 
 def _point_time(taken: Sequence[float], static: Sequence[float]) -> PointTime:
-    # Within each round, since what else the machine does changes from round to round.
+    # Within each round, since other work of the machine differs from round to round.
     speedup = Spread.of([s / t for s, t in zip(static, taken, strict=True)])
     return PointTime(**vars(Spread.of(taken)), speedup=speedup)
 
 
 @contextmanager
 def _torch_threads(number: int) -> Iterator[None]:
-    # What is computed afterwards must not depend on whether something was timed.
+    # Timing must not change what is computed afterwards.
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _print(results: Latency, console: Console) -> None:
+    """Print milliseconds per image and how many times faster than the static network that is."""
+    full = f"{results.resolution}×{results.resolution}"
+    for timing in results.timings:
+        threads = f"{timing.threads} thread{'s' * (timing.threads > 1)}"
+        title = f"{timing.engine}, batches of {timing.batch_size}, {threads}"
+        columns = ("network", "accuracy", "ms per image", f"× faster than {full}")
+        table = Table(*columns, title=title)
+        table.add_row(f"static, {full}", f"{results.static_accuracy:.1%}", _shown(timing.static))
+        for point, timed in zip(results.points, timing.points, strict=True):
+            name = f"{point.name}, {millions(point.multiply_adds)}"
+            table.add_row(name, f"{point.accuracy:.1%}", _shown(timed), _shown(timed.speedup))
+        console.print(table)
+
+
+def _shown(values: Spread) -> str:
+    return f"{values.median:.2f} ({values.min:.2f} to {values.max:.2f})"

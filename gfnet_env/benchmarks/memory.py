@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 from torch import Tensor
 
-from gfnet_env.benchmarks.report import print_memory
 from gfnet_env.benchmarks.results import Memory, MemoryRow, ProcessMemory
 from gfnet_env.files import write_json
 from gfnet_env.images import ArrayImages
@@ -53,9 +53,8 @@ class MemoryConfig(Settings):
 def measure_memory(config: MemoryConfig) -> Memory:
     """Run each resolution in a process of its own and print a table.
 
-    Peak resident memory less the decoded image: one image of noise, kept as a decoder leaves it,
-    and every step of the network. A process that fails, for want of memory for one, leaves its
-    message.
+    We take the peak of resident memory less the decoded image, which is noise, while all steps run.
+    A process that fails, for want of memory for one, leaves its message.
     """
     load_model(config.run)
     rows = tuple(
@@ -72,14 +71,29 @@ def measure_memory(config: MemoryConfig) -> Memory:
     results = Memory(rows=rows, variation=variation, provenance=provenance())
     if config.out is not None:
         write_json(config.out, results.to_json())
-    print_memory(results, Console())
+    _print(results, Console())
     return results
+
+
+def _print(results: Memory, console: Console) -> None:
+    table = Table("image", "decoded", "GFNet, peak", "above idle", "static, peak", "above idle")
+    for row in results.rows:
+        cells = [f"{row.image:.1f} MiB"]
+        for taken in filter(None, (row.gfnet, row.static)):
+            if taken.peak is None or taken.idle is None:
+                cells += ["failed", taken.error or ""]
+            else:
+                cells += [f"{taken.peak:.0f} MiB", f"{taken.peak - taken.idle:.1f} MiB"]
+        table.add_row(f"{row.resolution}×{row.resolution}", *cells)
+    console.print(table)
+    if results.variation is not None:
+        console.print(f"GFNet's peak varies by {results.variation:.1%}, the image not counted")
 
 
 def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> ProcessMemory:
     """What a fresh process took."""
     arguments = [name, str(config.run), str(resolution), str(config.threads)]
-    # -P: the library that runs here, not what the folder of the moment may hold.
+    # -P: imports the library that runs here, not what the working directory may hold.
     command = [sys.executable, "-P", "-m", "gfnet_env.benchmarks.memory", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if process.returncode:
@@ -89,32 +103,26 @@ def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> ProcessMe
     return ProcessMemory(idle, peak)
 
 
-def _gfnet(folder: Path) -> Callable[[Tensor], object]:
-    """All steps of a network."""
+def _classifier(name: str, folder: str, resolution: int) -> Callable[[Tensor], object]:
+    """All steps of a network, or a static network with the same encoder."""
     model, policy = load_model(folder)
-    return EarlyExitGFNet(model, policy or CenterPolicy())
-
-
-def _static(folder: Path, resolution: int) -> Callable[[Tensor], object]:
-    """A static network with the encoder of a network."""
-    model, _ = load_model(folder)
-    config = StaticConfig(
-        encoder=model.config.encoder, resolution=resolution, num_classes=model.num_classes
-    )
+    if name == "gfnet":
+        return EarlyExitGFNet(model, policy or CenterPolicy())
+    encoder, classes = model.config.encoder, model.num_classes
+    config = StaticConfig(encoder=encoder, resolution=resolution, num_classes=classes)
     static = StaticNetwork(config).eval()
     return lambda pixels: static(ArrayImages(pixels).overview(0, static.view))
 
 
-def _work(name: str, folder: Path, resolution: int, threads: int) -> None:
+def _work(name: str, folder: str, resolution: int, threads: int) -> None:
     """What a process of its own does; it prints the two figures."""
     torch.set_num_threads(threads)
-    classify = _gfnet(folder) if name == "gfnet" else _static(folder, resolution)
+    classify = _classifier(name, folder, resolution)
     gc.collect()
     idle = _begin_peak()
     picture = np.random.default_rng(0).integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
-    pixels = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0)
     with torch.no_grad():
-        classify(pixels)
+        classify(torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0))
     print(idle / _MIB, (_peak_bytes() - picture.nbytes) / _MIB)
 
 
@@ -132,8 +140,8 @@ def _peak_bytes() -> int:
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^VmHWM:\s*(\d+) kB$", status, flags=re.MULTILINE)
     assert found is not None
-    return 1024 * int(found.group(1))
+    return 1024 * int(found[1])
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    _work(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

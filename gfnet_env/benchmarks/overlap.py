@@ -17,7 +17,7 @@ _BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the looks at N images lie to their objects, step by step.
+    """How the looks at N images cover their objects, look by look.
 
     Attributes:
         centred: 1 where the centre of the window is on the object, else 0, (N, T - 1): the pointing
@@ -45,41 +45,34 @@ def measure_overlaps(
         ValueError: No image of a record shows an object.
     """
     found: dict[str, list[tuple[list[float], list[float]]]] = {name: [] for name in records}
+    boxes = {name: _boxes(view, images, record) for name, record in records.items()}
     indices = np.unique(np.concatenate([record.indices for record in records.values()]))
     for first in range(0, len(indices), _BATCH_SIZE):
-        numbers = indices[first : first + _BATCH_SIZE]
-        objects = masks(numbers)
+        batch = indices[first : first + _BATCH_SIZE]
+        objects = dict(zip(batch.tolist(), masks(batch), strict=True))
         for name, record in records.items():
-            _, rows, of_batch = np.intersect1d(record.indices, numbers, return_indices=True)
-            boxes = _boxes(view, images, record, rows)
-            found[name] += [
-                _overlap(objects[number], windows)
-                for number, windows in zip(of_batch, boxes, strict=True)
-                if bool(objects[number].any())
-            ]
+            for row in np.flatnonzero(np.isin(record.indices, batch)):
+                mask = objects[int(record.indices[row])]
+                if bool(mask.any()):
+                    found[name].append(_overlap(mask, boxes[name][row].tolist()))
     for name, parts in found.items():
         if not parts:
             raise ValueError(
                 f"none of the {len(records[name].indices)} images shows an object; look whether "
                 "its masks are empty"
             )
-    return {
-        name: Overlap(*(np.array(column) for column in zip(*parts, strict=True)))
-        for name, parts in found.items()
-    }
+    return {name: Overlap(*np.array(parts).swapaxes(0, 1)) for name, parts in found.items()}
 
 
-def _boxes(
-    view: ViewConfig, images: ImageSet, record: Record, rows: npt.NDArray[np.int64]
-) -> list[list[list[int]]]:
-    """The windows at some images of a record, in pixels; what is not looked at has an empty one."""
-    steps = record.locations.shape[1]
-    sizes = images.sizes(record.indices[rows]).repeat_interleave(steps, dim=0)
-    locations = torch.from_numpy(record.locations[rows]).flatten(0, 1)
-    scales = torch.from_numpy(record.scales[rows]).flatten()
+def _boxes(view: ViewConfig, images: ImageSet, record: Record) -> Tensor:
+    """The windows of a record, (N, T - 1, 4) in pixels; empty where no look was taken."""
+    count, steps = record.scales.shape
+    sizes = images.sizes(record.indices).repeat_interleave(steps, dim=0)
+    locations = torch.from_numpy(record.locations).flatten(0, 1)
+    scales = torch.from_numpy(record.scales).flatten()
     boxes = view.window_boxes(Look.at(locations.nan_to_num(0), scales.nan_to_num(1)), sizes)
     boxes[scales.isnan()] = 0
-    return boxes.view(len(rows), steps, 4).tolist()
+    return boxes.view(count, steps, 4)
 
 
 def _overlap(mask: Tensor, windows: list[list[int]]) -> tuple[list[float], list[float]]:

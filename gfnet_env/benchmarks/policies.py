@@ -82,7 +82,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     model = gfnet.model
     images = config.images.open(model, "test") if images is None else images
     check_fit(model, images)
-    names = config.policies or compared_names(images, config.oracle_images)
+    names = config.policies or _comparable(images, config.oracle_images)
     policies = choose_policies(names, gfnet.policy, images, config.oracle_images)
     masks = object_masks(images, config.masks)
     out = config.out or config.run / "policies"
@@ -105,15 +105,11 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     return results
 
 
-def compared_names(images: ImageSet, oracle_images: int) -> list[str]:
-    """All policies that can be compared on some images, the learned one before the bounds."""
-    names = list(UNLEARNED)
-    names.insert(names.index("target"), LEARNED)
-    if images.boxes is None:
-        names.remove("target")
-    if oracle_images == 0:
-        names.remove("oracle")
-    return names
+def _comparable(images: ImageSet, oracle_images: int) -> list[str]:
+    """All policies that some images allow, the learned one before the bounds."""
+    allowed = {"target": images.boxes is not None, "oracle": oracle_images > 0}
+    plain = (name for name in UNLEARNED if name not in BOUNDS)
+    return [*plain, LEARNED, *(name for name in BOUNDS if allowed[name])]
 
 
 def choose_policies(
@@ -174,12 +170,10 @@ def compare_records(
     Args:
         records: By policy, all of images of one set.
         overlaps: By policy, where the objects are known.
-        sources: Originals that the set's images were made from, (N,), which the bootstrap draws;
-            None draws images.
+        sources: Of all images of the set, see ``mean_interval``.
         seed: Of the bootstrap.
     """
-    reference = _reference(records)
-    gains = () if reference is None else _gains(records[reference], sources, seed)
+    compare = _Comparer(records, sources, seed)
     results = {}
     for name, record in records.items():
         overlap = (overlaps or {}).get(name)
@@ -187,17 +181,11 @@ def compare_records(
             images=len(record.indices),
             looks=rounded(record.looks.mean()),
             accuracy=_rounded(record.accuracy),
-            accuracy_interval=_intervals(record.correct, record, sources, seed),
+            accuracy_interval=compare.intervals(record.correct, record.indices),
             label_confidence=_rounded(record.label_confidence.mean(axis=0, dtype=float)),
-            label_confidence_interval=_intervals(record.label_confidence, record, sources, seed),
-            share_of_gain=(
-                None if reference is None else _share_of_gain(record, records[reference], gains)
-            ),
-            over_random=(
-                _difference(record, records["random"], sources, seed)
-                if "random" in records and name != "random"
-                else None
-            ),
+            label_confidence_interval=compare.intervals(record.label_confidence, record.indices),
+            share_of_gain=compare.share_of_gain(record),
+            over_random=None if name == "random" else compare.over_random(record),
             object_images=None if overlap is None else len(overlap.centred),
             centred=None if overlap is None else _taken_mean(overlap.centred),
             covered=None if overlap is None else _rounded(overlap.covered.mean(axis=0)),
@@ -206,37 +194,53 @@ def compare_records(
 
 
 def _reference(records: Mapping[str, Record]) -> str | None:
-    """Whose gain is the whole of what there is to gain."""
+    """The policy whose gain over the glance those of others are shares of."""
     return next((name for name in BOUNDS if name in records), None)
 
 
-def _gains(reference: Record, sources: npt.NDArray[np.int64] | None, seed: int) -> tuple[bool, ...]:
-    """Whether the reference gains over the glance with each look, beyond its own interval."""
-    gains = reference.correct[:, 1:].astype(int) - reference.correct[:, :1]
-    return tuple(low > 0 for low, _ in _intervals(gains, reference, sources, seed))
+class _Comparer:
+    """Compares records with random looks and with the reference."""
 
+    def __init__(
+        self,
+        records: Mapping[str, Record],
+        sources: npt.NDArray[np.int64] | None,
+        seed: int,
+    ) -> None:
+        self._sources, self._seed = sources, seed
+        self._random = records.get("random")
+        self._reference = records.get(_reference(records) or "")
+        if self._reference is not None:
+            correct = self._reference.correct.astype(int)
+            bounds = self.intervals(correct[:, 1:] - correct[:, :1], self._reference.indices)
+            self._gained = [low > 0 for low, _ in bounds]
 
-def _share_of_gain(
-    record: Record, reference: Record, gains: Sequence[bool]
-) -> tuple[float | None, ...]:
-    """The gain over the glance as a share of that of the reference, one per look."""
-    _, rows, other_rows = _shared(record, reference)
-    glance, *accuracy = record.correct[rows].mean(axis=0)
-    _, *best = reference.correct[other_rows].mean(axis=0)
-    return tuple(
-        rounded((reached - glance) / (most - glance)) if gained and most > glance else None
-        for reached, most, gained in zip(accuracy, best, gains, strict=True)
-    )
+    def intervals(
+        self, values: npt.NDArray[np.generic], indices: npt.NDArray[np.int64]
+    ) -> tuple[Interval, ...]:
+        """Bounds of the mean of each column of values (N, T) of images (N,)."""
+        groups = None if self._sources is None else self._sources[indices]
+        return tuple(interval_of(column, groups, self._seed) for column in values.T)
 
+    def share_of_gain(self, record: Record) -> tuple[float | None, ...] | None:
+        if self._reference is None:
+            return None
+        _, rows, best_rows = _shared(record, self._reference)
+        glance, *accuracy = record.correct[rows].mean(axis=0)
+        _, *best = self._reference.correct[best_rows].mean(axis=0)
+        return tuple(
+            rounded((reached - glance) / (most - glance)) if gained and most > glance else None
+            for reached, most, gained in zip(accuracy, best, self._gained, strict=True)
+        )
 
-def _difference(
-    record: Record, random: Record, sources: npt.NDArray[np.int64] | None, seed: int
-) -> Difference:
-    """By how much the last step is more often right than after random looks, image by image."""
-    indices, rows, random_rows = _shared(record, random)
-    difference = record.correct[rows, -1].astype(int) - random.correct[random_rows, -1]
-    groups = None if sources is None else sources[indices]
-    return Difference(rounded(difference.mean()), interval_of(difference, groups, seed))
+    def over_random(self, record: Record) -> Difference | None:
+        if self._random is None:
+            return None
+        indices, rows, random_rows = _shared(record, self._random)
+        last, random_last = record.correct[rows, -1:], self._random.correct[random_rows, -1:]
+        difference = last.astype(int) - random_last
+        (interval,) = self.intervals(difference, indices)
+        return Difference(rounded(difference.mean()), interval)
 
 
 def _shared(
@@ -246,25 +250,11 @@ def _shared(
     return np.intersect1d(record.indices, other.indices, return_indices=True)
 
 
-def _intervals(
-    values: npt.NDArray[np.generic],
-    record: Record,
-    sources: npt.NDArray[np.int64] | None,
-    seed: int,
-) -> tuple[Interval, ...]:
-    """Bounds of the mean of each column of values (N, T) of a record's images."""
-    groups = None if sources is None else sources[record.indices]
-    return tuple(interval_of(column, groups, seed) for column in values.T)
-
-
 def _rounded(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(map(rounded, values))
 
 
 def _taken_mean(values: npt.NDArray[np.float64]) -> tuple[float | None, ...]:
     """Mean of each column over the looks that were taken; None where none was."""
-    taken = ~np.isnan(values)
-    return tuple(
-        rounded(column[each].mean()) if each.any() else None
-        for column, each in zip(values.T, taken.T, strict=True)
-    )
+    means = (column[~np.isnan(column)] for column in values.T)
+    return tuple(rounded(taken.mean()) if len(taken) else None for taken in means)

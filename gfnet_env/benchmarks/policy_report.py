@@ -1,6 +1,6 @@
 """A comparison of policies as tables and as pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gfnet_env.benchmarks.report import (
-    draw_frames,
-    frames_of,
+    draw_answers,
     save_figure,
     shown_names,
     step_names,
     write_rows,
 )
-from gfnet_env.benchmarks.results import PolicyComparison
+from gfnet_env.benchmarks.results import PolicyComparison, PolicyResult
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ImageSet, batches
 from gfnet_env.inference import Answers
@@ -30,37 +29,27 @@ _WITH_INTERVALS = {
     "accuracy": "Accuracy",
     "label_confidence": "Confidence in the true class",
 }
-_PER_LOOK = ("share_of_gain", "centred", "covered")
+_PER_LOOK = {
+    "share_of_gain": "Share of what the {0.reference} policy gains over the glance",
+    "centred": "Windows whose centre is on the object ({0.objects})",
+    "covered": "Share of the object covered so far",
+}
 
 
 def print_comparison(results: PolicyComparison, console: Console) -> None:
     """Print accuracy, confidence, gains and overlaps of every policy, step by step."""
-    names = shown_names(results)
-    for key, title in _WITH_INTERVALS.items():
-        rows = {
-            names[name]: [
-                f"{value:.1%}\n{100 * low:.1f}–{high:.1%}"
-                for value, (low, high) in zip(
-                    getattr(found, key), getattr(found, f"{key}_interval"), strict=True
-                )
-            ]
-            for name, found in results.policies.items()
-        }
-        where = f"{results.images} {results.split} images"
-        _print_steps(console, f"{title}, 95% intervals ({where})", rows)
-    titles = (
-        f"Share of what the {results.reference} policy gains over the glance",
-        f"Windows whose centre is on the object ({results.objects})",
-        "Share of the object covered so far",
-    )
-    for key, title in zip(_PER_LOOK, titles, strict=True):
-        rows = {
-            names[name]: ["–" if value is None else f"{value:.1%}" for value in getattr(found, key)]
-            for name, found in results.policies.items()
-            if getattr(found, key) is not None
-        }
-        if rows:
-            _print_steps(console, title, rows, first_step=1)
+    steps = step_names(len(next(iter(results.policies.values())).accuracy))
+    names = shown_names(results.policies, results.images)
+    for key, title in (_WITH_INTERVALS | _PER_LOOK).items():
+        if key in _WITH_INTERVALS:
+            title += f", 95% intervals ({results.images} {results.split} images)"
+        shown = steps if key in _WITH_INTERVALS else steps[1:]
+        table = Table("policy", *shown, title=title.format(results))
+        for name, found in results.policies.items():
+            if getattr(found, key) is not None:
+                table.add_row(names[name], *_cells(found, key))
+        if table.row_count:
+            console.print(table)
     for name, found in results.policies.items():
         if found.over_random is not None:
             low, high = found.over_random.interval
@@ -70,14 +59,15 @@ def print_comparison(results: PolicyComparison, console: Console) -> None:
             )
 
 
-def _print_steps(
-    console: Console, title: str, rows: Mapping[str, Sequence[str]], first_step: int = 0
-) -> None:
-    steps = len(next(iter(rows.values())))
-    table = Table("policy", *step_names(first_step + steps)[first_step:], title=title)
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
-    console.print(table)
+def _cells(found: PolicyResult, key: str) -> list[str]:
+    values = ["–" if value is None else f"{value:.1%}" for value in getattr(found, key)]
+    if key not in _WITH_INTERVALS:
+        return values
+    intervals = getattr(found, f"{key}_interval")
+    return [
+        f"{value}\n{100 * low:.1f}–{high:.1%}"
+        for value, (low, high) in zip(values, intervals, strict=True)
+    ]
 
 
 def write_comparison(results: PolicyComparison, path: Path) -> None:
@@ -91,9 +81,10 @@ def write_comparison(results: PolicyComparison, path: Path) -> None:
             row = [name, step, found.images]
             for key in _WITH_INTERVALS:
                 row += [getattr(found, key)[step], *getattr(found, f"{key}_interval")[step]]
-            known = ((getattr(found, key) or ()) if step else () for key in _PER_LOOK)
-            cells = (values[step - 1] if values else None for values in known)
-            rows.append([*row, *("" if value is None else value for value in cells)])
+            for key in _PER_LOOK:
+                values = getattr(found, key)
+                row.append(values[step - 1] if values and step else None)
+            rows.append(row)
     write_rows([*header, *_PER_LOOK], rows, path)
 
 
@@ -101,7 +92,7 @@ def plot_comparison(results: PolicyComparison, path: Path) -> None:
     """Plot accuracy and confidence in the true class per step, with the intervals."""
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     both = figure.subplots(1, 2)
-    names = shown_names(results)
+    names = shown_names(results.policies, results.images)
     for axes, key in zip(both, _WITH_INTERVALS, strict=True):
         for name, found in results.policies.items():
             low, high = np.array(getattr(found, f"{key}_interval")).T
@@ -118,6 +109,7 @@ def plot_comparison(results: PolicyComparison, path: Path) -> None:
     save_figure(figure, path)
 
 
+@torch.no_grad()
 def draw_trajectories(
     model: Model,
     policies: Mapping[str, Policy],
@@ -125,22 +117,11 @@ def draw_trajectories(
     indices: npt.NDArray[np.int64],
     path: Path,
 ) -> None:
-    """Draw the looks of every policy: a row for each, and in it the same images.
-
-    Args:
-        model: What looks.
-        policies: By name.
-        images: The set.
-        indices: Which of its images to draw, (S,).
-        path: The picture's file.
-    """
-    frames = []
+    """Draw the looks of every policy at the same images, (S,): a row for each policy."""
     (batch,) = batches(images, len(indices), indices, model.device)
     context = Context(LiveFeatures(model, images), indices, batch.labels, batch.boxes)
-    for policy in policies.values():
-        answers = Answers.blank(model, len(indices))
-        with torch.no_grad():
-            for number, step in enumerate(rollout(context.features, policy, context)):
-                answers.update(number, step)
-        frames += frames_of(model, images, indices, answers, batch.labels.tolist())
-    draw_frames(frames, path, columns=len(indices), row_names=list(policies))
+    answers = {name: Answers.blank(model, len(indices)) for name in policies}
+    for name, policy in policies.items():
+        for number, step in enumerate(rollout(context.features, policy, context)):
+            answers[name].update(number, step)
+    draw_answers(model, images, indices, answers, path)

@@ -11,9 +11,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from gfnet_env import settings
 from gfnet_env.benchmarks.statistics import mean_interval
-
-_DIGITS = 6
 
 Interval = tuple[float, float]
 
@@ -23,9 +22,12 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, as JSON has them."""
-        fields = dataclasses.fields(typing.cast("Any", self))
-        values = {field.name: getattr(self, field.name) for field in fields}
-        return {name: _to_json(value) for name, value in values.items() if value is not None}
+
+        def known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+            return {name: value for name, value in fields if value is not None}
+
+        values = dataclasses.asdict(typing.cast("Any", self), dict_factory=known)
+        return typing.cast("dict[str, Any]", settings.to_json(values))
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
@@ -69,7 +71,7 @@ class StepAccuracy(CurvePoint):
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdPoint(CurvePoint):
-    """Accuracy under thresholds, T of them; the share of the images that exit at each step."""
+    """Accuracy under T thresholds, and the share of the images that exit at each step."""
 
     exit_share: tuple[float, ...]
     thresholds: tuple[float, ...]
@@ -77,7 +79,7 @@ class ThresholdPoint(CurvePoint):
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetPoint(ThresholdPoint):
-    """Accuracy under thresholds that were solved for a budget, in multiply-adds."""
+    """Accuracy under the thresholds of a budget, in multiply-adds."""
 
     budget: float
 
@@ -100,7 +102,7 @@ class StaticRow(CurvePoint):
     """Accuracy of a static network; ``weights`` are digests of its files."""
 
     resolution: int
-    weights: Mapping[str, str]
+    weights: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,14 @@ class Evaluation(Result):
 
     Attributes:
         weights: Digests of the network's files; None of an official checkpoint.
-        split: What was tested on, of how many ``images``.
-        calibration_split: What thresholds were solved on, of how many ``calibration_images``.
+        split: Which was tested on.
+        images: How many it has.
+        calibration_split: Which thresholds were solved on.
+        calibration_images: How many of its images.
         anytime: Accuracy per step.
-        budgeted: By method, accuracy per budget.
-        static: Accuracy of static networks by rising cost, or None.
-        comparison: By method, early exits against them, or None.
+        budgeted: Accuracy per budget, by method.
+        static: Static networks by rising cost; None without them.
+        comparison: Early exits against them, by method.
     """
 
     weights: Mapping[str, str] | None = None
@@ -161,13 +165,12 @@ class PolicyResult(Result):
         looks: Mean number of looks taken.
         accuracy: Share of correct images per step, glance first, (T,).
         label_confidence: Mean probability of the true class per step, (T,).
-        share_of_gain: Per look, of what the target policy, or else the oracle, gains in accuracy
-            over the glance, on the images that both were run on; an element is None where the
-            interval of that gain reaches zero.
-        over_random: By how much the accuracy after the last step is above that of random looks.
+        share_of_gain: Gain in accuracy over the glance per look, as a share of what the reference
+            policy gains on the same images; None where the interval of that reaches zero.
+        over_random: Accuracy after the last step less that of random looks.
         object_images: How many images show an object.
-        centred: Per look, see ``Overlap``; an element is None where no look was taken.
-        covered: Likewise.
+        centred: Mean per look, see ``Overlap``; None where no look was taken.
+        covered: Mean per look, see ``Overlap``.
     """
 
     images: int
@@ -188,9 +191,10 @@ class PolicyComparison(Result):
     """What ``compare_policies`` found.
 
     Attributes:
-        split: What was tested on, of how many ``images``.
+        split: Which was tested on.
+        images: How many it has.
         policies: By name.
-        reference: The policy whose gain is the whole, see ``PolicyResult``.
+        reference: The policy whose gain the others' are shares of: ``target``, or else ``oracle``.
         objects: What says where the objects are: ``boxes`` or ``masks``.
     """
 
@@ -236,7 +240,7 @@ class TimedPoint(Result):
 
 @dataclass(frozen=True)
 class Timing(Result):
-    """Times with one engine, number of threads and size of batches; one per timed point."""
+    """Times with one engine, number of threads and batch size: one for each timed point."""
 
     engine: str
     threads: int
@@ -247,7 +251,7 @@ class Timing(Result):
 
 @dataclass(frozen=True)
 class Latency(Result):
-    """What ``measure_latency`` found: times beside those of the static network of a resolution."""
+    """What ``measure_latency`` found; ``resolution`` is that of the static network."""
 
     images: int
     repeats: int
@@ -259,7 +263,7 @@ class Latency(Result):
 
 @dataclass(frozen=True)
 class ProcessMemory(Result):
-    """Resident mebibytes of a process before it saw an image and at the peak; or why it failed."""
+    """Resident MiB of a process before it saw an image and at the peak; or why it failed."""
 
     idle: float | None = None
     peak: float | None = None
@@ -268,7 +272,7 @@ class ProcessMemory(Result):
 
 @dataclass(frozen=True)
 class MemoryRow(Result):
-    """Memory at one resolution; ``image`` is the size of the decoded image in mebibytes."""
+    """Memory at one resolution; ``image`` is the size of the decoded image in MiB."""
 
     resolution: int
     image: float
@@ -287,29 +291,15 @@ class Memory(Result):
 
 def rounded(value: float) -> float:
     """A figure as results hold it."""
-    return round(float(value), _DIGITS)
+    return round(float(value), 6)
 
 
 def interval_of(
     values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
 ) -> Interval:
-    """Bounds of the 95% interval of a mean over images.
-
-    Args:
-        values: One per image, (N,).
-        sources: Originals that the images were made from, (N,); those of one are drawn together.
-        seed: Of the bootstrap.
-    """
+    """``mean_interval`` as results hold it."""
     low, high = mean_interval(values, sources, seed=seed)
     return rounded(low), rounded(high)
-
-
-def _to_json(value: Any) -> Any:
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {name: _to_json(each) for name, each in value.items()}
-    return [_to_json(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 def _from_json(value: Any, hint: Any) -> Any:
@@ -321,6 +311,4 @@ def _from_json(value: Any, hint: Any) -> Any:
         return tuple(_from_json(each, arguments[0]) for each in value)
     if origin is not None and issubclass(origin, Mapping):
         return {name: _from_json(each, arguments[1]) for name, each in value.items()}
-    if hasattr(hint, "from_json"):
-        return hint.from_json(value)
-    return value
+    return hint.from_json(value) if hasattr(hint, "from_json") else value

@@ -5,20 +5,18 @@ import numpy.typing as npt
 from scipy import stats
 
 _RESAMPLES = 1000
+_LEVEL = 0.95
 
 
 def mean_interval(
-    values: npt.NDArray[np.generic],
-    groups: npt.NDArray[np.integer] | None = None,
-    level: float = 0.95,
-    seed: int = 0,
+    values: npt.NDArray[np.generic], groups: npt.NDArray[np.integer] | None = None, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap interval of a mean: its percentiles over images drawn anew with replacement.
+    """Bounds of the 95% bootstrap interval of a mean over images (percentile method).
 
     Args:
         values: One per image, (N,).
-        groups: Of each image, (N,): those made from one original are drawn together. None for none.
-        level: How often such intervals hold the mean of all images there could be.
+        groups: Originals that the images were made from, (N,); the images of one are drawn
+            together. None draws images.
         seed: Of the draws.
 
     Raises:
@@ -42,7 +40,7 @@ def mean_interval(
         batch=100,
         paired=True,
         vectorized=True,
-        confidence_level=level,
+        confidence_level=_LEVEL,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -54,24 +52,17 @@ def interquartile_mean(scores: npt.NDArray[np.floating]) -> float:
     return float(stats.trim_mean(scores, 0.25))
 
 
-def interquartile_mean_interval(
-    scores: npt.NDArray[np.floating], level: float = 0.95, seed: int = 0
-) -> tuple[float, float] | None:
-    """Bootstrap interval of the interquartile mean: its percentiles over runs drawn anew.
-
-    Args:
-        scores: Of some runs, (R,).
-        level: How often such intervals hold that of all runs there could be.
-        seed: Of the draws.
+def interquartile_mean_interval(scores: npt.NDArray[np.floating]) -> tuple[float, float] | None:
+    """Bounds of the 95% bootstrap interval of the interquartile mean of runs' scores, (R,).
 
     Returns:
-        Its bounds; None of one run, which says nothing about others.
+        None for one run, which says nothing about others.
     """
     if len(scores) == 1:
         return None
-    draws = np.random.default_rng(seed).integers(len(scores), size=(_RESAMPLES, len(scores)))
+    draws = np.random.default_rng(0).integers(len(scores), size=(_RESAMPLES, len(scores)))
     means = stats.trim_mean(scores[draws], 0.25, axis=1)
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(means, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
     return float(low), float(high)
 
 

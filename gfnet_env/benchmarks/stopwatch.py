@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from gfnet_env.timing import synchronise
 
 
 class Stopwatch:
-    """Counts seconds under one label at a time: a label within another one stops the outer.
+    """Counts seconds under one label at a time: an inner label stops the outer one.
 
     Args:
         device: Whose work is waited for wherever the label changes.
@@ -41,21 +41,16 @@ class Stopwatch:
     @contextmanager
     def wrap(self, owner: Any, method: str, name: str) -> Iterator[None]:
         """Count the calls of a method of an object under ``name``, until the context ends."""
-        call: Callable[..., Any] = getattr(owner, method)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.label(name):
-                return call(*args, **kwargs)
-
-        setattr(owner, method, timed)
+        # It is called as a decorator here, which makes a new context for each call.
+        setattr(owner, method, self.label(name)(getattr(owner, method)))
         try:
             yield
         finally:
-            # What is found then is the method of the class again.
+            # Uncovers the method of the class again.
             delattr(owner, method)
 
     def shares(self) -> dict[str, float]:
-        """Each label's share of all that was counted."""
+        """Each label's share of all seconds."""
         total = sum(self.seconds.values())
         return {name: seconds / total for name, seconds in self.seconds.items()}
 

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,9 @@ class ThroughputConfig(Settings):
     cells: Annotated[int, AtLeast(1)] = 13
     """Locations along each axis that cached windows are at."""
     repeats: Annotated[int, AtLeast(1)] = 15
-    """Rounds of the environments; a round is one episode of every image, and the contenders take
-    turns within it."""
+    """Rounds of the environments: one episode of every image each."""
     training_repeats: Annotated[int, AtLeast(0)] = 5
-    """Rounds of training; a round is one update of PPO."""
+    """Rounds of training: one update of PPO each."""
     threads: Annotated[int, AtLeast(1)] = 2
     """Threads of torch."""
     device: str = "auto"
@@ -128,12 +127,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to time.
-
-    Attributes:
-        run: One round.
-        prepare: What comes before it and is not timed.
-    """
+    """Something to time: one round, and what comes before it and is not timed."""
 
     run: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
@@ -150,11 +144,8 @@ class Rate(Result):
     @classmethod
     def of(cls, times: Sequence[float], count: int) -> Self:
         """The rate of ``count`` a round, from the seconds of each round."""
-        return cls(
-            round(count / statistics.median(times), 2),
-            round(count / max(times), 2),
-            round(count / min(times), 2),
-        )
+        slowness = (statistics.median(times), max(times), min(times))
+        return cls(*(round(count / each, 2) for each in slowness))
 
 
 def feature_sources(setting: Setting, cells: int, folder: Path) -> dict[str, MakeFeatures]:
@@ -169,13 +160,12 @@ def feature_sources(setting: Setting, cells: int, folder: Path) -> dict[str, Mak
     filled = cached(setting.model, setting.images)
     for index in track(range(len(setting.images)), "filling the cache"):
         filled.fill(np.array([index]))
+    bfloat16 = partial(LiveFeatures, precision="bfloat16")
     return {
         "live, float32": LiveFeatures,
-        "live, bfloat16": partial(LiveFeatures, precision="bfloat16"),
+        "live, bfloat16": bfloat16,
         "live, float32, glances kept": partial(LiveFeatures, keep_glances=True),
-        "live, bfloat16, glances kept": partial(
-            LiveFeatures, precision="bfloat16", keep_glances=True
-        ),
+        "live, bfloat16, glances kept": partial(bfloat16, keep_glances=True),
         "cached, warm": cached,
     }
 
@@ -191,8 +181,9 @@ def environments(
         cells: Of the lattice, along each axis.
         folder: For a store that is emptied before every round.
     """
-    contenders = {name: _plays(setting, source) for name, source in sources.items()}
-    return contenders | {"cached, cold": _plays_cold(setting, cells, folder)}
+    cold = partial(CachedFeatures, cells=cells, folder=folder)
+    contenders = {name: _episodes(setting, source) for name, source in sources.items()}
+    return contenders | {"cached, cold": _episodes(setting, cold, empty=folder)}
 
 
 def bare_encoders(setting: Setting) -> dict[str, Contender]:
@@ -209,8 +200,7 @@ def bare_encoders(setting: Setting) -> dict[str, Contender]:
             for _ in setting.actions:
                 model.encode_window(ready)
 
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    return {f"bare encoders, {name}": Contender(partial(run, name)) for name in precisions}
+    return {f"bare encoders, {name}": Contender(partial(run, name)) for name in get_args(Precision)}
 
 
 def time_rounds(
@@ -218,7 +208,7 @@ def time_rounds(
 ) -> dict[str, list[float]]:
     """Seconds of every round of each; one round that does not count comes first.
 
-    What else the machine does changes from round to round, so the contenders take turns within one.
+    Other work of the machine differs from round to round, so the contenders take turns within one.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in track(range(1 + repeats), description):
@@ -237,44 +227,35 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> float:
 
 def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """How many times as fast the contenders that are to be compared are, within each round."""
+    live = "live, float32"
     pairs = {
-        f"live / bare encoders, {precision}": (f"live, {precision}", f"bare encoders, {precision}")
-        for precision in ("float32", "bfloat16")
-    } | {
-        "bfloat16 / float32, live": ("live, bfloat16", "live, float32"),
-        "glances kept / live, float32": ("live, float32, glances kept", "live, float32"),
-        "cached, warm / live, float32": ("cached, warm", "live, float32"),
-        "cached, cold / live, float32": ("cached, cold", "live, float32"),
+        "live / bare encoders, float32": (live, "bare encoders, float32"),
+        "live / bare encoders, bfloat16": ("live, bfloat16", "bare encoders, bfloat16"),
+        "bfloat16 / float32, live": ("live, bfloat16", live),
+        "glances kept / live, float32": ("live, float32, glances kept", live),
+        "cached, warm / live, float32": ("cached, warm", live),
+        "cached, cold / live, float32": ("cached, cold", live),
     }
-    return {name: ratio(times[a], times[b]) for name, (a, b) in pairs.items()}
+    return {name: ratio(times[one], times[other]) for name, (one, other) in pairs.items()}
 
 
-def _plays(setting: Setting, source: MakeFeatures) -> Contender:
+def _episodes(setting: Setting, source: MakeFeatures, empty: Path | None = None) -> Contender:
+    """An episode of each image; before it the folder ``empty`` is removed, if any."""
     env = setting.environment(source)
-    return Contender(partial(_play, env, setting), partial(_reset, env))
-
-
-def _plays_cold(setting: Setting, cells: int, folder: Path) -> Contender:
-    begun: list[GlanceFocusVectorEnv] = []
-    source = partial(CachedFeatures, cells=cells, folder=folder)
 
     def prepare() -> None:
-        begun.clear()
-        shutil.rmtree(folder, ignore_errors=True)
-        # Every new store would say what it may take.
-        with redirect_stdout(io.StringIO()):
-            begun.append(setting.environment(source))
-        _reset(begun[0])
+        nonlocal env
+        if empty is not None:
+            shutil.rmtree(empty, ignore_errors=True)
+            # Every new store says how large it may become.
+            with redirect_stdout(io.StringIO()):
+                env = setting.environment(source)
+        # Every round is about the same images, and none of them comes twice.
+        env.reset(seed=0, options={"indices": range(2 * env.num_envs)})
 
-    return Contender(lambda: _play(begun[0], setting), prepare)
+    def run() -> None:
+        # The last step glances at the next images.
+        for actions in setting.actions:
+            env.step(actions)
 
-
-def _reset(env: GlanceFocusVectorEnv) -> None:
-    # Every round is about the same images, and none of them comes twice.
-    env.reset(seed=0, options={"indices": range(2 * env.num_envs)})
-
-
-def _play(env: GlanceFocusVectorEnv, setting: Setting) -> None:
-    # The last step glances at the next images.
-    for actions in setting.actions:
-        env.step(actions)
+    return Contender(run, prepare)

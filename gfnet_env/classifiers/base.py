@@ -1,4 +1,4 @@
-"""What every classifier is: it combines the feature vectors of the views seen so far."""
+"""What a classifier is: it combines the feature vectors of the views seen so far."""
 
 from abc import ABC, abstractmethod
 
@@ -11,9 +11,9 @@ class Classifier(nn.Module, ABC):
     """Combines the views of a picture, one after the other.
 
     Attributes:
-        memory_size: Numbers it remembers of each picture, M.
-        judges_glance: Whether it makes logits of the glance alone; where not, the global encoder's
-            own head does.
+        memory_size: M, numbers that it remembers of each picture.
+        judges_glance: Whether it has logits after the glance; if not, the global encoder's own head
+            makes them.
     """
 
     memory_size: int
@@ -21,15 +21,12 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
-        """Take in one more view.
+        """The memory (B, M) after one more view.
 
         Args:
             vector: Feature vector of the view, (B, V).
-            memory: What is remembered of the views before it, (B, M); zeros at the glance.
-            number: Looks taken so far, (B,) int64, 0 at the glance.
-
-        Returns:
-            The new memory, (B, M).
+            memory: Of the views before it, (B, M); zeros at the glance.
+            number: Looks taken so far, (B,) int64; 0 at the glance.
         """
 
     @abstractmethod
@@ -37,7 +34,7 @@ class Classifier(nn.Module, ABC):
         """Logits (B, K) of the memory (B, M) after ``number`` looks (B,)."""
 
     def forward(self, vector: Tensor, memory: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        """The new memory (B, M) and the logits (B, K); see ``remember`` for the arguments."""
+        """``remember``, then ``judge``: the new memory (B, M) and the logits (B, K)."""
         memory = self.remember(vector, memory, number)
         return memory, self.judge(memory, number)
 
@@ -60,14 +57,14 @@ def build_classifier(
     *,
     trusted: bool = True,
 ) -> Classifier:
-    """Build a classifier; what it is made of gets the arguments below that it asks for by name.
+    """Build a classifier, which gets those of the arguments that it has parameters for.
 
     Args:
         spec: ``recurrent``, ``cascade``, or ``module:NAME`` of your own.
-        vector_size: Length of a view's feature vector, V.
+        vector_size: V, length of a view's feature vector.
         num_classes: K.
         focus_steps: N.
-        memory_size: M, or None for the classifier's own choice.
+        memory_size: M; None for the classifier's own choice.
         trusted: See ``Registry.build``.
 
     Raises:

@@ -10,16 +10,8 @@ from gfnet_env.classifiers.base import CLASSIFIERS, Classifier
 class CascadeClassifier(Classifier):
     """One linear layer for each look, over the vectors of all views so far.
 
-    The memory is those vectors one after the other, zeros where a view is still to come.
-
-    Args:
-        vector_size: Length of a view's feature vector, V.
-        num_classes: K.
-        focus_steps: N, how many layers there are.
-        memory_size: None, or (1 + N)·V, which follows from the others.
-
-    Raises:
-        ValueError: Another memory is asked for.
+    The memory is the vectors of all 1 + N views in order; zeros stand for future views.
+    ``memory_size`` must be None or (1 + N)·V.
     """
 
     judges_glance = False
@@ -47,7 +39,7 @@ class CascadeClassifier(Classifier):
     def judge(self, memory: Tensor, number: Tensor) -> Tensor:
         """Logits (B, K) after ``number`` looks, each in [1, N]."""
         if torch.compiler.is_exporting():
-            # A graph cannot choose layers by value: all of them answer, and each row takes its own.
+            # A graph cannot choose layers by value: all of them run, and each row takes its own.
             answers = [layer(memory[:, : layer.in_features]) for layer in self.layers]
             chosen = (number - 1).clamp(min=0)[:, None, None].expand(-1, 1, answers[0].shape[1])
             return torch.stack(answers, dim=1).gather(1, chosen).squeeze(1)

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from gfnet_env.classifiers.base import CLASSIFIERS, Classifier
 
-# Enough to carry what a few views say. At the 1,280 features of a mobile network, a larger memory
-# would cost as much as the encoder.
+# Enough for a few views. At the 1,280 features of a mobile network, a larger memory would cost as
+# much as the encoder.
 _MAX_MEMORY = 512
 
 
@@ -13,10 +13,7 @@ _MAX_MEMORY = 512
 class RecurrentClassifier(Classifier):
     """A gated recurrent unit over the views, then a linear layer (GFNet, section 3.2).
 
-    Args:
-        vector_size: Length of a view's feature vector, V.
-        num_classes: K.
-        memory_size: Hidden units, M; None takes V, but at most 512.
+    Its M hidden units are ``memory_size``, or by default V, but at most 512.
     """
 
     def __init__(self, vector_size: int, num_classes: int, memory_size: int | None = None) -> None:

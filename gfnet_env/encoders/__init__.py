@@ -1,8 +1,7 @@
 """Encoders: from views to a feature map and a feature vector."""
 
-from gfnet_env.encoders.base import Encoder, Features
+from gfnet_env.encoders.base import Encoder, Features, ModuleEncoder
 from gfnet_env.encoders.compact import CompactEncoder
-from gfnet_env.encoders.module import ModuleEncoder
 from gfnet_env.encoders.registry import ENCODERS, build_encoder
 from gfnet_env.encoders.timm import TimmEncoder
 from gfnet_env.encoders.torchvision import TorchvisionEncoder

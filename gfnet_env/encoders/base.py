@@ -1,4 +1,4 @@
-"""What every encoder is: from views to a feature map and a feature vector."""
+"""What an encoder is: from views to a feature map and a feature vector."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Features(NamedTuple):
-    """What an encoder makes of B views.
+    """Features of B views.
 
     Attributes:
         map: Before pooling, (B, C, h, w).
-        vector: After pooling, (B, V): what a classifier takes in.
+        vector: After pooling, (B, V): the input of a classifier.
     """
 
     map: Tensor
@@ -24,11 +24,11 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module, ABC):
-    """Turns pixels into features, and owns the normalisation that its weights expect.
+    """Turns pixels into features; owns the normalisation that its weights expect.
 
     Args:
-        mean: Per channel, of pixels in [0, 1].
-        std: Per channel, of pixels in [0, 1].
+        mean: Of each channel of pixels in [0, 1]; by default ImageNet's.
+        std: Likewise.
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class Encoder(nn.Module, ABC):
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
     ) -> None:
         super().__init__()
-        # In the units of uint8 pixels, so that normalising is one subtraction and one division.
+        # In units of uint8 pixels: normalising is one subtraction and one division.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
 
@@ -47,7 +47,7 @@ class Encoder(nn.Module, ABC):
 
         Args:
             views: (B, 3, P, P), pixels in 0..255, uint8 or floats.
-            normalised: Whether they are floats that are normalised already.
+            normalised: Whether they are normalised floats instead.
         """
         if normalised:
             return self.encode(views.to(self.mean.dtype))
@@ -59,8 +59,40 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def head_module(self) -> nn.Module:
-        """The module that makes the encoder's own logits of its feature vector."""
+        """The module that maps a feature vector, (B, V), to the encoder's own logits, (B, K)."""
 
     def head(self, vector: Tensor) -> Tensor:
-        """The encoder's own logits, (B, K), from its feature vector, (B, V)."""
+        """The encoder's own logits, (B, K)."""
         return self.head_module()(vector)
+
+
+class ModuleEncoder(Encoder):
+    """An encoder made of modules of your own; see ``gfnet_env.encoders.registry``.
+
+    Args:
+        body: From normalised views (B, 3, P, P) to a feature map (B, C, h, w).
+        head: From a feature vector (B, V) to logits (B, K).
+        pool: From the map to the vector (B, V); None takes the mean over its cells, V = C.
+        mean: See ``Encoder``.
+        std: See ``Encoder``.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Module,
+        pool: nn.Module | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(mean, std)
+        self.body = body
+        self.own_head = head
+        self.pool = pool or nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def encode(self, views: Tensor) -> Features:
+        feature_map = self.body(views)
+        return Features(feature_map, self.pool(feature_map))
+
+    def head_module(self) -> nn.Module:
+        return self.own_head

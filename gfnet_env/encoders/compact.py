@@ -11,15 +11,12 @@ from gfnet_env.encoders.registry import ENCODERS
 
 @ENCODERS.register("compact")
 class CompactEncoder(Encoder):
-    """A small convolutional network for small views: it shrinks them 4 times instead of 32.
+    """A small convolutional network for small views: its stride is 4 instead of 32.
 
     Args:
         num_classes: Classes of its own head, K.
         widths: Channels of its blocks, each a 3×3 convolution, batch norm and ReLU.
-        strides: Strides of its blocks.
-
-    Raises:
-        ValueError: There is no block, a number is below 1, or widths and strides differ in length.
+        strides: Of its blocks.
     """
 
     def __init__(
@@ -53,8 +50,8 @@ class CompactEncoder(Encoder):
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """The vector, (B, V), of the last block's map."""
-        # The strongest response, not the mean: an object fills few cells of a glance. Its backward
-        # pass is many times faster than that of ``amax``, which shares the gradient among equals.
+        # The maximum, not the mean: an object fills few cells of a glance. The backward pass of
+        # ``amax`` is many times slower: it shares the gradient among equals.
         return functional.adaptive_max_pool2d(feature_map, 1).flatten(1)
 
     def head_module(self) -> nn.Module:
@@ -63,5 +60,5 @@ class CompactEncoder(Encoder):
 
 @ENCODERS.register("compact-deep")
 def compact_deep(num_classes: int) -> CompactEncoder:
-    """One more block, so that each cell of the map sees 19 pixels of the view, not 15."""
+    """One more block: each cell of the map sees 19 pixels of the view, not 15."""
     return CompactEncoder(num_classes, widths=(32, 64, 64, 128), strides=(2, 1, 2, 1))

@@ -5,9 +5,8 @@ A spec is a name in ``ENCODERS``, such as ``compact:widths=[32,64],strides=[2,2]
 ``timm.create_model``, such as ``vit_tiny_patch16_224:depth=2``; or ``module:NAME`` of your own.
 
 An encoder of your own is a class or a function that makes an ``Encoder``, such as a
-``ModuleEncoder``. It takes ``num_classes`` and, if it asks for them by name, ``weights`` and
-``patch_size``. A saved network holds the spec and the weights, never code: import the module before
-you load the network.
+``ModuleEncoder``. It may have the parameters ``num_classes``, ``weights`` and ``patch_size``. A
+saved network holds the spec and the weights, never code: import the module before you load it.
 """
 
 import difflib

@@ -1,44 +1,42 @@
-"""Encoders of timm, by the names that timm or the GFNet paper has for them."""
+"""Encoders of timm, by their timm names or those of the GFNet paper."""
 
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from gfnet_env.encoders.base import Encoder, Features
-from gfnet_env.encoders.weights import Tensors, load_weights_file
+from gfnet_env.encoders.weights import Tensors, downloaded, explained, load_weights_file
 from gfnet_env.registry import convert, split_items
 
-# The paper's names of what timm calls otherwise.
-TIMM_ALIASES = {
+# The paper's names, and timm's.
+_ALIASES = {
     "regnety_600m": "regnety_006",
     "regnety_800m": "regnety_008",
     "regnety_1.6g": "regnety_016",
 }
-# A width that timm has the class for, but neither a name nor weights.
-MOBILENETV3_125 = "mobilenetv3_large_125"
+# A width that timm can build, but has neither a name nor weights for.
+_MOBILENETV3_125 = "mobilenetv3_large_125"
 
 
 class TimmEncoder(Encoder):
     """Any network of timm that ends in one linear layer, and MobileNetV3-Large of width 1.25.
 
-    The vector is what that layer takes in: the pooled map, what a hidden layer makes of it (1,280
-    features of the 960 channels of MobileNetV3-Large), or the class token. Of a network of tokens,
-    the map is its tokens in their places, without those that stand for no place.
+    The vector is the input of that layer: the pooled map, the output of a hidden layer (1,280
+    features from the 960 channels of MobileNetV3-Large), or the class token. The map of a network
+    of tokens is the tokens in their places, without those that have no place.
 
     Args:
         name: Its timm name, or the paper's: ``regnety_600m``, ``regnety_800m``, ``regnety_1.6g``,
             ``mobilenetv3_large_125``.
-        num_classes: Classes of its own head; the head of a file is taken where it fits.
+        num_classes: Classes of its own head, which a file of weights fills if it fits.
         weights: None (random), ``pretrained`` (downloaded), or a file (safetensors, or a ``.pth``
             that is read without running pickled code). Positional embeddings are interpolated.
-        patch_size: Side of the views, P, of which networks for one fixed size are built; None for
-            the size of their weights.
+        patch_size: P, side of the views; networks for one fixed size are built for it. None is the
+            size of their weights.
         options: More arguments of ``timm.create_model``, such as ``depth=2``.
 
     Raises:
@@ -57,12 +55,14 @@ class TimmEncoder(Encoder):
     ) -> None:
         from timm.data.config import resolve_model_data_config
 
-        with _explained(name, pretrained := weights == "pretrained"):
+        pretrained = weights == "pretrained"
+        with downloaded(name) if pretrained else explained(f"timm cannot build {name!r}"):
             resized = _resized(name, patch_size)
             model = _create(name, num_classes, pretrained, resized | options)
         _check(model, name, patch_size if resized else None)
         if weights is not None and not pretrained:
-            heads = _as_tuple(model.pretrained_cfg["classifier"])
+            heads = model.pretrained_cfg["classifier"]
+            heads = (heads,) if isinstance(heads, str) else tuple(heads)
             adapt = (lambda tensors: _interpolated(tensors, model)) if resized else None
             load_weights_file(model, Path(weights), heads, adapt)
         data = resolve_model_data_config(model)
@@ -84,7 +84,7 @@ class TimmEncoder(Encoder):
         if features.ndim != 3:
             return features
         count = features.shape[1]
-        # Networks that do not say how many tokens stand for no place have them beside a square.
+        # Where the network does not say how many tokens have no place, the others make a square.
         prefix = getattr(self.model, "num_prefix_tokens", count - math.isqrt(count) ** 2)
         side = math.isqrt(count - prefix)
         if side == 0 or side**2 != count - prefix:
@@ -96,25 +96,25 @@ class TimmEncoder(Encoder):
 
 
 def is_timm_name(name: str) -> bool:
-    """Whether ``TimmEncoder`` knows an encoder of this name."""
+    """Whether ``TimmEncoder`` takes this name."""
     import timm
 
-    # A timm name may carry the tag of its weights: NAME.TAG.
-    return name in (*TIMM_ALIASES, MOBILENETV3_125) or timm.is_model(name.partition(".")[0])
+    # A timm name may have the tag of its weights: NAME.TAG.
+    return name in (*_ALIASES, _MOBILENETV3_125) or timm.is_model(name.partition(".")[0])
 
 
 def timm_names() -> list[str]:
-    """All names that ``TimmEncoder`` knows, without tags."""
+    """All names that ``TimmEncoder`` takes, without tags."""
     import timm
 
-    return [*TIMM_ALIASES, MOBILENETV3_125, *timm.list_models()]
+    return [*_ALIASES, _MOBILENETV3_125, *timm.list_models()]
 
 
 def timm_options(text: str, spec: str) -> dict[str, Any]:
-    """Arguments of ``timm.create_model``, of ``depth=2,num_heads=3``.
+    """Arguments of ``timm.create_model``, from text such as ``depth=2,num_heads=3``.
 
     Raises:
-        ValueError: The text has another form, or sets what a spec must not: classes and weights.
+        ValueError: The text has another form, or sets classes or weights.
     """
     import timm
 
@@ -133,53 +133,31 @@ def timm_options(text: str, spec: str) -> dict[str, Any]:
 
 
 def _resized(name: str, patch_size: int | None) -> dict[str, Any]:
-    """The argument that builds a network of one fixed size for another size, where it is needed."""
+    """The argument that builds a network of one fixed size for another size, if needed."""
     from timm.models import get_pretrained_cfg
 
-    made_for = get_pretrained_cfg(TIMM_ALIASES.get(name, name))
+    made_for = get_pretrained_cfg(_ALIASES.get(name, name))
     if patch_size is None or made_for is None or not made_for.fixed_input_size:
         return {}
     return {} if made_for.input_size[-1] == patch_size else {"img_size": patch_size}
 
 
-@contextmanager
-def _explained(name: str, pretrained: bool) -> Iterator[None]:
-    """Around what calls timm: its errors become a ``ValueError`` that says what to do."""
-    try:
-        yield
-    # The hub client raises errors of a dozen kinds for what goes wrong in a download.
-    except Exception as error:
-        if not pretrained:
-            raise ValueError(f"timm cannot build {name!r}: {error}") from error
-        raise ValueError(
-            f"cannot get pretrained weights of {name}: {error}; download them elsewhere and "
-            "give the file"
-        ) from error
-
-
 def _create(name: str, num_classes: int, pretrained: bool, options: dict[str, Any]) -> Any:
     import timm
-
-    if name == MOBILENETV3_125:
-        return _create_mobilenet(num_classes, pretrained, options)
-    name = TIMM_ALIASES.get(name, name)
-    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
-
-
-def _create_mobilenet(num_classes: int, pretrained: bool, options: dict[str, Any]) -> Any:
     from timm.models import get_pretrained_cfg
     from timm.models.mobilenetv3 import _gen_mobilenet_v3
 
+    if name != _MOBILENETV3_125:
+        name = _ALIASES.get(name, name)
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
     if pretrained:
         raise ValueError("nobody has published any")
     config = get_pretrained_cfg("mobilenetv3_large_100")
-    return _gen_mobilenet_v3(
-        MOBILENETV3_125, 1.25, num_classes=num_classes, pretrained_cfg=config, **options
-    )
+    return _gen_mobilenet_v3(name, 1.25, num_classes=num_classes, pretrained_cfg=config, **options)
 
 
 def _check(model: Any, name: str, patch_size: int | None) -> None:
-    """Raises ``ValueError`` for a network without a head of one layer, or that loses a border."""
+    """Raises ``ValueError`` if the head is not one layer or tokens do not fill the views."""
     if not isinstance(model.get_classifier(), nn.Linear):
         raise ValueError(
             f"encoder {name!r} does not end in one linear layer; choose another network"
@@ -194,11 +172,7 @@ def _check(model: Any, name: str, patch_size: int | None) -> None:
 
 
 def _interpolated(tensors: Tensors, model: nn.Module) -> Tensors:
-    """The tensors of a file with positional embeddings for the input size of a model."""
-    # By timm's convention, the module that defines a network defines this, too.
+    """The tensors of a file, with positional embeddings for the input size of a model."""
+    # By timm's convention, the module that defines a network defines this too.
     resize = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     return tensors if resize is None else resize(tensors, model)
-
-
-def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)

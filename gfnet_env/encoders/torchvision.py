@@ -11,22 +11,22 @@ from torch import Tensor, fx, nn
 
 from gfnet_env.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Features
 from gfnet_env.encoders.registry import ENCODERS
-from gfnet_env.encoders.weights import fill, load_weights_file
+from gfnet_env.encoders.weights import downloaded, fill, load_weights_file
 
-# What torchvision's families call the modules that make logits.
+# Names of the heads of torchvision's networks.
 _HEADS = ("fc", "classifier", "head")
 
 
 @ENCODERS.register("torchvision")
 class TorchvisionEncoder(Encoder):
-    """Any convolutional classifier of torchvision whose head takes in a pooled vector.
+    """Any convolutional classifier of torchvision whose head takes a pooled vector.
 
-    The map is the last (B, C, h, w) tensor on the way to the head, the vector what the head takes
-    in, and the head the network's own, hidden layers included.
+    The vector is the input of the head, hidden layers included; the map is the last (B, C, h, w)
+    tensor before it.
 
     Args:
         name: Its torchvision name: ``shufflenet_v2_x1_0``, …
-        num_classes: Classes of its own head; the head of a file is taken where it fits.
+        num_classes: Classes of its own head, which a file of weights fills if it fits.
         weights: None (random), ``pretrained`` (torchvision's default ones, downloaded), or a file
             (safetensors, or a ``.pth`` that is read without running pickled code).
 
@@ -60,7 +60,9 @@ class TorchvisionEncoder(Encoder):
                 "choose another network, or the same of timm"
             )
         if weights == "pretrained":
-            _download(model, published, name, head)
+            with downloaded(f"torchvision:{name}"):
+                tensors = published.get_state_dict(progress=False, check_hash=True)
+            fill(model, tensors, Path(published.url), (head,))
         elif weights is not None:
             load_weights_file(model, Path(weights), (head,))
         self.body = create_feature_extractor(
@@ -77,21 +79,21 @@ class TorchvisionEncoder(Encoder):
 
 
 def _map_and_vector(model: nn.Module, head: str) -> tuple[str, str] | None:
-    """Names of the traced values that are the last feature map and what the head takes in."""
+    """Names of the traced values that are the last feature map and the input of the head."""
     from torch.fx.passes.shape_prop import ShapeProp
     from torchvision import ops
     from torchvision.models.feature_extraction import NodePathTracer
 
     model.eval()
     try:
-        # As ``create_feature_extractor`` traces, or it knows these values by other names.
+        # Traced as ``create_feature_extractor`` does it, so that names agree.
         blocks = [kind for kind in vars(ops).values() if inspect.isclass(kind)]
         tracer = NodePathTracer(
             autowrap_modules=(math, ops),
             leaf_modules=[kind for kind in blocks if issubclass(kind, nn.Module)],
         )
         graph = tracer.trace(model)
-        # Large enough that no map is a single cell, which would look as if it were pooled.
+        # Large enough that no map is a single cell, as if it were pooled.
         ShapeProp(fx.GraphModule(tracer.root, graph)).propagate(torch.zeros(1, 3, 128, 128))
     except (TypeError, RuntimeError, fx.proxy.TraceError):
         return None
@@ -111,15 +113,3 @@ def _map_and_vector(model: nn.Module, head: str) -> tuple[str, str] | None:
 
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
-
-
-def _download(model: nn.Module, published: Any, name: str, head: str) -> None:
-    try:
-        tensors = published.get_state_dict(progress=False, check_hash=True)
-    # The downloader raises errors of many kinds.
-    except Exception as error:
-        raise ValueError(
-            f"cannot get pretrained weights of torchvision:{name}: {error}; download them "
-            "elsewhere and give the file"
-        ) from error
-    fill(model, tensors, Path(published.url), (head,))

@@ -1,6 +1,7 @@
 """Files of weights, whose classes may differ from those of the network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -16,13 +17,7 @@ def load_weights_file(
     heads: Sequence[str],
     adapt: Callable[[Tensors], Tensors] | None = None,
 ) -> None:
-    """Load a file of weights. Only the heads may differ in shape; they then stay new.
-
-    Args:
-        model: What to fill.
-        path: Safetensors, or a ``.pth`` that is read without running pickled code.
-        heads: Names of the modules that make logits.
-        adapt: Makes of a file's tensors those of another input size.
+    """``fill`` a model from a file: safetensors, or a ``.pth``, whose pickled code never runs.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -35,12 +30,9 @@ def load_weights_file(
         raise FileNotFoundError(
             f"there is no weights file {path}; give 'pretrained' to download them"
         )
-    try:
+    with explained(f"cannot read the weights file {path}"):
         # Explicit, because some versions of timm unpickle by default.
         tensors = load_state_dict(str(path), device="cpu", weights_only=True)
-    # Whatever a damaged file makes safetensors, zipfile or the unpickler say.
-    except Exception as error:
-        raise ValueError(f"cannot read the weights file {path}: {error}") from error
     fill(model, tensors, path, heads, adapt)
 
 
@@ -51,10 +43,18 @@ def fill(
     heads: Sequence[str],
     adapt: Callable[[Tensors], Tensors] | None = None,
 ) -> None:
-    """Load tensors into a model; heads of other classes stay as they are.
+    """Load tensors into a model.
+
+    Args:
+        model: The model.
+        tensors: A state dict.
+        path: Where it comes from, for messages.
+        heads: Names of the modules that make logits; these stay as they are if the file has other
+            classes.
+        adapt: Converts the tensors of another input size.
 
     Raises:
-        ValueError: Something else does not fit; the message names ``path``.
+        ValueError: Something does not fit.
     """
     others = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
     if others:
@@ -63,11 +63,8 @@ def fill(
             "state dict alone"
         )
     if adapt is not None:
-        try:
+        with explained(f"the weights in {path} do not fit this network"):
             tensors = adapt(tensors)
-        # Whatever timm makes of tensors that it does not expect.
-        except Exception as error:
-            raise ValueError(f"the weights in {path} do not fit this network: {error}") from error
     wanted = model.state_dict()
     prefixes = tuple(f"{head}." for head in heads)
     kept = {
@@ -76,3 +73,18 @@ def fill(
         if key.startswith(prefixes) and key in wanted and value.shape != wanted[key].shape
     }
     load_tensors(model, tensors | kept, path)
+
+
+@contextmanager
+def explained(problem: str, advice: str = "") -> Iterator[None]:
+    """Turns any error into a ``ValueError``: other libraries raise dozens of kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{problem}: {error}{advice}") from error
+
+
+def downloaded(name: str) -> AbstractContextManager[None]:
+    """``explained`` for the download of the weights of a network."""
+    advice = "; download them elsewhere and give the file"
+    return explained(f"cannot get pretrained weights of {name}", advice)

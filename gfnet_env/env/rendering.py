@@ -1,4 +1,4 @@
-"""Pictures of where a policy looked."""
+"""Drawings of where a policy looked."""
 
 from collections.abc import Sequence
 
@@ -26,9 +26,9 @@ def draw_looks(
 
     Args:
         images: The set.
-        index: Which of its pictures.
-        looks: At that picture, S of them.
-        view: How views are made.
+        index: Of the picture.
+        looks: S looks at it.
+        view: Of the model.
         caption: One line.
 
     Returns:
@@ -74,7 +74,7 @@ def _picture(images: ImageSet, index: int, size: tuple[int, int], scale: float) 
 def caption(
     class_names: Sequence[str] | None, prediction: int, label: int | None, confidence: float
 ) -> str:
-    """The prediction and its confidence, and the true class where it is known to be another."""
+    """The prediction and its confidence; and the true class, if that is known and another."""
 
     def name(number: int) -> str:
         return class_names[number] if class_names else str(number)
@@ -84,6 +84,6 @@ def caption(
 
 
 def taken_looks(locations: Tensor, scales: Tensor) -> Look:
-    """The looks that were taken, of a trail (S, 2) and (S,) with NaN where there was none."""
+    """The looks of a trail, locations (S, 2) and scales (S,); NaN where none was taken."""
     taken = ~locations.isnan().any(dim=1)
     return Look.at(locations[taken], scales[taken])

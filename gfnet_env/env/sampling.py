@@ -1,7 +1,7 @@
-"""Which image an episode is about."""
+"""Which image an episode shows."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +14,14 @@ from gfnet_env.rollout import glance
 Sampling = Literal["all", "uncertain"]
 
 
-def check_sampling(sampling: str) -> None:
-    """Raises ``ValueError`` unless ``sampling`` is a known name."""
-    if sampling not in get_args(Sampling):
-        raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(get_args(Sampling))}")
-
-
 class ImageOrder:
     """An endless order of images, fixed by its seed.
 
     Args:
-        count: Images there are.
+        count: Number of images.
         seed: Other seeds give other orders.
-        weights: None to go through all images in a random order, again and again; or how often to
-            draw each, (count,), relative to the others.
+        weights: None to go through all images in a random order, again and again; or relative
+            frequencies to draw with, (count,).
     """
 
     def __init__(
@@ -51,7 +45,7 @@ class ImageOrder:
         return int(self._epoch[self._position - 1])
 
     def state_dict(self) -> dict[str, Any]:
-        """What the images to come depend on: numbers, strings and tensors."""
+        """All that later draws depend on: numbers, strings and tensors."""
         return {
             "generator": self._rng.bit_generator.state,
             "epoch": torch.from_numpy(self._epoch),
@@ -59,17 +53,16 @@ class ImageOrder:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was called."""
+        """Resume where ``state_dict`` was called."""
         self._rng.bit_generator.state = state["generator"]
         self._epoch, self._position = state["epoch"].numpy(), state["position"]
 
 
 @torch.no_grad()
 def glance_uncertainty(features: FeatureSource, batch_size: int = 256) -> npt.NDArray[np.float64]:
-    """1 − p_glance(y) of every image of a set, (N,): all that any look could gain there.
+    """1 − p_glance(y) of every image of a set, (N,): the most that looks could gain there.
 
-    The reward dries up on images that the glance has settled, so drawing by this number spends the
-    episodes where there is something to learn.
+    Drawing by it spends episodes on images that the glance has not settled, which have a reward.
     """
     uncertainty = [
         1 - glance(features, batch.indices).label_confidence(batch.labels).cpu().double().numpy()

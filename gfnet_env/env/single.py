@@ -11,13 +11,12 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv, Info, Observations
 
 
 class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
-    """Glance-and-focus on one picture at a time.
-
-    This is a vector of one, with scalars for rewards and infos.
+    """Glance-and-focus on one picture at a time: a vector of one, with scalar rewards and infos.
 
     Args:
-        arguments: See ``GlanceFocusVectorEnv``, which also describes the process and the options of
-            ``reset``; all but ``num_envs`` and ``autoreset_mode``.
+        render_mode: None or ``rgb_array``.
+        arguments: Of ``GlanceFocusVectorEnv``, which also describes the process and the options of
+            ``reset``; except ``num_envs`` and ``autoreset_mode``.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
@@ -48,23 +47,12 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
             raise ValueError(
                 f"an action must be {wanted}, {self.actions.meaning}, not {given.shape}"
             )
-        observations, rewards, terminations, truncations, infos = self._vector.step(given[None])
-        return (
-            _first(observations),
-            float(rewards[0]),
-            bool(terminations[0]),
-            bool(truncations[0]),
-            _first_info(infos),
-        )
+        observations, rewards, terminated, truncated, infos = self._vector.step(given[None])
+        ended = bool(terminated[0]), bool(truncated[0])
+        return _first(observations), float(rewards[0]), *ended, _first_info(infos)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Cells that have not been looked at in this episode, (actions,).
-
-        Where it has looked at all of them, all are True again.
-
-        Raises:
-            ValueError: Actions are not cells of a grid.
-        """
+        """Cells that this episode may look at, (actions,), see ``GlanceFocusVectorEnv``."""
         return self._vector.action_masks()[0]
 
     def render(self) -> npt.NDArray[np.uint8] | None:
@@ -77,6 +65,6 @@ def _first(observations: Observations) -> Observations:
 
 
 def _first_info(infos: Info) -> Info:
-    """Scalars as such; the logits as an array."""
+    """Scalars, but the logits as an array."""
     given = {key: value[0] for key, value in infos.items() if not key.startswith("_")}
     return {key: value if value.ndim else value.item() for key, value in given.items()}

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from torch import Tensor
 from gfnet_env import rows
 from gfnet_env.actions import Actions, build_actions, check_actions
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
-from gfnet_env.env.sampling import ImageOrder, Sampling, check_sampling, glance_uncertainty
+from gfnet_env.env.sampling import ImageOrder, Sampling, glance_uncertainty
 from gfnet_env.exits import EXITS, ExitRule
 from gfnet_env.features import FeatureSource, FeatureSpec, build_features
 from gfnet_env.images import ImageSet, ReadingOptions
@@ -31,6 +31,8 @@ from gfnet_env.runs import resolve_device
 Observations = dict[str, npt.NDArray[np.float32]]
 Info = dict[str, Any]
 _Rows = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Bools = npt.NDArray[np.bool_]
 
 _RESET_OPTIONS = frozenset({"indices", "reset_mask"})
 
@@ -38,14 +40,14 @@ _RESET_OPTIONS = frozenset({"indices", "reset_mask"})
 class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]]):
     """Glance-and-focus as a Markov decision process, over N pictures side by side.
 
-    An episode is one picture. Its reset is the glance; each action is a look; the reward is, unless
-    another is chosen, the gain in the classifier's confidence in the true class. The episode
-    terminates after the last look, where the exit rule says so, or with an action that stops.
+    An episode is one picture. Its reset is the glance; each action is a look; the default reward is
+    the gain in the classifier's confidence in the true class. The episode terminates after the last
+    look, when the exit rule says so, or with an action that stops.
 
     Sub-environment i goes through the images in an order of its own, fixed by its seed: seed + i
-    where ``reset`` is given one seed. ``reset(options={"indices": […]})`` puts images in front of
+    when ``reset`` is given one seed. ``reset(options={"indices": […]})`` puts images in front of
     that order, for the sub-environments in turn. ``reset(options={"reset_mask": mask})`` resets
-    the sub-environments that the (N,) boolean mask names and leaves the others where they are.
+    only the sub-environments of the (N,) boolean mask.
 
     ``info`` holds, one per sub-environment: ``index`` and ``label`` of the image, the ``logits``
     (N, K), the ``prediction`` and its ``confidence``, ``label_confidence`` (of the true class) and
@@ -53,27 +55,27 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     Args:
         num_envs: N.
-        model: A model, or the folder of a ``GlanceFocusNetwork``; None is the one that comes with
-            the package. It is put into evaluation mode and never trained.
-        images: An image set or the spec of one; None is what the model was trained on.
-        split: Which split of a spec.
-        data_root: Folder of downloaded data sets, for a spec that names one.
-        features: Where features come from, see ``build_features``: ``live``, the encoders at every
-            step; ``cached``, a store on disk for a lattice of looks that actions are taken to.
+        model: A model, or the folder of a ``GlanceFocusNetwork``; None is the packaged one. It is
+            put into evaluation mode and never trained.
+        images: An image set or its spec; None is what the model was trained on.
+        split: Of the image set, if ``images`` is a spec.
+        data_root: Folder of downloaded data sets.
+        features: Source of features, see ``build_features``: ``live`` encodes at every step;
+            ``cached`` keeps a store on disk for a lattice of looks, which actions are snapped to.
         focus_steps: Looks of an episode; None is as many as the model has.
-        actions: What an action is, see ``build_actions``: ``continuous`` locations, cells of a
-            ``grid:cells=7``, ``zoom``; any of them with ``+stop``.
-        observation: What a policy is shown, see ``OBSERVATIONS``; None is ``maps``, with the scale
-            of the latest look where actions choose it.
+        actions: See ``build_actions``: ``continuous`` locations, cells of a ``grid:cells=7``,
+            ``zoom``; any of them with ``+stop``.
+        observation: See ``OBSERVATIONS``; None is ``maps``, with the scale of the latest look if
+            actions choose it.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
-        look_cost: What each look costs, in units of the reward; a stop costs nothing.
-        exits: When an episode ends before the last look: ``never``,
-            ``confidence:threshold=0.9``, or another of ``EXITS``.
+        look_cost: Cost of each look, in units of the reward; a stop costs nothing.
+        exits: When an episode ends before the last look, see ``EXITS``: ``never``,
+            ``confidence:threshold=0.9``, …
         sampling: ``all`` images alike, or ``uncertain``: each as often as the glance leaves the
             true class in doubt. That costs one glance at every image at the first reset.
-        device: Where the model works, ``auto`` included; None leaves it where it is.
+        device: Of the model, see ``resolve_device``; None leaves it where it is.
         render_mode: None or ``rgb_array``.
-        autoreset_mode: When a sub-environment that has ended begins anew.
+        autoreset_mode: When a sub-environment whose episode has ended begins anew.
 
     Raises:
         ValueError: An argument is unknown or out of range, or images and model do not fit.
@@ -105,8 +107,10 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        _check_arguments(num_envs, look_cost, render_mode, autoreset_mode)
-        check_sampling(sampling)
+        _check_arguments(num_envs, look_cost, sampling, render_mode, autoreset_mode)
+        self.num_envs, self.render_mode = num_envs, render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._reward, self._exits = REWARDS.build(reward), EXITS.build(exits)
         self._look_cost, self._sampling = look_cost, sampling
         self.model = open_model(model)
@@ -115,32 +119,56 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             self.model.to(resolve_device(device))
         self.actions = build_actions(actions, patch_size=self.model.view.size)
         self.observation, self.observation_spec = self._build_observation(observation)
+        self.images = self._open_images(images, split, data_root)
+        self.focus_steps = self._checked_steps(focus_steps)
+        self.features: FeatureSource = build_features(features, self.model, self.images)
+        self._make_spaces()
+        self._make_episodes()
+
+    def _build_observation(
+        self, observation: str | Observation | None
+    ) -> tuple[Observation, str | None]:
+        """An observation and, if it has one, its spec."""
+        if observation is None:
+            observation = "maps:scale=true" if self.actions.chooses_scale else "maps"
+        built = OBSERVATIONS.build(observation, focus_steps=self.model.focus_steps)
+        if isinstance(observation, str):
+            return built, observation
+        named = f"maps:scale={built.scale}" if isinstance(built, MapsObservation) else None
+        return built, named
+
+    def _open_images(
+        self, images: ImageSet | str | None, split: str, data_root: str | Path
+    ) -> ImageSet:
         if not isinstance(images, ImageSet):
             reading = ReadingOptions(data_root=Path(data_root))
             images = ImageOptions(images=images, reading=reading).open(self.model, split)
-        self.images = images
-        check_fit(self.model, self.images)
-        self.focus_steps = self.model.focus_steps if focus_steps is None else focus_steps
-        if not 1 <= self.focus_steps <= self.model.focus_steps:
-            raise ValueError(
-                f"focus_steps must be in 1..{self.model.focus_steps}, the steps the network was "
-                f"built for, not {self.focus_steps}"
-            )
-        self.features: FeatureSource = build_features(features, self.model, self.images)
-        self.num_envs, self.render_mode = num_envs, render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = observation_space(self.observation, self.model)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = self.actions.space
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        check_fit(self.model, images)
+        return images
 
+    def _checked_steps(self, focus_steps: int | None) -> int:
+        most = self.model.focus_steps
+        if focus_steps is not None and not 1 <= focus_steps <= most:
+            raise ValueError(
+                f"focus_steps must be in 1..{most}, the steps the network was built for, not "
+                f"{focus_steps}"
+            )
+        return most if focus_steps is None else focus_steps
+
+    def _make_spaces(self) -> None:
+        self.single_observation_space = observation_space(self.observation, self.model)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.single_action_space = self.actions.space
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _make_episodes(self) -> None:
+        """What changes from step to step, before the first reset."""
         self._weights: npt.NDArray[np.float64] | None = None
         self._orders: list[ImageOrder] = []
         self._requested: deque[int] = deque()
-        self._ended = np.zeros(num_envs, dtype=bool)
-        self._indices = np.zeros(num_envs, dtype=np.int64)
-        shape = (num_envs, self.focus_steps)
+        self._ended = np.zeros(self.num_envs, dtype=bool)
+        self._indices = np.zeros(self.num_envs, dtype=np.int64)
+        shape = (self.num_envs, self.focus_steps)
         self._locations = torch.full((*shape, 2), torch.nan)
         self._scales = torch.full(shape, torch.nan)
         self._is_reset = False
@@ -151,7 +179,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observations, Info]:
-        """Begin new episodes, everywhere or where ``options["reset_mask"]`` says.
+        """Begin new episodes.
 
         Args:
             seed: Fixes the order of images; one per sub-environment, or one for all.
@@ -174,24 +202,16 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._begin(chosen)
         return self._observations(), self._infos(chosen)
 
-    def step(
-        self, actions: npt.NDArray[Any]
-    ) -> tuple[
-        Observations,
-        npt.NDArray[np.float64],
-        npt.NDArray[np.bool_],
-        npt.NDArray[np.bool_],
-        Info,
-    ]:
-        """Look once at every picture whose episode is under way.
+    def step(self, actions: npt.NDArray[Any]) -> tuple[Observations, _Floats, _Bools, _Bools, Info]:
+        """Look once at every picture whose episode has not ended.
 
         Args:
-            actions: Of ``action_space``, what lies beyond a Box is taken as its edge; those of
-                sub-environments that begin anew instead (NEXT_STEP) are ignored.
+            actions: In ``action_space``; values beyond a Box are clipped. Those of sub-environments
+                that begin anew instead (NEXT_STEP) are ignored.
 
         Raises:
-            RuntimeError: The environment was never reset, or (autoreset disabled) an episode that
-                has ended was not.
+            RuntimeError: The environment was never reset, or (autoreset disabled) an ended episode
+                was not.
             ValueError: An action is NaN, no cell, or of the wrong shape or type.
         """
         beginning = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
@@ -202,7 +222,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if len(active):
             rewards[active], terminations[active] = self._act(active, checked)
         if beginning is not None and beginning.any():
-            # Where an image cannot be read, what was to begin is begun by the next call.
+            # If an image cannot be read, the next call begins these episodes.
             self._ended = terminations | beginning
             self._begin(np.flatnonzero(beginning))
         self._ended = terminations.copy()
@@ -216,9 +236,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         return self._observations(), rewards, terminations, truncations, {**infos, **final}
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Cells that have not been looked at in the episodes under way, (N, actions).
+        """Cells that the current episodes have not looked at, (N, actions).
 
-        Where an episode has looked at all of them, all are True again; a stop always is.
+        Once an episode has looked at all cells, all are True again; a stop always is.
 
         Raises:
             ValueError: Actions are not cells of a grid.
@@ -227,25 +247,21 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         return self.actions.masks(Look.at(self._locations, self._scales), taken).numpy()
 
     def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
-        """One picture per sub-environment, (H', W', 3) uint8, or None without a render mode."""
+        """One drawing per sub-environment, (H', W', 3) uint8, or None without a render mode."""
         if self.render_mode is None:
             return None
         self._check_reset("render")
         infos = self._infos(np.arange(self.num_envs))
+        shown = (infos[key].tolist() for key in ("index", "prediction", "label", "confidence"))
         frames = []
-        for row, index in enumerate(self._indices.tolist()):
-            text = caption(
-                self.model.class_names,
-                int(infos["prediction"][row]),
-                int(infos["label"][row]),
-                float(infos["confidence"][row]),
-            )
+        for row, (index, *answer) in enumerate(zip(*shown, strict=True)):
             taken = taken_looks(self._locations[row], self._scales[row])
+            text = caption(self.model.class_names, *answer)
             frames.append(draw_looks(self.images, index, taken, self.model.view, text))
         return tuple(frames)
 
     def state_dict(self) -> dict[str, Any]:
-        """What all that is to come depends on but for the model and the images.
+        """All that later steps depend on, except the model and the images.
 
         Returns:
             Numbers, strings and tensors, in lists and dicts.
@@ -265,7 +281,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was called, on an environment of the same making.
+        """Resume where ``state_dict`` was called, in an environment with the same arguments.
 
         Raises:
             ValueError: The state is of another number of sub-environments.
@@ -289,25 +305,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._is_reset = True
 
     def observations(self) -> Observations:
-        """What all sub-environments show now.
+        """The current observations of all sub-environments.
 
         Raises:
             RuntimeError: The environment was never reset.
         """
         self._check_reset("observe")
         return self._observations()
-
-    def _build_observation(
-        self, observation: str | Observation | None
-    ) -> tuple[Observation, str | None]:
-        """What policies are shown, and the spec that names it, where it has one."""
-        if observation is None:
-            observation = "maps:scale=true" if self.actions.chooses_scale else "maps"
-        built = OBSERVATIONS.build(observation, focus_steps=self.model.focus_steps)
-        if isinstance(observation, str):
-            return built, observation
-        named = f"maps:scale={built.scale}" if isinstance(built, MapsObservation) else None
-        return built, named
 
     def _rows_to_reset(self, options: Mapping[str, Any]) -> _Rows:
         mask = options.get("reset_mask")
@@ -338,7 +342,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         return indices.tolist()
 
     def _seed(self, seed: int | Sequence[int | None] | None, chosen: _Rows) -> None:
-        """Give the sub-environments in ``chosen`` the orders of their seeds."""
+        """Give sub-environments the orders of their seeds."""
         seeds: list[int | None]
         if seed is None or isinstance(seed, int | np.integer):
             super().reset(seed=None if seed is None else int(seed))
@@ -360,7 +364,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """Find how often to draw each image, once."""
         if self._sampling == "uncertain" and self._weights is None:
             weights = glance_uncertainty(self.features)
-            # A glance that leaves no doubt anywhere leaves nothing to prefer either.
+            # Without any doubt, there is nothing to prefer.
             self._weights = weights if weights.sum() > 0 else np.ones_like(weights)
 
     def _order(self, seed: int) -> ImageOrder:
@@ -368,7 +372,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     @torch.no_grad()
     def _begin(self, chosen: _Rows) -> None:
-        """Begin a new episode in each of some rows: draw an image and glance at it."""
+        """Begin new episodes in some rows: draw an image for each and glance at it."""
         for row in chosen:
             requested = self._requested
             self._indices[row] = requested.popleft() if requested else self._orders[row].draw()
@@ -388,9 +392,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._is_reset = True
 
     @torch.no_grad()
-    def _act(
-        self, active: _Rows, actions: Tensor
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    def _act(self, active: _Rows, actions: Tensor) -> tuple[_Floats, _Bools]:
         """Take the actions of some rows; rewards and terminations of those rows."""
         device = self.model.device
         where = torch.from_numpy(active).to(device)
@@ -412,7 +414,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     def _look(
         self, active: _Rows, where: Tensor, looks: Look, before: State
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    ) -> tuple[_Floats, _Bools]:
         """Look once at the pictures of some rows; none of the looks stops."""
         indices, everywhere = self._indices[active], len(active) == self.num_envs
 
@@ -439,7 +441,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def _checked(self, actions: npt.NDArray[Any], active: _Rows) -> Tensor:
         if not self._is_reset:
             raise RuntimeError("call reset before the first step")
-        # In SAME_STEP mode one is left ended where the image after it could not be read.
+        # In SAME_STEP mode too, if the next image could not be read.
         if self.autoreset_mode != AutoresetMode.NEXT_STEP and self._ended.any():
             ended = np.flatnonzero(self._ended).tolist()
             raise RuntimeError(
@@ -459,14 +461,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         held = {tensor.untyped_storage().data_ptr() for tensor in rows.tensors(self._state)}
         for key, tensor in self.observation(self._state).items():
             value = tensor.cpu()
-            # Copied, so that what a caller holds or changes is never what the next step starts
-            # from; unless that was done on the way.
+            # Callers must not share memory with the state, from which the next step starts.
             is_held = value.untyped_storage().data_ptr() in held
             arrays[key] = (value.clone() if is_held else value).numpy(force=True)
         return arrays
 
     def _infos(self, given: _Rows) -> Info:
-        """Infos of all sub-environments, marked (``_key``) as given for some rows."""
+        """Infos of all sub-environments; ``_key`` marks the given rows."""
         state = self._state
         probabilities = state.probabilities
         confidence, prediction = probabilities.max(dim=1)
@@ -484,8 +485,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         mark[given] = True
         return values | {f"_{key}": mark.copy() for key in values}
 
-    def _final(self, ended: npt.NDArray[np.bool_]) -> Info:
-        """What the episodes that have just ended showed last, as gymnasium's SAME_STEP has it."""
+    def _final(self, ended: _Bools) -> Info:
+        """Last observations and infos of ended episodes, in the format of gymnasium's SAME_STEP."""
         observations = self._observations()
         final = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(ended):
@@ -499,19 +500,25 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
 
 def open_model(model: Model | str | Path | None) -> Model:
-    """A model, the network in a folder, or the one that comes with the package."""
+    """A model: as given, from a folder, or the packaged one."""
     if model is None:
         return packaged_network()
     return GlanceFocusNetwork.load(model) if isinstance(model, str | Path) else model
 
 
 def _check_arguments(
-    num_envs: int, look_cost: float, render_mode: str | None, autoreset_mode: AutoresetMode | str
+    num_envs: int,
+    look_cost: float,
+    sampling: str,
+    render_mode: str | None,
+    autoreset_mode: AutoresetMode | str,
 ) -> None:
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, not {num_envs}")
     if not 0 <= look_cost < float("inf"):
         raise ValueError(f"look_cost must be at least 0 and finite, not {look_cost}")
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(get_args(Sampling))}")
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"unknown render_mode {render_mode!r}; known: None, 'rgb_array'")
     if autoreset_mode not in [*AutoresetMode, *(mode.value for mode in AutoresetMode)]:

@@ -7,8 +7,8 @@ from torch import Tensor
 from gfnet_env.models.base import State
 from gfnet_env.registry import Registry
 
-# From what is known of B pictures to which of them exit now, (B,) bool. Whatever it says, pictures
-# exit after the last look, and where the policy stops.
+# From the state of B pictures to which of them exit now, (B,) bool. Besides, pictures exit after
+# the last look, and when the policy stops.
 ExitRule = Callable[[State], Tensor]
 
 EXITS: Registry[ExitRule] = Registry("exit rule", functions_are_parts=True)

@@ -24,7 +24,7 @@ class ConfidenceExit:
         threshold: In [0, 1].
 
     Raises:
-        ValueError: The threshold is outside.
+        ValueError: The threshold is out of range.
     """
 
     def __init__(self, threshold: float = 0.9) -> None:
@@ -40,7 +40,7 @@ class ThresholdExit:
     """A picture exits at the first step whose threshold its confidence reaches (GFNet, 3.1).
 
     Args:
-        thresholds: One per step, glance first: 0 exits all, above 1 none.
+        thresholds: One per step, glance first: at 0 all pictures exit, above 1 none.
 
     Raises:
         ValueError: There is none, or one is negative or not finite.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 # No confidence reaches it.
 NEVER = 2.0
-# At ratios of e^±30, all but a millionth of a millionth exits at the first or at the last step.
+# At ratios of e^±30, all but a 1e-12th exit at the first or at the last step.
 _LOG_RATIO = 30.0
 _BISECTIONS = 60
 _MAX_ROUNDS = 20
@@ -22,7 +22,7 @@ def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
     """
     if ratio <= 0:
         raise ValueError(f"ratio must be positive, not {ratio}")
-    # Of the largest, so that no power overflows.
+    # Relative to the largest, so that no power overflows.
     exponents = math.log(ratio) * np.arange(steps)
     shares = np.exp(exponents - exponents.max())
     return shares / shares.sum()
@@ -34,13 +34,12 @@ def thresholds_for_shares(
     """Thresholds under which those shares of the given images exit at each step.
 
     Args:
-        confidence: Of N images after each of T steps, (N, T), on a split kept for this.
-        shares: How many of the N images are to exit at each step, (T,), adding up to 1.
+        confidence: Of N images after each of T steps, (N, T), on a calibration split.
+        shares: Of the images that are to exit at each step, (T,), adding up to 1.
 
     Returns:
-        T thresholds; an image exits at the first step whose threshold its confidence reaches. The
-        last is 0. Equal confidences exit together, so a share can only be met as nearly as they
-        allow.
+        T thresholds, see ``ThresholdExit``; the last is 0. Equal confidences exit together, so the
+        shares are met as nearly as they allow.
 
     Raises:
         ValueError: A shape is wrong, or a number is negative or not finite.
@@ -100,13 +99,13 @@ def thresholds_for_price(
     costs: npt.ArrayLike,
     price: float,
 ) -> list[float]:
-    """Thresholds that make accuracy − price · mean cost of the given images as high as can be.
+    """Thresholds that maximise accuracy − price · mean cost over the given images.
 
-    Each threshold in turn is set to the best there is while the others stay, until none changes;
-    the first round goes from the last step back, as if no image had left before.
+    Coordinate ascent sets each threshold in turn to the best while the others stay, until none
+    changes. The first round goes back from the last step, as if no image had exited before.
 
     Args:
-        confidence: Of N images after each of T steps, (N, T), on a split kept for this.
+        confidence: Of N images after each of T steps, (N, T), on a calibration split.
         correct: Whether the most confident class was the true one, (N, T).
         costs: Of an image that exits at each step, (T,), or of each of the images, (N, T).
         price: Accuracy that a unit of cost must bring, at least 0.
@@ -117,20 +116,20 @@ def thresholds_for_price(
     value = correct - price * np.asarray(costs, dtype=np.float64)
     steps = confidence.shape[1]
     thresholds = [0.0] * steps
-    later = value[:, -1]
+
+    def best(step: int, reached: npt.NDArray[np.int64]) -> float:
+        going_on = [*[NEVER] * (step + 1), *thresholds[step + 1 :]]
+        exits = exit_steps(confidence[reached], going_on)
+        later = value[reached][np.arange(len(exits)), exits]
+        return _best_threshold(confidence[reached, step], value[reached, step] - later)
+
     for step in reversed(range(steps - 1)):
-        here = confidence[:, step]
-        thresholds[step] = _best_threshold(here, value[:, step] - later)
-        later = np.where(here >= thresholds[step], value[:, step], later)
+        thresholds[step] = best(step, np.arange(len(confidence)))
     for _ in range(_MAX_ROUNDS):
         before = list(thresholds)
         for step in range(steps - 1):
-            reached = (confidence[:, :step] < np.asarray(thresholds[:step])).all(axis=1)
-            stay = [*[NEVER] * (step + 1), *thresholds[step + 1 :]]
-            exits = exit_steps(confidence[reached], stay)
-            later = value[reached][np.arange(len(exits)), exits]
-            gain = value[reached, step] - later
-            thresholds[step] = _best_threshold(confidence[reached, step], gain)
+            stayed = (confidence[:, :step] < np.asarray(thresholds[:step])).all(axis=1)
+            thresholds[step] = best(step, np.flatnonzero(stayed))
         if thresholds == before:
             break
     return thresholds
@@ -146,11 +145,11 @@ def exit_steps(
 
 
 def _best_threshold(confidence: npt.NDArray[np.floating], gain: npt.NDArray[np.float64]) -> float:
-    """The threshold above which the sum of what exits gain is highest; the fewest exits of equals.
+    """The threshold with the highest total gain, with the fewest exits among equals.
 
     Args:
         confidence: Of the images that may exit, (R,).
-        gain: What the exit of each gains over its going on, (R,).
+        gain: Value of exiting now less that of going on, (R,).
     """
     if len(confidence) == 0:
         return NEVER
@@ -164,14 +163,14 @@ def _best_threshold(confidence: npt.NDArray[np.floating], gain: npt.NDArray[np.f
 
 
 def _threshold_for(confidence: npt.NDArray[np.floating], exits: int) -> float:
-    """The threshold that the ``exits`` highest of these confidences reach."""
+    """The threshold that the ``exits`` highest confidences reach."""
     if exits <= 0:
         return NEVER
     if exits >= len(confidence):
         return 0.0
     ordered = np.sort(confidence)
     below, reached = ordered[-exits - 1], ordered[-exits]
-    # Half-way to the next one below: sums are rounded by how many images a batch has, and what was
-    # calibrated should exit alike in all.
+    # Half-way to the next one below: the batch size changes how sums are rounded, and an image
+    # should exit at the same step in every batch.
     middle = (below + reached) / 2
     return float(middle if below < middle else reached)

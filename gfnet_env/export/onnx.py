@@ -1,4 +1,4 @@
-"""Export to ONNX: one graph for each part, everything else as JSON."""
+"""Export to ONNX: a graph for each part, and JSON for the rest."""
 
 import dataclasses
 import importlib.util
@@ -19,10 +19,10 @@ from gfnet_env.looks import Look
 from gfnet_env.models import Model, State, StaticNetwork, blank_state
 from gfnet_env.policies.base import Memory, Policy, Starts, as_looks, shown_to
 
-# What graphs take and give, by name: tensors with B rows.
+# Inputs or outputs of a graph, by name: tensors with B rows.
 Named = Mapping[str, Tensor]
 
-# The fewest that a graph can be traced with: of one row, the batch would become a constant.
+# For tracing: with one row, the batch size would become a constant.
 _ROWS = 2
 
 
@@ -32,11 +32,11 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     The folder holds ``glance.onnx``, ``policy.onnx`` and ``focus.onnx``, which take batches of any
     size; ``start.onnx``, the first decision of a policy that has a memory; ``gfnet.json`` with
     thresholds, class names and geometry; and ``classify.py``, which needs numpy, Pillow and
-    onnxruntime. A kill leaves the old folder or the new one.
+    onnxruntime. A kill leaves all old files or all new ones.
 
     Args:
-        gfnet: The assembled network, with the thresholds it is to run with.
-        folder: Where.
+        gfnet: The assembled network, with its thresholds.
+        folder: Made if missing.
 
     Raises:
         ImportError: The packages that write ONNX are missing.
@@ -48,7 +48,6 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     _check_model(gfnet.model)
     _check_policy(gfnet.policy)
     graphs = _graphs(gfnet.model, gfnet.policy)
-    # Whole before anything is replaced: graphs of two networks must never lie side by side.
     content = {f"{name}.onnx": _graph(name, *parts) for name, parts in graphs.items()}
     content["gfnet.json"] = json_bytes(_settings(gfnet) | {"graphs": list(graphs)})
     replace_files(Path(folder).expanduser(), content | _sources())
@@ -57,9 +56,7 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
 def export_static(network: StaticNetwork, path: str | Path) -> None:
     """Write a static network as one graph, from pixels (B, R, R, 3) at its resolution to logits.
 
-    Raises:
-        ImportError: The packages that write ONNX are missing.
-        ValueError: The network cannot be traced.
+    Raises as ``export_onnx``.
     """
     check_packages()
     pixels = _blank_pixels(network.view.size, network.device)
@@ -67,7 +64,7 @@ def export_static(network: StaticNetwork, path: str | Path) -> None:
 
 
 def check_packages() -> None:
-    """Raises ``ImportError`` unless everything that exporting and running takes is installed."""
+    """Raises ``ImportError`` unless the packages for exporting and running are installed."""
     needed = ("onnx", "onnxruntime", "onnxscript")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
@@ -104,14 +101,19 @@ def _check_policy(policy: Policy) -> None:
 
 @torch.no_grad()
 def _graphs(model: Model, policy: Policy) -> dict[str, tuple[nn.Module, Named]]:
-    """Each part with an example of what it takes."""
+    """Each part, with example inputs."""
     state = blank_state(model, _ROWS)
     known = _named_state(state)
     start = _Decision(policy, model, type(state), None)
     memory = start.decide(known)[1]
     decision = _Decision(policy, model, type(state), memory)
     remembering = known | _named_memory(memory)
-    _check_memory(policy, memory, decision.decide(remembering)[1])
+    later = decision.decide(remembering)[1]
+    if _shapes(memory) != _shapes(later):
+        raise ValueError(
+            f"the policy {type(policy).__name__} cannot be exported: its memory changes its shape "
+            "from step to step"
+        )
     pixels = {"pixels": _blank_pixels(model.view.size, model.device)}
     graphs: dict[str, tuple[nn.Module, Named]] = {
         "glance": (_Glance(model), pixels | {"size": state.size}),
@@ -123,13 +125,8 @@ def _graphs(model: Model, policy: Policy) -> dict[str, tuple[nn.Module, Named]]:
     return graphs
 
 
-def _check_memory(policy: Policy, first: Memory, second: Memory) -> None:
-    shapes = [[(each.shape, each.dtype) for each in rows.tensors(tree)] for tree in (first, second)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"the policy {type(policy).__name__} cannot be exported: its memory changes its shape "
-            "from step to step"
-        )
+def _shapes(memory: Memory) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(each.shape, each.dtype) for each in rows.tensors(memory)]
 
 
 class _Glance(nn.Module):
@@ -155,12 +152,12 @@ class _Focus(nn.Module):
         features = self.model.encode_window(_channels_first(given["pixels"]))
         looks = Look.at(given["location"], given["scale"])
         after = _named_state(self.model.look(features, looks, _state(self.kind, given)))
-        # What stayed as it was need not be written again.
+        # Unchanged tensors are no outputs.
         return {name: value for name, value in after.items() if value is not given.get(name)}
 
 
 class _Decision(nn.Module):
-    """A policy, with the observation that it is shown and the windows that its looks mean."""
+    """A policy, from the state to its looks and their windows."""
 
     def __init__(self, policy: Policy, model: Model, kind: type[State], memory: Memory) -> None:
         super().__init__()
@@ -181,7 +178,7 @@ class _Decision(nn.Module):
 
 
 class _Static(nn.Module):
-    """A static network of pictures as they are decoded."""
+    """A static network, of pictures (B, R, R, 3)."""
 
     def __init__(self, network: StaticNetwork) -> None:
         super().__init__()
@@ -212,21 +209,15 @@ def _blank_pixels(side: int, device: torch.device) -> Tensor:
 
 
 def _graph(name: str, module: nn.Module, given: Named) -> bytes:
-    """A part as an ONNX file has it.
-
-    Args:
-        name: What messages call it.
-        module: The part.
-        given: An example of what it takes.
-    """
+    """The ONNX file of a part, traced with example inputs."""
     batch = torch.export.Dim("batch")
-    # Each of its own: the exporter takes one tensor in two places for one input.
+    # The exporter would take one tensor under two names for one input.
     given = {key: tensor.clone() for key, tensor in given.items()}
-    # A graph has no name twice.
+    # Names of inputs and outputs must differ.
     outputs = [f"new_{key}" if key in given else key for key in module.eval()(given)]
     try:
         with warnings.catch_warnings():
-            # About the names of axes, and deprecations within the exporter.
+            # Of the names of axes, and of deprecations within the exporter.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,
@@ -238,17 +229,14 @@ def _graph(name: str, module: nn.Module, given: Named) -> bytes:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
+        reason = next(filter(str.strip, str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"the {name} cannot be exported: {_first_line(error)}; a module must run without "
-            "branches on the values of tensors"
+            f"the {name} cannot be exported: {reason}; a module must run without branches on the "
+            "values of tensors"
         ) from error
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
-
-
-def _first_line(error: Any) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
@@ -269,7 +257,7 @@ def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
 
 
 def _sources() -> dict[str, bytes]:
-    """The runner and what it takes from this library, to lie side by side."""
+    """The runner, and beside it the module that it imports."""
     source = Path(__file__).with_name("runner.py").read_text()
     source = source.replace("from gfnet_env.images.picture", "from picture")
     assert "gfnet_env" not in source

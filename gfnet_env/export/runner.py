@@ -22,22 +22,22 @@ from PIL import Image
 from gfnet_env.images.picture import Fit, load_picture
 
 Picture = npt.NDArray[np.uint8]
-# What graphs take and give, by name: arrays of one row for each picture.
+Rows = npt.NDArray[np.int64]
+# Inputs or outputs of a graph, by name: arrays with a row for each picture.
 Named = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came out for B pictures.
+    """Predictions for B pictures.
 
     Attributes:
         classes: The most confident class at the exit, (B,) int64.
         confidence: Its probability, (B,) float32.
         exit_step: Looks taken, (B,) int64 in [0, N].
-        locations: Where each picture was looked at, (B, N, 2) in [-1, 1]; NaN where a look was not
-            taken.
+        locations: Of the looks, (B, N, 2) in [-1, 1]; NaN if not taken.
         scales: Side of each window as a multiple of P, (B, N); NaN likewise.
-        multiply_adds: What each picture cost, (B,) int64.
+        multiply_adds: Cost of each picture, (B,) int64.
     """
 
     classes: npt.NDArray[np.int64]
@@ -52,11 +52,11 @@ class Runner:
     """An exported network.
 
     Args:
-        folder: What ``export_onnx`` wrote.
+        folder: Written by ``export_onnx``.
         threads: Threads of one operation; None leaves it to onnxruntime. The policy always has one:
-            its operations are too small to be shared. Where small windows of single pictures are
-            looked at, one thread is as fast as two.
-        providers: Where it runs, by onnxruntime's names.
+            its operations are too small to be shared. For small windows of single pictures, one
+            thread is as fast as two.
+        providers: Execution providers of onnxruntime.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -89,18 +89,15 @@ class Runner:
             raise ValueError(
                 f"{folder / 'gfnet.json'} is damaged ({error!r}); copy the whole folder again"
             ) from error
-        self._sessions = {
-            name: open_session(
-                _find(folder, f"{name}.onnx"),
-                threads if name in ("glance", "focus") else 1,
-                providers,
-            )
-            for name in graphs
-        }
+        self._sessions = {}
+        for name in graphs:
+            own_threads = threads if name in ("glance", "focus") else 1
+            path = _find(folder, f"{name}.onnx")
+            self._sessions[name] = open_session(path, own_threads, providers)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Confidence at which a picture exits, one per step; the last step always exits."""
+        """Confidence at which a picture exits, one per step; at the last step, all exit."""
         return self._thresholds
 
     @thresholds.setter
@@ -139,18 +136,15 @@ class Runner:
                 locations[rows, step - 1] = known["location"]
                 scales[rows, step - 1] = known["scale"]
         thresholds = np.array(self.thresholds, dtype=np.float32)
-        # Who left before the end and was not sure was stopped by the policy.
+        # The policy stopped those that left early without being sure.
         stopped = (exit_step < steps) & (confidence < thresholds[exit_step])
         costs = self._costs[exit_step] + self._stop_cost * stopped
         return Prediction(classes, confidence, exit_step, locations, scales, costs)
 
-    def _rollout(
-        self, pictures: Sequence[Picture]
-    ) -> Iterator[tuple[npt.NDArray[np.int64], Named]]:
-        """Yield which pictures are still looked at, and what is known of them.
+    def _rollout(self, pictures: Sequence[Picture]) -> Iterator[tuple[Rows, Named]]:
+        """After the glance and every look: the pictures that are still looked at, and their state.
 
-        After the glance and after every look. A picture leaves once it is sure, or where the policy
-        stops.
+        A picture leaves once it is sure, or when the policy stops.
         """
         if len(pictures) == 0:
             return
@@ -167,18 +161,16 @@ class Runner:
                 rows, known = _without(known["stop"], rows, known)
             if len(rows) == 0:
                 return
+            boxes = zip(rows.tolist(), known["box"].tolist(), strict=True)
             windows = [
-                pictures[row][top:bottom, left:right]
-                for row, (top, left, bottom, right) in zip(
-                    rows.tolist(), known["box"].tolist(), strict=True
-                )
+                pictures[row][top:bottom, left:right] for row, (top, left, bottom, right) in boxes
             ]
             pixels = resize(windows, self.patch_size, self._interpolation)
             known = self._run("focus", known, pixels=pixels)
         yield rows, known
 
     def _decide(self, known: Named, *, first: bool) -> Named:
-        # Only a policy with a memory decides in another way before it has one.
+        # A policy with a memory has another graph for its first decision.
         decided = self._run("start" if first and "start" in self._sessions else "policy", known)
         if not (np.abs(decided["location"]) <= 1).all() or not (decided["scale"] >= 1).all():
             raise ValueError(
@@ -187,11 +179,11 @@ class Runner:
         return decided
 
     def _run(self, graph: str, known: Named, **more: npt.NDArray[Any]) -> Named:
-        """What is known after a graph has run."""
+        """The state after running a graph."""
         session = self._sessions[graph]
         given = known | more
         inputs = {each.name: given[each.name] for each in session.get_inputs()}
-        # What changes is given under another name than it is taken.
+        # Names of inputs and outputs differ.
         names = [each.name.removeprefix("new_") for each in session.get_outputs()]
         return known | dict(zip(names, session.run(None, inputs), strict=True))
 
@@ -208,18 +200,14 @@ class Runner:
             )
 
 
-def _without(
-    leaving: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64], known: Named
-) -> tuple[npt.NDArray[np.int64], Named]:
+def _without(leaving: npt.NDArray[np.bool_], rows: Rows, known: Named) -> tuple[Rows, Named]:
     """The rows that do not leave."""
-    if not leaving.any():
-        return rows, known
     stay = ~leaving
     return rows[stay], {name: value[stay] for name, value in known.items()}
 
 
 def _find(folder: Path, name: str) -> Path:
-    # What a kill has kept from its place is newer than what is there.
+    # Newer files that a kill kept from being moved to their places come first.
     for path in (folder / ".committed" / name, folder / name):
         if path.is_file():
             return path
@@ -239,18 +227,17 @@ def open_session(
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Threads spin between the operations of a graph, but not after it: there they would take the
-    # cores from the other graphs' threads.
+    # After a graph, its spinning threads would take the cores from other graphs' threads.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    # Its errors have no common class of their own.
+    # onnxruntime's errors have no common base.
     except Exception as error:
         raise ValueError(f"cannot read the graph {path} ({error}); copy it again") from error
 
 
 def resize(pictures: Sequence[Picture], side: int, interpolation: str) -> Picture:
-    """Pictures (H, W, 3) brought to squares, (B, side, side, 3)."""
+    """Pictures (H, W, 3) resized to squares, (B, side, side, 3)."""
     return np.stack([_resized(picture, (side, side), interpolation) for picture in pictures])
 
 
@@ -266,10 +253,9 @@ def _padded(picture: Picture, side: int, interpolation: str) -> Picture:
     scale = side / longest
     top, left = (round((longest - extent) // 2 * scale) for extent in picture.shape[:2])
     height, width = (max(1, round(extent * scale)) for extent in picture.shape[:2])
+    inner = _resized(picture, (height, width), interpolation)
     canvas = np.zeros((side, side, 3), dtype=np.uint8)
-    canvas[top : top + height, left : left + width] = _resized(
-        picture, (height, width), interpolation
-    )
+    canvas[top : top + height, left : left + width] = inner
     return canvas
 
 
@@ -277,7 +263,7 @@ def _resized(picture: Picture, shape: tuple[int, int], interpolation: str) -> Pi
     if picture.shape[:2] == shape:
         return picture
     method = Image.Resampling[interpolation.upper()]
-    # Pillow has the width first, and filters what it makes smaller.
+    # Pillow takes the width first, and antialiases.
     return np.asarray(Image.fromarray(picture).resize(shape[::-1], method))
 
 
@@ -286,9 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
-    parser.add_argument(
-        "--image-size", type=int, help="side they are brought to, in pixels; 0 leaves them"
-    )
+    parser.add_argument("--image-size", type=int, help="of pictures, in pixels; 0 does not resize")
     parser.add_argument("--thresholds", help="one per step: 0.9,0.9,0.8,0")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)

@@ -5,7 +5,6 @@ from gfnet_env.features.cached import CachedFeatures
 from gfnet_env.features.live import LiveFeatures
 from gfnet_env.features.options import (
     COST_OPTIONS,
-    FEATURES,
     CacheOptions,
     FeatureOptions,
     FeatureSpec,
@@ -15,7 +14,6 @@ from gfnet_env.features.options import (
 
 __all__ = [
     "COST_OPTIONS",
-    "FEATURES",
     "CacheOptions",
     "CachedFeatures",
     "FeatureOptions",

@@ -1,4 +1,4 @@
-"""What serves a model the features of what it looks at."""
+"""Sources of the features of what a model looks at."""
 
 from typing import Protocol
 
@@ -13,10 +13,10 @@ Indices = npt.NDArray[np.int64]
 
 
 class FeatureSource(Protocol):
-    """Serves what a model's encoders make of the images of a set.
+    """Serves the features that a model's encoders make of the images of a set.
 
     Attributes:
-        model: What sees; features are on its device.
+        model: The model; features are on its device.
         images: The set.
     """
 
@@ -24,13 +24,13 @@ class FeatureSource(Protocol):
     images: ImageSet
 
     def overview(self, indices: Indices) -> Features:
-        """What the model's ``encode_overview`` makes of images ``indices``, (B,)."""
+        """``Model.encode_overview`` of images ``indices``, (B,)."""
         ...
 
     def window(self, indices: Indices, looks: Look) -> Features:
-        """What its ``encode_window`` makes of one look at each of images ``indices``, (B,)."""
+        """``Model.encode_window`` of one look at each of images ``indices``, (B,)."""
         ...
 
     def snap(self, looks: Look) -> Look:
-        """Where looks really go: a source that keeps features may know some looks only."""
+        """Where looks really go: a source that keeps features may know only some looks."""
         ...

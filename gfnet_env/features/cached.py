@@ -3,16 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfnet_env import rows
-from gfnet_env.digest import digest
+from gfnet_env.digest import digest, weights_digest
 from gfnet_env.features.base import Indices
-from gfnet_env.features.identity import describe
 from gfnet_env.features.layout import Layout
 from gfnet_env.features.live import LiveFeatures, check_evaluation_mode
 from gfnet_env.features.store import DESCRIPTION, Entries, EntryStore, Numbers
@@ -33,26 +33,24 @@ _FORMAT = 2
 class CachedFeatures:
     """The features of every overview and of windows at a lattice of looks, each computed once.
 
-    A look goes to the nearest location of the lattice and to the nearest scale. There its features
-    are those of ``LiveFeatures`` except for the rounding of sums, which depends on how many views
-    an encoder is given at once. For the same reason, a run on an empty store and one on a full
-    store may differ in the last bits of a number.
+    A look goes to the nearest location of the lattice and to the nearest scale. Its features there
+    are those of ``LiveFeatures``, except for the rounding of sums, which depends on the number of
+    views in a batch. So a run on an empty store and one on a full store may differ in the last bits
+    of a number.
 
-    The store has a folder of its own inside ``folder`` for every combination of encoder weights,
-    views, precision, lattice and images. Algorithms, runs and processes of one machine share it:
-    several may fill it at once, and each may be killed at any moment, see ``EntryStore``. It takes
-    room only for what was computed: 4 bytes for each number in float32, 2 in bfloat16. Images are
-    read only for what it lacks.
+    Each combination of encoder weights, views, precision, lattice and images has a store of its own
+    in ``folder``. All runs and processes of a machine share it: several may fill it at once, and
+    each may be killed at any moment, see ``EntryStore``. It takes 4 bytes (bfloat16: 2) for each
+    number that was computed. Images are read only for what it lacks.
 
     Args:
-        model: See ``FeatureSource``; in evaluation mode. Its encoders must not change from here on.
+        model: See ``FeatureSource``; in evaluation mode. Its encoders must not change any more.
         images: See ``FeatureSource``.
-        cells: Of the lattice along each axis, G.
-        scales: Of windows, S of them, each at least 1. An image has 1 + S·G² views, the overview
-            among them.
-        precision: What the encoders compute in and the store holds.
-        folder: Where stores are, or a store.
-        limit_gib: What the full store may take, in GiB.
+        cells: G, of the lattice along each axis.
+        scales: S scales of windows, each at least 1. An image has 1 + S·G² views.
+        precision: Of the encoders and the store.
+        folder: Of the stores, or a store.
+        limit_gib: Most GiB of the full store.
 
     Raises:
         ValueError: A value is wrong, the model is in training mode, the full store would be over
@@ -86,7 +84,7 @@ class CachedFeatures:
             Console(soft_wrap=True, highlight=False, markup=False).print(self.summary())
 
     def summary(self) -> str:
-        """One line: what the store is of, and what it takes."""
+        """One line: what the store holds, and its size."""
         most = EntryStore.most_bytes(self.store.count, self.store.words)
         return (
             f"{self.store.folder}: features of {self._extent()}, {self.precision}; "
@@ -105,7 +103,7 @@ class CachedFeatures:
         return dataclasses.replace(rows.select(self._looks, self._nearest(looks)), stop=looks.stop)
 
     def fill(self, indices: Indices, batch_size: int = 256) -> None:
-        """Compute what is missing of some images, ``batch_size`` views at once."""
+        """Compute the missing features of some images, ``batch_size`` views at once."""
         numbers = (indices[:, None] * self.views + np.arange(self.views)).ravel()
         missing = numbers[~self.store.read(numbers)[1]]
         is_overview = missing % self.views == 0
@@ -118,14 +116,13 @@ class CachedFeatures:
         """The features in some entries, all of overviews or all of windows."""
         entries, there = self.store.read(numbers)
         if not there.all():
-            made = self._compute(numbers[~there], layout)
-            entries[~there, : layout.words] = made
+            entries[~there, : layout.words] = self._compute(numbers[~there], layout)
         return layout.unpack(entries, self.model.device)
 
     def _compute(self, numbers: Numbers, layout: Layout) -> Entries:
-        """Encode and store what some entries hold, all of overviews or all of windows."""
+        """Encode and store some entries, all of overviews or all of windows."""
         indices, views = np.divmod(numbers, self.views)
-        # Whatever precision the caller works in, the store holds its own.
+        # In the store's precision, whatever the caller's is.
         with torch.no_grad(), autocast(self.model.device, self.precision):
             if layout is self._overview:
                 features = self._live.overview(indices)
@@ -137,7 +134,7 @@ class CachedFeatures:
         return entries
 
     def _nearest(self, looks: Look) -> Tensor:
-        """Which of all looks of an image are nearest to given ones, (B,) int64."""
+        """The numbers of the looks of the lattice nearest to given ones, (B,) int64."""
         known = torch.tensor(self.scales, device=looks.scale.device)
         scale = (looks.scale[:, None].log() - known.log()).abs().argmin(dim=1)
         return scale * self.cells**2 + nearest_cell(looks.location, self.cells)
@@ -160,7 +157,7 @@ class CachedFeatures:
             "feature shapes": [
                 [list(shape) for shape in each.shapes] for each in (self._overview, self._window)
             ],
-            **describe(self.model, self.images),
+            **_origin(self.model, self.images),
         }
         if not (folder / DESCRIPTION).is_file():
             folder /= digest(description)[:32]
@@ -172,7 +169,7 @@ class CachedFeatures:
 
 
 def _sorted(scales: Sequence[float]) -> tuple[float, ...]:
-    """Scales in ascending order, each once."""
+    """Scales in ascending order, without duplicates."""
     if not scales or not all(1 <= scale < np.inf for scale in scales):
         raise ValueError(f"scales must be finite and at least 1, not {list(scales)}")
     return tuple(sorted({float(scale) for scale in scales}))
@@ -187,3 +184,27 @@ def _looks(cells: int, scales: Sequence[float], device: torch.device) -> Look:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
+
+
+def _origin(model: Model, images: ImageSet) -> dict[str, Any]:
+    """What the features of images depend on beside the store's settings: JSON.
+
+    We assume that the code of an encoder, the version of torch and the device change rounding at
+    most.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"features of {type(model).__name__} cannot be cached: its weights are not known. Make "
+            "it a torch.nn.Module, or take live features"
+        )
+    names = getattr(model, "encoder_modules", ("",))
+    encoders = [model.get_submodule(name) for name in names]
+    layers = [type(layer).__name__ for encoder in encoders for layer in encoder.modules()]
+    return {
+        "encoder layers": digest(layers),
+        "encoder weights": digest(*map(weights_digest, encoders)),
+        "view": dataclasses.asdict(model.view),
+        "images": images.digest(),
+        "image count": len(images),
+        "image size": None if images.fixed_size is None else list(images.fixed_size),
+    }

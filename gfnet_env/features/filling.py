@@ -1,4 +1,4 @@
-"""Computing cached features before anyone asks for them."""
+"""Computing cached features in advance."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from gfnet_env.models.base import Model
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
 
-# Few at a time, since each image has many views.
+# Few, since each image has many views.
 _IMAGES_AT_ONCE = 8
 
 
@@ -30,9 +30,9 @@ class CacheConfig(Settings):
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     cache: Flat[CacheOptions] = field(default_factory=CacheOptions)
     split: Literal["train", "val", "test"] = "train"
-    """Images to compute the features of."""
+    """Images whose features to compute."""
     batch_size: Annotated[int, AtLeast(1)] = 256
-    """Views that an encoder is given at once."""
+    """Views in a batch of an encoder."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
@@ -42,16 +42,16 @@ def cache_features(
 ) -> CachedFeatures:
     """Compute all features of a split that the store lacks.
 
-    Each process goes through the images in an order of its own, so that several share the work. One
-    that is killed leaves what it has computed; another call computes the rest.
+    Several processes share the work, since each goes through the images in an order of its own. A
+    killed one leaves what it has computed.
 
     Args:
         config: What to compute.
-        model: What sees, in place of ``config.network``; it stays on its device.
-        images: The split, in place of ``config.images``.
+        model: Instead of ``config.network``; it stays on its device.
+        images: The split, instead of ``config.images``.
 
     Returns:
-        The features, complete.
+        The complete features.
 
     Raises:
         FileNotFoundError: A folder is missing.

@@ -1,4 +1,4 @@
-"""How features lie in the entries of a store."""
+"""The layout of features in the entries of a store."""
 
 import math
 
@@ -14,15 +14,15 @@ _WORD = 8
 
 
 class Layout:
-    """How the features of one view lie in an entry: tensor after tensor, each from a new word on.
+    """The features of one view in an entry: tensor after tensor, each in whole words.
 
     Args:
         example: Features of one view.
-        kept: The type that floating-point numbers are kept in; others keep their own.
+        kept: Type of floating-point numbers in the store; other numbers keep their own.
 
     Attributes:
         shapes: Of each tensor, for one view.
-        words: What the features take, W, in words of 8 bytes.
+        words: W, size of the features, in words of 8 bytes.
     """
 
     def __init__(self, example: Features, kept: torch.dtype) -> None:

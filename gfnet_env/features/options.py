@@ -1,4 +1,4 @@
-"""Features by name, and as settings that commands share."""
+"""Sources of features by name, and as settings of commands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,27 +20,26 @@ from gfnet_env.precision import Precision
 from gfnet_env.registry import Registry
 from gfnet_env.settings import Above, AtLeast, Settings
 
-# From a model and images to what serves the features.
+# Makes a source of features of a model and images.
 MakeFeatures = Callable[[Model, ImageSet], FeatureSource]
-# What stands for a source of features, see ``build_features``.
+# See ``build_features``.
 FeatureSpec = str | MakeFeatures | FeatureSource
 
 FEATURES: Registry[FeatureSource] = Registry("source of features", context=("model", "images"))
 FEATURES.register("live")(LiveFeatures)
 FEATURES.register("cached")(CachedFeatures)
 
-# Settings that change what features cost, not what they are.
+# Settings that change the cost of features, not the features.
 COST_OPTIONS = frozenset({"cache", "cache_gib", "keep_glances"})
 
 
 def build_features(features: FeatureSpec, model: Model, images: ImageSet) -> FeatureSource:
-    """What serves a model's features of some images.
+    """A source of a model's features of images.
 
     Args:
-        features: A spec: ``live``, ``cached:cells=7,scales=[1,2]``, or ``module:NAME`` of your own,
-            which takes ``model`` and ``images``. Or what makes a source of a model and images. Or a
-            source.
-        model: What sees.
+        features: A spec: ``live``, ``cached:cells=7,scales=[1,2]``, or ``module:NAME`` of your own;
+            or a function of a model and images that makes a source; or a source.
+        model: The model.
         images: The set.
 
     Raises:
@@ -53,21 +52,21 @@ def build_features(features: FeatureSpec, model: Model, images: ImageSet) -> Fea
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions(Settings):
-    """Where cached features are, and which."""
+    """Which features are cached, and where."""
 
     cells: Annotated[int, AtLeast(1)] = DEFAULT_CELLS
     """Locations along each axis at which features are cached."""
     scales: Annotated[tuple[float, ...], AtLeast(1)] = (1.0,)
     """Scales of the windows whose features are cached."""
     cache: Path = DEFAULT_FOLDER
-    """Folder of cached features; it may hold others too."""
+    """Folder of cached features."""
     cache_gib: Annotated[float, Above(0)] = DEFAULT_LIMIT_GIB
-    """Most GiB that the cached features of a split may take."""
+    """Most GiB of the cached features of a split."""
     precision: Precision = "float32"
-    """What the encoders compute in and the cache holds: float32 or bfloat16."""
+    """Of the encoders and the cache: float32 or bfloat16."""
 
     def open_cache(self, model: Model, images: ImageSet) -> CachedFeatures:
-        """``CachedFeatures`` by these options."""
+        """``CachedFeatures`` with these options."""
         return CachedFeatures(
             model,
             images,
@@ -96,7 +95,7 @@ class FeatureOptions(CacheOptions):
             )
 
     def source(self) -> MakeFeatures:
-        """What makes features by these options."""
+        """What makes features with these options."""
         if self.features == "cached":
             return self.open_cache
         return partial(LiveFeatures, precision=self.precision, keep_glances=self.keep_glances)

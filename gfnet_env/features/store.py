@@ -22,23 +22,22 @@ Numbers = npt.NDArray[np.int64]
 class EntryStore:
     """Entries of one size, each of which is present or missing.
 
-    Entry n lies at n times its size. A hole of the file stands for entries that were never written;
-    it takes no room on disk. An entry begins with a checksum of its number and its words. If the
-    checksum is wrong, the entry counts as missing: it was never written, its writer was killed or
-    is still at work, or the disk damaged or misplaced it. So nobody needs a lock, and nobody reads
-    anything wrong.
+    Entry n lies at n times its size. Entries that were never written are a hole of the file, which
+    takes no room on disk. An entry begins with a checksum of its number and its words. With a wrong
+    checksum it counts as missing: it was never written, its writer was killed or is still at work,
+    or the disk damaged or misplaced it. So no lock is needed, and nothing wrong is read.
 
-    A second file has a mark for every entry that was written. Marks only save reading holes, which
-    is slow; no entry is believed because of its mark.
+    A second file has a mark for every entry that was written. A mark proves nothing, but its
+    absence saves reading holes, which is slow.
 
     Args:
         folder: Of the store; created if missing.
         description: What the entries are, JSON. A folder holds the entries of one description.
-        count: How many entries there may be.
-        words: Size of an entry, W, in words of 8 bytes.
+        count: Most entries.
+        words: W, size of an entry, in words of 8 bytes.
 
     Raises:
-        ValueError: The folder holds entries of another description, or a file of it was cut off.
+        ValueError: The folder holds entries of another description, or a file was cut off.
         OSError: The folder cannot be written.
     """
 
@@ -53,30 +52,27 @@ class EntryStore:
         self._make_file(_DATA, count * (1 + words) * _WORD)
         self._make_file(_MARKS, count)
         if self.is_new:
-            # Last, since it says that the files have their sizes.
+            # Last: it means that the files are complete.
             write_json(folder / DESCRIPTION, description)
         self._map()
 
     @staticmethod
     def most_bytes(count: int, words: int) -> int:
-        """What a store takes when all its entries are present."""
+        """Size of a store in which all entries are present."""
         return count * (1 + _WORD * (1 + words))
 
     @property
     def bytes_on_disk(self) -> int:
-        """What the present entries take."""
+        """Size of the present entries."""
         states = [(self.folder / name).stat() for name in (_DATA, _MARKS)]
-        # Blocks are of 512 bytes, whatever the disk's own are; not every system counts them.
+        # In blocks of 512 bytes, whatever the disk's own are; not every system counts them.
         return sum(
             512 * state.st_blocks if hasattr(state, "st_blocks") else state.st_size
             for state in states
         )
 
     def read(self, numbers: Numbers) -> tuple[Entries, npt.NDArray[np.bool_]]:
-        """Copies of some entries.
-
-        Args:
-            numbers: Which, (R,).
+        """Copies of entries ``numbers``, (R,).
 
         Returns:
             The entries (R, W), and which of them are present (R,); the others hold anything.
@@ -91,10 +87,10 @@ class EntryStore:
         return lines[:, 1:], lines[:, 0] == _checksums(numbers, lines[:, 1:])
 
     def write(self, numbers: Numbers, entries: Entries) -> None:
-        """Write some entries, (R, W) or fewer words, which zeros then follow.
+        """Write entries ``numbers``, (R, W); fewer words are filled up with zeros.
 
         Raises:
-            OSError: There is no room; no entry that was present is lost.
+            OSError: There is no room; no present entry is lost.
         """
         lines = np.zeros((len(entries), 1 + self.words), dtype=np.uint64)
         lines[:, 1 : 1 + entries.shape[1]] = entries
@@ -103,17 +99,15 @@ class EntryStore:
         self._write_lines(_MARKS, numbers, np.ones((len(numbers), 1), dtype=np.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy, in this process or in another, shares the file.
-        return {
-            key: value for key, value in self.__dict__.items() if key not in ("_file", "_marks")
-        }
+        # A copy, in this process or in another, maps the same files.
+        return {key: value for key, value in vars(self).items() if key not in ("_file", "_marks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._map()
 
     def _make_file(self, name: str, size: int) -> None:
-        """Make a file of one hole, if it is missing; several processes may do so at once."""
+        """Make a file of one hole unless it is there; several processes may do so at once."""
         path = self.folder / name
         if self.is_new:
             with path.open("ab") as file:
@@ -127,7 +121,7 @@ class EntryStore:
             )
 
     def _write_lines(self, name: str, numbers: Numbers, lines: npt.NDArray[Any]) -> None:
-        """Write lines (R, …) of a file, but not by its map: a full disk would kill the process."""
+        """Write lines (R, …) of a file, not of its map: there, a full disk kills the process."""
         path = self.folder / name
         with writing(path), path.open("r+b") as file:
             for number, line in zip(numbers.tolist(), lines, strict=True):
@@ -143,24 +137,24 @@ class EntryStore:
 
 
 def _checksums(numbers: Numbers, entries: Entries) -> Entries:
-    """Of each entry the checksum, (R,), which depends on where each word is, and of what entry.
+    """The checksums of entries, (R,).
 
-    It is the sum modulo 2^64 of the number and of all halves of words, each times a random odd
-    constant of its place (multilinear hashing; Dietzfelbinger et al. 1997). One changed half, or
-    another number, always changes the sum; any other damage passes with a chance of about 2^-32.
+    Each is the sum modulo 2^64 of the number and of all halves of words, each times a random odd
+    constant of its place (multilinear hashing; Dietzfelbinger et al. 1997). It always shows another
+    number and one changed half; other damage passes with a chance of about 2^-32.
     """
     halves = entries.view(np.uint32)
     factors = _factors(1 + halves.shape[1])
     total = np.einsum("ij,j->i", halves, factors[1:])
     total += (numbers + 1).astype(np.uint64) * factors[0]
-    # A hole holds 0.
+    # A hole reads as 0.
     return np.maximum(total, np.uint64(1))
 
 
 @cache
 def _factors(count: int) -> Entries:
-    """Random odd numbers, the same ones for ever."""
-    # The bare generator, which is the same in every version of numpy.
+    """Random odd numbers, always the same ones."""
+    # The bare generator is the same in every version of numpy.
     factors: Entries = np.random.PCG64(0).random_raw(count) | np.uint64(1)
     return factors
 

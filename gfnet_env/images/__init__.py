@@ -1,18 +1,23 @@
 """Where images come from."""
 
 from gfnet_env.images.array import ArrayImages
-from gfnet_env.images.augmentation import Augmentation, AugmentedImages, augment
+from gfnet_env.images.augmentation import Augmentation, augment
 from gfnet_env.images.base import ImageSet
 from gfnet_env.images.cluttered import Clutter, ClutteredScenes
 from gfnet_env.images.dataset import DatasetImages
 from gfnet_env.images.folder import FolderImages, folder_split_by_seed, open_folder
 from gfnet_env.images.masks import Masks, object_masks
-from gfnet_env.images.options import ReadingOptions
 from gfnet_env.images.picture import Fit, load_picture
 from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.published import PUBLISHED
 from gfnet_env.images.reading import Batch, batches
-from gfnet_env.images.registry import DEFAULT_SPEC, IMAGES, SPLITS, load_images
+from gfnet_env.images.registry import (
+    DEFAULT_SPEC,
+    IMAGES,
+    SPLITS,
+    ReadingOptions,
+    load_images,
+)
 from gfnet_env.images.subset import Subset
 
 __all__ = [
@@ -22,7 +27,6 @@ __all__ = [
     "SPLITS",
     "ArrayImages",
     "Augmentation",
-    "AugmentedImages",
     "Batch",
     "Clutter",
     "ClutteredScenes",

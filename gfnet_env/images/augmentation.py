@@ -1,4 +1,4 @@
-"""Random crops and mirror images of training pictures, drawn anew in every epoch."""
+"""Random crops and mirror images of training pictures, new in every epoch."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,26 +10,26 @@ from torch import Tensor
 
 from gfnet_env.images.base import ImageSet, Indices, Numbers
 from gfnet_env.images.pictures import PictureImages
+from gfnet_env.images.resize import Shape
 from gfnet_env.looks import ViewConfig
 from gfnet_env.randomness import uniform
 from gfnet_env.settings import Above, Between, Settings
 
-# A key of its own: scenes and random patches must not depend on the numbers that are drawn here.
+# A key of its own keeps these draws apart from those of scenes and random patches.
 _STREAM = 0x61756721
-# Crops to draw before the middle of a picture is taken, and the numbers that one takes.
+# Crops to draw before taking the middle of the picture.
 _ATTEMPTS = 10
-_NUMBERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(Settings):
-    """What may be done to a training picture; by default nothing."""
+    """How training pictures are changed at random; by default not at all."""
 
     crop_scale: Annotated[tuple[float, float] | None, Above(0), Between(0, 1)] = None
     """Least and greatest share of a training picture's area that a random crop keeps, often
-    0.08 1; by default pictures are not cropped at random."""
+    0.08 1; by default there are no random crops."""
     crop_ratio: Annotated[tuple[float, float], Above(0)] = (3 / 4, 4 / 3)
-    """Least and greatest width of a random crop as a multiple of its height."""
+    """Least and greatest ratio of a random crop's width to its height."""
     flip: bool = False
     """Whether to mirror half of the training images."""
 
@@ -47,10 +47,10 @@ def random_resized_crop(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Numbers:
-    """Where to crop pictures at random (Szegedy et al., "Going Deeper with Convolutions", 2015).
+    """Random crops (Szegedy et al., "Going Deeper with Convolutions", 2015).
 
-    As ``torchvision.transforms.v2.RandomResizedCrop`` does it: the first of ten crops that fits, or
-    else the middle of the picture; but from given numbers instead of a generator.
+    As ``torchvision.transforms.v2.RandomResizedCrop``, but from given random numbers: the first of
+    ten crops that fits, or else the middle of the picture.
 
     Args:
         draws: Uniform numbers in [0, 1), (B, 10, 4).
@@ -71,32 +71,28 @@ def random_resized_crop(
     crops = np.concatenate([corners, corners + sides], axis=-1).astype(np.int64)
     fits = ((sides >= 1) & (room >= 0)).all(axis=-1)
     first = crops[np.arange(len(crops)), fits.argmax(axis=1)]
-    return np.where(fits.any(axis=1)[:, None], first, _middle(sizes, ratio))
-
-
-def _middle(sizes: Numbers, ratio: tuple[float, float]) -> Numbers:
-    """The greatest crop about the middle whose ratio is within bounds, (B, 4)."""
+    # The largest crop about the middle whose ratio is within bounds.
     widest = np.stack([sizes[:, 1] / ratio[0], sizes[:, 0] * ratio[1]], axis=1).round()
     sides = np.minimum(sizes, widest).astype(np.int64).clip(min=1)
     corners = (sizes - sides) // 2
-    return np.concatenate([corners, corners + sides], axis=1)
+    middle = np.concatenate([corners, corners + sides], axis=1)
+    return np.where(fits.any(axis=1)[:, None], first, middle)
 
 
 class AugmentedImages(PictureImages):
-    """A set as it is seen in one epoch of training: crops and mirror images are its pictures.
+    """A set as one epoch of training sees it: its pictures are crops and mirror images.
 
-    What is drawn for an image is a function of (seed, epoch, index) only: it is the same whatever
-    shares its batch, whichever process reads it, and whenever a run that was cut short goes on.
+    The draws for an image depend on (seed, epoch, index) only: not on its batch, the process that
+    reads it, or whether the run was resumed.
 
-    Crops are drawn over pictures at full resolution. In a set of one size they are resized to it;
-    else they keep their resolution, and views enlarge those that are smaller than P. Boxes follow
-    the crop and the mirror. What lies outside is cut off, so that the box of an object that is not
-    seen at all is empty and on the edge.
+    Crops are taken from pictures at full resolution. In a set of one size they are resized to it;
+    else they keep their resolution, and views enlarge crops smaller than P. Boxes follow the crop
+    and the mirror, and are cut off at the edges: the box of an object outside the crop is empty.
 
     Args:
         images: The set.
-        augmentation: What may be done to its images.
-        seed: With the epoch and an image's index it fixes what is done.
+        augmentation: How its pictures are changed.
+        seed: Seed of the draws.
         epoch: Which epoch, from 0.
     """
 
@@ -131,9 +127,7 @@ class AugmentedImages(PictureImages):
         self._images._checked_sizes(indices, view)
         return self._sizes(indices)
 
-    def _regions(
-        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
-    ) -> Tensor:
+    def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         boxes, mirrored = boxes.cpu(), self._mirrored(indices)
         boxes = torch.where(mirrored[:, None], _mirror(boxes, self._sizes(indices)), boxes)
         if self._resized:
@@ -148,26 +142,26 @@ class AugmentedImages(PictureImages):
         """Crops, resized to the size of the set's images."""
         assert self.fixed_size is not None
         how = ViewConfig(size=max(self.fixed_size), interpolation="bicubic")
-        originals = self._images.originals
-        return originals._regions(indices, self._crops(indices), self.fixed_size, how)
+        crops = self._crops(indices)
+        return self._images.originals._regions(indices, crops, self.fixed_size, how)
 
     def _mirrored(self, indices: Numbers) -> Tensor:
         """Whether each image is mirrored, (B,) bool."""
-        half = uniform(*self._keys, indices, 0) < 0.5
-        return torch.from_numpy(half & self._augmentation.flip)
+        return torch.from_numpy(self._augmentation.flip & (uniform(*self._keys, indices, 0) < 0.5))
 
     def _crops(self, indices: Numbers) -> Tensor:
-        """What is seen of each original, (B, 4) as (top, left, bottom, right)."""
+        """The part of each original that is seen, (B, 4) as (top, left, bottom, right)."""
         sizes = self._images.originals._sizes(indices)
         if self._augmentation.crop_scale is None:
             return torch.cat([torch.zeros_like(sizes), sizes], dim=1)
-        numbers = np.arange(1, 1 + _ATTEMPTS * _NUMBERS)
-        draws = uniform(*self._keys, indices[:, None], numbers).reshape(-1, _ATTEMPTS, _NUMBERS)
+        # Four numbers for each crop; number 0 decides about the mirror.
+        numbers = np.arange(1, 1 + _ATTEMPTS * 4)
+        draws = uniform(*self._keys, indices[:, None], numbers).reshape(-1, _ATTEMPTS, 4)
         limits = self._augmentation.crop_scale, self._augmentation.crop_ratio
         return torch.from_numpy(random_resized_crop(draws, sizes.numpy(), *limits))
 
     def _seen(self, boxes: Tensor) -> Tensor:
-        """Where boxes of the set lie in what is seen of its images, (N, 4)."""
+        """Boxes of the set (N, 4) as they lie in the crops and mirror images."""
         indices = np.arange(len(self))
         sizes = self._sizes(indices)
         if self._augmentation.crop_scale is not None:
@@ -179,7 +173,7 @@ class AugmentedImages(PictureImages):
 
 
 def _mirror(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Where boxes (B, 4) lie in the mirror images of pictures of some sizes (B, 2)."""
+    """Boxes (B, 4) as they lie in the mirror images of pictures of sizes (B, 2)."""
     top, left, bottom, right = boxes.unbind(dim=1)
     return torch.stack([top, sizes[:, 1] - right, bottom, sizes[:, 1] - left], dim=1)
 
@@ -187,7 +181,7 @@ def _mirror(boxes: Tensor, sizes: Tensor) -> Tensor:
 def augment(
     images: ImageSet, augmentation: Augmentation, *, seed: int = 0, epoch: int = 0
 ) -> ImageSet:
-    """``AugmentedImages``, or the set itself where nothing may be done to its images."""
+    """``AugmentedImages``, or the set itself if the augmentation changes nothing."""
     if augmentation.crop_scale is None and not augmentation.flip:
         return images
     return AugmentedImages(images, augmentation, seed=seed, epoch=epoch)

@@ -11,42 +11,41 @@ from torch.nn import functional
 
 from gfnet_env.digest import digest
 from gfnet_env.images.picture import Fit
-from gfnet_env.images.resize import resize
+from gfnet_env.images.resize import Shape, resize
 from gfnet_env.looks import Look, ViewConfig
 
 DEFAULT_MEMORY_LIMIT = 2**30
-
-# Pixels that are read at a time to tell a set from others.
-_DIGEST_BYTES = 2**24
 
 Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
 Numbers = npt.NDArray[np.int64]
 
 
 class ImageSet(ABC):
-    """Labelled pictures, which nobody else holds: what is seen of them are views, P×P pixels.
+    """Labelled pictures. Nobody else holds them: others see views of P×P pixels.
 
-    A set of one's own provides ``labels``, ``_sizes`` and ``_regions``; one whose pictures are
-    decoded whole derives from ``PictureImages`` instead.
+    A set of your own provides ``labels``, ``_sizes`` and ``_regions``. If it decodes whole
+    pictures, derive from ``PictureImages`` instead.
+
+    Methods raise ``IndexError`` if an index is outside [0, N), and ``TypeError`` if it is not an
+    integer.
 
     Attributes:
         labels: Class of every image, (N,) int64.
-        class_names: One name per class, or None where the classes have none.
-        boxes: Where the object is, (N, 4) float32 as (top, left, bottom, right) in pixels, or None
-            where the set does not know.
-        sources: Number of the original that each image was made from, (N,) int64, or None where
-            every image is one of its own. Images of one original are not independent.
+        class_names: One name per class, or None.
+        boxes: Where the object is, (N, 4) float32 as (top, left, bottom, right) in pixels, or None.
+        sources: Number of the original that each image was made from, (N,) int64. Images of one
+            original are not independent. None if each image has an original of its own.
         fixed_size: (H, W) of all pictures, or None where each has its own.
-        fit: What became of the pictures' own shape, see ``FolderImages``.
-        normalised: Whether pixels are floats, normalised as the encoders expect, and not uint8.
-        memory_limit: Bytes that decoded pictures may take.
+        fit: How pictures got their shape, see ``FolderImages``.
+        normalised: Whether pixels are floats, normalised as the encoders expect, not uint8.
+        memory_limit: Most bytes of decoded pictures that the set keeps.
     """
 
     labels: Tensor
     class_names: tuple[str, ...] | None = None
     boxes: Tensor | None = None
     sources: npt.NDArray[np.int64] | None = None
-    fixed_size: tuple[int, int] | None = None
+    fixed_size: Shape | None = None
     fit: Fit = "whole"
     normalised: bool = False
     memory_limit: int = DEFAULT_MEMORY_LIMIT
@@ -56,96 +55,69 @@ class ImageSet(ABC):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are: the names, or else the highest label and those below it."""
+        """Number of class names, or else the highest label plus one."""
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
     @property
     def originals(self) -> "ImageSet":
-        """The same pictures at full resolution, from which random crops are taken."""
+        """The same pictures at full resolution: random crops are taken from them."""
         return self
 
     def sizes(self, indices: Indices) -> Tensor:
-        """(H, W) of some pictures, (B, 2) int64.
-
-        Raises:
-            IndexError: An index is outside [0, N).
-            TypeError: An index is not an integer.
-        """
+        """(H, W) of some pictures, (B, 2) int64."""
         return self._sizes(self._check(indices))
 
     def overview(self, indices: Indices, view: int | ViewConfig) -> Tensor:
         """Whole pictures, scaled down to P×P.
 
         Args:
-            indices: Integers in [0, N), or a slice; one integer stands for a batch of one.
+            indices: B integers in [0, N), or a slice; one integer is a batch of one.
             view: How views are made, or just P.
 
         Returns:
-            (B, 3, P, P) uint8; floats in 0..255 where corners are aligned; normalised floats of a
-            set of such.
+            (B, 3, P, P) uint8; floats in 0..255 if corners are aligned; normalised floats if the
+            set is ``normalised``.
 
         Raises:
-            IndexError: An index is outside [0, N).
-            TypeError: An index is not an integer.
             ValueError: A picture is smaller than P.
         """
         numbers, view = self._check(indices), _as_config(view)
         sizes = self._checked_sizes(numbers, view)
-        whole = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
         if view.aspect == "stretch" or bool((sizes[:, 0] == sizes[:, 1]).all()):
-            return _three_channels(self._regions(numbers, whole, (view.size, view.size), view))
-        rows = range(len(whole))
-        return torch.cat([self._padded(numbers[[row]], whole[[row]], view) for row in rows])
+            return self._show(numbers, _whole(sizes), (view.size, view.size), view)
+        rows = range(len(sizes))
+        return torch.cat([self._padded(numbers[[row]], sizes[[row]], view) for row in rows])
 
     def window(self, indices: Indices, looks: Look, view: int | ViewConfig) -> Tensor:
-        """What looks show of some pictures.
+        """What one look at each picture shows; at scale 1 the picture's own pixels.
 
-        Args:
-            indices: As for ``overview``; B of them.
-            looks: One at each picture.
-            view: How views are made, or just P.
-
-        Returns:
-            (B, 3, P, P) as of ``overview``: at a scale of 1 the picture's own pixels.
+        See ``overview`` for the arguments and the result.
 
         Raises:
-            IndexError: An index is outside [0, N).
-            TypeError: An index is not an integer.
-            ValueError: There are not as many looks as indices, or a picture is smaller than P.
+            ValueError: The numbers of looks and indices differ, or a picture is smaller than P.
         """
         numbers, view = self._check(indices), _as_config(view)
         if len(numbers) != len(looks):
             raise ValueError(f"{len(numbers)} images were given {len(looks)} looks")
         sizes = self._checked_sizes(numbers, view).to(looks.location.device)
         boxes = view.window_boxes(looks, sizes)
-        return _three_channels(self._regions(numbers, boxes, (view.size, view.size), view))
+        return self._show(numbers, boxes, (view.size, view.size), view)
 
     def prefetch(self, indices: Indices) -> None:  # noqa: B027
-        """Read pictures that will be looked at soon; another thread may call it."""
+        """Read pictures that will be looked at soon; any thread may call this."""
 
     def check_sizes(self, indices: Indices, view: ViewConfig) -> None:
-        """Raises ``ValueError`` where a picture is smaller than P."""
+        """Raises ``ValueError`` if a picture is smaller than P."""
         self._checked_sizes(self._check(indices), view)
 
     def picture(self, index: int) -> Tensor:
-        """All pixels of one picture, (3, H, W).
-
-        Raises:
-            IndexError: The index is outside [0, N).
-        """
-        numbers = self._check(index)
-        size = self._sizes(numbers)
-        height, width = size[0].tolist()
-        whole = torch.cat([torch.zeros_like(size), size], dim=1)
-        exact = ViewConfig(size=max(height, width))
-        return _three_channels(self._regions(numbers, whole, (height, width), exact))[0]
+        """All pixels of one picture, (3, H, W)."""
+        return self._pixels_of(self._check(index))[0]
 
     def __getitem__(self, indices: Indices) -> Tensor:
-        """The pixels of some images of a set whose pictures have one size, (B, 3, H, W).
+        """All pixels of pictures of one size, (B, 3, H, W).
 
         Raises:
-            IndexError: An index is outside [0, N).
-            TypeError: An index is not an integer.
             ValueError: Each picture has its own size.
         """
         if self.fixed_size is None:
@@ -153,52 +125,53 @@ class ImageSet(ABC):
                 "these pictures have sizes of their own, so they make no batch: take overview() or "
                 "window() of them, or open the folder with fit=crop"
             )
-        numbers = self._check(indices)
-        boxes = torch.tensor([[0, 0, *self.fixed_size]]).expand(len(numbers), -1)
-        exact = ViewConfig(size=max(self.fixed_size))
-        return _three_channels(self._regions(numbers, boxes, self.fixed_size, exact))
+        return self._pixels_of(self._check(indices))
 
     def digest(self) -> str:
-        """What tells these pixels from all others, 64 hexadecimal digits.
+        """64 hexadecimal digits that tell these pixels from all others.
 
-        Made of all pixels here; sets that know where their pixels come from need not read them.
+        Made of all pixels here; a set that knows where its pixels come from need not read them.
         """
-        if self.fixed_size is None:
-            parts = [digest(self.picture(index)) for index in range(len(self))]
-        else:
-            step = max(1, _DIGEST_BYTES // (3 * self.fixed_size[0] * self.fixed_size[1]))
-            parts = [digest(self[start : start + step]) for start in range(0, len(self), step)]
+        parts = [digest(self.picture(index)) for index in range(len(self))]
         return digest("pixels", len(self), parts)
 
     def _sizes(self, indices: Numbers) -> Tensor:
-        """(H, W) of pictures whose indices have been checked, (B, 2) int64."""
+        """``sizes`` of checked indices; a set without ``fixed_size`` overrides this."""
         if self.fixed_size is None:
             raise NotImplementedError
         return torch.tensor(self.fixed_size).expand(len(indices), 2)
 
     @abstractmethod
-    def _regions(
-        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
-    ) -> Tensor:
+    def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         """Parts of pictures, resized to one shape.
 
         Args:
             indices: Which pictures, (B,), checked.
-            boxes: Which part of each, (B, 4) int64 as (top, left, bottom, right), within it.
+            boxes: The part of each, (B, 4) int64 as (top, left, bottom, right), within the picture.
             shape: (h, w) of the result.
-            view: How it is resized, where a part has another shape.
+            view: How to resize a part of another shape.
 
         Returns:
             (B, 3, h, w), or (B, 1, h, w) of grey pictures.
         """
 
-    def _padded(self, index: Numbers, whole: Tensor, view: ViewConfig) -> Tensor:
+    def _show(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
+        """``_regions`` with three channels."""
+        return self._regions(indices, boxes, shape, view).expand(-1, 3, -1, -1)
+
+    def _pixels_of(self, indices: Numbers) -> Tensor:
+        """All pixels of pictures of one size, (B, 3, H, W)."""
+        height, width = self.fixed_size or self._sizes(indices)[0].tolist()
+        exact = ViewConfig(size=max(height, width))
+        return self._show(indices, _whole(self._sizes(indices)), (height, width), exact)
+
+    def _padded(self, index: Numbers, size: Tensor, view: ViewConfig) -> Tensor:
         """The overview of one picture with black beside it, (1, 3, P, P)."""
-        corner, extents = view.frame(whole[:, 2:])
+        corner, extents = view.frame(size)
         scale = view.size / int(extents[0, 0])
         top, left = (max(0, round(-int(c) * scale)) for c in corner[0])
-        height, width = (max(1, round(int(side) * scale)) for side in whole[0, 2:])
-        shown = _three_channels(self._regions(index, whole, (height, width), view))
+        height, width = (max(1, round(int(side) * scale)) for side in size[0])
+        shown = self._show(index, _whole(size), (height, width), view)
         right, bottom = view.size - left - width, view.size - top - height
         return functional.pad(shown, (left, right, top, bottom))
 
@@ -233,20 +206,15 @@ class ImageSet(ABC):
         return array.astype(np.int64)
 
 
-def cut(
-    pixels: Tensor, rows: Tensor, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
-) -> Tensor:
-    """Parts of some images that lie in one tensor, resized to one shape.
+def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
+    """``ImageSet._regions`` of images that lie in one tensor, (B, C, h, w).
 
     Args:
-        pixels: (S, C, H, W), of which no more is read than the parts.
+        pixels: (S, C, H, W); only the parts are read.
         rows: Which images, (B,) int64 in [0, S), on the device of the pixels.
-        boxes: See ``ImageSet._regions``.
-        shape: Likewise.
-        view: Likewise.
-
-    Returns:
-        (B, C, h, w).
+        boxes: See ``ImageSet._regions``, also for the others.
+        shape: (h, w) of the result.
+        view: How to resize.
     """
     boxes = boxes.to(pixels.device)
     extents = boxes[:, 2:] - boxes[:, :2]
@@ -259,14 +227,12 @@ def cut(
     if (height, width) == pixels.shape[2:]:
         everything = len(rows) == len(pixels) and bool((rows.diff() == 1).all())
         return resize(pixels if everything else pixels.index_select(0, rows), shape, view)
-    # A view of every possible part: no pixel is copied until the chosen ones are gathered.
+    # A view of every possible part: only the chosen pixels are copied.
     windows = pixels.unfold(2, height, 1).unfold(3, width, 1)
     return resize(windows[rows, :, boxes[:, 0], boxes[:, 1]], shape, view)
 
 
-def cut_one(
-    picture: Tensor, box: Sequence[int], shape: tuple[int, int], view: ViewConfig
-) -> Tensor:
+def cut_one(picture: Tensor, box: Sequence[int], shape: Shape, view: ViewConfig) -> Tensor:
     """A part of one picture (C, H, W), resized to a shape: (1, C, h, w)."""
     top, left, bottom, right = box
     return resize(picture[None, :, top:bottom, left:right], shape, view)
@@ -276,5 +242,6 @@ def _as_config(view: int | ViewConfig) -> ViewConfig:
     return ViewConfig(size=view) if isinstance(view, int) else view
 
 
-def _three_channels(pixels: Tensor) -> Tensor:
-    return pixels.expand(-1, 3, -1, -1)
+def _whole(sizes: Tensor) -> Tensor:
+    """Boxes (B, 4) of all of some pictures of sizes (B, 2)."""
+    return torch.cat([torch.zeros_like(sizes), sizes], dim=1)

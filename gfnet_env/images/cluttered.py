@@ -1,15 +1,14 @@
 """Cluttered scenes: a digit at a random place among fragments of other digits.
 
-The scenes follow the cluttered translated MNIST of Mnih et al., "Recurrent Models of Visual
-Attention" (NIPS 2014, section 4.1): small enough to train on anywhere, and yet a thumbnail does not
-show what the digit is while a patch at the right place does.
+They follow the cluttered translated MNIST of Mnih et al., "Recurrent Models of Visual Attention"
+(NIPS 2014, section 4.1). They are small enough to train on anywhere, and yet a thumbnail does not
+show which digit it is, while a patch at the right place does.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +20,23 @@ from gfnet_env.digest import digest
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
 from gfnet_env.images.download import ensure_downloaded
 from gfnet_env.images.pictures import PictureImages
-from gfnet_env.images.registry import IMAGES, SPLITS, Opening
+from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.randomness import uniform
 
-# The splits of the scanned digits are part of the data sets, so no seed of a user's changes them.
+# The splits of the scanned digits are part of the data sets: no seed of a user's changes them.
 _DIGIT_SPLIT_SEED = 0
 
-_Digits = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+_Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Clutter:
     """How scenes are composed; lengths in pixels.
 
     Attributes:
         canvas: Side of the scene.
-        digit: Side of the digit, enlarged or reduced to it.
-        pieces: How many fragments of other digits there are.
+        digit: Side that the digit is resized to.
+        pieces: Number of fragments of other digits.
         piece: Side of a fragment.
     """
 
@@ -56,24 +55,24 @@ class Clutter:
 
 
 class ClutteredScenes(PictureImages):
-    """Scenes made when they are asked for; the same (seed, split, index) is always the same one.
+    """Scenes, rendered on demand; the same (seed, split, index) always gives the same one.
 
     Args:
         digits: Scanned digits to draw from, (D, h, w) uint8, bright on dark.
         labels: Their classes, (D,).
         clutter: How scenes are composed.
-        scenes: How many scenes the set has.
-        seed: With ``split`` and an image's index it fixes the image.
-        split: Number of the split, so that splits do not share their random numbers.
-        memory_limit: Bytes that rendered scenes may take.
+        scenes: Number of scenes.
+        seed: Seed of the scenes.
+        split: Number of the split: splits do not share random numbers.
+        memory_limit: Most bytes of rendered scenes to keep.
     """
 
-    sources: npt.NDArray[np.int64]
+    sources: Numbers
 
     def __init__(
         self,
-        digits: npt.NDArray[np.uint8],
-        labels: npt.NDArray[np.int64],
+        digits: _Pixels,
+        labels: Numbers,
         clutter: Clutter,
         *,
         scenes: int,
@@ -100,11 +99,11 @@ class ClutteredScenes(PictureImages):
         self.boxes = torch.from_numpy(box.astype(np.float32))
 
     def _integers(self, index: Numbers, draw: int | Numbers, high: int | Numbers) -> Numbers:
-        """Draws number ``draw`` of scenes: integers in [0, high); the arguments broadcast."""
+        """Random numbers ``draw`` of scenes: integers in [0, high); the arguments broadcast."""
         return (uniform(*self._keys, index, draw) * high).astype(np.int64)
 
     def digest(self) -> str:
-        """The digest of what the scenes are made of; none is made for it."""
+        """The digest of what the scenes are made of; renders none."""
         origin = [dataclasses.asdict(self.clutter), self._keys, len(self)]
         return digest("scenes", origin, self._digits)
 
@@ -117,7 +116,7 @@ class ClutteredScenes(PictureImages):
             _draw(scenes, piece, top, left)
         return torch.from_numpy(scenes).unsqueeze(1)
 
-    def _pieces(self, indices: Numbers) -> Iterator[tuple[npt.NDArray[np.uint8], Numbers, Numbers]]:
+    def _pieces(self, indices: Numbers) -> Iterator[tuple[_Pixels, Numbers, Numbers]]:
         """Fragments of digits other than the scenes' own, (B, piece, piece), and their corners."""
         side, piece = self.clutter.canvas, self.clutter.piece
         others, crops = len(self._digits) - 1, self.clutter.digit - piece + 1
@@ -130,27 +129,25 @@ class ClutteredScenes(PictureImages):
             yield self._digits[source[:, None, None], rows, columns], top, left
 
 
-def _window(
-    top: npt.NDArray[np.int64], left: npt.NDArray[np.int64], side: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row (B, side, 1) and column (B, 1, side) indices of squares with those corners."""
+def _window(top: Numbers, left: Numbers, side: int) -> tuple[Numbers, Numbers]:
+    """Row (B, side, 1) and column (B, 1, side) indices of squares with these corners."""
     span = np.arange(side)
     return top[:, None, None] + span[:, None], left[:, None, None] + span[None, :]
 
 
 def _draw(
-    scenes: npt.NDArray[np.uint8],
-    pictures: npt.NDArray[np.uint8],
-    top: npt.NDArray[np.int64],
-    left: npt.NDArray[np.int64],
+    scenes: _Pixels,
+    pictures: _Pixels,
+    top: Numbers,
+    left: Numbers,
 ) -> None:
-    """Draw one square picture into each scene; where two overlap, the brighter pixel stays."""
+    """Draw one square picture into each scene; where they overlap, the brighter pixel stays."""
     rows, columns = _window(top, left, pictures.shape[-1])
     scene = np.arange(len(scenes))[:, None, None]
     scenes[scene, rows, columns] = np.maximum(scenes[scene, rows, columns], pictures)
 
 
-def _resize(digits: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+def _resize(digits: _Pixels, side: int) -> _Pixels:
     if digits.shape[1:] == (side, side):
         return digits
     pixels = torch.from_numpy(digits).unsqueeze(1).float()
@@ -158,7 +155,7 @@ def _resize(digits: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     return resized.round().clamp(0, 255).to(torch.uint8).squeeze(1).numpy()
 
 
-def _scanned_digits(split: str, _data_root: Path) -> _Digits:
+def _scanned_digits(split: str, _data_root: Path) -> tuple[_Pixels, Numbers]:
     """scikit-learn's 1,797 scanned digits (8×8, 16 grey levels): 60% train, 20% val, 20% test."""
     from sklearn.datasets import load_digits
 
@@ -170,7 +167,7 @@ def _scanned_digits(split: str, _data_root: Path) -> _Digits:
     return grey, labels[chosen].astype(np.int64)
 
 
-def _mnist_digits(split: str, data_root: Path) -> _Digits:
+def _mnist_digits(split: str, data_root: Path) -> tuple[_Pixels, Numbers]:
     """MNIST: 54,000 of the training digits, the other 6,000 (val) or the 10,000 test digits."""
     from torchvision.datasets import MNIST
 
@@ -193,9 +190,9 @@ def _mnist_digits(split: str, data_root: Path) -> _Digits:
 
 def _register(
     name: str,
-    digits: Callable[[str, Path], _Digits],
+    digits: Callable[[str, Path], tuple[_Pixels, Numbers]],
+    counts: tuple[int, int, int],
     default: Clutter,
-    counts: Sequence[int],
 ) -> None:
     """Register scenes; ``counts`` are those of train, val and test."""
 
@@ -207,34 +204,31 @@ def _register(
         piece: int = default.piece,
         scenes: int | None = None,
         train: int | None = None,
-        **opening: Unpack[Opening],
+        *,
+        split: str,
+        seed: int,
+        data_root: Path,
+        memory_limit: int,
     ) -> ClutteredScenes:
-        split = SPLITS.index(opening["split"])
-        count = train if split == 0 and train is not None else scenes
+        count = train if split == "train" and train is not None else scenes
+        number = SPLITS.index(split)
         return ClutteredScenes(
-            *digits(opening["split"], opening["data_root"]),
+            *digits(split, data_root),
             Clutter(canvas=canvas, digit=digit, pieces=pieces, piece=piece),
-            scenes=counts[split] if count is None else count,
-            seed=opening["seed"],
-            split=split,
-            memory_limit=opening["memory_limit"],
+            scenes=counts[number] if count is None else count,
+            seed=seed,
+            split=number,
+            memory_limit=memory_limit,
         )
 
 
-_register(
-    "cluttered-digits",
-    _scanned_digits,
-    Clutter(canvas=128, digit=20, pieces=10, piece=10),
-    (20_000, 2_000, 2_000),
-)
 _MNIST = (54_000, 6_000, 10_000)
-_register(
-    "cluttered-mnist", _mnist_digits, Clutter(canvas=128, digit=28, pieces=8, piece=12), _MNIST
-)
-# The two settings of "Recurrent Models of Visual Attention" (NIPS 2014 and arXiv v1).
-_register(
-    "cluttered-mnist-60", _mnist_digits, Clutter(canvas=60, digit=28, pieces=4, piece=8), _MNIST
-)
-_register(
-    "cluttered-mnist-100", _mnist_digits, Clutter(canvas=100, digit=28, pieces=8, piece=8), _MNIST
-)
+# Name, digits, scenes of each split; canvas, digit, pieces, piece.
+for _name, _digits, _counts, _default in (
+    ("cluttered-digits", _scanned_digits, (20_000, 2_000, 2_000), (128, 20, 10, 10)),
+    ("cluttered-mnist", _mnist_digits, _MNIST, (128, 28, 8, 12)),
+    # The two settings of "Recurrent Models of Visual Attention" (NIPS 2014 and arXiv v1).
+    ("cluttered-mnist-60", _mnist_digits, _MNIST, (60, 28, 4, 8)),
+    ("cluttered-mnist-100", _mnist_digits, _MNIST, (100, 28, 8, 8)),
+):
+    _register(_name, _digits, _counts, Clutter(*_default))

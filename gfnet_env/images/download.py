@@ -12,15 +12,15 @@ def ensure_downloaded(
 ) -> None:
     """Download a data set unless it is there.
 
-    torchvision checks its archives, but takes any folder of the right name for all that was in one.
-    So this unpacks in a folder of its own, and moves what is complete to where it belongs: what a
-    failure, an interrupt or a kill leaves behind is never taken for the data set.
+    torchvision takes any folder of the right name for the whole data set. So this downloads into a
+    temporary folder and moves what is complete: a failure or a kill leaves nothing that passes for
+    the data set.
 
     Args:
-        name: What messages call it.
+        name: The data set, for messages.
         root: Folder of data sets.
-        folder: What the data set is called below ``root``.
-        download: Downloads it to below the folder that it is given.
+        folder: Of this data set, below ``root``.
+        download: Downloads ``folder`` into the folder that it is given.
 
     Raises:
         OSError: It is not there and could not be downloaded, unpacked or written.
@@ -32,18 +32,14 @@ def ensure_downloaded(
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".incomplete-{folder}-", dir=root) as incomplete:
             download(Path(incomplete))
-            _move(Path(incomplete) / folder, target)
+            try:
+                os.replace(Path(incomplete) / folder, target)
+            except OSError:
+                # Another process may have just downloaded it too.
+                if not target.is_dir():
+                    raise
     except (OSError, RuntimeError, HTTPException) as error:
         raise OSError(
             f"{name} is not in {root} and could not be downloaded ({error}); nothing incomplete is "
             f"kept: try again, or give the folder that holds {folder}/ with --data-root"
         ) from error
-
-
-def _move(source: Path, target: Path) -> None:
-    try:
-        os.replace(source, target)
-    except OSError:
-        # Another process has just downloaded it too.
-        if not target.is_dir():
-            raise

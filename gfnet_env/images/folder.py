@@ -1,8 +1,7 @@
 """Pictures in a folder tree, one folder per class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -19,29 +18,29 @@ from gfnet_env.images.picture import (
     picture_size,
 )
 from gfnet_env.images.pictures import PictureImages
-from gfnet_env.images.registry import IMAGES, SPLITS, Opening
+from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.registry import split_items
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-# Share of val and of test in a tree that has no splits of its own.
-HELD_OUT_SHARE = 0.15
+# Share of val and of test in a tree without splits.
+_HELD_OUT_SHARE = 0.15
 
 
 class FolderImages(PictureImages):
-    """Picture files of any size, shape and mode, decoded when asked for by a pool of threads.
+    """Picture files of any size, shape and mode.
 
     Args:
         files: The picture files.
         labels: Their classes, (N,).
         class_names: One name per class.
         image_size: Side of square pictures, in pixels.
-        fit: What becomes of a picture's shape: ``whole`` pictures keep it, and their resolution;
+        fit: How pictures get their shape: ``whole`` pictures keep it, and their resolution;
             ``crop`` resizes the shorter side to ``image_size`` and takes the centre; ``stretch``
             resizes both sides to ``image_size``.
         crop: Share of a square's side that is kept: pictures are brought to squares of
-            ``int(image_size / crop)``, and the middle of those is taken. Whole pictures have none.
-        workers: Threads that decode; with 0 the thread that asks decodes.
-        memory_limit: Bytes that decoded pictures may take; 0 keeps none.
+            ``int(image_size / crop)``, and the middle of those is taken. Not for whole pictures.
+        workers: See ``PictureImages``.
+        memory_limit: See ``PictureImages``.
 
     Attributes:
         files: The picture files.
@@ -71,8 +70,6 @@ class FolderImages(PictureImages):
         self.fit = fit
         self.fixed_size = None if fit == "whole" else (image_size, image_size)
         self.fitting = (None if fit == "whole" else image_size, fit, crop)
-        # Zeros until a header has been read.
-        self._known_sizes = np.zeros((len(self.files), 2), dtype=np.int64)
         self._originals: FolderImages | None = None
 
     @property
@@ -102,19 +99,13 @@ class FolderImages(PictureImages):
         ]
         return digest("folder", self.fitting, files)
 
-    def _sizes(self, indices: Numbers) -> Tensor:
-        if self.fixed_size is not None:
-            return super()._sizes(indices)
-        unknown = np.unique(indices[self._known_sizes[indices, 0] == 0])
-        if len(unknown):
-            files = [self.files[index] for index in unknown]
-            self._known_sizes[unknown] = self._threads.map(picture_size, files)
-        return torch.from_numpy(self._known_sizes[indices])
+    def _measure(self, index: int) -> Sequence[int]:
+        return picture_size(self.files[index])
 
     def _read(self, indices: Numbers) -> Tensor | list[Tensor]:
-        files = [self.files[index] for index in indices]
         if self.fixed_size is None:
             return [self._whole(index) for index in indices.tolist()]
+        files = [self.files[index] for index in indices]
         pixels = np.empty((len(files), *self.fixed_size, 3), dtype=np.uint8)
 
         def read(row: int) -> None:
@@ -134,74 +125,61 @@ class FolderImages(PictureImages):
         return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
 
-class FolderOptions(TypedDict, total=False):
-    """Arguments of ``FolderImages`` that have defaults."""
-
-    image_size: int
-    fit: Fit
-    crop: float
-    workers: int
-    memory_limit: int
-
-
-def folder_options(opening: Opening, fit: Fit) -> FolderOptions:
-    """What ``load_images`` tells a set of picture files."""
-    return FolderOptions(
-        image_size=opening["image_size"],
-        fit=fit,
-        crop=opening["crop"],
-        workers=opening["workers"],
-        memory_limit=opening["memory_limit"],
-    )
-
-
 @IMAGES.register("folder")
-def _folder(path: str = "", fit: Fit = "whole", **opening: Unpack[Opening]) -> FolderImages:
-    if not path:
-        raise ValueError("the image set 'folder' needs a path: folder:PATH")
-    options = folder_options(opening, fit)
-    return open_folder(Path(path), opening["split"], seed=opening["seed"], **options)
-
-
-def folder_split_by_seed(spec: str) -> Path | None:
-    """The folder of a spec whose splits a seed makes, so that another seed makes others."""
-    name, _, rest = spec.partition(":")
-    if name != "folder" or not rest:
-        return None
-    root = Path(split_items(rest, {})[0].removeprefix("path=")).expanduser()
-    return root.resolve() if root.is_dir() and not has_splits(root) else None
-
-
 def open_folder(
-    root: Path, split: str, *, seed: int = 0, **options: Unpack[FolderOptions]
+    path: Path,
+    split: str,
+    fit: Fit = "whole",
+    *,
+    seed: int = 0,
+    image_size: int = 224,
+    crop: float = 1,
+    workers: int = 4,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
 ) -> FolderImages:
-    """One split of a folder tree.
+    """One split of a folder tree; see ``FolderImages`` for the arguments that are its.
 
-    Args:
-        root: Holds ``{train,val,test}/CLASS/*``, or ``CLASS/*``, which is then split by ``seed``,
-            class by class.
-        split: ``train``, ``val`` or ``test``.
-        seed: Decides the splits of a tree that has none.
-        options: See ``FolderImages``.
+    The tree is ``{train,val,test}/CLASS/*``, or ``CLASS/*``, which ``seed`` splits class by class.
 
     Raises:
         FileNotFoundError: The folder or its split is missing.
         ValueError: A class is empty, or a split has a class that ``train`` lacks.
     """
-    root = root.expanduser()
+    root = path.expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
             f"there is no folder {root}; give one with a folder per class in it"
         )
-    by_class = split_on_disk(root, split) if has_splits(root) else _split_by_seed(root, split, seed)
+    by_class = split_on_disk(root, split) if _has_splits(root) else _split(root, split, seed)
+    return FolderImages(
+        *listed(by_class),
+        tuple(by_class),
+        image_size=image_size,
+        fit=fit,
+        crop=crop,
+        workers=workers,
+        memory_limit=memory_limit,
+    )
+
+
+def folder_split_by_seed(spec: str) -> Path | None:
+    """The folder of a spec whose splits depend on a seed."""
+    name, _, rest = spec.partition(":")
+    if name != "folder" or not rest:
+        return None
+    root = Path(split_items(rest)[0].removeprefix("path=")).expanduser()
+    return root.resolve() if root.is_dir() and not _has_splits(root) else None
+
+
+def _has_splits(root: Path) -> bool:
+    return any((root / name).is_dir() for name in SPLITS)
+
+
+def listed(by_class: Mapping[str, Sequence[Path]]) -> tuple[list[Path], list[int]]:
+    """All files of some classes, and their labels: the places of their classes."""
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
-    return FolderImages(files, labels, tuple(by_class), **options)
-
-
-def has_splits(root: Path) -> bool:
-    """Whether a tree has splits of its own, which no seed changes."""
-    return any((root / name).is_dir() for name in SPLITS)
+    return files, labels
 
 
 def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
@@ -227,22 +205,17 @@ def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
     return {name: _pictures(root / split / name) for name in class_names}
 
 
-def _split_by_seed(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
+def _split(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
+    """The pictures of each class in one split that a seed makes of a tree ``CLASS/*``."""
     by_class = {}
     for name in _class_names(root):
         files = _pictures(root / name)
         if len(files) < len(SPLITS):
             raise ValueError(f"{root / name} has {len(files)} pictures; three splits need three")
-        shuffled = [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
-        held_out = max(1, round(HELD_OUT_SHARE * len(files)))
-        first_test = len(files) - held_out
-        first_val = first_test - held_out
-        parts = {
-            "train": shuffled[:first_val],
-            "val": shuffled[first_val:first_test],
-            "test": shuffled[first_test:],
-        }
-        by_class[name] = parts[split]
+        held_out = max(1, round(_HELD_OUT_SHARE * len(files)))
+        order = np.random.default_rng(seed).permutation(len(files))
+        parts = np.split(order, [len(files) - 2 * held_out, len(files) - held_out])
+        by_class[name] = [files[index] for index in parts[SPLITS.index(split)]]
     return by_class
 
 

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gfnet_env.images.base import ImageSet, Numbers
 from gfnet_env.images.folder import FolderImages
-from gfnet_env.images.picture import bring, picture_size
+from gfnet_env.images.picture import bring, opened, picture_size
 from gfnet_env.images.threads import Threads
 
 # From the indices of some images, (B,), to the pixels of their objects, (H, W) bool of each.
@@ -20,50 +21,49 @@ _DECODERS = 4
 
 
 def object_masks(images: ImageSet, folder: Path | None = None, split: str = "test") -> Masks | None:
-    """The objects of an image set.
+    """The objects of an image set; None if there is neither a folder nor a box.
 
     Args:
         images: The set.
-        folder: Holds the mask files of a folder of images, see ``FolderMasks``; None takes the
-            boxes of the set.
+        folder: Mask files of a folder of images; None takes the boxes of the set. The mask of a
+            picture ``…/CLASS/NAME.*`` is ``FOLDER/SPLIT/CLASS/NAME.png``, or
+            ``FOLDER/CLASS/NAME.png`` if there is no ``FOLDER/SPLIT``. It is as large as the
+            picture, and zero outside the object.
         split: Which split the set is.
-
-    Returns:
-        None where there is no folder and the set has no boxes.
 
     Raises:
         FileNotFoundError: A mask is missing.
-        ValueError: A folder was given for images that are no picture files.
+        ValueError: The images are no picture files; or, later, a mask is damaged or has another
+            size than its picture.
     """
-    if folder is not None:
-        if not isinstance(images, FolderImages):
-            raise ValueError(
-                f"masks go with picture files, and {type(images).__name__} has none; give the "
-                "images as folder:PATH, or leave the masks out"
-            )
-        return FolderMasks(images, folder, split)
-    boxes = images.boxes
-    if boxes is None:
-        return None
+    if folder is None:
+        return None if images.boxes is None else lambda indices: _box_masks(images, indices)
+    if not isinstance(images, FolderImages):
+        raise ValueError(
+            f"masks go with picture files, and {type(images).__name__} has none; give the "
+            "images as folder:PATH, or leave the masks out"
+        )
+    below = folder / split if (folder / split).is_dir() else folder
+    masks = [below / file.parent.name / f"{file.stem}.png" for file in images.files]
+    missing = [mask for mask in masks if not mask.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(masks)} pictures have no mask: {missing[0]} for one "
+            "is missing; put a mask there for every picture, or leave the masks out"
+        )
+    threads = Threads(_DECODERS)
 
-    def masks(indices: Numbers) -> list[Tensor]:
-        sizes = images.sizes(indices).tolist()
-        chosen = boxes[torch.from_numpy(indices)]
-        return [box_mask(box, tuple(size)) for box, size in zip(chosen, sizes, strict=True)]
+    def read(index: int) -> Tensor:
+        marked = _read_mask(masks[index], images.files[index])
+        # With the filter of the pictures: what is at least half an object's pixel is one.
+        mask = bring(Image.fromarray(marked.astype(np.uint8) * 255), *images.fitting)
+        return torch.from_numpy(np.array(mask) >= 128)
 
-    return masks
+    return lambda indices: threads.map(read, indices.tolist())
 
 
 def box_mask(box: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The pixels whose centres lie in a box.
-
-    Args:
-        box: (top, left, bottom, right) in pixels.
-        size: (H, W).
-
-    Returns:
-        (H, W) bool.
-    """
+    """The pixels, (H, W) bool, whose centres lie in a box (top, left, bottom, right)."""
     along = []
     for axis, length in enumerate(size):
         centres = torch.arange(length, device=box.device) + 0.5
@@ -71,58 +71,23 @@ def box_mask(box: Tensor, size: tuple[int, ...]) -> Tensor:
     return along[0][:, None] & along[1]
 
 
-class FolderMasks:
-    """Mask files of a folder of images, brought to the size of its pictures as those are.
+def _box_masks(images: ImageSet, indices: Numbers) -> list[Tensor]:
+    assert images.boxes is not None
+    sizes = images.sizes(indices).tolist()
+    chosen = images.boxes[torch.from_numpy(indices)]
+    return [box_mask(box, tuple(size)) for box, size in zip(chosen, sizes, strict=True)]
 
-    The mask of a picture ``…/CLASS/NAME.*`` is ``FOLDER/SPLIT/CLASS/NAME.png``, or
-    ``FOLDER/CLASS/NAME.png`` where ``FOLDER/SPLIT`` does not exist: as large as the picture, and
-    zero where the object is not.
 
-    Args:
-        images: The pictures.
-        folder: Holds the masks.
-        split: Which split the pictures are.
-
-    Raises:
-        FileNotFoundError: A picture has no mask.
-        ValueError: When asked for a mask that cannot be decoded or has another size than its
-            picture; the message names the file.
-    """
-
-    def __init__(self, images: FolderImages, folder: Path, split: str) -> None:
-        below = folder / split if (folder / split).is_dir() else folder
-        self._pictures, self._fitting = images.files, images.fitting
-        self._masks = [below / file.parent.name / f"{file.stem}.png" for file in images.files]
-        self._threads = Threads(_DECODERS)
-        missing = [mask for mask in self._masks if not mask.is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{len(missing)} of {len(self._masks)} pictures have no mask: {missing[0]} for one "
-                "is missing; put a mask there for every picture, or leave the masks out"
-            )
-
-    def __call__(self, indices: Numbers) -> list[Tensor]:
-        """The objects of some images, (H, W) bool of each."""
-        return self._threads.map(self._read, indices.tolist())
-
-    def _read(self, index: int) -> Tensor:
-        path, picture = self._masks[index], self._pictures[index]
-        height, width = picture_size(picture)
-        try:
-            with Image.open(path) as file:
-                # Opacity says nothing; of a palette the numbers count and not the colours.
-                bands = file.convert("RGB") if file.mode in ("RGBA", "LA") else file
-                values = np.asarray(bands)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(
-                f"cannot decode the mask {path} of {picture} ({error}); replace what is damaged"
-            ) from error
-        marked = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
-        if marked.shape != (height, width):
-            raise ValueError(
-                f"the mask {path} is {marked.shape[0]}×{marked.shape[1]}, its picture {picture} "
-                f"{height}×{width}; a mask must be as large as its picture"
-            )
-        # With the filter of the pictures: what is at least half an object's pixel is one.
-        mask = bring(Image.fromarray(marked.astype(np.uint8) * 255), *self._fitting)
-        return torch.from_numpy(np.array(mask) >= 128)
+def _read_mask(path: Path, picture: Path) -> npt.NDArray[np.bool_]:
+    """The pixels of a mask file that are not zero, (H, W) bool."""
+    with opened(path) as file:
+        # Opacity says nothing; of a palette, the numbers count, not the colours.
+        values = np.asarray(file.convert("RGB") if file.mode in ("RGBA", "LA") else file)
+    marked = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
+    height, width = picture_size(picture)
+    if marked.shape != (height, width):
+        raise ValueError(
+            f"the mask {path} is {marked.shape[0]}×{marked.shape[1]}, its picture {picture} "
+            f"{height}×{width}; a mask must be as large as its picture"
+        )
+    return marked

@@ -1,4 +1,4 @@
-"""One picture file, decoded."""
+"""Decoding one picture file; needs no other module of this library."""
 
 import struct
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-# What becomes of a picture's shape, see ``bring``.
+# How a picture gets its shape, see ``bring``.
 Fit = Literal["whole", "crop", "stretch"]
 
 _BICUBIC = Image.Resampling.BICUBIC
@@ -25,20 +25,14 @@ _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 def load_picture(
     path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
 ) -> npt.NDArray[np.uint8]:
-    """Decode one picture file to RGB, (H, W, 3) uint8; see ``decode``."""
+    """``decode`` to RGB, (H, W, 3) uint8."""
     return as_array(decode(path, image_size, fit, crop).convert("RGB"))
 
 
 def decode(
     path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
 ) -> Image.Image:
-    """Decode one picture file, of any mode, to RGB, or to ``L`` where it is grey.
-
-    Args:
-        path: The file.
-        image_size: Side of the square it is brought to; None leaves it whole.
-        fit: How, see ``bring``.
-        crop: See ``bring``.
+    """Decode one picture file of any mode to RGB, or to ``L`` if it is grey; then ``bring`` it.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -48,10 +42,10 @@ def decode(
     check_fitting(image_size, fit, crop)
     with opened(path) as file:
         if image_size is not None and fit == "crop":
-            # Lets a JPEG be decoded at a fraction of its size, never below what is asked for.
+            # Decodes a JPEG at a fraction of its size, but no smaller than needed.
             side = int(image_size / crop)
             file.draft("RGB", (side, side))
-        # Turned and converted only where it has to be, since each copies the picture.
+        # Both copy the picture only if they have to.
         ImageOps.exif_transpose(file, in_place=True)
         picture = in_eight_bits(file, path)
         # Loaded while the file is open.
@@ -60,7 +54,8 @@ def decode(
 
 
 def as_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """The pixels of a picture, (H, W, 3) or (H, W), copied once; ``np.array`` copies twice."""
+    """The pixels of a picture, (H, W, 3) or (H, W)."""
+    # In bands, because Pillow makes a second copy of what ``np.asarray`` reads.
     shape = (picture.height, picture.width, len(picture.getbands()))
     pixels = np.empty(shape[:2] if shape[2] == 1 else shape, dtype=np.uint8)
     for top in range(0, picture.height, _BAND):
@@ -70,7 +65,7 @@ def as_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture file, turned as ``load_picture`` turns it, from its header.
+    """(H, W) of a picture file, from its header, after the turn that ``decode`` gives it.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -79,30 +74,28 @@ def picture_size(path: Path) -> tuple[int, int]:
     with opened(path) as file:
         width, height = file.size
         if file.format == "TIFF" or (file.format == "PNG" and not _has_exif(path)):
-            # Pillow has turned the size of a TIFF file already, and would decode all of a PNG file
-            # to find that nothing says how it is turned.
+            # Pillow has turned the size of a TIFF file already. It would decode all of a PNG file
+            # to look for an orientation.
             return height, width
         turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
         return (width, height) if turned else (height, width)
 
 
 def bring(picture: Image.Image, image_size: int | None, fit: Fit, crop: float = 1) -> Image.Image:
-    """Bring a picture to a square.
+    """Bring a picture of any size to a square.
 
     Args:
-        picture: Of any size.
-        image_size: Side of the square; None leaves the picture as it is.
+        picture: The picture.
+        image_size: Side of the square, in pixels; None leaves the picture as it is.
         fit: ``crop`` resizes the shorter side and takes the centre, ``stretch`` resizes both sides,
             ``whole`` leaves the picture as it is.
-        crop: Share of the side of a larger square, of which the middle is taken; 1 is all of it.
+        crop: Share of the side of a larger square that its middle, the result, has.
     """
     if image_size is None or fit == "whole":
         return picture
     side = int(image_size / crop)
-    if fit == "stretch":
-        square = picture.resize((side, side), _BICUBIC)
-    else:
-        square = ImageOps.fit(picture, (side, side), _BICUBIC)
+    resize = Image.Image.resize if fit == "stretch" else ImageOps.fit
+    square = resize(picture, (side, side), _BICUBIC)
     start = (side - image_size) // 2
     return square.crop((start, start, start + image_size, start + image_size)) if start else square
 
@@ -118,11 +111,7 @@ def check_fitting(image_size: int | None, fit: str, crop: float) -> None:
 
 
 def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:
-    """A picture of any mode as RGB, or ``L`` where it is grey.
-
-    Args:
-        picture: The picture; itself the result where it has such a mode.
-        name: What messages call it.
+    """A picture of any mode as RGB, or as ``L`` if it is grey; ``name`` is for messages.
 
     Raises:
         ValueError: Its levels are floating-point numbers.
@@ -140,11 +129,11 @@ def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file, of which only the header has been read.
+    """A picture file with only its header read.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded, now or later in the ``with`` block; the message names it.
+        ValueError: It cannot be decoded, now or later in the ``with`` block.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no picture {path}")
@@ -159,7 +148,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _has_exif(path: Path) -> bool:
-    """Whether a PNG file may say how it is turned, before its pixels or after them."""
+    """Whether a PNG file may hold an orientation, before its pixels or after them."""
     with path.open("rb") as file:
         file.seek(8)
         while len(header := file.read(8)) == 8:

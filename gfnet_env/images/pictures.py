@@ -1,15 +1,17 @@
-"""Pictures that are decoded or rendered whole, and kept within a limit."""
+"""Pictures that are decoded or rendered whole, and kept up to a limit."""
 
 import math
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet, Indices, Numbers, cut, cut_one
+from gfnet_env.images.resize import Shape
 from gfnet_env.images.threads import Threads
 from gfnet_env.looks import ViewConfig
 
@@ -18,15 +20,11 @@ _BATCHES = 3
 
 
 class PictureImages(ImageSet):
-    """Base of sets whose pictures are decoded or rendered whole.
-
-    Decoded pictures are kept within a limit. Threads may use one set at the same time.
+    """Base of sets that decode or render whole pictures. Safe for threads.
 
     Args:
-        workers: Threads that read pictures that have sizes of their own; with 0 the thread that
-            asks reads.
-        memory_limit: Bytes that decoded pictures may take; what does not fit is read again each
-            time.
+        workers: Threads that decode pictures; 0 decodes in the calling thread.
+        memory_limit: Most bytes of decoded pictures to keep; the others are read each time.
 
     Raises:
         ValueError: A number is below 0.
@@ -45,16 +43,33 @@ class PictureImages(ImageSet):
         """Decode or render some pictures.
 
         Args:
-            indices: Which, checked. Where pictures have sizes of their own, several threads ask for
-                one at a time.
+            indices: Which, (B,), checked. If pictures have sizes of their own, several threads ask
+                for one at a time.
 
         Returns:
             (B, C, H, W) uint8 of a set of one size, or else (C, h, w) of each; grey pictures may
             have one channel.
         """
 
+    def _measure(self, index: int) -> Sequence[int]:
+        """(H, W) of one picture that has a size of its own; by default it is read."""
+        return self._picture(index, ()).shape[1:]
+
+    @cached_property
+    def _known_sizes(self) -> Numbers:
+        """(H, W) of each picture that has a size of its own, (N, 2); zeros until measured."""
+        return np.zeros((len(self), 2), dtype=np.int64)
+
+    def _sizes(self, indices: Numbers) -> Tensor:
+        if self.fixed_size is not None:
+            return super()._sizes(indices)
+        unknown = np.unique(indices[self._known_sizes[indices, 0] == 0])
+        if len(unknown):
+            self._known_sizes[unknown] = self._threads.map(self._measure, unknown.tolist())
+        return torch.from_numpy(self._known_sizes[indices])
+
     def prefetch(self, indices: Indices) -> None:
-        """Read pictures that will be looked at soon, if enough fit for that; see ``ImageSet``."""
+        """Read pictures that will be looked at soon, if three such batches fit."""
         numbers = np.unique(self._check(indices))
         if self.fixed_size is None:
             bytes_needed = 3 * int(self._sizes(numbers).prod(dim=1).sum())
@@ -67,9 +82,7 @@ class PictureImages(ImageSet):
             if len(missing):
                 self._keep(missing, self._read_all(missing), numbers)
 
-    def _regions(
-        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
-    ) -> Tensor:
+    def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         boxes = boxes.cpu()
         if len(indices) == 0:
             return torch.empty(0, 3, *shape, dtype=torch.uint8)
@@ -97,7 +110,7 @@ class PictureImages(ImageSet):
         return torch.cat(parts)[torch.from_numpy(order.argsort())]
 
     def _regions_of_own_size(
-        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
+        self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig
     ) -> Tensor:
         rows_of: dict[int, list[int]] = {}
         for row, index in enumerate(indices.tolist()):
@@ -105,12 +118,12 @@ class PictureImages(ImageSet):
         corners = boxes.tolist()
 
         def show(index: int) -> list[Tensor]:
-            # The picture is dropped at once where it does not fit.
+            # A picture that does not fit is dropped at once.
             picture = self._picture(index, rows_of)
             parts = [cut_one(picture, corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
 
-        # A window of a picture that is kept is there sooner than a thread.
+        # A window of a kept picture takes less time than starting a thread.
         exact = bool((boxes[:, 2:] - boxes[:, :2] == torch.tensor(shape)).all())
         quick = [index for index in rows_of if exact and index in self._recent]
         slow = [index for index in rows_of if index not in quick]
@@ -120,7 +133,7 @@ class PictureImages(ImageSet):
         return parts[torch.tensor(rows).argsort()]
 
     def _picture(self, index: int, needed: Collection[int]) -> Tensor:
-        """One picture of its own size, (C, h, w), kept if it fits beside those that are needed."""
+        """One picture of its own size, (C, h, w), kept if it fits beside the needed ones."""
         with self._threads.lock:
             picture = self._recent.get(index)
         if picture is None:
@@ -136,7 +149,7 @@ class PictureImages(ImageSet):
         return pixels.cpu()
 
     def _keep(self, indices: Numbers, pixels: Tensor, needed: Numbers) -> None:
-        """Keep those pictures of one size that fit beside those that are needed."""
+        """Keep the pictures of one size that fit beside the needed ones."""
         with self._threads.lock:
             if self._slots is None:
                 self._slots = _Slots(len(self), pixels, self.memory_limit)
@@ -144,41 +157,39 @@ class PictureImages(ImageSet):
 
 
 class _Slots:
-    """Pictures of one size in one tensor; the next one takes the place of the one kept longest.
+    """Pictures of one size in one tensor; a new one replaces the oldest.
 
     Args:
-        images: How many pictures there are.
+        images: Number of pictures of the set.
         pixels: Some of them, (B, C, H, W).
         memory_limit: In bytes.
 
     Attributes:
-        count: How many pictures fit.
+        count: Number of pictures that fit.
     """
 
     def __init__(self, images: int, pixels: Tensor, memory_limit: int) -> None:
         size = math.prod(pixels.shape[1:]) * pixels.element_size()
         self.count = min(images, memory_limit // size)
-        # Numpy asks for large pages and copies whole pictures, which is ten times as fast.
+        # Numpy's large pages and copies of whole pictures are ten times as fast as torch's.
         self._bytes = np.empty((self.count, size), dtype=np.uint8)
         kept = torch.from_numpy(self._bytes).view(pixels.dtype)
         self._pixels = kept.view(self.count, *pixels.shape[1:])
-        # The slot of each picture and the picture in each slot; -1 is none.
+        # The slot of each picture, and the picture in each slot; -1 is none.
         self._slot = np.full(images, -1)
         self._index = np.full(self.count, -1)
         self._next = 0
 
     def find(self, indices: Numbers) -> Numbers:
-        """The slots of some pictures, -1 of those that are not here."""
+        """The slots of some pictures; -1 of those not kept."""
         return self._slot[indices]
 
-    def cut(
-        self, slots: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
-    ) -> Tensor:
-        """Parts of the pictures in some slots, see ``cut``."""
+    def cut(self, slots: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
+        """``cut`` from the pictures in some slots."""
         return cut(self._pixels, torch.from_numpy(slots), boxes, shape, view)
 
     def keep(self, indices: Numbers, pixels: Tensor, needed: Numbers) -> None:
-        """Keep pictures; those that are needed keep their slots."""
+        """Keep pictures; the needed ones keep their slots."""
         new = self._slot[indices] < 0
         taken = self._slot[needed]
         near = np.arange(min(self.count, new.sum() + len(taken)))
@@ -196,7 +207,7 @@ class _Slots:
 
 
 class _Recent:
-    """Pictures of any size; the one that was looked at longest ago is dropped first."""
+    """Pictures of any size; drops the least recently used first."""
 
     def __init__(self, memory_limit: int) -> None:
         self._limit = memory_limit
@@ -213,16 +224,14 @@ class _Recent:
         return picture
 
     def keep(self, index: int, picture: Tensor, needed: Collection[int]) -> None:
-        """Keep a picture if it fits; those that are needed stay."""
-        size = picture.numel() * picture.element_size()
-        if index in self._pictures or size > self._limit:
+        """Keep a picture if it fits; the needed ones stay."""
+        if index in self._pictures or picture.nbytes > self._limit:
             return
-        if self._bytes + size > self._limit:
+        if self._bytes + picture.nbytes > self._limit:
             for old in [each for each in self._pictures if each not in needed]:
-                dropped = self._pictures.pop(old)
-                self._bytes -= dropped.numel() * dropped.element_size()
-                if self._bytes + size <= self._limit:
+                self._bytes -= self._pictures.pop(old).nbytes
+                if self._bytes + picture.nbytes <= self._limit:
                     break
-        if self._bytes + size <= self._limit:
+        if self._bytes + picture.nbytes <= self._limit:
             self._pictures[index] = picture
-            self._bytes += size
+            self._bytes += picture.nbytes

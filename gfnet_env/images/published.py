@@ -8,28 +8,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gfnet_env.images.download import ensure_downloaded
-from gfnet_env.images.folder import FolderImages, folder_options, split_on_disk
+from gfnet_env.images.folder import FolderImages, listed, split_on_disk
 from gfnet_env.images.picture import Fit
-from gfnet_env.images.registry import IMAGES, SPLITS, Opening
+from gfnet_env.images.registry import IMAGES, SPLITS
 
-# The splits of a published set are part of it, so no seed of a user's changes them.
+# The splits of a published set are part of it: no seed of a user's changes them.
 _SPLIT_SEED = 0
-# Share of the training pictures that becomes val where a set has two splits.
+# Share of the training pictures that becomes val if a set has two splits.
 _VAL_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """Pictures: their files, their classes, and the names of all classes."""
 
     files: Sequence[Path]
     labels: Sequence[int]
-    class_names: tuple[str, ...]
+    class_names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ class _Published:
     """A published set.
 
     Attributes:
-        prepare: Downloads it to below a root, unless it is there.
+        prepare: Downloads it into a root folder, unless it is there.
         pictures: Lists one of its own splits.
-        splits: Which of its own are train, val and test; train and val share one that is the same.
-        group: Names what must not be in two splits; by default every picture by itself.
+        splits: Its own names of train, val and test; train and val share one of the same name.
+        group: Of a picture; no group is in two splits. By default, every picture is a group.
     """
 
     prepare: Callable[[Path], None]
@@ -50,21 +49,16 @@ class _Published:
 
 
 def list_published(name: str, root: Path, split: str) -> Listing:
-    """The pictures of one split of a published set, which is downloaded if missing.
+    """The pictures of one split of a set in ``PUBLISHED``; ``root`` is as torchvision has it.
 
-    Flowers102 has three splits. The others have two: what is published for validation (Imagenette,
-    ImageNet) or for testing (Oxford-IIIT Pet, GTSRB) is ``test``, and a tenth of the training
-    pictures of each class is ``val``, always the same. GTSRB shows every sign 30 times, and all of
-    its pictures are in one split.
-
-    Args:
-        name: One of ``PUBLISHED``.
-        root: What torchvision calls the root of the set.
-        split: ``train``, ``val`` or ``test``.
+    A missing set is downloaded. Flowers102 has three splits. The others have two: what is published
+    for validation (Imagenette, ImageNet) or for testing (Oxford-IIIT Pet, GTSRB) is ``test``, and
+    always the same tenth of the training pictures of each class is ``val``. All 30 pictures of a
+    sign of GTSRB are in one split.
 
     Raises:
-        OSError: The set is not there and could not be downloaded.
-        ValueError: What is there is incomplete, or a split has a class that ``train`` lacks.
+        OSError: The set is missing and could not be downloaded.
+        ValueError: It is incomplete, or a split has a class that ``train`` lacks.
     """
     published = PUBLISHED[name]
     published.prepare(root)
@@ -88,7 +82,7 @@ def list_published(name: str, root: Path, split: str) -> Listing:
 
 
 def _part(listing: Listing, split: str, group: Callable[[Path], str]) -> Listing:
-    """``train`` or ``val`` of pictures that hold both."""
+    """``train`` or ``val`` of a split that is both."""
     by_class: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, (file, label) in enumerate(zip(listing.files, listing.labels, strict=True)):
         by_class[label][group(file)].append(row)
@@ -104,27 +98,25 @@ def _part(listing: Listing, split: str, group: Callable[[Path], str]) -> Listing
         chosen = order[:held_out] if split == "val" else order[held_out:]
         members = list(groups.values())
         rows += [row for number in sorted(chosen) for row in members[number]]
-    files = [listing.files[row] for row in rows]
-    return Listing(files, [listing.labels[row] for row in rows], listing.class_names)
+    files, labels, class_names = listing
+    return Listing([files[row] for row in rows], [labels[row] for row in rows], class_names)
 
 
-def _listed(files: Sequence[str | Path], labels: Sequence[int], names: Sequence[str]) -> Listing:
-    """What a set says it holds, once all of it is seen to be there."""
+def _checked(files: Sequence[str | Path], labels: Sequence[int], names: Sequence[str]) -> Listing:
+    """What a set says it holds; raises ``FileNotFoundError`` if something is missing."""
     paths = [Path(file) for file in files]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(paths)} pictures are missing, {missing[0]} for one"
         )
-    return Listing(paths, labels, tuple(names))
+    return Listing(paths, labels, names)
 
 
 def _tree(root: Path, split: str, names: dict[str, tuple[str, ...]]) -> Listing:
     """A set whose folders are WordNet's numbers of the classes."""
     by_class = split_on_disk(root, split)
-    files = [file for pictures in by_class.values() for file in pictures]
-    labels = [label for label, pictures in enumerate(by_class.values()) for _ in pictures]
-    return Listing(files, labels, tuple(names[wnid][0] for wnid in by_class))
+    return Listing(*listed(by_class), [names[wnid][0] for wnid in by_class])
 
 
 def _imagenette(root: Path, split: str) -> Listing:
@@ -135,12 +127,12 @@ def _imagenette(root: Path, split: str) -> Listing:
     return _tree(root / "imagenette2", split, names)
 
 
-# torchvision publishes no list of the files of the three that follow; only its own has them.
+# torchvision keeps the files of the next three in private attributes only.
 def _flowers102(root: Path, split: str) -> Listing:
     from torchvision import datasets
 
     flowers = datasets.Flowers102(root, split=split)
-    return _listed(flowers._image_files, flowers._labels, flowers.classes)
+    return _checked(flowers._image_files, flowers._labels, flowers.classes)
 
 
 def _oxford_iiit_pet(root: Path, split: str) -> Listing:
@@ -148,7 +140,7 @@ def _oxford_iiit_pet(root: Path, split: str) -> Listing:
 
     names = datasets.OxfordIIITPet(root, split="trainval").classes
     pets = datasets.OxfordIIITPet(root, split=split)
-    return _listed(pets._images, pets._labels, names)
+    return _checked(pets._images, pets._labels, names)
 
 
 def _gtsrb(root: Path, split: str) -> Listing:
@@ -156,7 +148,7 @@ def _gtsrb(root: Path, split: str) -> Listing:
 
     names = datasets.folder.find_classes(root / "gtsrb" / "GTSRB" / "Training")[0]
     files, labels = zip(*datasets.GTSRB(root, split=split)._samples, strict=True)
-    return _listed(files, labels, names)
+    return _checked(files, labels, names)
 
 
 def _sign(file: Path) -> str:
@@ -170,18 +162,17 @@ def _imagenet(root: Path, split: str) -> Listing:
     return _tree(root, split, imagenet.load_meta_file(root)[0])
 
 
-def _download(folder: str, name: str, splits: Sequence[str]) -> Callable[[Path], None]:
-    def prepare(root: Path) -> None:
-        def download(target: Path) -> None:
-            from torchvision import datasets
+def _download(folder: str, name: str, *splits: str) -> Callable[[Path], None]:
+    """What downloads a data set of torchvision."""
 
-            dataset: Any = getattr(datasets, name)
-            for split in splits:
-                dataset(target, split=split, download=True)
+    def download(root: Path) -> None:
+        from torchvision import datasets
 
-        ensure_downloaded(name, root, folder, download)
+        dataset: Any = getattr(datasets, name)
+        for split in splits:
+            dataset(root, split=split, download=True)
 
-    return prepare
+    return lambda root: ensure_downloaded(name, root, folder, download)
 
 
 def _unpack_imagenet(root: Path) -> None:
@@ -204,38 +195,40 @@ def _unpack_imagenet(root: Path) -> None:
     unpack("val", "val", partial(imagenet.parse_val_archive, wnids=wnids))
 
 
+_FLOWERS = _download("flowers-102", "Flowers102", "train")
+_PETS = _download("oxford-iiit-pet", "OxfordIIITPet", "trainval")
+_SIGNS = _download("gtsrb", "GTSRB", "train", "test")
+_NETTE = _download("imagenette2", "Imagenette", "train")
+
 PUBLISHED = {
-    "imagenette": _Published(
-        _download("imagenette2", "Imagenette", ["train"]),
-        _imagenette,
-        ("train", "train", "val"),
-    ),
-    "flowers102": _Published(
-        _download("flowers-102", "Flowers102", ["train"]),
-        _flowers102,
-        ("train", "val", "test"),
-    ),
-    "oxford-iiit-pet": _Published(
-        _download("oxford-iiit-pet", "OxfordIIITPet", ["trainval"]),
-        _oxford_iiit_pet,
-        ("trainval", "trainval", "test"),
-    ),
-    "gtsrb": _Published(
-        _download("gtsrb", "GTSRB", ["train", "test"]),
-        _gtsrb,
-        ("train", "train", "test"),
-        _sign,
-    ),
+    "imagenette": _Published(_NETTE, _imagenette, ("train", "train", "val")),
+    "flowers102": _Published(_FLOWERS, _flowers102, ("train", "val", "test")),
+    "oxford-iiit-pet": _Published(_PETS, _oxford_iiit_pet, ("trainval", "trainval", "test")),
+    "gtsrb": _Published(_SIGNS, _gtsrb, ("train", "train", "test"), _sign),
     "imagenet": _Published(_unpack_imagenet, _imagenet, ("train", "train", "val")),
 }
 
 
 def _register(name: str) -> None:
     @IMAGES.register(name)
-    def open_published(fit: Fit = "crop", **opening: Unpack[Opening]) -> FolderImages:
-        listing = list_published(name, opening["data_root"], opening["split"])
-        options = folder_options(opening, fit)
-        return FolderImages(listing.files, listing.labels, listing.class_names, **options)
+    def open_published(
+        fit: Fit = "crop",
+        *,
+        split: str,
+        data_root: Path,
+        image_size: int,
+        crop: float,
+        workers: int,
+        memory_limit: int,
+    ) -> FolderImages:
+        return FolderImages(
+            *list_published(name, data_root, split),
+            image_size=image_size,
+            fit=fit,
+            crop=crop,
+            workers=workers,
+            memory_limit=memory_limit,
+        )
 
 
 for _name in PUBLISHED:

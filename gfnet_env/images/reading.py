@@ -1,4 +1,4 @@
-"""Going through a set in batches that are read ahead."""
+"""Batches of an image set, read ahead."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gfnet_env.images.base import ImageSet, Numbers
 
-# Batches that are read while one is worked on: enough to ride over one that is slow to decode.
+# Batches to read ahead: enough to hide one that is slow to decode.
 _AHEAD = 2
 
 
@@ -36,18 +36,15 @@ def batches(
     order: Numbers | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Go through a set once; a thread reads the pictures of the next two batches ahead.
+    """Go through a set once, while a thread reads the pictures of the next two batches.
 
-    Decoding and resizing release the interpreter's lock, so that no processes are needed.
+    A thread is enough: decoding and resizing release the interpreter's lock.
 
     Args:
         images: The set.
-        batch_size: Images per batch; the last batch may be smaller.
-        order: Indices to go through, or None for all of them in order.
-        device: Where the tensors of a batch are put.
-
-    Raises:
-        ValueError: The batch size is below 1.
+        batch_size: Images per batch, at least 1; the last batch may be smaller.
+        order: Indices to go through; None takes all in order.
+        device: Of the tensors of a batch.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -62,8 +59,8 @@ def batches(
     reader = ThreadPoolExecutor(1, "read")
     waiting: deque[tuple[Numbers, Future[None]]] = deque()
     try:
-        for start_of_batch in range(0, len(order), batch_size):
-            chosen = order[start_of_batch : start_of_batch + batch_size]
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
             waiting.append((chosen, reader.submit(images.prefetch, chosen)))
             if len(waiting) > _AHEAD:
                 yield deliver(*waiting.popleft())

@@ -1,30 +1,23 @@
 """Image sets by name: one spec says which pictures, and is saved with what was trained on them."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, Any
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet
 from gfnet_env.images.dataset import DatasetImages
 from gfnet_env.images.picture import Fit
 from gfnet_env.registry import Registry
+from gfnet_env.settings import AtLeast, Settings
 
 DEFAULT_SPEC = "cluttered-digits"
 SPLITS = ("train", "val", "test")
 
-IMAGES: Registry[ImageSet] = Registry("image set")
-
-
-class Opening(TypedDict):
-    """What ``load_images`` tells every image set besides the parameters of its spec."""
-
-    split: str
-    image_size: int
-    seed: int
-    data_root: Path
-    workers: int
-    memory_limit: int
-    crop: float
+IMAGES: Registry[ImageSet] = Registry(
+    "image set",
+    context=("split", "image_size", "seed", "data_root", "workers", "memory_limit", "crop"),
+)
 
 
 def load_images(
@@ -43,22 +36,22 @@ def load_images(
     """Open one split of an image set.
 
     Args:
-        spec: A name in ``IMAGES`` with its parameters, ``folder:PATH`` for one, or an image set. A
-            ``module:NAME`` of one's own is a function that returns an image set or a map-style
-            ``torch.utils.data.Dataset`` (see ``DatasetImages``). It is given those of the arguments
+        spec: A name in ``IMAGES`` with its parameters, such as ``folder:PATH``, or an image set. A
+            ``module:NAME`` of your own is a function that returns an image set or a map-style
+            ``torch.utils.data.Dataset``, see ``DatasetImages``. It gets those of the arguments
             below that it has parameters for.
         split: ``train``, ``val`` or ``test``; see ``list_published`` for those of published sets.
         image_size: Side that pictures are brought to, in pixels; scenes and whole pictures keep
             theirs.
         seed: Seed of the scenes, and of the splits of a folder that has none.
-        data_root: Folder that holds downloaded data sets, laid out as torchvision does it, or that
-            they are downloaded to. ImageNet's archives have to be put there by hand.
-        workers: Threads that decode pictures; with 0 the thread that reads decodes.
-        memory_limit: Bytes that decoded pictures may take; what does not fit is decoded each time.
-        fit: What becomes of a picture's shape where the spec has no ``fit=``, see ``FolderImages``;
-            None is ``whole`` for folders and ``crop`` for published sets.
+        data_root: Folder of data sets, laid out as torchvision does it; missing ones are downloaded
+            to it. Only ImageNet's archives must be put there by hand.
+        workers: Threads that decode pictures; 0 decodes in the calling thread.
+        memory_limit: Most bytes of decoded pictures to keep; the others are decoded each time.
+        fit: How pictures get their shape if the spec has no ``fit=``, see ``FolderImages``; None is
+            ``whole`` for folders and ``crop`` for published sets.
         crop: Share of a picture's side that a centre crop keeps, see ``FolderImages``.
-        trusted: Whether the spec may import a module; one that was read from a file may not.
+        trusted: Whether the spec may import a module, see ``Registry.build``.
 
     Raises:
         ValueError: Spec, parameter or split are unknown or wrong, or a set is incomplete.
@@ -67,7 +60,10 @@ def load_images(
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-    context = Opening(
+    says_fit = isinstance(spec, str) and re.search(r"[:,]fit=", spec)
+    images: object = IMAGES.build(
+        spec,
+        trusted=trusted,
         split=split,
         image_size=image_size,
         seed=seed,
@@ -75,10 +71,31 @@ def load_images(
         workers=workers,
         memory_limit=memory_limit,
         crop=crop,
+        **({} if fit is None or says_fit else {"fit": fit}),
     )
-    says_fit = isinstance(spec, str) and re.search(r"[:,]fit=", spec)
-    fits = {} if fit is None or says_fit else {"fit": fit}
-    images: object = IMAGES.build(spec, trusted=trusted, **context, **fits)
     if isinstance(images, ImageSet):
         return images
     return DatasetImages(images, workers=workers, memory_limit=memory_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(Settings):
+    """How images are read, for every command."""
+
+    data_root: Path = Path("data")
+    """Folder of data sets; missing ones are downloaded to it."""
+    workers: Annotated[int, AtLeast(0)] = 4
+    """Threads that decode pictures; 0 decodes in the calling thread."""
+    memory_gib: Annotated[float, AtLeast(0)] = 1.0
+    """Most GiB of a split's decoded pictures to keep; the others are decoded each time."""
+
+    def load(self, spec: str, split: str, **options: Any) -> ImageSet:
+        """``load_images`` with these and other options."""
+        return load_images(
+            spec,
+            split,
+            data_root=self.data_root,
+            workers=self.workers,
+            memory_limit=round(self.memory_gib * 2**30),
+            **options,
+        )

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gfnet_env.digest import digest
 from gfnet_env.images.base import ImageSet, Indices, Numbers
+from gfnet_env.images.resize import Shape
 from gfnet_env.looks import ViewConfig
 
 
@@ -41,7 +42,5 @@ class Subset(ImageSet):
     def _sizes(self, indices: Numbers) -> Tensor:
         return self._images._sizes(self._indices[indices])
 
-    def _regions(
-        self, indices: Numbers, boxes: Tensor, shape: tuple[int, int], view: ViewConfig
-    ) -> Tensor:
+    def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         return self._images._regions(self._indices[indices], boxes, shape, view)

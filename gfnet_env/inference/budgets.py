@@ -1,11 +1,10 @@
 """Budgets: thresholds for a mean cost, and the accuracy that they bring."""
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from gfnet_env.exits.thresholds import (
     thresholds_for_price,
     thresholds_for_shares,
 )
+from gfnet_env.settings import Settings
 
 Method = Literal["geometric", "searched"]
 
@@ -25,9 +25,11 @@ Method = Literal["geometric", "searched"]
 _SPACING = 1.02
 _PRICES = 200
 
+_Costs = npt.NDArray[np.integer]
+
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(Settings):
     """What thresholds give on some images.
 
     Attributes:
@@ -42,36 +44,10 @@ class OperatingPoint:
     multiply_adds: float
     exit_share: tuple[float, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields, by name."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """The point that ``to_json`` described.
-
-        Raises:
-            ValueError: A field is missing or is not a number.
-        """
-        try:
-            return cls(
-                thresholds=tuple(map(float, saved["thresholds"])),
-                accuracy=float(saved["accuracy"]),
-                multiply_adds=float(saved["multiply_adds"]),
-                exit_share=tuple(map(float, saved["exit_share"])),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{saved} is no operating point ({error!r})") from error
-
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Measured time of an exit at each step.
-
-    Attributes:
-        milliseconds: Per image, T numbers.
-        device: Where they were measured.
-    """
+    """Measured milliseconds per image of an exit at each step, T numbers, on a device."""
 
     milliseconds: tuple[float, ...]
     device: torch.device
@@ -111,13 +87,7 @@ class BudgetTable:
         return next(point for point in self.points if point.accuracy >= enough)
 
     def _within(self, costs: Sequence[float], budget: float, shown: str) -> OperatingPoint:
-        """The point of a budget, interpolated between two; a budget above the last is not spent.
-
-        Args:
-            costs: Mean cost of each point, in the unit of the budget.
-            budget: At least the first cost.
-            shown: How messages show a cost.
-        """
+        """The point of a budget, in the unit of the points' costs, interpolated between two."""
         if not budget >= costs[0]:
             raise ValueError(
                 f"no thresholds meet a budget of {shown.format(budget)}: the glance alone costs "
@@ -150,9 +120,7 @@ def exits_of(record: Record, thresholds: Sequence[float]) -> npt.NDArray[np.int6
     return np.minimum(exit_steps(record.confidence, thresholds), record.looks)
 
 
-def solve_budgets(
-    record: Record, costs: npt.NDArray[np.integer], method: Method = "geometric"
-) -> BudgetTable:
+def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -> BudgetTable:
     """Thresholds for mean costs from the first step's to that of all steps.
 
     Args:
@@ -183,9 +151,7 @@ def solve_budgets(
     return BudgetTable(tuple(sorted(points, key=lambda point: point.multiply_adds)))
 
 
-def operating_point(
-    record: Record, costs: npt.NDArray[np.integer], thresholds: Sequence[float]
-) -> OperatingPoint:
+def operating_point(record: Record, costs: _Costs, thresholds: Sequence[float]) -> OperatingPoint:
     """What thresholds give on recorded images whose costs are (N, T), see ``exit_costs``."""
     exits = exits_of(record, thresholds)
     share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
@@ -199,7 +165,7 @@ def operating_point(
 
 
 def _searched(
-    record: Record, costs: npt.NDArray[np.integer], means: npt.NDArray[np.float64]
+    record: Record, costs: _Costs, means: npt.NDArray[np.float64]
 ) -> Iterator[OperatingPoint]:
     """Points of most accuracy at prices that range from none to more than any accuracy is worth."""
     span = max(float(means[-1] - means[0]), 1.0)
@@ -234,7 +200,7 @@ def _thresholds_between(
 
 
 def _between_neighbours(
-    record: Record, costs: npt.NDArray[np.integer], points: Sequence[OperatingPoint]
+    record: Record, costs: _Costs, points: Sequence[OperatingPoint]
 ) -> Iterator[OperatingPoint]:
     """Points between neighbours whose costs are further apart than the spacing of a table."""
     for below, above in pairwise(points):

@@ -1,4 +1,4 @@
-"""What an assembled network is told of some images: its thresholds, budgets and times."""
+"""What an assembled network learns of some images: its thresholds, budgets and times."""
 
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
@@ -13,14 +13,12 @@ from gfnet_env.timing import median_seconds
 def assemble(
     model: Model, policy: Policy, images: ImageSet, batch_size: int = 256
 ) -> EarlyExitGFNet:
-    """Model and policy, with thresholds and budgets solved on a split that neither was trained on.
-
-    The thresholds are those of ``BudgetTable.cheapest``.
+    """Model and policy, calibrated, with the thresholds of ``BudgetTable.cheapest``.
 
     Args:
         model: What sees.
         policy: Who decides where to look.
-        images: The calibration split.
+        images: See ``calibrate``.
         batch_size: Images per batch.
     """
     gfnet = EarlyExitGFNet(model, policy)
@@ -54,7 +52,7 @@ def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> 
 
     Args:
         gfnet: Its thresholds stay as they are.
-        images: A batch like those to come, in number and size.
+        images: A batch of the number and size of those to come.
         repeats: How often each exit is timed; the median counts.
 
     Raises:

@@ -105,7 +105,7 @@ class EarlyExitGFNet(nn.Module):
 
     Attributes:
         model: The same; it cannot be set.
-        policy: The same; another one needs budgets and latencies of its own.
+        policy: The same; setting another one removes budgets and latencies.
         budgets: What ``calibrate`` solved, or None.
         latency: What ``measure_latency`` measured, or None.
     """
@@ -139,7 +139,7 @@ class EarlyExitGFNet(nn.Module):
             value.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode whatever is asked for: a prediction changes nothing learned."""
+        """Stay in evaluation mode whatever ``mode`` says."""
         return super().train(False)
 
     @property
@@ -153,18 +153,10 @@ class EarlyExitGFNet(nn.Module):
         Raises:
             ValueError: There are not T of them, or one is negative or not finite.
         """
-        self._thresholds = self.check_thresholds(thresholds)
-
-    def check_thresholds(self, thresholds: Sequence[float]) -> tuple[float, ...]:
-        """Thresholds that fit this model.
-
-        Raises:
-            ValueError: There are not T of them, or one is negative or not finite.
-        """
         steps = 1 + self.model.focus_steps
         if len(thresholds) != steps:
             raise ValueError(f"{steps} thresholds are needed, one per step, not {len(thresholds)}")
-        return ThresholdExit(thresholds).thresholds
+        self._thresholds = ThresholdExit(thresholds).thresholds
 
     @property
     def multiply_adds(self) -> list[int]:
@@ -190,15 +182,15 @@ class EarlyExitGFNet(nn.Module):
     def set_budget(
         self, *, multiply_adds: float | None = None, milliseconds: float | None = None
     ) -> OperatingPoint:
-        """Set thresholds for a mean cost; nothing is solved anew.
+        """Set the thresholds for a mean cost from the table of ``calibrate``.
 
-        A budget is spent as far as the table goes: with geometric exits to all steps of all images,
-        with searched ones to where more gained nothing on the calibration split.
+        A budget above the last of the table is not spent in full: geometric exits end at all steps
+        of all images, searched ones where more gained nothing on the calibration split.
 
         Args:
             multiply_adds: What an image may cost on average.
-            milliseconds: The same in time, after ``measure_latency``. An image is taken to last as
-                long as its exit did; a batch that takes no less time when images leave it exceeds
+            milliseconds: The same in time, after ``measure_latency``. We take an image to last as
+                long as its exit did. A batch that takes no less time when images leave it exceeds
                 the budget.
 
         Returns:
@@ -214,12 +206,12 @@ class EarlyExitGFNet(nn.Module):
             raise RuntimeError("there is no table of budgets; call calibrate(gfnet, images) first")
         if multiply_adds is not None:
             point = self.budgets.within(multiply_adds)
+        elif self.latency is None or self.latency.device != self.model.device:
+            raise RuntimeError(
+                f"no latency is known on {self.model.device}; call measure_latency(gfnet, images) "
+                "first"
+            )
         else:
-            if self.latency is None or self.latency.device != self.model.device:
-                raise RuntimeError(
-                    f"no latency is known on {self.model.device}; call measure_latency(gfnet, "
-                    "images) first"
-                )
             assert milliseconds is not None
             point = self.budgets.within_time(milliseconds, self.latency)
         self.set_thresholds(point.thresholds)
@@ -236,22 +228,17 @@ class EarlyExitGFNet(nn.Module):
             indices: Which of them, (B,), or None for all.
             normalised: Whether a tensor holds floats instead, normalised as the encoders expect.
         """
-        context, rule = self._context(images, indices, normalised), ThresholdExit(self._thresholds)
+        context = self._context(images, indices, normalised)
         answers = Answers.blank(self.model, len(context.indices))
+        rule = ThresholdExit(self._thresholds)
         for number, step in enumerate(rollout(context.features, self.policy, context, rule)):
             answers.update(number, step)
-        return self._prediction(answers, rule, self.model.focus_steps)
+        return self._prediction(answers, self._thresholds, self.model.focus_steps)
 
     def classify(
         self, images: ImageSet, indices: Indices | None = None, batch_size: int = 256
     ) -> Prediction:
-        """Classify images of a set batch by batch.
-
-        Args:
-            images: The set.
-            indices: Which of them, (N,), or None for all.
-            batch_size: Images per batch.
-        """
+        """``forward`` batch by batch."""
         order = _numbers(images, indices)
         if len(order) <= batch_size:
             return self(images, order)
@@ -270,9 +257,9 @@ class EarlyExitGFNet(nn.Module):
 
         Args:
             images: See ``forward``.
-            indices: Likewise.
-            deadline: Seconds from this call on. A step is only begun if it ends in time when it
-                takes as long as the longest one so far. The glance is always given.
+            indices: See ``forward``.
+            deadline: Seconds from this call on. A step begins only if it ends in time when it takes
+                as long as the longest one so far. The glance is always given.
             normalised: See ``forward``.
 
         Raises:
@@ -286,7 +273,7 @@ class EarlyExitGFNet(nn.Module):
     @torch.no_grad()
     def _anytime(self, context: Context, end: float) -> Iterator[Prediction]:
         answers = Answers.blank(self.model, len(context.indices))
-        never = ThresholdExit([NEVER] * len(self._thresholds))
+        never = [NEVER] * len(self._thresholds)
         longest, started = 0.0, time.perf_counter()
         for number, step in enumerate(rollout(context.features, self.policy, context)):
             answers.update(number, step)
@@ -306,12 +293,12 @@ class EarlyExitGFNet(nn.Module):
             images = ArrayImages(images.to(self.model.device), normalised=normalised)
         return Context(LiveFeatures(self.model, images), _numbers(images, indices))
 
-    def _prediction(self, answers: Answers, rule: ThresholdExit, last: int) -> Prediction:
-        """The prediction after step ``last`` of a rollout under a rule."""
+    def _prediction(self, answers: Answers, thresholds: Sequence[float], last: int) -> Prediction:
+        """The prediction after step ``last`` of a rollout under thresholds."""
         exits = answers.exit_step
-        thresholds = torch.tensor(rule.thresholds, device=exits.device)
-        # The policy stopped what left earlier without being sure.
-        stopped = (exits < last) & (answers.confidence < thresholds[exits])
+        wanted = torch.tensor(thresholds, device=exits.device)[exits]
+        # The policy stopped at images that exit earlier without being sure.
+        stopped = (exits < last) & (answers.confidence < wanted)
         costs = torch.tensor(self.multiply_adds, device=exits.device)[exits]
         costs += self.stop_multiply_adds * stopped
         return Prediction(**vars(answers), multiply_adds=costs)
@@ -320,8 +307,7 @@ class EarlyExitGFNet(nn.Module):
         """Write model, policy, thresholds and budgets into a folder, all of them or nothing.
 
         Raises:
-            ValueError: The policy is a user's own, which only its user can save, or something has
-                no place in JSON.
+            ValueError: Model or policy cannot be saved, or something has no place in JSON.
         """
         storage.save(self, folder)
 

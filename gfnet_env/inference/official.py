@@ -20,16 +20,9 @@ from gfnet_env.models.gfnet import GlanceLogits
 from gfnet_env.policies.recurrent import RecurrentPolicy
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Architecture:
-    """What a checkpoint does not say about itself.
-
-    Attributes:
-        interpolation: How the glance is resized.
-        glance_logits: Whose logits the glance has; None for what the classifier is made for.
-        image_size: Side of the images it was evaluated on, in pixels.
-        crop: Share of a picture's shorter side that the centre crop left.
-    """
+    """What a checkpoint does not say about itself; see ``NetworkConfig`` and ``TrainingData``."""
 
     interpolation: Interpolation
     glance_logits: GlanceLogits | None = None
@@ -37,22 +30,16 @@ class _Architecture:
     crop: float = 0.875
 
 
-_DENSENET = _Architecture(interpolation="bilinear")
-_MOBILENET = _Architecture(interpolation="bicubic")
-_REGNET = _Architecture(interpolation="bilinear", glance_logits="encoder")
-
 _ARCHITECTURES = {
-    "resnet50": _Architecture(interpolation="bicubic"),
-    "densenet121": _DENSENET,
-    "densenet169": _DENSENET,
-    "densenet201": _DENSENET,
-    "mobilenetv3_large_100": _MOBILENET,
-    "mobilenetv3_large_125": _MOBILENET,
-    "efficientnet_b2": _Architecture(interpolation="bicubic", image_size=260),
-    "efficientnet_b3": _Architecture(interpolation="bicubic", image_size=300, crop=0.904),
-    "regnety_600m": _REGNET,
-    "regnety_800m": _REGNET,
-    "regnety_1.6g": _REGNET,
+    "resnet50": _Architecture("bicubic"),
+    **dict.fromkeys(("densenet121", "densenet169", "densenet201"), _Architecture("bilinear")),
+    **dict.fromkeys(("mobilenetv3_large_100", "mobilenetv3_large_125"), _Architecture("bicubic")),
+    "efficientnet_b2": _Architecture("bicubic", image_size=260),
+    "efficientnet_b3": _Architecture("bicubic", image_size=300, crop=0.904),
+    **dict.fromkeys(
+        ("regnety_600m", "regnety_800m", "regnety_1.6g"),
+        _Architecture("bilinear", glance_logits="encoder"),
+    ),
 }
 
 # The parts of a checkpoint.
@@ -83,11 +70,8 @@ def load_official(
     cropped pictures for evaluation. Thresholds are not set: ``calibrate`` solves them.
 
     Args:
-        path: The file. ``model_name`` in it is ``resnet50``, ``densenet121``, ``densenet169``,
-            ``densenet201``, ``mobilenetv3_large_100``, ``mobilenetv3_large_125``,
-            ``efficientnet_b2``, ``efficientnet_b3``, ``regnety_600m``, ``regnety_800m`` or
-            ``regnety_1.6g``.
-        interpolation: How the overview is resized; None is as the authors have it, bilinear for
+        path: The file.
+        interpolation: How the overview is resized; by default as the authors did, bilinear for
             DenseNets and RegNets and bicubic for the others.
 
     Returns:
@@ -155,10 +139,10 @@ def _read(path: Path) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is damaged, or more than tensors and plain values are in it, which would have "
-            f"to run code on loading and is refused: {str(error).splitlines()[0]}"
+            f"{path} is damaged, or holds more than tensors and plain values, which would have to "
+            f"run code on loading and is refused: {str(error).splitlines()[0]}"
         ) from error
-    # Whatever a damaged file makes zipfile or torch say.
+    # A damaged file makes zipfile or torch raise anything.
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}); download it again") from error
     wanted = ("model_name", "patch_size", "flops", _GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
@@ -168,11 +152,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is no released checkpoint of GFNet: it has no {', '.join(missing)}"
         )
-    if not isinstance(found["flops"], Sized):
-        raise ValueError(f"flops in {path} is {found['flops']!r}, not a list with one per step")
-    if len(found["flops"]) < 2:
-        raise ValueError(f"{path} has {len(found['flops'])} steps; a GFNet has at least two")
-    name = found["model_name"]
+    name, costs = found["model_name"], found["flops"]
+    if not isinstance(costs, Sized):
+        raise ValueError(f"flops in {path} is {costs!r}, not a list with one per step")
+    if len(costs) < 2:
+        raise ValueError(f"{path} has {len(costs)} steps; a GFNet has at least two")
     if not isinstance(name, str) or name not in _ARCHITECTURES:
         raise ValueError(
             f"{path} holds the unknown model {name!r}; known: {', '.join(_ARCHITECTURES)}"
@@ -181,10 +165,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _numpy_makers() -> list[Any]:
-    """What numpy's numbers and arrays are unpickled with: it makes data and runs nothing."""
+    """What unpickles numpy's numbers and arrays; it makes data and runs no code of the file."""
     number, array = (value.__reduce__()[0] for value in (np.float64(0), np.zeros(1)))
     kinds = [type(np.dtype(name)) for name in ("float32", "float64", "int64")]
-    # Under their names before numpy 2 too.
+    # Also by their names before numpy 2.
     former = "numpy.core.multiarray"
     renamed = [(number, f"{former}.scalar"), (array, f"{former}._reconstruct")]
     return [np.ndarray, np.dtype, *kinds, number, array, *renamed]
@@ -214,7 +198,7 @@ def _encoder_tensors(
 
 
 def _classifier_tensors(tensors: Mapping[str, Tensor], focus_steps: int) -> dict[str, Tensor]:
-    """The classifier's tensors by their names in a network, layers of further steps left out."""
+    """The classifier's tensors by their names in a network, without layers of further steps."""
     renamed = {}
     for key, value in tensors.items():
         layer = re.fullmatch(r"fc_(\d+)\.(\w+)", key)
@@ -242,17 +226,14 @@ def _policy(
     )
     renamed = {}
     for key, value in tensors.items():
-        # What is flattened before the first layer there is a layer of its own here.
-        shifted = key if convolves else re.sub(r"^state_encoder\.(\d)", _one_later, key)
-        key = _cell_name(shifted.replace("state_encoder.", "encoder."), "gru")
+        # Flattening before the first layer is a layer of its own here.
+        if not convolves:
+            key = re.sub(r"state_encoder\.(\d)", lambda at: f"encoder.{int(at[1]) + 1}", key)
+        key = _cell_name(key.replace("state_encoder.", "encoder."), "gru")
         if not key.startswith("critic."):
             renamed[key.replace("actor.0.", "actor.")] = value
     load_tensors(policy, renamed, path)
     return policy
-
-
-def _one_later(match: re.Match[str]) -> str:
-    return f"state_encoder.{int(match[1]) + 1}"
 
 
 def _cell_name(key: str, layer: str) -> str:

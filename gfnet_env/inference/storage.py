@@ -1,4 +1,4 @@
-"""Assembled networks on disk: one folder, written as a whole, whose parts belong together."""
+"""Assembled networks on disk: a folder that is written as a whole, whose parts belong together."""
 
 import dataclasses
 import hashlib
@@ -40,6 +40,15 @@ def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
     files.replace_files(Path(folder).expanduser(), parts)
 
 
+def _model_files(model: Model) -> dict[str, bytes]:
+    if not isinstance(model, SavedModule):
+        raise ValueError(
+            f"{type(model).__name__} cannot be saved: it is no SavedModule; save its weights "
+            "yourself, and assemble it anew where you load them"
+        )
+    return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
+
+
 def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
     """The network in a folder, and its policy if it was assembled with one, onto the CPU.
 
@@ -50,24 +59,14 @@ def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
     folder = Path(folder).expanduser()
     if not (folder / _FILE).is_file():
         return GlanceFocusNetwork.load(folder), None
-    saved = files.load_config(folder, "gfnet", dict)
-    _check_files(folder, saved)
+    _check_files(folder, files.load_config(folder, "gfnet"))
     return GlanceFocusNetwork.load(folder), load_policy(folder)
-
-
-def _model_files(model: Model) -> dict[str, bytes]:
-    if not isinstance(model, SavedModule):
-        raise ValueError(
-            f"{type(model).__name__} cannot be saved: it is no SavedModule; save its weights "
-            "yourself, and assemble it anew where you load them"
-        )
-    return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
 
 
 def load(kind: type[Assembled], folder: str | Path) -> Assembled:
     """Read an assembled network, see ``EarlyExitGFNet.load``."""
     folder = Path(folder).expanduser()
-    saved = files.load_config(folder, "gfnet", dict)
+    saved = files.load_config(folder, "gfnet")
     model, policy = load_model(folder)
     assert policy is not None
     if hasattr(policy, "check_fit"):
@@ -75,25 +74,19 @@ def load(kind: type[Assembled], folder: str | Path) -> Assembled:
     if "thresholds" not in saved:
         raise ValueError(f"{folder / _FILE} has no thresholds; restore it from a copy")
     gfnet = kind(model, policy)
-    for part, read in (("thresholds", _read_thresholds), ("budgets", _read_budgets)):
-        try:
-            read(gfnet, saved)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"the {part} in {folder / _FILE} are damaged: {error}; restore it from a copy"
-            ) from error
-    return gfnet
-
-
-def _read_thresholds(gfnet: "EarlyExitGFNet", saved: Mapping[str, Any]) -> None:
-    gfnet.set_thresholds(saved["thresholds"])
-
-
-def _read_budgets(gfnet: "EarlyExitGFNet", saved: Mapping[str, Any]) -> None:
-    points = tuple(map(OperatingPoint.from_json, saved.get("budgets", ())))
-    for point in points:
-        gfnet.check_thresholds(point.thresholds)
+    part = "budgets"
+    try:
+        points = tuple(map(OperatingPoint.from_json, saved.get(part, ())))
+        for point in points:
+            gfnet.set_thresholds(point.thresholds)
+        part = "thresholds"
+        gfnet.set_thresholds(saved[part])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the {part} in {folder / _FILE} are damaged: {error}; restore it from a copy"
+        ) from error
     gfnet.budgets = BudgetTable(points) if points else None
+    return gfnet
 
 
 def _check_files(folder: Path, saved: Mapping[str, Any]) -> None:

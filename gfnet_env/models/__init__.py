@@ -1,6 +1,6 @@
 """Models: from views to a state with logits, one look after the other."""
 
-from gfnet_env.models.base import Features, Model, State, blank_state, blank_views
+from gfnet_env.models.base import Model, State, blank_state, blank_views
 from gfnet_env.models.cost import (
     PartCost,
     count_multiply_adds,
@@ -17,7 +17,6 @@ from gfnet_env.models.static import StaticConfig, StaticNetwork, load_static_net
 from gfnet_env.models.trained_on import TrainingData
 
 __all__ = [
-    "Features",
     "GFNetState",
     "GlanceFocusNetwork",
     "Model",

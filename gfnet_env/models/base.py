@@ -1,4 +1,4 @@
-"""What every model is: views in, a state with logits out, one look after the other."""
+"""What a model is: views in, a state with logits out, look after look."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from torch import Tensor
 from gfnet_env.looks import Look, ViewConfig
 from gfnet_env.models.trained_on import TrainingData
 
-# What an encoder makes of B views: a tree of tensors with B rows, see ``rows``.
+# The features of B views: a tree of tensors with B rows, see ``rows``.
 Features = Any
 
 
@@ -19,8 +19,8 @@ class State:
 
     Attributes:
         logits: (B, K).
-        number: Looks taken so far, (B,) int64: a batch may hold pictures at different steps.
-        location: Where the last look was, (B, 2) in [-1, 1]; zeros at the glance.
+        number: Looks taken so far, (B,) int64; they may differ within a batch.
+        location: Of the last look, (B, 2) in [-1, 1]; zeros at the glance.
         scale: Of the last look, (B,), see ``Look``; ones at the glance.
         size: (H, W) of each picture, (B, 2) int64.
     """
@@ -46,16 +46,16 @@ class State:
 
     @property
     def confidence(self) -> Tensor:
-        """Probability of the most confident class, (B,): what an exit rule looks at."""
+        """Probability of the most confident class, (B,)."""
         return self.probabilities.amax(dim=1)
 
     def label_confidence(self, labels: Tensor) -> Tensor:
-        """Probability of the true class, (B,): what a reward looks at."""
+        """Probability of the true class, (B,)."""
         return self.probabilities.gather(1, labels[:, None]).squeeze(1)
 
 
 class Model(Protocol):
-    """Sees a picture by an overview and windows, and knows its class ever better.
+    """Classifies a picture by an overview and then windows of it.
 
     Attributes:
         view: How its views are made; ``view.size`` is P.
@@ -64,6 +64,7 @@ class Model(Protocol):
         class_names: One name per class, or None.
         trained_on: What its weights were trained on.
         training: Whether it is in training mode.
+        device: Where its weights are.
     """
 
     num_classes: int
@@ -83,29 +84,29 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
 
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
-        """Encode overviews, (B, 3, P, P) uint8; or floats, which may be normalised already."""
+        """Features of overviews, (B, 3, P, P) uint8 or floats in 0..255, or normalised floats."""
         ...
 
     def encode_window(self, views: Tensor, normalised: bool = False) -> Features:
-        """Encode windows, (B, 3, P, P) uint8; or floats, which may be normalised already."""
+        """Features of windows; views as for ``encode_overview``."""
         ...
 
     def begin(self, features: Features, sizes: Tensor) -> State:
-        """The state after a glance, from the features of B overviews.
+        """The state after a glance, from the features of overviews of pictures.
 
         Args:
-            features: See ``encode_overview``.
+            features: Of ``encode_overview``.
             sizes: (H, W) of the pictures, (B, 2) int64.
         """
         ...
 
     def look(self, features: Features, looks: Look, state: State) -> State:
-        """The state after a look, from the features of B windows.
+        """The state after one more look.
 
         Args:
-            features: See ``encode_window``.
+            features: Of ``encode_window``.
             looks: Where the windows are; none of them stops.
-            state: What was known before.
+            state: The state before.
         """
         ...
 
@@ -114,7 +115,7 @@ class Model(Protocol):
         ...
 
     def eval(self) -> Any:
-        """Go into evaluation mode."""
+        """Switch to evaluation mode."""
         ...
 
     def to(self, device: torch.device) -> Any:
@@ -127,18 +128,18 @@ def check_views(views: Tensor, view: ViewConfig) -> None:
     if views.shape[1:] != (3, view.size, view.size):
         raise ValueError(
             f"views must be (B, 3, {view.size}, {view.size}), not {tuple(views.shape)}; take them "
-            "by overview() or window() of an image set, with the network's view"
+            "with overview() or window() of an image set and the network's view"
         )
 
 
 def blank_views(model: Model, count: int = 1) -> Tensor:
-    """Black views, (count, 3, P, P) uint8: what shapes and costs are found with."""
+    """Black views, (count, 3, P, P) uint8, to find shapes and costs with."""
     side = model.view.size
     return torch.zeros(count, 3, side, side, dtype=torch.uint8, device=model.device)
 
 
 @torch.no_grad()
 def blank_state(model: Model, count: int = 1) -> State:
-    """The state after a glance at black pictures of P×P; the model is in evaluation mode."""
+    """The state after a glance at black pictures of P×P, by a model in evaluation mode."""
     sizes = torch.full((count, 2), model.view.size, device=model.device)
     return model.begin(model.encode_overview(blank_views(model, count)), sizes)

@@ -1,10 +1,10 @@
-"""What a prediction costs: multiply-adds, parameters and memory."""
+"""The cost of a prediction: multiply-adds, parameters and memory."""
 
 import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from gfnet_env.models.static import StaticNetwork
     from gfnet_env.policies.base import Context, Policy
 
-# Counting changes settings of the process and modules' modes, so only one thread counts at a time.
+# Counting changes settings of the process and modes of modules: one thread counts at a time.
 _COUNTING = threading.RLock()
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """What one part of a model costs for one picture.
+    """The cost of one part of a model for one picture.
 
     Attributes:
         name: The part.
         input_shape: Shape of its main input, without the batch.
         multiply_adds: Of one call.
-        parameters: How many numbers it has learned.
-        activation_bytes: Most memory that its input and what it computes take at once.
+        parameters: Number of them.
+        activation_bytes: See ``peak_activation_bytes``.
     """
 
     name: str
@@ -47,56 +47,52 @@ class PartCost:
 
 
 def count_multiply_adds(function: Callable[..., Any], *inputs: Any, **named: Any) -> int:
-    """Multiply-adds of one call: those of convolutions and matrix products; all else is free.
+    """Multiply-adds of the convolutions and matrix products of one call; all else is free.
 
     Args:
-        function: A module or function. Modules, also among the inputs, are in evaluation mode
+        function: A module or function. It and modules among the inputs are in evaluation mode
             meanwhile.
-        inputs: What to call it with; a batch of one gives the cost of one picture.
-        named: Likewise, by name.
+        inputs: Its arguments; a batch of one gives the cost of one picture.
+        named: Its keyword arguments.
     """
-    counter = _Operations()
-    with _evaluating(function, *inputs), _unfused(), counter:
+    total = 0
+
+    def count(operation: Any, args: Any, kwargs: Any, result: Any) -> None:
+        nonlocal total
+        # Torch's own formulas; its ``FlopCounterMode`` adds hooks that all threads share.
+        if formula := flop_registry.get(operation.overloadpacket):
+            total += formula(*args, **kwargs, out_val=result)
+
+    with _evaluating(function, *inputs), _unfused(), _Observed(count):
         function(*inputs, **named)
     # A multiply-add is two operations.
-    return counter.total // 2
+    return total // 2
 
 
 def count_parameters(part: object) -> int:
-    """How many numbers a module has learned; 0 for anything else."""
+    """Number of parameters of a module; 0 for anything else."""
     return sum(p.numel() for p in part.parameters()) if isinstance(part, nn.Module) else 0
 
 
 def peak_activation_bytes(function: Callable[..., Any], *inputs: Any, **named: Any) -> int:
-    """Most memory that the inputs and the results of operations take at once during a call.
+    """Peak memory of the inputs and the results of operations during a call.
 
-    Weights are not counted, nor is what an operation allocates and frees within itself.
-
-    Args:
-        function: See ``count_multiply_adds``.
-        inputs: What to call it with; a batch of one gives the memory of one picture.
-        named: Likewise, by name.
+    Neither weights count nor what an operation allocates and frees within itself. See
+    ``count_multiply_adds`` for the arguments.
     """
-    weights: list[Tensor] = []
-    if isinstance(function, nn.Module):
-        weights = [*function.parameters(), *function.buffers()]
-    counter = _LiveBytes({tensor.untyped_storage().data_ptr() for tensor in weights})
-    for tensor in tree_leaves((inputs, named)):
-        counter.count(tensor)
-    with _evaluating(function, *inputs), counter:
+    module = function if isinstance(function, nn.Module) else nn.Module()
+    weights = [*module.parameters(), *module.buffers()]
+    live = _LiveBytes({tensor.untyped_storage().data_ptr() for tensor in weights})
+    live.count((inputs, named))
+    with _evaluating(function, *inputs), _Observed(lambda *call: live.count(call[-1])):
         function(*inputs, **named)
-    return counter.peak
+    return live.peak
 
 
 def part_costs(model: Model, policy: "Policy | None" = None) -> list[PartCost]:
-    """The cost of every part at its own input size, for one picture.
+    """The cost of every part for one picture: the policy, and the child modules a model calls.
 
-    The parts are the policy and those of the model's child modules that it calls. Each counts by
-    its last call, the dearest where the cost of looks differs.
-
-    Args:
-        model: What sees.
-        policy: Who decides where to look, if there is one yet.
+    Each part counts by its last call, the dearest if the costs of looks differ.
     """
     calls = _last_calls(model)
     if policy is not None:
@@ -125,12 +121,12 @@ def step_multiply_adds(model: Model) -> list[int]:
 
 
 def policy_multiply_adds(policy: "Policy", model: Model) -> int:
-    """Multiply-adds of one picture's decision where to look."""
+    """Multiply-adds of one decision for one picture."""
     return count_multiply_adds(policy, *_policy_inputs(policy, model))
 
 
 def start_multiply_adds(policy: "Policy", model: Model) -> int:
-    """Multiply-adds of what a policy does with one picture before its first decision."""
+    """Multiply-adds of a policy's ``start`` with one picture."""
     from gfnet_env.policies.base import start
 
     with _evaluating(model):
@@ -144,69 +140,52 @@ def static_multiply_adds(network: "StaticNetwork") -> int:
     return count_multiply_adds(network, views)
 
 
-class _Operations(TorchDispatchMode):
-    """Sums floating-point operations by torch's own formulas.
+class _Observed(TorchDispatchMode):
+    """Shows every operation of torch to a function: operation, arguments, keywords, result."""
 
-    Torch's ``FlopCounterMode`` also tracks modules, by hooks that all threads share.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, observe: Callable[..., None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
+        self._observe = observe
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **kwargs, out_val=result)
+        result = func(*args, **(kwargs or {}))
+        self._observe(func, args, kwargs or {}, result)
         return result
 
 
-class _LiveBytes(TorchDispatchMode):
-    """Sums the memory of all tensors that are alive at once."""
+class _LiveBytes:
+    """The memory of all counted tensors that are alive, but weights."""
 
     def __init__(self, weights: set[int]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = 0
-        self._live = 0
+        self.peak = self._live = 0
         self._ignored = weights
         self._counted: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    def count(self, tensor: Any) -> None:
-        if not isinstance(tensor, Tensor):
-            return
-        storage = tensor.untyped_storage()
-        if storage in self._counted or storage.data_ptr() in self._ignored:
-            return
-        self._counted.add(storage)
-        size = storage.nbytes()
-        self._live += size
-        self.peak = max(self.peak, self._live)
-        weakref.finalize(storage, self._release, size)
+    def count(self, tree: Any) -> None:
+        for tensor in tree_leaves(tree):
+            if not isinstance(tensor, Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage not in self._counted and storage.data_ptr() not in self._ignored:
+                self._counted.add(storage)
+                self._live += storage.nbytes()
+                self.peak = max(self.peak, self._live)
+                weakref.finalize(storage, self._release, storage.nbytes())
 
     def _release(self, size: int) -> None:
         self._live -= size
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        results = func(*args, **(kwargs or {}))
-        for result in tree_leaves(results):
-            self.count(result)
-        return results
-
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Without operators of a device that do much at once, which the counter takes for free."""
+    """Without fused operators of a device, which have no formula."""
     mkldnn: Any = torch.backends.mkldnn
     mha = torch.backends.mha
     before = mkldnn.enabled, mha.get_fastpath_enabled()
     try:
-        # Not by its ``flags``, which set and get what torch has deprecated.
+        # Its ``flags`` use what torch has deprecated.
         mkldnn.enabled = False
         mha.set_fastpath_enabled(False)
         with sdpa_kernel(SDPBackend.MATH):
@@ -218,7 +197,7 @@ def _unfused() -> Iterator[None]:
 
 @contextmanager
 def _evaluating(*owners: Any) -> Iterator[None]:
-    """Without gradients, and with all modules and owners of methods in evaluation mode."""
+    """Without gradients, with modules and owners of methods in evaluation mode."""
     with _COUNTING:
         modules = [getattr(owner, "__self__", owner) for owner in owners]
         parts = [part for each in modules if isinstance(each, nn.Module) for part in each.modules()]
@@ -240,32 +219,25 @@ def _look(model: Model, state: State) -> State:
 
 
 def _last_calls(model: Model) -> dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]]:
-    """Each child of a model that an episode calls, and what with at last, by its name."""
+    """The last call of each child of a model in an episode, by the child's name."""
     calls = {}
 
     def record(name: str, *call: Any) -> None:
         calls[name] = call
 
     children = model.named_children() if isinstance(model, nn.Module) else ()
-    hooks = [
-        child.register_forward_pre_hook(functools.partial(record, name), with_kwargs=True)
-        for name, child in children
-    ]
-    try:
-        with _evaluating(model):
-            state = blank_state(model)
-            for _ in range(model.focus_steps):
-                state = _look(model, state)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks:
+        for name, child in children:
+            hook = functools.partial(record, name)
+            hooks.enter_context(child.register_forward_pre_hook(hook, with_kwargs=True))
+        step_multiply_adds(model)
     return calls
 
 
 def _main_shape(inputs: Any) -> tuple[int, ...]:
     """The shape of the first tensor, without the batch."""
-    tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
-    return tuple(tensors[0].shape[1:]) if tensors else ()
+    shapes = (leaf.shape for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+    return tuple(next(shapes, ()))[1:]
 
 
 def _policy_inputs(policy: "Policy", model: Model) -> tuple[Any, ...]:

@@ -14,7 +14,6 @@ from gfnet_env.looks import CornerRounding, Look, ViewConfig
 from gfnet_env.models.base import State, check_views
 from gfnet_env.models.cost import step_multiply_adds
 from gfnet_env.models.saved import SavedConfig, SavedModule
-from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.settings import AtLeast
 
 GlanceLogits = Literal["classifier", "encoder"]
@@ -25,12 +24,12 @@ class GFNetState(State):
     """What a GFNet knows of B pictures.
 
     Attributes:
-        feature_map: What the encoder saw last, (B, C, h, w).
-        vector: The same after pooling, (B, V).
-        glance_map: What it saw at the glance, (B, C, h, w): the only view of the whole picture.
-        seen: The most that any one window has covered of each cell of the glance's map, (B, h, w)
-            in [0, 1].
-        memory: What the classifier remembers, (B, M).
+        feature_map: Of the last view, (B, C, h, w).
+        vector: Of the last view, (B, V).
+        glance_map: Feature map of the glance, (B, C, h, w): the only view of the whole picture.
+        seen: Greatest share of each cell of that map that one window has covered, (B, h, w) in
+            [0, 1].
+        memory: Of the classifier, (B, M).
     """
 
     feature_map: Tensor
@@ -42,15 +41,15 @@ class GFNetState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(SavedConfig):
-    """How to build a network; saved with its weights.
+    """How to build a network.
 
     Attributes:
         patch_size: P, side of all views, in pixels.
         focus_steps: N, most looks after the glance (T = 1 + N).
         classifier: Spec of the classifier, see ``build_classifier``.
-        memory_size: Numbers that the classifier remembers, M, or None for its own choice.
-        glance_logits: Whose logits the glance has: the ``classifier``'s, or those of the global
-            ``encoder``'s own head; None for what the classifier is made for.
+        memory_size: M, numbers that the classifier remembers; None for its own choice.
+        glance_logits: Who classifies after the glance: the ``classifier``, or the global
+            ``encoder``'s own head; None for the classifier's own choice.
         align_corners: See ``ViewConfig``.
         corner_rounding: See ``ViewConfig.rounding``.
     """
@@ -84,15 +83,15 @@ class GlanceFocusNetwork(SavedModule):
     Args:
         config: How to build it.
         weights: Initial weights of both encoders, see ``TimmEncoder``.
-        trusted: Whether specs may import what they name; see ``Registry.build``.
+        trusted: Whether specs may import a module, see ``Registry.build``.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
         ValueError: A spec is wrong, the encoder has no feature map at this patch size, or the
-            classifier is to judge the glance and cannot.
+            classifier has no logits of the glance and should.
     """
 
-    # What cached features depend on.
+    # What features depend on.
     encoder_modules: ClassVar = ("global_encoder", "local_encoder")
     file_name = "network"
     config_class = NetworkConfig
@@ -148,27 +147,15 @@ class GlanceFocusNetwork(SavedModule):
         """P, in pixels."""
         return self.config.patch_size
 
-    @property
-    def trained_on(self) -> TrainingData:
-        """What its weights were trained on."""
-        return self.config.trained_on
-
-    @trained_on.setter
-    def trained_on(self, data: TrainingData) -> None:
-        self.config = dataclasses.replace(self.config, trained_on=data)
-
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
-        """What the global encoder makes of overviews; see ``Model``."""
         check_views(views, self.view)
         return self.global_encoder(views, normalised)
 
     def encode_window(self, views: Tensor, normalised: bool = False) -> Features:
-        """What the local encoder makes of windows; see ``Model``."""
         check_views(views, self.view)
         return self.local_encoder(views, normalised)
 
     def begin(self, features: Features, sizes: Tensor) -> GFNetState:
-        """The state after a glance (GFNet, section 3.1); see ``Model``."""
         feature_map, vector = features
         # Not len(): an exported graph would keep it for a constant.
         count = vector.shape[0]
@@ -192,7 +179,6 @@ class GlanceFocusNetwork(SavedModule):
         )
 
     def look(self, features: Features, looks: Look, state: State) -> GFNetState:
-        """The state after a look (GFNet, section 3.1); see ``Model``."""
         assert isinstance(state, GFNetState)
         feature_map, vector = features
         number = state.number + 1
@@ -200,23 +186,22 @@ class GlanceFocusNetwork(SavedModule):
         height, width = state.seen.shape[1:]
         boxes = self.view.window_boxes(looks, state.size)
         covered = self.view.covered(boxes, state.size, (height, width))
-        return GFNetState(
+        return dataclasses.replace(
+            state,
             logits=logits,
             number=number,
             location=looks.location.float(),
             scale=looks.scale.float(),
-            size=state.size,
             feature_map=feature_map,
             vector=vector,
-            glance_map=state.glance_map,
             seen=state.seen.maximum(covered),
             memory=memory,
         )
 
     def own_logits(self, state: GFNetState) -> Tensor | None:
-        """Logits of the latest view by its encoder's own head, (B, K).
+        """Logits of the last view by its encoder's own head, (B, K); all rows are at one step.
 
-        All rows are at the same step. None at a glance whose logits are these already.
+        None at a glance whose logits are these already.
         """
         if int(state.number[0]) > 0:
             return self.local_encoder.head(state.vector)
@@ -225,16 +210,15 @@ class GlanceFocusNetwork(SavedModule):
         return self.global_encoder.head(state.vector)
 
     def multiply_adds(self) -> list[int]:
-        """Multiply-adds of one picture's glance and of each of its looks; see ``Model``."""
         return step_multiply_adds(self)
 
     def _example_features(self) -> Features:
-        """Features of one black view, which show the sizes of this encoder at this patch size."""
+        """Features of one black view, for their shapes."""
         spec, size = self.config.encoder, self.config.patch_size
         try:
             with torch.no_grad():
                 features = self.local_encoder.eval()(torch.zeros(1, 3, size, size).byte())
-        # Some encoders assert that views have the size that they were made for.
+        # Some encoders assert that views have the size they were made for.
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"encoder {spec!r} does not take {size}×{size} views ({error}); choose another "

@@ -1,5 +1,6 @@
-"""Networks on disk: JSON for how to build them, safetensors for what they have learned."""
+"""Networks on disk: their configuration as JSON, their weights as safetensors."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +17,11 @@ from gfnet_env.settings import AtLeast, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig(Settings):
-    """What the configurations of all saved networks have.
+    """What the configurations of all saved networks have; see ``ViewConfig`` for the others.
 
     Attributes:
         encoder: Spec of the encoder, see ``build_encoder``.
         num_classes: K.
-        interpolation: See ``ViewConfig``.
-        antialias: See ``ViewConfig``.
-        aspect: See ``ViewConfig``.
         class_names: One name per class, or None.
         trained_on: What the weights were trained on.
     """
@@ -45,24 +43,20 @@ class SavedConfig(Settings):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """What ``to_json`` gave; 0.1 had ``metadata`` in the place of ``trained_on``.
+        """Read what ``to_json`` gave; 0.1 called ``trained_on`` ``metadata``.
 
         Raises:
-            TypeError: The fields are those of something else.
+            TypeError: A field is unknown.
             ValueError: A value is wrong.
         """
         values = dict(saved)
         trained_on = values.pop("trained_on", values.pop("metadata", {}))
-        # Unlike those of a command, no field is ignored: one of another version means something.
+        # Unlike a command's settings, no field is ignored: it may be of a later version.
         return cls(**values, trained_on=TrainingData.from_json(trained_on))
 
 
 class SavedModule(nn.Module):
-    """A network that is built from a configuration and saved together with it.
-
-    Args:
-        config: How to build it.
-    """
+    """A network that is saved together with the configuration that it was built from."""
 
     file_name: ClassVar[str]
     config_class: ClassVar[type[SavedConfig]]
@@ -81,10 +75,18 @@ class SavedModule(nn.Module):
         """One name per class, or None."""
         return self.config.class_names
 
+    @property
+    def trained_on(self) -> TrainingData:
+        """What its weights were trained on."""
+        return self.config.trained_on
+
+    @trained_on.setter
+    def trained_on(self, data: TrainingData) -> None:
+        self.config = dataclasses.replace(self.config, trained_on=data)
+
     def save(self, folder: str | Path) -> None:
         """Write the weights (safetensors) and the configuration (JSON) into a folder."""
-        folder = Path(folder).expanduser()
-        files.save_module(folder, self.file_name, self, self.config.to_json())
+        files.save_module(Path(folder).expanduser(), self.file_name, self, self.config.to_json())
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -92,8 +94,8 @@ class SavedModule(nn.Module):
 
         Raises:
             FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file is damaged or names a part that would have to be imported, or the
-                weights do not fit the configuration.
+            ValueError: A file is damaged, names a part that is not imported, or the weights do not
+                fit the configuration.
         """
         folder = Path(folder).expanduser()
         config = files.load_config(folder, cls.file_name, cls.config_class)

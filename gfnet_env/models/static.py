@@ -1,4 +1,4 @@
-"""The static network: one encoder on whole pictures at one resolution, GFNet's baseline."""
+"""The static network, GFNet's baseline: one encoder on overviews of one resolution."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,15 @@ from gfnet_env.files import read_json
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models.base import check_views
 from gfnet_env.models.saved import SavedConfig, SavedModule
-from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.settings import AtLeast
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticConfig(SavedConfig):
-    """How to build a static network; saved with its weights.
+    """How to build a static network.
 
     Attributes:
-        resolution: Side that whole pictures are resized to, in pixels, R.
+        resolution: R, side of the overviews, in pixels.
     """
 
     resolution: Annotated[int, AtLeast(1)]
@@ -43,7 +42,7 @@ class StaticNetwork(SavedModule):
     Args:
         config: How to build it.
         weights: Initial weights of the encoder, see ``TimmEncoder``.
-        trusted: Whether the spec may import what it names, see ``Registry.build``.
+        trusted: Whether the spec may import a module, see ``Registry.build``.
     """
 
     file_name = "static"
@@ -64,17 +63,12 @@ class StaticNetwork(SavedModule):
         )
         self.to(memory_format=torch.channels_last)
 
-    @property
-    def trained_on(self) -> TrainingData:
-        """What its weights were trained on."""
-        return self.config.trained_on
-
     def forward(self, views: Tensor, normalised: bool = False) -> Tensor:
         """Logits (B, K).
 
         Args:
-            views: Overviews of pictures, (B, 3, R, R), uint8 or floats in 0..255.
-            normalised: Whether they are floats that are normalised already.
+            views: Overviews, (B, 3, R, R), uint8 or floats in 0..255.
+            normalised: Whether they are normalised floats instead.
 
         Raises:
             ValueError: The views have another size.

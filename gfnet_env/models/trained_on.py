@@ -1,4 +1,4 @@
-"""What a network was trained on, so that later commands take the same images."""
+"""What a network was trained on: later commands take the same images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ class TrainingData(Settings):
     """Where weights come from.
 
     Attributes:
-        images: Spec of the image set; None where it was given in memory, or is not known.
-        image_size: Side that pictures were brought to, in pixels; None where each keeps its size.
+        images: Spec of the image set; None if it was in memory or is unknown.
+        image_size: Side that pictures were brought to, in pixels; None if each kept its size.
         image_seed: Seed of the scenes, and of the splits of a folder that has none.
-        fit: What became of a picture's shape, see ``FolderImages``.
-        crop: Share of a picture's shorter side that was left after a centre crop.
+        fit: How pictures got their shape, see ``FolderImages``.
+        crop: Share of a picture's side that a centre crop kept, see ``FolderImages``.
         seed: Seed of the training.
         commit: Commit of the code that trained.
         policy: Run folder of the policy that stage 3 trained with.
         source: File that the weights were imported from.
-        accuracy: On the test split, one per step, by the name of the policy.
+        accuracy: On the test split after each step, by the name of the policy.
     """
 
     images: str | None = None
@@ -38,7 +38,7 @@ class TrainingData(Settings):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """What ``to_json`` gave, or the metadata of 0.1, which may lack or name anything."""
+        """Read what ``to_json`` gave, or the metadata of 0.1, in which any field may lack."""
         given = {name: value for name, value in saved.items() if value is not None}
         accuracy = given.get("accuracy", given.get("test_accuracy", {}))
         steps = {policy: tuple(values) for policy, values in accuracy.items()}

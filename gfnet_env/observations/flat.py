@@ -12,13 +12,13 @@ from torch import Tensor
 
 
 class FlatView:
-    """Observations as one vector each, for algorithms that take no dicts, and back.
+    """Converts observations to vectors, and back.
 
     Args:
-        parts: The space of one observation, a dict of boxes; the vector has them in its order.
+        parts: The space of one observation, a dict of boxes; the vector keeps their order.
 
     Attributes:
-        parts: The same.
+        parts: Likewise.
         space: Of one vector, (D,).
     """
 
@@ -36,7 +36,7 @@ class FlatView:
     def flatten(
         self, observations: Mapping[str, npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        """(N, D) of N observations, (D,) of one that has no batch."""
+        """(N, D) of N observations, or (D,) of one without a batch axis."""
         flat = [
             observations[key].reshape(*observations[key].shape[: -len(shape)], math.prod(shape))
             for key, shape in self._shapes.items()
@@ -44,7 +44,7 @@ class FlatView:
         return np.concatenate(flat, axis=-1)
 
     def split(self, vectors: Tensor) -> dict[str, Tensor]:
-        """What ``flatten`` was given, of (N, D)."""
+        """The observations of vectors (N, D)."""
         sizes = [math.prod(shape) for shape in self._shapes.values()]
         flat = torch.split(vectors, sizes, dim=1)
         return {

@@ -13,16 +13,16 @@ from gfnet_env.observations.base import OBSERVATIONS
 class MapsObservation:
     """What a GFNet knows of a picture.
 
-    ``features`` (B, C, h, w), the feature map of the latest view; ``glance`` (B, C·h·w), that of
-    the glance, kept because no window shows where else to look, and flattened because libraries
-    take arrays of three dimensions for pictures; ``seen`` (B, h·w) in [0, 1], the most that any one
-    window has covered of each cell of that map; ``memory`` (B, M), the classifier's; ``location``
-    (B, 2) of the latest look, zeros at the glance; ``step`` (B, 1), the looks taken as a share of
-    the network's; and ``scale`` (B, 1), one over that of the latest look.
+    ``features`` (B, C, h, w) is the feature map of the latest view. ``glance`` (B, C·h·w) is that
+    of the glance, since no window shows where else to look; it is flattened because libraries take
+    arrays of three dimensions for pictures. ``seen`` (B, h·w) in [0, 1] is the largest share of
+    each cell that one window has covered. ``memory`` (B, M) is the classifier's. ``location``
+    (B, 2) is that of the latest look, zeros at the glance; ``step`` (B, 1) the number of looks as a
+    share of N; ``scale`` (B, 1) one over the scale of the latest look.
 
     Args:
-        focus_steps: The network's N, which scales the number of the step to [0, 1].
-        scale: Whether ``scale`` is shown: of use where looks differ in it.
+        focus_steps: N of the network.
+        scale: Whether ``scale`` is shown, for looks that differ in it.
     """
 
     bounds: ClassVar = {"seen": (0, 1), "location": (-1, 1), "step": (0, 1), "scale": (0, 1)}
@@ -38,8 +38,7 @@ class MapsObservation:
                 f"the observation 'maps' is of a GFNet's state, not of a {type(state).__name__}: "
                 "give the environment an observation of your own"
             )
-        # In the layout of a numpy array, so that a policy computes the same bits here as on what
-        # the environment emits.
+        # In the memory layout of the environment's arrays, so that policies compute the same bits.
         shown = {
             "features": state.feature_map.float().contiguous(),
             "glance": state.glance_map.float().flatten(1),

@@ -1,4 +1,4 @@
-"""What any model's state has: how often and where it has looked."""
+"""An observation of any model: how often and where it has looked."""
 
 from typing import ClassVar
 

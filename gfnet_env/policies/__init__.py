@@ -20,21 +20,13 @@ from gfnet_env.policies.saliency import SaliencyPolicy
 from gfnet_env.policies.storage import check_saveable, load_policy, policy_files, save_policy
 from gfnet_env.policies.target import TargetPolicy
 
-# Those that need no training, what a learned one is held against; and of them those that are told
-# what no agent may know, bounds for the others.
-UNLEARNED = (
-    *("random", "center", "center-then-corners", "grid", "gaussian", "saliency"),
-    *("target", "oracle"),
-)
+# Bounds, which are told what no agent may know; and all policies that need no training.
 BOUNDS = ("target", "oracle")
+UNLEARNED = ("random", "center", "center-then-corners", "grid", "gaussian", "saliency", *BOUNDS)
 
 
 def find_policy(spec: str) -> Policy:
-    """A policy that needs no training, by its spec.
-
-    Raises:
-        ValueError: There is none of that name, or a parameter is wrong.
-    """
+    """A policy that needs no training, by its spec; raises as ``Registry.build``."""
     return POLICIES.build(spec)
 
 

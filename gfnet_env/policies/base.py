@@ -14,15 +14,15 @@ from gfnet_env.models.base import Model, State
 from gfnet_env.observations import MapsObservation, Observation
 from gfnet_env.registry import Registry
 
-# What a policy remembers of B pictures: a tree of tensors with B rows (see ``rows``), or None.
+# The memory of a policy: a tree of tensors with a row for each picture (see ``rows``), or None.
 Memory = Any
 
 
 class Policy(Protocol):
-    """Anything that maps observations to looks; a ``torch.nn.Module`` will do.
+    """Anything that maps observations to looks, for example a ``torch.nn.Module``.
 
-    One that has an attribute ``observation`` (see ``Observation``) is shown that; others are shown
-    ``MapsObservation``. One that has an attribute ``actions`` (see ``Actions``) returns such.
+    It is shown its attribute ``observation`` (see ``Observation``), by default a
+    ``MapsObservation``. If it has an attribute ``actions`` (see ``Actions``), it returns those.
     """
 
     def __call__(
@@ -32,12 +32,12 @@ class Policy(Protocol):
 
         Args:
             observation: B rows.
-            memory: What the policy itself returned at the step before, less the rows of pictures
-                that have left the batch; None at the glance and where there is none.
+            memory: Returned at the step before, less the rows of pictures that have left the batch;
+                at the glance, see ``start``.
 
         Returns:
             Looks, or locations (B, 2) in [-1, 1] for looks at full resolution, or actions; and the
-            memory to be given back at the next step.
+            memory for the next step.
         """
         ...
 
@@ -47,13 +47,13 @@ POLICIES: Registry[Policy] = Registry("policy")
 
 @dataclass(frozen=True)
 class Context:
-    """What there is to know about B pictures, most of it hidden from an agent.
+    """All there is to know about B pictures, most of it hidden from an agent.
 
     Attributes:
-        features: Serves what the model sees of them; with ``model`` and ``images``.
-        indices: Which images of the set they are, (B,).
-        labels: (B,) int64, or None where unknown.
-        boxes: Where the objects are, (B, 4) as (top, left, bottom, right) in pixels, or None.
+        features: Their ``FeatureSource``, with ``model`` and ``images``.
+        indices: In the image set, (B,).
+        labels: (B,) int64, or None if unknown.
+        boxes: Of the objects, (B, 4) as (top, left, bottom, right) in pixels, or None.
     """
 
     features: Any
@@ -69,23 +69,20 @@ class Context:
 
 @runtime_checkable
 class Starts(Protocol):
-    """A policy whose memory at the glance is made from more than an observation shows."""
+    """A policy whose first memory holds more than an observation shows."""
 
     def start(self, context: Context) -> Memory:
-        """The memory to begin with."""
+        """The memory at the glance."""
         ...
 
 
 def start(policy: Policy, context: Context) -> Memory:
-    """The memory a policy begins with: from the context where it asks for one, else None."""
+    """The memory of a policy at the glance; None unless it is one that ``Starts``."""
     return policy.start(context) if isinstance(policy, Starts) else None
 
 
 def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[Look, Memory]:
-    """Show a policy what it is to see, and take the looks that it decides on.
-
-    No gradient goes through the decision, and it is made in full precision, as it was learned,
-    whatever the model works in.
+    """The looks that a policy decides on, without gradients and in full precision, as learned.
 
     Raises:
         ValueError: The looks have another shape, type or range.
@@ -98,13 +95,13 @@ def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[
 
 
 def shown_to(policy: Policy, model: Model) -> Observation:
-    """The observation of a policy."""
+    """The observation that a policy is shown."""
     own: Observation | None = getattr(policy, "observation", None)
     return own or MapsObservation(model.focus_steps)
 
 
 def as_looks(policy: Policy, decided: Look | Tensor, state: State) -> Look:
-    """What a policy returned, as looks."""
+    """The looks that a policy returned, or whose actions it returned."""
     actions = getattr(policy, "actions", None)
     if isinstance(decided, Look):
         return decided

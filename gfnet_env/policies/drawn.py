@@ -19,7 +19,7 @@ DrawnMemory = dict[str, Tensor]
 
 
 def drawn_memory(context: Context) -> DrawnMemory:
-    """What draws are keyed by: the indices of the images and the model's looks, (B,) each."""
+    """The keys of draws: the index of each image and the model's N, (B,) each."""
     images = torch.from_numpy(context.indices).to(context.model.device)
     return {"images": images, "looks": torch.full_like(images, context.model.focus_steps)}
 
@@ -29,7 +29,7 @@ def draw(
 ) -> Tensor:
     """Uniform numbers in [0, 1), (B, count) float64, by keys, image and step."""
     number = observation["number"].squeeze(1)
-    # Steps are keyed by their share of the whole.
+    # The key of a step is its share of N.
     share = (number / memory["looks"]).float().cpu().numpy()
     steps = (share * 2**20).round().astype(np.int64)
     images = memory["images"].cpu().numpy()
@@ -38,14 +38,11 @@ def draw(
 
 
 class DrawnPolicy(ABC):
-    """Looks that are drawn by (seed, image, step).
-
-    The image counts by its index in its set, so that images which leave the batch change nothing
-    for the others.
+    """Looks that are drawn by (seed, image, step), whatever else is in the batch.
 
     Args:
         seed: Other seeds give other looks.
-        max_scale: Scales are drawn from 1 to it, evenly in their logarithm; 1 looks at full
+        max_scale: Scales are drawn from 1 to this, evenly in their logarithm; 1 looks at full
             resolution only.
 
     Raises:
@@ -77,12 +74,7 @@ class DrawnPolicy(ABC):
 
 @POLICIES.register("random")
 class RandomPolicy(DrawnPolicy):
-    """Uniformly random locations, drawn as ``DrawnPolicy`` says.
-
-    Args:
-        seed: Other seeds give other looks.
-        max_scale: Largest scale that is drawn.
-    """
+    """Uniformly random locations; see ``DrawnPolicy``."""
 
     def __init__(self, seed: int = 0, max_scale: float = 1.0) -> None:
         super().__init__(seed, max_scale)
@@ -93,13 +85,12 @@ class RandomPolicy(DrawnPolicy):
 
 @POLICIES.register("gaussian")
 class GaussianPolicy(DrawnPolicy):
-    """Locations about the centre, normally distributed, drawn as ``DrawnPolicy`` says.
+    """Locations about the centre, normally distributed; see ``DrawnPolicy``.
 
     Args:
-        std: Standard deviation along each axis, on [-1, 1]; what falls beyond an edge is taken as
-            the edge.
+        std: Standard deviation along each axis, on [-1, 1]; locations beyond an edge are clipped.
         seed: Other seeds give other looks.
-        max_scale: Largest scale that is drawn.
+        max_scale: See ``DrawnPolicy``.
 
     Raises:
         ValueError: The standard deviation is not positive.

@@ -12,7 +12,7 @@ from gfnet_env.policies.base import POLICIES
 
 
 class FixedOrder:
-    """The same locations for every picture, one after the other and then from the first again.
+    """The same locations for every picture, in order, again and again.
 
     Args:
         locations: (S, 2) in [-1, 1].
@@ -38,11 +38,7 @@ class FixedOrder:
 
 @POLICIES.register("center")
 class CenterPolicy(FixedOrder):
-    """Always the centre of the picture.
-
-    Args:
-        scale: Of all looks.
-    """
+    """Always the centre of the picture."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__(torch.zeros(1, 2), scale)
@@ -50,11 +46,7 @@ class CenterPolicy(FixedOrder):
 
 @POLICIES.register("center-then-corners")
 class CenterThenCornersPolicy(FixedOrder):
-    """The centre, then the corners row by row (an ablation of GFNet, section 4).
-
-    Args:
-        scale: Of all looks.
-    """
+    """The centre, then the corners row by row (an ablation of GFNet, section 4)."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__(torch.cat([torch.zeros(1, 2), lattice(2)]), scale)

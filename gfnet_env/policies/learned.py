@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gfnet_env.actions import WithStop, build_actions
 from gfnet_env.models.base import Model
-from gfnet_env.observations import OBSERVATIONS, observation_space
+from gfnet_env.observations import OBSERVATIONS, Observation, observation_space
 from gfnet_env.policies.base import POLICIES
 from gfnet_env.policies.observation_encoder import ObservationEncoder
 
@@ -24,22 +24,22 @@ class LearnedPolicy(nn.Module):
     """Maps an observation to an action, deterministically: what an agent has learned.
 
     Args:
-        shapes: Of each part of an observation, by its key.
+        shapes: Of each part of an observation, by key.
         hidden_sizes: Widths of the hidden layers between encoder and action.
-        focus_steps: N of the model, which observations go by.
-        patch_size: P of the model, which actions may go by.
-        actions: Spec of what it emits, see ``build_actions``.
-        observation: Spec of what it is shown, see ``OBSERVATIONS``.
+        focus_steps: N of the model, for the observation.
+        patch_size: P of the model, for the actions.
+        actions: Spec, see ``build_actions``.
+        observation: Spec, see ``OBSERVATIONS``.
         activation: ``tanh`` or ``relu``, after each hidden layer.
         squash: What brings numbers to [-1, 1]: ``clamp`` or ``tanh``.
-        revisit: Whether cells of a grid may be looked at twice; where not, each picture's are
+        revisit: Whether cells of a grid may be looked at twice; if not, each picture's are
             remembered.
-        recurrent_size: Size of a memory of its own (an LSTM) after the encoder; None for none.
-        encoder: Arguments of the ``ObservationEncoder`` in place of its defaults.
+        recurrent_size: Size of an LSTM after the encoder; None for none.
+        encoder: Arguments of the ``ObservationEncoder`` besides ``shapes``.
         trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: A name is unknown, or cells are to be told apart where there are none.
+        ValueError: A name is unknown, or ``revisit`` is off without cells.
     """
 
     def __init__(
@@ -59,16 +59,6 @@ class LearnedPolicy(nn.Module):
         trusted: bool = True,
     ) -> None:
         super().__init__()
-        if activation not in _ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}; known: {', '.join(_ACTIVATIONS)}")
-        if squash not in get_args(Squash):
-            raise ValueError(f"unknown squash {squash!r}; known: {', '.join(get_args(Squash))}")
-        self.actions = build_actions(actions, trusted=trusted, patch_size=patch_size)
-        self.observation = OBSERVATIONS.build(observation, trusted=trusted, focus_steps=focus_steps)
-        space = self.actions.space
-        counted = isinstance(space, spaces.Discrete)
-        if not revisit and not counted:
-            raise ValueError(f"only cells of a grid can be left out, not actions of {actions!r}")
         self.config: dict[str, Any] = {
             "shapes": {key: list(shape) for key, shape in shapes.items()},
             "hidden_sizes": list(hidden_sizes),
@@ -82,38 +72,49 @@ class LearnedPolicy(nn.Module):
             "recurrent_size": recurrent_size,
             "encoder": dict(encoder or {}),
         }
-        self.encoder = ObservationEncoder(shapes, **(encoder or {}))
-        size = self.encoder.output_size
-        self.recurrent = None if recurrent_size is None else nn.LSTMCell(size, recurrent_size)
-        sizes = [size if recurrent_size is None else recurrent_size, *hidden_sizes]
+        self.actions = build_actions(actions, trusted=trusted, patch_size=patch_size)
+        self.observation = OBSERVATIONS.build(observation, trusted=trusted, focus_steps=focus_steps)
+        self._check()
+        self._build()
+
+    def _check(self) -> None:
+        for name, known in (("activation", tuple(_ACTIVATIONS)), ("squash", get_args(Squash))):
+            if self.config[name] not in known:
+                raise ValueError(f"unknown {name} {self.config[name]!r}; known: {', '.join(known)}")
+        if not self.config["revisit"] and isinstance(self.actions.space, spaces.Box):
+            raise ValueError(
+                f"only cells of a grid can be left out, not actions of {self.config['actions']!r}"
+            )
+
+    def _build(self) -> None:
+        """Make the layers."""
+        config, space = self.config, self.actions.space
+        self.encoder = ObservationEncoder(config["shapes"], **config["encoder"])
+        size, memory_size = self.encoder.output_size, config["recurrent_size"]
+        self.recurrent = None if memory_size is None else nn.LSTMCell(size, memory_size)
+        sizes = [size if memory_size is None else memory_size, *config["hidden_sizes"]]
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
-        outputs = int(space.n) if isinstance(space, spaces.Discrete) else space.shape[0]
+            layers += [nn.Linear(before, after), _ACTIVATIONS[config["activation"]]()]
+        outputs = space.shape[0] if isinstance(space, spaces.Box) else int(space.n)
         self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
-        # The last number may be a stop, which is no place to look at.
-        self._cells = outputs - isinstance(self.actions, WithStop) if counted else None
+        # The last number may be a stop, which is no cell.
+        cells = outputs - isinstance(self.actions, WithStop)
+        self._cells = None if isinstance(space, spaces.Box) else cells
 
     @classmethod
     def for_model(
         cls, model: Model, hidden_sizes: Sequence[int], *, observation: str = "maps", **options: Any
     ) -> Self:
-        """A new policy for what a model shows; see the class for the other arguments."""
+        """A new policy for a model; see the class for the options."""
         built = OBSERVATIONS.build(observation, focus_steps=model.focus_steps)
-        shapes = {key: box.shape or () for key, box in observation_space(built, model).items()}
-        return cls(
-            shapes,
-            hidden_sizes,
-            observation=observation,
-            focus_steps=model.focus_steps,
-            patch_size=model.view.size,
-            **options,
-        )
+        sizes: dict[str, Any] = {"focus_steps": model.focus_steps, "patch_size": model.view.size}
+        shapes = _shapes(built, model)
+        return cls(shapes, hidden_sizes, observation=observation, **sizes, **options)
 
     def check_fit(self, model: Model) -> None:
         """Raises ``ValueError`` unless this policy was made for such a model."""
-        space = observation_space(self.observation, model)
-        wanted = {key: list(box.shape or ()) for key, box in space.items()}
+        wanted = _shapes(self.observation, model)
         if wanted != self.config["shapes"]:
             raise ValueError(
                 f"the policy was made for observations of {self.config['shapes']}, the model has "
@@ -123,10 +124,11 @@ class LearnedPolicy(nn.Module):
     def forward(
         self, observation: Mapping[str, Tensor], memory: Mapping[str, Any] | None = None
     ) -> tuple[Tensor, dict[str, Any] | None]:
-        """Actions, (B, D) in [-1, 1] or (B,) int64, and what it remembers.
+        """Actions, (B, D) in [-1, 1] or (B,) int64, and the memory.
 
-        That is ``recurrent``, the hidden and the cell state of its LSTM, each (B, recurrent_size),
-        and ``looked``, (B, cells) bool, as far as it has them; None where it has neither.
+        The memory holds ``recurrent``, the hidden and the cell state of the LSTM, each
+        (B, recurrent_size), if there is one, and ``looked``, (B, cells) bool, if ``revisit`` is
+        off; it is None without either.
         """
         before: Mapping[str, Any] = memory or {}
         after: dict[str, Any] = {}
@@ -141,7 +143,7 @@ class LearnedPolicy(nn.Module):
         if self.config["revisit"]:
             return chosen.argmax(dim=1), after or None
         looked = before.get("looked", torch.zeros_like(chosen[:, : self._cells], dtype=torch.bool))
-        # As in the environment, all cells are open again where none is left.
+        # Once no cell is left, all are open again, as in the environment.
         closed = looked & ~looked.all(dim=1, keepdim=True)
         others = torch.zeros_like(chosen[:, self._cells :], dtype=torch.bool)
         cell = chosen.masked_fill(torch.cat([closed, others], dim=1), -torch.inf).argmax(dim=1)
@@ -153,7 +155,7 @@ class LearnedPolicy(nn.Module):
     def arguments_of_01(
         saved: Mapping[str, Any], focus_steps: int, patch_size: int
     ) -> dict[str, Any]:
-        """The arguments of a policy that version 0.1 saved, for a network of these sizes."""
+        """The arguments of a policy that 0.1 saved, for a network of these sizes."""
         depth, height, width = saved["feature_shape"]
         shapes = {
             "features": [depth, height, width],
@@ -173,3 +175,9 @@ class LearnedPolicy(nn.Module):
             "squash": "tanh" if saved.get("output") == "tanh" else "clamp",
             **{name: saved[name] for name in kept if name in saved},
         }
+
+
+def _shapes(observation: Observation, model: Model) -> dict[str, list[int]]:
+    """The shape of each part of an observation, by key."""
+    space = observation_space(observation, model)
+    return {key: list(box.shape or ()) for key, box in space.items()}

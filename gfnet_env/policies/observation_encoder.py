@@ -1,4 +1,4 @@
-"""What reads an observation for a learned policy: attention over maps, and linear layers."""
+"""The observation encoder of learned policies: attention over maps, and linear layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -6,34 +6,33 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-# Enough to take a cell that was seen whole out of a softmax.
+# Removes a cell that was seen whole from a softmax.
 _INHIBITION = 10.0
-# Of the squeeze of a map: the deep maps of large encoders would make a policy dear to learn.
+# Of the squeeze of a map: the deep maps of large encoders would slow down learning.
 _MOST_WEIGHTS = 2**16
-# Vectors of so few numbers are read as they are.
+# Vectors up to this size are read as they are.
 _FEW = 16
 
 MapShape = tuple[int, int, int]
 
 
 class _MapReader(nn.Module):
-    """Squeezes a feature map to few channels, as GFNet (appendix A) does.
+    """Squeezes a feature map to few channels, as GFNet (appendix A) does, and reads it.
 
     Args:
         feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer where it has more than 1024.
-
-    Attributes:
-        channels: Those it is squeezed to.
+        channels: Channels it is squeezed to; fewer if it has more than 1024.
+        points: Half of the numbers that it is reduced to.
     """
 
-    def __init__(self, feature_shape: tuple[int, int, int], channels: int) -> None:
+    def __init__(self, feature_shape: MapShape, channels: int, points: int) -> None:
         super().__init__()
         depth, height, width = feature_shape
         self.channels = min(channels, max(1, _MOST_WEIGHTS // depth))
+        self.output_size = 2 * points
         self.squeeze = nn.Conv2d(depth, self.channels, 1, bias=False)
-        # Encoders differ in the scale of their features, which a policy should not care about. What
-        # follows is linear, and needs no scale for each channel.
+        # Makes the policy independent of the scale of the encoder's features. What follows is
+        # linear, and needs no scale for each channel.
         self.normalise = nn.LayerNorm((self.channels, height, width), elementwise_affine=False)
 
     def squeezed(self, feature_map: Tensor) -> Tensor:
@@ -44,32 +43,26 @@ class _MapReader(nn.Module):
 class MapEncoder(_MapReader):
     """Says where in a feature map things are.
 
-    From the squeezed map come attention maps; what is kept of each is its expected coordinates (the
+    From the squeezed map come attention maps. Each is reduced to its expected coordinates (the
     spatial soft-argmax of Levine et al., 2016), from which a location is a linear map away.
 
-    Where windows have been, a glance is blanked out: attention goes to the next best place without
-    having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
-
-    Args:
-        feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer where it has more than 1024.
-        points: Attention maps.
+    What windows have shown is blanked out in a glance: attention moves to the next best place
+    without having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
     """
 
     cell_coordinates: Tensor
 
-    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
-        super().__init__(feature_shape, channels)
+    def __init__(self, feature_shape: MapShape, channels: int, points: int) -> None:
+        super().__init__(feature_shape, channels, points)
         _, height, width = feature_shape
         self.attention = nn.Conv2d(self.channels, points, 1)
         rows = (torch.arange(height) + 0.5) / height * 2 - 1
         columns = (torch.arange(width) + 0.5) / width * 2 - 1
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
         self.register_buffer("cell_coordinates", coordinates, persistent=False)
-        self.output_size = 2 * points
 
     def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
+        """(B, output_size) of a map (B, C, h, w), less its seen share (B, 1, h, w)."""
         scores = self.attention(self.squeezed(feature_map))
         if seen is not None:
             scores = scores - _INHIBITION * seen
@@ -80,22 +73,16 @@ class MapEncoder(_MapReader):
 class FlatMapEncoder(_MapReader):
     """Reads a feature map cell by cell, as the policies of GFNet (appendix A) do.
 
-    Where windows have been, a glance is blanked out here too.
-
-    Args:
-        feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer where it has more than 1024.
-        points: Half of the numbers that it is brought to.
+    What windows have shown is blanked out in a glance here too.
     """
 
-    def __init__(self, feature_shape: tuple[int, int, int], channels: int, points: int) -> None:
-        super().__init__(feature_shape, channels)
+    def __init__(self, feature_shape: MapShape, channels: int, points: int) -> None:
+        super().__init__(feature_shape, channels, points)
         _, height, width = feature_shape
-        self.output_size = 2 * points
         self.linear = nn.Linear(self.channels * height * width, self.output_size)
 
     def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w) of which some, (B, 1, h, w), is to be ignored."""
+        """(B, output_size) of a map (B, C, h, w), less its seen share (B, 1, h, w)."""
         squeezed = self.squeezed(feature_map)
         if seen is not None:
             squeezed = squeezed * (1 - seen)
@@ -103,20 +90,20 @@ class FlatMapEncoder(_MapReader):
 
 
 class ObservationEncoder(nn.Module):
-    """Makes one vector of an observation, whatever it holds.
+    """Makes one vector of any observation.
 
-    Maps (C, h, w) are read by attention; ``glance`` is one that was flattened, and is blanked out
-    where ``seen`` says. Vectors of more than 16 numbers go through a linear layer of their own,
-    smaller ones are taken as they are.
+    Maps (C, h, w) are read by attention; ``glance`` is a flattened map, blanked out where it was
+    ``seen``. Vectors of more than 16 numbers go through a linear layer each, smaller ones are taken
+    as they are.
 
     Args:
-        shapes: Of each part of an observation, by its key.
-        channels: Channels each map is squeezed to.
+        shapes: Of each part of an observation, by key.
+        channels: Channels that each map is squeezed to.
         points: Attention maps of each.
-        width: Numbers that a large vector is brought to.
-        keep_glance: Whether the map of the glance is read at every step, and not at the first only.
-        inhibition: Whether it is blanked out where windows have been.
-        attention: Whether maps are read by a ``MapEncoder``, or by a ``FlatMapEncoder``.
+        width: Numbers that a large vector is reduced to.
+        keep_glance: Whether the map of the glance is read at every step or at the first only.
+        inhibition: Whether it is blanked out where it was seen.
+        attention: Whether maps are read by a ``MapEncoder`` or by a ``FlatMapEncoder``.
     """
 
     def __init__(
@@ -135,7 +122,7 @@ class ObservationEncoder(nn.Module):
         self.output_size = 0
         self._has_glance = "glance" in shapes and keep_glance
         names = set(shapes) - {"glance", "seen"}
-        # A glance is read before the map that it is shaped like.
+        # A glance has the shape of ``features``, and comes before them.
         if self._has_glance:
             features = cast("MapShape", tuple(shapes["features"]))
             self.glance = reader(features, channels, points)
@@ -163,7 +150,7 @@ class ObservationEncoder(nn.Module):
             glance = self.glance(
                 observation["glance"].view_as(features), seen if self.inhibition else None
             )
-            # At the glance both maps are one; what is learned of it there serves later steps.
+            # At the glance both maps are the same: one is enough.
             latest = self._maps.index("features")
             parts[latest] = parts[latest] * (step > 0)
             parts = [glance, *parts]

@@ -1,4 +1,4 @@
-"""A bound to hold a policy against: it tries everything and is told the class."""
+"""An upper bound for policies: it tries everything and is told the class."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ OracleMemory = dict[str, Any]
 
 @POLICIES.register("oracle")
 class OraclePolicy:
-    """The best location of a lattice by the confidence in the true class, step by step.
+    """At every step, the location of a lattice with the highest confidence in the true class.
 
-    It tries every cell, so each step costs cells² looks, and it looks no step ahead.
+    It tries every cell, so each step costs cells² looks, and it does not plan ahead.
 
     Args:
         cells: Along each axis.
@@ -29,15 +29,11 @@ class OraclePolicy:
 
     @staticmethod
     def observation(state: State) -> dict[str, Any]:
-        """All that the model knows."""
+        """The state itself."""
         return {"state": state}
 
     def start(self, context: Context) -> OracleMemory:
-        """The images, their labels and what serves their features.
-
-        Raises:
-            ValueError: The true classes are not known.
-        """
+        """The context as a memory; a ``ValueError`` if the true classes are not known."""
         if context.labels is None:
             raise ValueError("the policy 'oracle' needs images whose true classes are known")
         return {
@@ -49,7 +45,7 @@ class OraclePolicy:
     def __call__(
         self, observation: dict[str, Any], memory: OracleMemory
     ) -> tuple[Tensor, OracleMemory]:
-        # Only here, since the loop shows policies what they see.
+        # Not at the top: ``rollout`` imports policies.
         from gfnet_env.rollout import look
 
         state: State = observation["state"]

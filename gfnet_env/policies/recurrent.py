@@ -1,4 +1,4 @@
-"""The recurrent policy of GFNet's authors: it remembers what it saw at the steps before."""
+"""The recurrent policy of GFNet's authors."""
 
 import math
 from collections.abc import Mapping
@@ -13,16 +13,15 @@ from gfnet_env.policies.base import POLICIES
 
 @POLICIES.register("recurrent")
 class RecurrentPolicy(nn.Module):
-    """Maps the feature map of the latest view and its own memory to a location (GFNet, 3.2).
+    """Maps the feature map of the latest view and a memory to a location (GFNet, 3.2).
 
-    The map is squeezed by a 1×1 convolution and flattened, or flattened as it is; then come a
-    hidden layer, a gated recurrent unit and a linear layer, whose sigmoid is the location as a
-    share of the way from the top left to the bottom right.
+    A 1×1 convolution squeezes the map; after flattening come a hidden layer, a gated recurrent unit
+    and a linear layer, whose sigmoid is the location from 0, top left, to 1, bottom right.
 
     Args:
         feature_shape: (C, h, w) of ``features``.
-        hidden_size: Size of the memory.
-        squeezed_channels: Channels that the map is squeezed to; None does not squeeze it.
+        hidden_size: Of the memory.
+        squeezed_channels: Of the squeezed map; None does not squeeze it.
         flat_size: Width of one more layer after flattening; None for none.
 
     Raises:
@@ -37,11 +36,8 @@ class RecurrentPolicy(nn.Module):
         flat_size: int | None = None,
     ) -> None:
         super().__init__()
-        sizes = {
-            "hidden_size": hidden_size,
-            "squeezed_channels": squeezed_channels,
-            "flat_size": flat_size,
-        }
+        sizes: dict[str, int | None] = {"hidden_size": hidden_size}
+        sizes |= {"squeezed_channels": squeezed_channels, "flat_size": flat_size}
         for name, size in sizes.items():
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size}")
@@ -73,9 +69,9 @@ class RecurrentPolicy(nn.Module):
     def forward(
         self, observation: Mapping[str, Tensor], memory: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Locations (B, 2) in [-1, 1], and its memory (B, hidden_size)."""
+        """Locations (B, 2) in [-1, 1], and the memory (B, hidden_size)."""
         memory = self.cell(self.encoder(observation["features"]), memory)
         share = self.actor(memory).sigmoid()
-        # In float64 nothing of a small share is lost, which could move a corner by a pixel.
+        # float64 keeps all digits of a small share, which could move a corner by a pixel.
         wide = share if share.device.type == "mps" else share.to(torch.float64)
         return 2 * wide - 1, memory

@@ -1,4 +1,4 @@
-"""A policy that learns nothing of its own: it looks where the glance's class comes from."""
+"""A policy without training: it looks at what the glance's class comes from."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,10 @@ SaliencyMemory = tuple[Tensor, Tensor]
 def class_activation(
     network: GlanceFocusNetwork, views: Tensor, normalised: bool = False
 ) -> Tensor:
-    """What each cell of the glance's map says for the class it is most confident of.
+    """How much each cell of the glance's map contributes to its most confident class.
 
     Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) of the global encoder with its own
-    head, less the rectifier, which would only make cells alike.
+    head, without the rectifier, which would only level cells.
 
     Args:
         network: In evaluation mode.
@@ -30,8 +30,7 @@ def class_activation(
     Returns:
         (B, h, w) float32.
     """
-    # Callers work without gradients, some in inference mode; and pixels, unlike weights, which may
-    # be frozen, can always be asked for a gradient.
+    # Callers disable gradients, some by inference mode. Weights may be frozen, pixels never are.
     with torch.inference_mode(False), torch.enable_grad():
         pixels = views.clone().float().requires_grad_()
         features = network.global_encoder(pixels, normalised)
@@ -45,8 +44,8 @@ def class_activation(
 class SaliencyPolicy:
     """The window about the most salient cell of the glance that no window has covered yet.
 
-    Salience is ``class_activation``; it takes one more glance and its gradient, once per picture. A
-    cell that was chosen, or half of which has been covered, comes after all others.
+    Salience is ``class_activation``, at the cost of one more glance and its gradient per picture.
+    Cells that were chosen, or covered by half, come last.
     """
 
     def __init__(self) -> None:
@@ -56,7 +55,7 @@ class SaliencyPolicy:
         """The salience of all cells in [0, 1], (B, h·w), and their locations, (B, h·w, 2).
 
         Raises:
-            ValueError: The model is no GFNet, which has the encoder that this needs.
+            ValueError: The model is no ``GlanceFocusNetwork``.
         """
         network, images = context.model, context.features.images
         if not isinstance(network, GlanceFocusNetwork):
@@ -77,7 +76,7 @@ class SaliencyPolicy:
         self, observation: Mapping[str, Tensor], memory: SaliencyMemory
     ) -> tuple[Tensor, SaliencyMemory]:
         salience, locations = memory
-        # Below any salience, and yet in its order where nothing else is left.
+        # Below all others, and still in the order of their salience.
         scores = salience - 2 * (observation["seen"] >= _COVERED).float()
         cell = scores.argmax(dim=1, keepdim=True)
         chosen = locations.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)

@@ -1,4 +1,4 @@
-"""Policies on disk: JSON for what they are, safetensors for what they have learned."""
+"""Policies on disk: JSON for their arguments, safetensors for their weights."""
 
 import inspect
 from collections.abc import Mapping
@@ -32,20 +32,12 @@ def check_saveable(policy: Policy) -> None:
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write ``policy.json`` and, for a module, ``policy.safetensors``.
-
-    Raises:
-        ValueError: The policy cannot be saved.
-    """
+    """Write ``policy_files`` into a folder, all or none; raises as ``check_saveable``."""
     files.replace_files(folder, policy_files(policy))
 
 
 def policy_files(policy: Policy) -> dict[str, bytes]:
-    """What ``save_policy`` writes, by the names of the files.
-
-    Raises:
-        ValueError: The policy cannot be saved.
-    """
+    """``policy.json`` and, for a module, ``policy.safetensors``; raises as ``check_saveable``."""
     check_saveable(policy)
     config = {"name": _spec(policy), "arguments": policy.config}  # type: ignore[attr-defined]
     if isinstance(policy, nn.Module):
@@ -54,7 +46,7 @@ def policy_files(policy: Policy) -> dict[str, bytes]:
 
 
 def load_policy(folder: Path) -> Policy:
-    """Read what ``save_policy`` wrote, onto the CPU and in evaluation mode.
+    """Load a policy that ``save_policy`` wrote, onto the CPU and in evaluation mode.
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
@@ -80,7 +72,7 @@ def load_policy(folder: Path) -> Policy:
 
 
 def _arguments(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The arguments of a learned policy; what 0.1 left out is in the network beside it."""
+    """The arguments of a learned policy; 0.1 kept some of them in the network beside it."""
     if "shapes" in saved:
         return dict(saved)
     network = files.read_json(folder / "network.json")
@@ -88,9 +80,7 @@ def _arguments(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _spec(policy: Policy) -> str:
-    """The name that finds a policy's class again."""
+    """The spec of a policy's class."""
     kind = type(policy)
-    for name in POLICIES:
-        if POLICIES.find(name) is kind:
-            return name
-    return f"{kind.__module__}:{kind.__qualname__}"
+    names = (name for name in POLICIES if POLICIES.find(name) is kind)
+    return next(names, f"{kind.__module__}:{kind.__qualname__}")

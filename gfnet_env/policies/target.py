@@ -1,4 +1,4 @@
-"""A bound to hold a policy against: it is told where the object is."""
+"""An upper bound for policies: it is told where the object is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +19,7 @@ class TargetPolicy:
         self.observation = PlainObservation()
 
     def start(self, context: Context) -> Tensor:
-        """The locations of the objects, (B, 2).
-
-        Raises:
-            ValueError: The image set does not know where its objects are.
-        """
+        """The locations of the objects, (B, 2); a ``ValueError`` if they are not known."""
         if context.boxes is None:
             raise ValueError(
                 "the policy 'target' needs images whose objects' places are known (boxes)"

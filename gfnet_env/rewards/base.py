@@ -17,14 +17,13 @@ class Transition:
     """One look at B pictures, for a reward to judge.
 
     Attributes:
-        indices: Which images of their set they are, (B,).
+        indices: In the image set, (B,).
         labels: True classes, (B,) int64.
-        before: What was known before the look.
-        after: What was known after it.
+        before: State before the look.
+        after: State after it.
         terminated: Whether the episode ends with it, (B,) bool.
-        look: What another look would have led to: from looks, or locations (B, 2) in [-1, 1], to
-            the state after them instead. It may be called while the reward is computed, and does
-            not change the episode.
+        look: From other looks, or locations (B, 2) in [-1, 1], to the state that they would have
+            led to. It does not change the episode, and may be called only by the reward.
     """
 
     indices: npt.NDArray[np.int64]
@@ -35,17 +34,17 @@ class Transition:
     look: Callable[[Look | Tensor], State]
 
 
-# From a transition to what each look was worth, (B,).
+# From a transition to the reward of each look, (B,).
 Reward = Callable[[Transition], Tensor]
 
 REWARDS: Registry[Reward] = Registry("reward", functions_are_parts=True)
 
 
 def judge(reward: Reward, transition: Transition) -> Tensor:
-    """What a reward says of a transition, (B,) float64.
+    """The reward of each look of a transition, (B,).
 
     Raises:
-        ValueError: It says something of another shape, or a number that is not finite.
+        ValueError: The reward has another shape, or is not finite.
     """
     values = reward(transition)
     count = len(transition.labels)

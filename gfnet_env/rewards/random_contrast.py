@@ -1,4 +1,4 @@
-"""The confidence above that after a random look."""
+"""The confidence in the true class, less that after a random look."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 from gfnet_env.randomness import uniform
 from gfnet_env.rewards.base import REWARDS, Transition
 
-# A key of its own: the windows of a random policy must not be those it is rewarded against.
+# Keeps these draws apart from those of a random policy.
 _STREAM = 0x636F6E74
 
 
@@ -15,10 +15,9 @@ _STREAM = 0x636F6E74
 class RandomContrast:
     """p_t(y) less that after a random look in the same state, (B,) (GFNet, section 3.3).
 
-    The paper estimates the mean over random looks by one of them, and so is it done here, at the
-    price of one more call of the encoder each step. The look is drawn by (seed, image, step): what
-    is subtracted is the same whatever the policy does in that state, and a run that goes on, or
-    another environment, has the same rewards.
+    Like the paper, this estimates the mean over random looks by one of them, at the cost of one
+    more call of the encoder each step. The look is drawn by (seed, image, step), so it is the same
+    whatever the policy does in that state, in a resumed run, and in another environment.
 
     Args:
         seed: Other seeds give other looks.

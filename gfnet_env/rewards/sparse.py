@@ -1,4 +1,4 @@
-"""Whether the answer was right in the end."""
+"""Whether the final answer was right."""
 
 from torch import Tensor
 

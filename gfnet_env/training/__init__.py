@@ -1,4 +1,4 @@
-"""Training: stages 1 and 3 of the network, and the static baselines it is held against."""
+"""Training: stages 1 and 3 of the network, and static baselines to compare it with."""
 
 from gfnet_env.training.baseline import BaselineConfig, train_baselines
 from gfnet_env.training.classifier import ClassifierConfig, train_classifier

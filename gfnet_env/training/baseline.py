@@ -1,10 +1,8 @@
 """Static baselines: the encoder alone, on whole images, at several resolutions."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,14 +16,14 @@ from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_m
 from gfnet_env.runs import Run
 from gfnet_env.settings import AtLeast
 from gfnet_env.training.config import TrainingConfig, open_splits
-from gfnet_env.training.loop import Task, fit, open_run, show_progress
-from gfnet_env.training.optimisation import check_frozen
+from gfnet_env.training.loop import Task, fit, open_run
+from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.processes import Shares, join_processes
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig(TrainingConfig):
-    """What to train, on what, and how; leave everything as it was for stage 1 to be fair."""
+    """What to train, on what, and how; for a fair comparison, train as in stage 1."""
 
     resolutions: Annotated[tuple[int, ...], AtLeast(1)] = ()
     """Sides that whole images are resized to, one network each, in pixels; by default a quarter,
@@ -34,11 +32,11 @@ class BaselineConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class StaticResult:
-    """How good a static network is.
+    """Accuracy and cost of a static network.
 
     Attributes:
-        resolution: Of the network.
-        accuracy: Share of the test images that is right.
+        resolution: In pixels.
+        accuracy: On the test split.
         multiply_adds: Of one image.
     """
 
@@ -49,7 +47,7 @@ class StaticResult:
 
 @dataclass(frozen=True)
 class BaselineResults:
-    """How good all are.
+    """Results of all static networks.
 
     Attributes:
         images: Of the test split.
@@ -59,9 +57,6 @@ class BaselineResults:
     images: int
     static: Sequence[StaticResult]
 
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
 
 def train_baselines(
     config: BaselineConfig, image_sets: Mapping[str, ImageSet] | None = None
@@ -70,7 +65,7 @@ def train_baselines(
 
     Args:
         config: What to train and how.
-        image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``.
+        image_sets: Splits to use (``train``, ``val``, ``test``) instead of ``config.images``.
 
     Returns:
         The networks by resolution, in evaluation mode.
@@ -83,13 +78,8 @@ def train_baselines(
     config = config.resolved()
     processes = join_processes(config.control.device)
     sets = image_sets or open_splits(config)
-    size, parts = config.schedule.batch_size, config.options.accumulation
-    shares = Shares(len(sets["train"]), size, parts, processes)
-    trained_on = config.trained_on(sets["train"], in_memory=image_sets is not None)
-    networks = {
-        resolution: _build(config, resolution, sets["train"], trained_on)
-        for resolution in _resolutions(config, sets["train"])
-    }
+    shares = Shares.of(len(sets["train"]), config, processes)
+    networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
     for network in networks.values():
         processes.place(network)
         for images in sets.values():
@@ -100,41 +90,17 @@ def train_baselines(
             loaded = {number: StaticNetwork.load(folder) for number, folder in folders.items()}
             return {number: network.to(processes.device) for number, network in loaded.items()}
         for resolution, network in networks.items():
-            _train(network, sets, config, shares, folders[resolution])
+            _train(network, sets, config, shares, Run(folders[resolution]))
         if processes.is_main:
             static = [_judge(network, sets["test"]) for network in networks.values()]
             run.finish(BaselineResults(len(sets["test"]), static))
     return networks
 
 
-def _train(
-    network: StaticNetwork,
-    sets: Mapping[str, ImageSet],
-    config: BaselineConfig,
-    shares: Shares,
-    folder: Path,
-) -> None:
-    """Train a network and save it, unless that was done before."""
-    part = Run(folder)
-    if (folder / "static.json").is_file():
-        network.load_state_dict(StaticNetwork.load(folder).state_dict())
-        network.eval()
-        return
-    torch.manual_seed(config.options.seed)
-    with show_progress(shares.processes) as progress:
-        fit(_task(network, sets["val"], config), sets["train"], config, shares, part, progress)
-    if shares.processes.is_main:
-        network.save(folder)
-        part.checkpoints.clear()
-
-
-def _judge(network: StaticNetwork, images: ImageSet) -> StaticResult:
-    accuracy = round(float(evaluate_static(network, images).mean()), 6)
-    return StaticResult(network.config.resolution, accuracy, static_multiply_adds(network))
-
-
-def _resolutions(config: BaselineConfig, images: ImageSet) -> list[int]:
-    """Rising, and none above what the smallest of the images has."""
+def _build_all(
+    config: BaselineConfig, images: ImageSet, *, in_memory: bool
+) -> dict[int, StaticNetwork]:
+    """A new network for each resolution, from the lowest to the highest."""
     side = int(images.sizes(np.arange(len(images))).min())
     resolutions = sorted(config.resolutions or {round(part * side / 4) for part in (1, 2, 3, 4)})
     if resolutions[-1] > side:
@@ -142,13 +108,14 @@ def _resolutions(config: BaselineConfig, images: ImageSet) -> list[int]:
             f"a resolution of {resolutions[-1]} is above that of the images, {side}: enlarging "
             "them costs and shows nothing; leave it out"
         )
-    return resolutions
+    trained_on = config.trained_on(images, in_memory=in_memory)
+    return {number: _build(config, number, images, trained_on) for number in resolutions}
 
 
 def _build(
     config: BaselineConfig, resolution: int, images: ImageSet, trained_on: TrainingData
 ) -> StaticNetwork:
-    """A new network, seeded so that it is the same whatever is trained beside it."""
+    # Each is seeded anew, so that it does not depend on the others.
     torch.manual_seed(config.options.seed)
     static = StaticConfig(
         encoder=config.options.encoder,
@@ -166,8 +133,42 @@ def _build(
             f"encoder {static.encoder!r} does not take {resolution}×{resolution} images ({error}); "
             "choose other resolutions"
         ) from error
-    check_frozen([network.encoder], config.options.frozen)
+    frozen_parts([network.encoder], config.options.frozen)
     return network
+
+
+def _train(
+    network: StaticNetwork,
+    sets: Mapping[str, ImageSet],
+    config: BaselineConfig,
+    shares: Shares,
+    part: Run,
+) -> None:
+    """Train a network and save it, unless that was done before."""
+    if (part.folder / "static.json").is_file():
+        network.load_state_dict(StaticNetwork.load(part.folder).state_dict())
+        network.eval()
+        return
+    torch.manual_seed(config.options.seed)
+    task = Task(
+        title=f"{network.config.resolution}×{network.config.resolution}",
+        model=network,
+        encoders=(network.encoder,),
+        classifiers=(network.encoder.head_module(),),
+        frozen=frozen_parts([network.encoder], config.options.frozen),
+        objective=StaticObjective(network),
+        validate=lambda indices: {"static": evaluate_static(network, sets["val"], indices=indices)},
+        validation_images=len(sets["val"]),
+    )
+    fit(task, sets["train"], config, shares, part)
+    if shares.processes.is_main:
+        network.save(part.folder)
+        part.checkpoints.clear()
+
+
+def _judge(network: StaticNetwork, images: ImageSet) -> StaticResult:
+    accuracy = round(float(evaluate_static(network, images).mean()), 6)
+    return StaticResult(network.config.resolution, accuracy, static_multiply_adds(network))
 
 
 class StaticObjective(nn.Module):
@@ -182,16 +183,3 @@ class StaticObjective(nn.Module):
         views = images.overview(batch.indices, self.network.view).to(self.network.device)
         logits = self.network(views).float()
         return functional.cross_entropy(logits, batch.labels, reduction="none")
-
-
-def _task(network: StaticNetwork, images: ImageSet, config: BaselineConfig) -> Task:
-    return Task(
-        title=f"{network.config.resolution}×{network.config.resolution}",
-        model=network,
-        encoders=(network.encoder,),
-        classifiers=(network.encoder.head_module(),),
-        frozen=[network.encoder.get_submodule(name) for name in config.options.frozen],
-        objective=StaticObjective(network),
-        validate=lambda indices: {"static": evaluate_static(network, images, indices=indices)},
-        validation_images=len(images),
-    )

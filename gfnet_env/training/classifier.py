@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +27,17 @@ from gfnet_env.training.config import (
     TrainingConfig,
     open_splits,
 )
-from gfnet_env.training.loop import Task, fit, open_run, show_progress
-from gfnet_env.training.optimisation import check_frozen
+from gfnet_env.training.loop import Task, fit, open_run
+from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
 from gfnet_env.training.processes import Processes, Shares, join_processes
 
-# What stage 3 takes over from the network that it goes on with.
+# What a configuration says of the network; stage 3 takes it over from the network it continues.
 _OF_THE_NETWORK = (
     *("encoder", "patch_size", "focus_steps", "aspect"),
     *("classifier", "memory_size", "glance_logits"),
 )
-# What it takes over from what that network was trained on, where nothing else is given.
+# What it takes over from that network's training data, unless given.
 _OF_ITS_IMAGES = ("images", "image_size", "image_seed", "fit")
 
 
@@ -56,18 +55,16 @@ class ClassifierConfig(TrainingConfig):
         given = self.given()
         for name in ("weights", "baseline", "object_share"):
             if self.policy is not None and given.get(name):
-                raise ValueError(
-                    f"stage 3 goes on with the network of its policy; leave out {name}"
-                )
+                raise ValueError(f"stage 3 trains the network of its policy; leave out {name}")
 
 
 @dataclass(frozen=True)
 class ClassifierResults:
-    """How good a trained network is.
+    """Results of a trained network.
 
     Attributes:
         images: Of the test split.
-        accuracy: Share of them that is right after each step, glance first, by whose looks:
+        accuracy: On the test split after each step, glance first, by the policy that looks:
             ``random``, ``learned`` or ``target``.
         multiply_adds: Of an image that exits at each step, after stage 3.
     """
@@ -76,23 +73,19 @@ class ClassifierResults:
     accuracy: Mapping[str, tuple[float, ...]]
     multiply_adds: tuple[int, ...] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if value is not None}
-
 
 def train_classifier(
     config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None = None
 ) -> GlanceFocusNetwork:
     """Train a glance-and-focus network and save it, with its accuracies, into the run folder.
 
-    Stage 1 trains a new network on random windows, stage 3 that of a run of ``train_policy`` on
-    the windows that its policy looks at; the policy stays as it is (GFNet, section 3.3). After
-    stage 3 the run folder holds the assembled network, its thresholds solved again.
+    Stage 1 trains a new network on random windows. Stage 3 trains the network of a run of
+    ``train_policy`` on its policy's windows; the policy stays as it is (GFNet, section 3.3), and
+    the run folder then holds the assembled network with new thresholds.
 
     Args:
         config: What to train and how.
-        image_sets: Splits to use (``train``, ``val``, ``test``) in place of ``config.images``.
+        image_sets: See ``train_baselines``.
 
     Returns:
         The network, in evaluation mode.
@@ -105,13 +98,14 @@ def train_classifier(
     """
     processes = join_processes(config.control.device)
     stage = _stage_1(config, image_sets) if config.policy is None else _stage_3(config, image_sets)
-    shares = stage.shared_by(processes)
+    images = stage.sets["train"]
+    shares = Shares.of(len(images), stage.config, processes)
+    task = stage.task(processes)
     inputs = [config.policy, config.network.baseline]
     with open_run(stage.config, processes, inputs=inputs) as run:
         if run.complete:
             return GlanceFocusNetwork.load(run.folder).to(processes.device)
-        with show_progress(processes) as progress:
-            fit(stage.task(), stage.sets["train"], stage.config, shares, run, progress)
+        fit(task, images, stage.config, shares, run)
         if processes.is_main:
             run.finish(stage.save())
     return stage.network
@@ -119,12 +113,12 @@ def train_classifier(
 
 @dataclass(frozen=True)
 class _Stage:
-    """A training of a network.
+    """A network and what it is trained on.
 
     Attributes:
         config: Resolved.
         network: What is trained.
-        policy: Whose looks it is trained on after stage 2; None in stage 1.
+        policy: Decides where to look in stage 3; None in stage 1.
         sets: The three splits.
     """
 
@@ -133,57 +127,50 @@ class _Stage:
     policy: Policy | None
     sets: Mapping[str, ImageSet]
 
-    def shared_by(self, processes: Processes) -> Shares:
-        """Bring it to the device and check what could be wrong, before anything is written.
+    def task(self, processes: Processes) -> Task:
+        """Move the network to the device, and say how it learns.
 
         Raises:
-            ValueError: The batch cannot be shared, the images do not fit, or a part to freeze is
-                missing.
+            ValueError: The images do not fit, or a part to freeze is missing.
         """
-        config, images = self.config, self.sets["train"]
-        size, parts = config.schedule.batch_size, config.options.accumulation
-        shares = Shares(len(images), size, parts, processes)
+        options, schedule, encoders = self.config.options, self.config.schedule, self.encoders
         processes.place(self.network)
         if isinstance(self.policy, nn.Module):
             self.policy.to(processes.device)
-        for each in self.sets.values():
-            check_fit(self.network, each)
-        check_frozen(_encoders(self.network), config.options.frozen)
-        return shares
-
-    def task(self) -> Task:
-        """What the training loop needs to know."""
-        config, encoders = self.config, _encoders(self.network)
-        names = config.options.frozen
-        frozen = [encoder.get_submodule(name) for encoder in encoders for name in names]
-        if config.schedule.freeze_global_encoder:
-            frozen = [encoders[0], *frozen]
+        for images in self.sets.values():
+            check_fit(self.network, images)
+        whole = encoders[:1] if schedule.freeze_global_encoder else ()
         return Task(
             title="stage 1" if self.policy is None else "stage 3",
             model=self.network,
             encoders=encoders,
             classifiers=(self.network.classifier,),
-            frozen=frozen,
-            objective=LookObjective(self.network, self.pick, config.schedule.encoder_loss),
+            frozen=[*whole, *frozen_parts(encoders, options.frozen)],
+            objective=LookObjective(self.network, self.pick, schedule.encoder_loss),
             validate=self.validate,
             validation_images=len(self.sets["val"]),
         )
 
+    @property
+    def encoders(self) -> tuple[nn.Module, nn.Module]:
+        """That of glances, and that of looks."""
+        return self.network.global_encoder, self.network.local_encoder
+
     def pick(self, epoch: int) -> Policy:
-        """Whose looks the network is trained on in an epoch."""
+        """The policy of an epoch."""
         if self.policy is not None:
             return self.policy
         share = self.config.network.object_share
         return TrainingPatches(self.config.options.seed, epoch, share)
 
     def validate(self, indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
-        """Whether the network is right about some validation images after each step."""
+        """Whether the network is right about validation images after each step."""
         policy = self.policy or RandomPolicy()
         record = evaluate_policy(self.network, policy, self.sets["val"], indices=indices)
         return {f"step_{step}": right for step, right in enumerate(record.correct.T)}
 
     def save(self) -> ClassifierResults:
-        """Save the network, with its policy where it has one; how good it is."""
+        """Save the network, with its policy in stage 3, and return its results."""
         network, folder, images = self.network, self.config.run, self.sets["test"]
         accuracy = self._accuracies(images)
         network.trained_on = dataclasses.replace(network.trained_on, accuracy=accuracy)
@@ -195,7 +182,7 @@ class _Stage:
         return ClassifierResults(len(images), accuracy, tuple(gfnet.multiply_adds))
 
     def _accuracies(self, images: ImageSet) -> dict[str, tuple[float, ...]]:
-        """With random looks and, if there are, better ones."""
+        """With random looks and, where possible, better ones."""
         policies: dict[str, Policy] = {"random": RandomPolicy()}
         if self.policy is not None:
             policies["learned"] = self.policy
@@ -212,7 +199,7 @@ class LookObjective(nn.Module):
 
     Args:
         network: What is trained.
-        pick: The policy of an epoch. Nothing is learned of it.
+        pick: From an epoch to its policy, which is not trained.
         encoder_loss: Weight of the cross-entropy of the encoders' own heads.
     """
 
@@ -227,8 +214,8 @@ class LookObjective(nn.Module):
     def forward(self, batch: Batch, images: ImageSet, epoch: int) -> Tensor:
         """The loss of each image, (B,): the mean over its steps (GFNet, section 3.3).
 
-        An image that the policy stops looking at has fewer. Where the glance's logits are those of
-        the encoder's head, they count once.
+        An image has fewer steps if the policy stops. If the glance's logits are those of the
+        encoder's head, they count once.
         """
         features = LiveFeatures(self.network, images)
         context = Context(features, batch.indices, batch.labels, batch.boxes)
@@ -256,31 +243,21 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     config = config.resolved()
     sets = image_sets or open_splits(config)
     torch.manual_seed(config.options.seed)
-    images, options = sets["train"], config.network
+    images = sets["train"]
     network = GlanceFocusNetwork.build(
-        encoder=config.options.encoder,
-        patch_size=options.patch_size,
+        **{name: value for name, value in config.items() if name in _OF_THE_NETWORK},
         num_classes=images.num_classes,
-        focus_steps=options.focus_steps,
-        classifier=options.classifier,
-        memory_size=options.memory_size,
-        glance_logits=options.glance_logits,
-        aspect=config.options.aspect,
         weights=config.options.weights,
         class_names=images.class_names,
         trained_on=config.trained_on(images, in_memory=image_sets is not None),
     )
-    if options.baseline is not None:
-        _begin_with(network, config, options.baseline)
+    if config.network.baseline is not None:
+        _begin_with(network, config, config.network.baseline)
     return _Stage(config, network, None, sets)
 
 
 def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
-    """The network of a policy's run, by default on the images that it was trained on.
-
-    Raises:
-        ValueError: The configuration has something else than the network.
-    """
+    """The network of a policy's run, by default on its own training images."""
     assert config.policy is not None
     begun = EarlyExitGFNet.load(config.policy)
     network = begun.model
@@ -289,7 +266,7 @@ def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     for name, value in config.given().items():
         if value != kept.get(name, value):
             raise ValueError(
-                f"{name} is {kept[name]} in {config.policy}, not {value}; stage 3 goes on with its "
+                f"{name} is {kept[name]} in {config.policy}, not {value}; stage 3 trains that "
                 "network: leave it out"
             )
     known = {name: getattr(network.trained_on, name) for name in _OF_ITS_IMAGES}
@@ -303,7 +280,7 @@ def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
 
 
 def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline: Path) -> None:
-    """Give the encoders the weights of static networks, none of which saw what is held out here."""
+    """Give the encoders the weights of static networks, if those did not see held-out images."""
     by_resolution = {static.config.resolution: static for static in load_static_networks(baseline)}
     if network.patch_size not in by_resolution:
         raise ValueError(
@@ -313,11 +290,6 @@ def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline:
     spec, _, seed = config.chosen_images
     for static in by_resolution.values():
         check_split(static.trained_on, spec, seed)
-    resolutions = (network.patch_size, max(by_resolution))
-    for encoder, resolution in zip(_encoders(network), resolutions, strict=True):
-        load_tensors(encoder, by_resolution[resolution].encoder.state_dict(), baseline)
-
-
-def _encoders(network: GlanceFocusNetwork) -> tuple[nn.Module, nn.Module]:
-    """That of glances, and that of looks."""
-    return network.get_submodule("global_encoder"), network.get_submodule("local_encoder")
+    glance, focus = by_resolution[network.patch_size], by_resolution[max(by_resolution)]
+    load_tensors(network.global_encoder, glance.encoder.state_dict(), baseline)
+    load_tensors(network.local_encoder, focus.encoder.state_dict(), baseline)

@@ -1,4 +1,4 @@
-"""What every training has in common: its schedule, its network, its images."""
+"""Settings of all trainings: schedule, network, images, run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,35 +19,35 @@ OptimiserName = Literal["adamw", "sgd"]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Augmentation):
-    """How long to train, how fast, by which optimiser, and on what variants of the images.
+    """How long to train, how fast, by which optimiser, and on which augmentations.
 
-    What is not given is taken from a recipe, or else from ``DEFAULT_SCHEDULE``.
+    Defaults are those of a recipe, or else of ``DEFAULT_SCHEDULE``.
     """
 
     flip: OrUnset[bool] = UNSET
     """Whether to mirror half of the training images."""
     epochs: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
-    """Times to go through the training images."""
+    """Passes over the training images."""
     batch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
-    """Images per step of the optimiser, those of all processes together."""
+    """Images per step of the optimiser, over all processes."""
     optimiser: OrUnset[OptimiserName] = UNSET
     """adamw, or sgd with Nesterov momentum."""
-    # Nesterov's step needs some momentum.
+    # Nesterov's step needs momentum.
     momentum: OrUnset[Annotated[float, Above(0), Below(1)]] = UNSET
     """Momentum of sgd."""
     learning_rate: OrUnset[Annotated[float, Above(0)]] = UNSET
     """Peak rate; after the warm-up it decays along a cosine."""
     classifier_learning_rate: Annotated[float, Above(0)] | None = None
-    """Peak rate of the classifier, which is always new; by default that of the encoders."""
+    """Peak rate of the classifier, which begins untrained; by default ``learning_rate``."""
     warmup: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
-    """Share of the training over which the rate rises to its peak."""
+    """Share of the training in which the rate rises to its peak."""
     weight_decay: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
-    """Decay of the weights."""
+    """Weight decay of the optimiser."""
     average_decay: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
     """Keep an exponential moving average of the weights with this decay; 0 keeps none."""
 
     def resolved(self) -> Self:
-        """The schedule with the library's defaults for what was not given."""
+        """A copy with the library's defaults."""
         return self.with_defaults(DEFAULT_SCHEDULE.given())
 
 
@@ -58,7 +58,7 @@ class ClassifierSchedule(Schedule):
     encoder_loss: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
     """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
     freeze_global_encoder: OrUnset[bool] = UNSET
-    """Whether the encoder of glances keeps its weights, its own head's too."""
+    """Whether the encoder of glances and its head keep their weights."""
 
 
 DEFAULT_SCHEDULE = ClassifierSchedule(
@@ -78,13 +78,12 @@ DEFAULT_SCHEDULE = ClassifierSchedule(
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Settings):
-    """What is trained, what it begins with, and how it fits a machine."""
+    """What is trained, its initial weights, and how it fits a machine."""
 
     encoder: OrUnset[str] = UNSET
     """Every encoder, by default compact: NAME, NAME:key=value,… or module:NAME of your own."""
     aspect: OrUnset[Aspect] = UNSET
-    """What becomes of a picture's shape where all of it is shown: stretch to a square (the
-    default), or pad with black."""
+    """How an overview becomes square: stretch (the default), or pad with black."""
     weights: str | None = None
     """Initial weights of the encoders: pretrained, or a file; by default random ones."""
     frozen: tuple[str, ...] = ()
@@ -92,38 +91,36 @@ class RunOptions(Settings):
     precision: Precision = "float32"
     """float32, or bfloat16 where torch's autocast deems it safe."""
     accumulation: Annotated[int, AtLeast(1)] = 1
-    """Parts that a process takes its share of a batch in, one after the other, to save memory."""
+    """Parts in which a process takes its share of a batch, in turn, to save memory."""
     clip_norm: Annotated[float, Above(0)] | None = None
-    """Longest that the gradient of all weights may be; by default any length."""
+    """Maximum norm of the gradient of all weights; by default none."""
     seed: Annotated[int, AtLeast(0)] = 0
-    """Of the weights, the order of images and what is drawn for each."""
+    """Of the weights, the order of images and their augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(Settings):
-    """How the network is built, and what it is shown at first."""
+    """How the network is built, and where it begins."""
 
     patch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """P, side of the glance and of the windows, in pixels; by default 32."""
     focus_steps: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
-    """N, most looks after the glance; by default 3."""
+    """N, the most looks after the glance; by default 3."""
     classifier: OrUnset[str] = UNSET
-    """How the views of an image are combined: recurrent (the default) or cascade, or one of your
-    own."""
+    """What combines the views: recurrent (the default), cascade, or module:NAME of your own."""
     memory_size: Annotated[int, AtLeast(1)] | None = None
-    """Numbers that the recurrent classifier remembers; by default at most 512."""
+    """Size of the recurrent classifier's memory; by default at most 512."""
     glance_logits: GlanceLogits | None = None
-    """Whose logits the glance has: the classifier's or the encoder's; by default the classifier's,
-    but the encoder's with a cascade, which has none of the glance."""
+    """Source of the glance's logits: classifier or encoder; by default the classifier, but the
+    encoder with a cascade, which has no logits at the glance."""
     baseline: Path | None = None
-    """Run folder of train_baseline: the global encoder begins as its network of resolution P, the
-    local one as that of the highest (so do the paper's, section 4.1)."""
+    """Run folder of train_baseline: initial weights of the global encoder, from resolution P, and
+    of the local one, from the highest (paper, section 4.1)."""
     object_share: OrUnset[Annotated[float, Between(0, 1)]] = UNSET
-    """Share of the random windows put on the object, where the images know its place; by default
-    0."""
+    """Share of the random windows put on the object, if its place is known; by default 0."""
 
 
-# What is taken where neither a setting, a recipe nor an earlier stage says.
+# Defaults after settings, recipes and earlier stages.
 _DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "images": DEFAULT_SPEC,
     "image_size": 224,
@@ -136,7 +133,7 @@ _DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "object_share": 0.0,
 }
 
-# What a run may be resumed with other values of: it changes no weight.
+# Settings that may change when a run is resumed: they change no weight.
 MAY_CHANGE = frozenset(each.name for each in fields(ReadingOptions))
 
 
@@ -145,19 +142,19 @@ class TrainingConfig(Settings):
     """What to train, on what, and how."""
 
     run: Path
-    """Folder for what is trained and its results; shared, where several machines train."""
+    """Folder for weights and results; shared, if several machines train."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     schedule: Flat[Schedule] = field(default_factory=Schedule)
     options: Flat[RunOptions] = field(default_factory=RunOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
 
     def resolved(self, *layers: Mapping[str, Any]) -> Self:
-        """The same with what was not given: from the first layer that has it, or the library's."""
+        """A copy with missing settings from the first layer that has them, or the defaults."""
         return self.with_defaults(*layers, _DEFAULTS)
 
     @property
     def chosen_images(self) -> tuple[str, int, int]:
-        """Spec, size and seed of the images of a resolved configuration."""
+        """Spec, size and seed of the images, of a resolved configuration."""
         spec, size, seed = self.images.images, self.images.image_size, self.images.image_seed
         assert spec is not None
         assert size is not None
@@ -165,11 +162,11 @@ class TrainingConfig(Settings):
         return spec, size, seed
 
     def trained_on(self, images: ImageSet, *, in_memory: bool) -> TrainingData:
-        """What a network is noted to be trained on, by a resolved configuration.
+        """The ``trained_on`` of a network, by a resolved configuration.
 
         Args:
             images: The training split.
-            in_memory: Whether it was given as an object, so that it has no spec.
+            in_memory: Whether it was given as an object, which has no spec.
         """
         spec, _, image_seed = self.chosen_images
         size = images.fixed_size

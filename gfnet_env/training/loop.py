@@ -1,8 +1,9 @@
-"""The training loop: checkpoints it can go on from, validation after every epoch."""
+"""The training loop: resumable from checkpoints, with validation after every epoch."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,19 @@ from gfnet_env.training.processes import Part, Processes, Shares
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is learned.
+    """A model and how it learns.
 
     Attributes:
-        title: What the progress bar calls it.
+        title: For the progress bar.
         model: What is trained.
-        encoders: Its encoders, whose parts may be frozen.
-        classifiers: Its modules, heads of encoders too, that may have a rate of their own.
+        encoders: Its encoders.
+        classifiers: Its classifiers and heads, which may have a learning rate of their own.
         frozen: Its modules that keep their weights and statistics.
-        objective: A module around the model that gives the loss of every image, (B,), of a
-            ``Batch``, the image set as it is seen in the epoch, and the epoch. One call is all that
-            a backward pass goes through, so that gradients of several processes can be averaged in
-            it.
-        validate: Whether the model is right about some images of the validation split, given by
-            index: (n,) bool each, by the names of what is watched.
+        objective: A module around the model: from a ``Batch``, the image set as augmented in the
+            epoch, and the epoch, to the loss of every image, (B,). A backward pass goes through one
+            call of it, in which gradients are averaged over processes.
+        validate: From indices of validation images to whether the model is right about them,
+            (n,) bool for each of the names that are logged.
         validation_images: Images of that split.
     """
 
@@ -61,27 +61,12 @@ def open_run(
     inputs: Iterable[Path | None] = (),
     parts: Iterable[Path] = (),
 ) -> Iterator[Run]:
-    """``Run.open`` in the first of several processes; the others wait for it.
-
-    Args:
-        config: Says where, and what becomes of an earlier run.
-        processes: Those that train.
-        inputs: See ``Run.open``.
-        parts: Likewise.
-
-    Raises:
-        FileExistsError: See ``Run.open``.
-        ValueError: Likewise.
-    """
+    """``Run.open``, see there, in the first of several processes; the others wait for it."""
     run = Run(config.run)
     with contextlib.ExitStack() as stack:
         if processes.is_main:
-            opened = Run.open(
-                *(config.run, config, config.control),
-                may_change=MAY_CHANGE,
-                inputs=inputs,
-                parts=parts,
-            )
+            where = (config.run, config, config.control)
+            opened = Run.open(*where, may_change=MAY_CHANGE, inputs=inputs, parts=parts)
             run = stack.enter_context(opened)
         processes.wait()
         if run.complete and processes.is_main:
@@ -89,35 +74,28 @@ def open_run(
         yield run
 
 
-def fit(
-    task: Task,
-    images: ImageSet,
-    config: TrainingConfig,
-    shares: Shares,
-    run: Run,
-    progress: Progress,
-) -> None:
+def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, run: Run) -> None:
     """Train a model, and leave it in evaluation mode.
 
-    What is drawn (the order of images, what is done to each, dropout) depends only on the seed and
+    All random draws (the order of images, their augmentation, dropout) depend only on the seed and
     the step. So a run that was interrupted ends with the same weights as one that was not, to the
     bit on one process; and several processes see the same batches as one.
 
     Args:
-        task: What is learned.
+        task: The model and how it learns.
         images: The training split.
-        config: How, resolved.
+        config: Resolved.
         shares: Which of the images this process takes.
-        run: Where checkpoints and TensorBoard logs go; training goes on from its last checkpoint.
-        progress: Shows how far it is.
+        run: Keeps checkpoints and TensorBoard logs; training resumes from its last checkpoint.
 
     Raises:
         ValueError: The loss is no longer finite, or the checkpoint is damaged or of other images.
     """
     training = _Training(task, images, config, shares, run)
     training.restore()
-    bar = progress.add_task(task.title, total=training.total, completed=training.step)
-    with _board(run.folder, training.step, shares.processes) as board:
+    is_main = shares.processes.is_main
+    with Progress(disable=not is_main) as progress, _board(run, training.step, is_main) as board:
+        bar = progress.add_task(task.title, total=training.total, completed=training.step)
         for epoch in range(training.step // shares.steps, config.schedule.epochs):
             for loss in training.epoch(epoch):
                 progress.advance(bar)
@@ -132,17 +110,19 @@ def fit(
     training.finish()
 
 
+def _board(run: Run, step: int, is_main: bool) -> AbstractContextManager[SummaryWriter | None]:
+    """TensorBoard logs of the first process, without those after the step it resumes from."""
+    if not is_main:
+        return contextlib.nullcontext()
+    return SummaryWriter(run.folder / "tensorboard", purge_step=step + 1)
+
+
 def _report(accuracies: Mapping[str, float], title: str, board: SummaryWriter, step: int) -> None:
     """Log and print accuracies on the validation split."""
     for name, value in accuracies.items():
         board.add_scalar(f"val/accuracy_{name}", value, step)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
     get_console().print(f"{title}: accuracy {listed}")
-
-
-def show_progress(processes: Processes) -> Progress:
-    """A progress display; only the first of several processes shows one."""
-    return Progress(disable=not processes.is_main)
 
 
 class _Training:
@@ -154,12 +134,7 @@ class _Training:
     """
 
     def __init__(
-        self,
-        task: Task,
-        images: ImageSet,
-        config: TrainingConfig,
-        shares: Shares,
-        run: Run,
+        self, task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, run: Run
     ) -> None:
         self.step, self.total = 0, config.schedule.epochs * shares.steps
         self._task, self._images, self._config = task, images, config
@@ -174,7 +149,7 @@ class _Training:
         self._saved_at = time.monotonic()
 
     def restore(self) -> None:
-        """Go on from the latest checkpoint, where there is one."""
+        """Resume from the latest checkpoint, if there is one."""
         state = self._run.checkpoints.load(self._processes.device)
         if state is not None:
             if state["images"] != len(self._images):
@@ -189,19 +164,19 @@ class _Training:
             self.step = state["step"]
             schedule = self._config.schedule
             self._rates = build_rates(self._optimiser, schedule, self.total, self.step)
-        # None may write the next checkpoint while another still reads this one.
+        # No process may write the next checkpoint while another reads this one.
         self._processes.wait()
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether it is time for one; at the end of an epoch comes validation first."""
+        """Whether to save one within an epoch; at its end, validation comes first."""
         due = time.monotonic() >= self._saved_at + 60 * self._config.control.checkpoint_minutes
         return due and self.step % self._shares.steps > 0
 
     def save(self, board: SummaryWriter | None) -> None:
-        """Write a checkpoint: all that the next step depends on but for the configuration."""
+        """Write a checkpoint: all that the next step depends on, less the configuration."""
         if board is not None:
-            # Or else a kill would leave a gap in the logs before the step that a run goes on from.
+            # Otherwise a kill would leave a gap in the logs before the checkpoint.
             board.flush()
         if self._processes.is_main:
             state: dict[str, Any] = {
@@ -215,7 +190,7 @@ class _Training:
         self._saved_at = time.monotonic()
 
     def epoch(self, epoch: int) -> Iterator[float]:
-        """Take what is left of an epoch's steps; the loss of each."""
+        """Take the remaining steps of an epoch; yields the loss of each."""
         task, seed = self._task, self._config.options.seed
         task.model.train()
         for module in task.frozen:
@@ -239,12 +214,12 @@ class _Training:
             self._seed()
 
     def validate(self) -> dict[str, float]:
-        """Accuracies on the validation split, of which every process takes its share."""
+        """Accuracies on the validation split, shared by the processes."""
         task, processes = self._task, self._processes
         task.model.eval()
         share = np.arange(processes.rank, task.validation_images, processes.count)
         with averaged(task.model, self._average):
-            # One that has none looks at an image that is not counted.
+            # A process without a share takes an image that is not counted.
             correct = task.validate(share if len(share) else np.zeros(1, dtype=np.int64))
         counts = [int(right[: len(share)].sum()) for right in correct.values()]
         totals = processes.total(torch.tensor(counts, device=processes.device))
@@ -252,18 +227,18 @@ class _Training:
         return dict(zip(correct, accuracies, strict=True))
 
     def finish(self) -> None:
-        """Leave the model in evaluation mode, with its average weights where they are kept."""
+        """Leave the model in evaluation mode, with its average weights if there are any."""
         self._task.model.eval()
         if self._average is not None:
             self._task.model.load_state_dict(self._average.module.state_dict())
 
     def _seed(self) -> None:
-        """Seed what layers draw in a step, dropout for one."""
+        """Seed the random draws of layers, such as dropout, in a step."""
         key = [self._config.options.seed, self.step, self._processes.rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def _backward(self, part: Part, images: ImageSet, epoch: int) -> Tensor:
-        """Add a part's share to the gradients; its share of the loss of the batch, a scalar."""
+        """Add a part to the gradients; returns its share of the loss of the batch, a scalar."""
         with contextlib.ExitStack() as stack:
             # Gradients are exchanged once a batch.
             if not part.is_last and isinstance(self._objective, DistributedDataParallel):
@@ -271,12 +246,12 @@ class _Training:
             with autocast(self._processes.device, self._config.options.precision):
                 losses = self._objective(part.batch, images, epoch)
             loss: Tensor = losses[: part.counted].sum() / part.total
-            # Gradients are averaged over the processes, of which each has but a share of the sum.
+            # Each process has a share of the sum, but gradients are averaged over processes.
             (self._processes.count * loss).backward()
         return loss.detach()
 
     def _update(self) -> None:
-        """One step of the optimiser and of all that follows it."""
+        """Take one step of the optimiser."""
         clip_norm = self._config.options.clip_norm
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(self._task.model.parameters(), clip_norm)
@@ -286,13 +261,3 @@ class _Training:
         if self._average is not None:
             self._average.update_parameters(self._task.model)
         self.step += 1
-
-
-@contextlib.contextmanager
-def _board(folder: Path, step: int, processes: Processes) -> Iterator[SummaryWriter | None]:
-    """TensorBoard logs of the first process, without what came after the step it goes on from."""
-    if not processes.is_main:
-        yield None
-        return
-    with SummaryWriter(folder / "tensorboard", purge_step=step + 1) as board:
-        yield board

@@ -1,4 +1,4 @@
-"""What moves the weights: optimiser, rates, moving average, and what is kept from moving."""
+"""What moves the weights: optimiser, learning rates, moving average; and frozen parts."""
 
 import contextlib
 import functools
@@ -14,25 +14,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gfnet_env.training.config import Schedule
 
 
-def check_frozen(encoders: Sequence[nn.Module], names: Sequence[str]) -> None:
-    """Raises ``ValueError`` unless every encoder has parts of these names."""
+def frozen_parts(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn.Module]:
+    """The parts of these names of every encoder.
+
+    Raises:
+        ValueError: An encoder has no such part.
+    """
     for encoder in encoders:
         known = [name for name, _ in encoder.named_modules() if name]
         for name in names:
             if name not in known:
                 raise ValueError(f"no part {name!r} to freeze; known: {', '.join(known)}")
+    return [encoder.get_submodule(name) for encoder in encoders for name in names]
 
 
 def build_optimiser(
     encoders: Sequence[nn.Module], classifiers: Iterable[nn.Module], schedule: Schedule
 ) -> Optimizer:
-    """The optimiser, with a peak rate for encoders and one for classifiers.
-
-    Args:
-        encoders: Their parameters get ``learning_rate``, unless they are a classifier's.
-        classifiers: Theirs get ``classifier_learning_rate``.
-        schedule: Which optimiser, and the rates.
-    """
+    """The optimiser, with ``learning_rate`` for encoders and ``classifier_learning_rate``."""
     new = [p for module in classifiers for p in module.parameters()]
     taken = {id(p) for p in new}
     rest = [p for module in encoders for p in module.parameters() if id(p) not in taken]
@@ -47,13 +46,13 @@ def build_optimiser(
 
 
 def build_rates(optimiser: Optimizer, schedule: Schedule, total: int, step: int) -> LambdaLR:
-    """The rates of ``total`` steps, of which ``step`` have been taken: a function of that alone."""
+    """The learning rates of ``total`` steps, of which ``step`` have been taken."""
     factor = functools.partial(_warmup_and_cosine, total=total, share=schedule.warmup)
     return LambdaLR(optimiser, factor, last_epoch=step - 1)
 
 
 def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """The moving average of a model's weights and of the statistics of its batch norm, or None."""
+    """The moving average of a model's weights and batch norm statistics, or None."""
     if decay == 0:
         return None
     mean = get_ema_multi_avg_fn(decay)
@@ -62,7 +61,7 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
 
 @contextlib.contextmanager
 def averaged(model: nn.Module, average: AveragedModel | None) -> Iterator[None]:
-    """Give a model its average weights, where they are kept, for a while."""
+    """Give a model its average weights, if there are any, within the context."""
     if average is None:
         yield
         return
@@ -75,7 +74,7 @@ def averaged(model: nn.Module, average: AveragedModel | None) -> Iterator[None]:
 
 
 def _warmup_and_cosine(step: int, total: int, share: float) -> float:
-    """Share of the peak rate: up over the first steps, then down along a cosine."""
+    """Share of the peak rate: a linear warm-up, then a cosine to 0."""
     warmup = max(1, int(share * total))
     if step < warmup:
         return (step + 1) / warmup

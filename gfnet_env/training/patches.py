@@ -12,19 +12,19 @@ from gfnet_env.policies.base import Context
 from gfnet_env.policies.drawn import draw, drawn_memory
 from gfnet_env.rows import Shared
 
-# Keeps these draws apart from any others of the same seed.
+# Keeps these draws apart from others of the same seed.
 _STREAM = 2
 
 
 class TrainingPatches:
-    """A policy of uniformly random looks, a share of them at the object where its place is known.
+    """A policy of uniformly random looks, a share of them at the object if its place is known.
 
     A look is drawn by (seed, epoch, image, step), so that it is the same in every batch and every
-    process. What is on the object is off its centre by up to a quarter of the window.
+    process. A look at the object is off its centre by up to a quarter of the window.
 
     Args:
         seed: Other seeds give other looks.
-        epoch: Times the images have been gone through before.
+        epoch: Counted from 0.
         object_share: Share of the looks that are at the object, in [0, 1].
     """
 
@@ -45,7 +45,7 @@ class TrainingPatches:
         self, observation: Mapping[str, Tensor], memory: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Any]]:
         draws = draw(self._keys, observation, memory, 5).float().to(observation["number"].device)
-        # A draw just below 1 may round to it, which is still a location.
+        # A draw just below 1 may round to 1, which is still a location.
         locations = 2 * draws[:, :2] - 1
         if "boxes" not in memory:
             return locations, memory

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gfnet_env.images import Batch, ImageSet, batches
 from gfnet_env.runs import resolve_device
+from gfnet_env.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Processes:
     """The processes that share a training, and which of them this is.
 
     Attributes:
-        device: Where this one works.
-        count: How many there are.
-        rank: Which this is, in [0, count - 1]; 0 alone writes and reports.
+        device: Of this process.
+        count: Number of processes.
+        rank: Of this process, in [0, count - 1]; 0 alone writes and reports.
     """
 
     device: torch.device
@@ -32,48 +34,46 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and reports."""
+        """Whether this process writes and reports."""
         return self.rank == 0
 
     def place(self, module: nn.Module) -> None:
-        """Bring a module to the device.
+        """Move a module to the device.
 
-        Batch norm then takes its statistics over the whole batch on GPUs. On CPUs, where torch has
-        no such layer, each process takes those of its share, and the running ones of the first are
-        kept.
+        On GPUs, batch norm takes its statistics over the whole batch. On CPUs, where torch has no
+        such layer, over the share of each process; the first one's running statistics are kept.
         """
         module.to(self.device)
         if self.count > 1 and self.device.type == "cuda":
+            # Unlike torch's function, it knows timm's own batch norm.
             from timm.layers.norm_act import convert_sync_batchnorm
 
-            # Knows timm's own batch norm, which torch's function does not.
             convert_sync_batchnorm(module)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """A module whose backward pass averages gradients over the processes."""
-        # There is nothing to average where nothing is learned.
         if self.count == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of what each process gives, in each of them."""
+        """The sum over all processes, in each of them."""
         if self.count > 1:
             torch.distributed.all_reduce(values)
         return values
 
     def wait(self) -> None:
-        """Wait until all have come here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             torch.distributed.barrier()
 
 
 def join_processes(device: str) -> Processes:
-    """This process among those that ``accelerate launch`` or ``torchrun`` began; else alone.
+    """The processes that ``accelerate launch`` or ``torchrun`` started; else this one alone.
 
     Args:
-        device: See ``resolve_device``; processes on GPUs are given one each.
+        device: See ``resolve_device``; each process gets a GPU of its own.
 
     Raises:
         ValueError: This machine has no such device.
@@ -93,13 +93,13 @@ def join_processes(device: str) -> Processes:
 
 @dataclass(frozen=True)
 class Part:
-    """What one process does at once of a batch that all share.
+    """The images of a shared batch that one process takes at once.
 
     Attributes:
-        batch: Its images.
-        counted: How many of them, the first, are of the shared batch; the others fill it up.
+        batch: The images.
+        counted: Of these, the first ``counted`` belong to the shared batch; the others fill it up.
         total: Images of the shared batch.
-        is_last: Whether the process has then done its share of the batch.
+        is_last: Whether it completes the process's share of the batch.
     """
 
     batch: Batch
@@ -110,17 +110,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Shares:
-    """Which images of a shared batch each process takes.
+    """Which images of a shared batch each process takes; all take equally many.
 
-    Every process has equally many. A last batch that is too small for that, or for batch norm to
-    have statistics of, is filled up from the start of the epoch with images that do not count in
-    the loss.
+    A last batch that is too small for that, or for the statistics of batch norm, is filled up with
+    images from the start of the epoch, which do not count in the loss.
 
     Args:
-        images: Images of the set.
+        images: Number of images of the set.
         batch_size: Of the shared batch.
-        accumulation: Parts that a process takes its share in.
-        processes: Who shares.
+        accumulation: Parts in which a process takes its share.
+        processes: Those that share.
 
     Raises:
         ValueError: The batch cannot be shared evenly, or there is a single image.
@@ -142,6 +141,11 @@ class Shares:
                 f"multiple of {parts}"
             )
 
+    @classmethod
+    def of(cls, images: int, config: TrainingConfig, processes: Processes) -> Self:
+        """The shares of the batches of a resolved configuration."""
+        return cls(images, config.schedule.batch_size, config.options.accumulation, processes)
+
     @property
     def _parts(self) -> int:
         return self.processes.count * self.accumulation
@@ -154,7 +158,7 @@ class Shares:
     def parts(
         self, images: ImageSet, order: npt.NDArray[np.int64], begin: int = 0
     ) -> Iterator[Part]:
-        """What this process does in an epoch.
+        """The parts that this process takes in an epoch.
 
         Args:
             images: The set.

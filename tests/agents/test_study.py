@@ -81,7 +81,7 @@ def test_the_table_is_the_mean_of_the_runs(done):
         section = table.partition(f"## P = {side}\n")[2]
         found = [run.gfnets[side] for run in results.runs]
         last = np.mean([each.policies["learned"][-1] for each in found])
-        row = next(line for line in section.splitlines() if line.startswith("| learned patches"))
+        row = next(line for line in section.splitlines() if line.startswith("| learned looks"))
         assert f"{1 - last:.2%}" in row
         for name, after in found[0].stages.items():
             assert f"| after {name} |" in section

@@ -55,7 +55,7 @@ def test_overlaps_by_counting_pixels(corners, seed):
         assert found.covered[0, step] == pytest.approx((seen & mask).sum() / mask.sum())
 
 
-def test_every_record_is_held_against_its_own_images():
+def test_every_record_is_compared_with_its_own_images():
     count = 150
     room = np.array([HEIGHT - SIDE, WIDTH - SIDE])
     corners = np.random.default_rng(0).integers(0, room + 1, size=(count, 2))

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfnet_env.benchmarks import expected_calibration_error, mean_interval
 from gfnet_env.benchmarks.statistics import (
+    expected_calibration_error,
     interquartile_mean,
     interquartile_mean_interval,
+    mean_interval,
     probability_of_improvement,
 )
 

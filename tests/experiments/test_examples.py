@@ -11,7 +11,8 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import load_images
-from gfnet_env.rollout import glance
+from gfnet_env.policies import Context, RandomPolicy
+from gfnet_env.rollout import glance, rollout
 
 ROOT = Path(__file__).parents[2]
 REINFORCE = ROOT / "experiments" / "examples" / "reinforce.py"
@@ -98,3 +99,15 @@ def test_the_page_says_what_runs():
             exec(compile(block, str(PAGE), "exec"), names)
     assert isinstance(names["policy"], nn.Module)
     assert names["prediction"].classes.shape == (8,)
+
+
+def test_another_network_learns_where_to_look():
+    pytest.importorskip("canvit_pytorch", reason="CanViT is not installed (the extra 'canvit')")
+    example = runpy.run_path(str(ROOT / "experiments" / "examples" / "canvit.py"))
+    assert example["main"](timesteps=200).num_timesteps >= 200
+    model, images = example["CanViT"]().eval(), load_images(DIGITS, "test")
+    context = Context(LiveFeatures(model, images), np.arange(5))
+    with torch.no_grad():
+        steps = list(rollout(context.features, RandomPolicy(), context))
+    assert len(steps) == len(model.multiply_adds()) == 4
+    assert steps[-1].state.memory.canvas.shape == (5, 32, 32)

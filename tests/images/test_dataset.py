@@ -90,7 +90,7 @@ def test_what_is_no_data_set_is_refused():
         DatasetImages(3)
     with pytest.raises(ValueError, match=r"item 0 of list must be \(picture, label\), not ndarray"):
         DatasetImages([RGB])
-    with pytest.raises(ValueError, match=r"labels of Pairs must be 1 integers, not \(1,\) .*float"):
+    with pytest.raises(ValueError, match=r"labels must be integers, .* not \(1,\) .*float"):
         DatasetImages(Pairs([RGB], [0.5]))
 
 

@@ -51,9 +51,9 @@ def test_the_train_split_may_have_more_scenes():
         ("cluttered-digits:canvas=big", "train", "canvas of .* must be a whole number, not 'big'"),
         ("cluttered-digits:scenes=0", "train", "at least one scene"),
         ("cluttered-digits", "holdout", "unknown split 'holdout'"),
-        ("folder:", "train", "folder:PATH"),
+        ("folder:", "train", "lacks a parameter: .* .path.; it has :path,fit=whole"),
         ("folder:x,fit=squeeze", "train", "fit of .* must be whole or crop or stretch"),
-        ("folder:x,split=test", "train", "no parameter 'split'; it has :path=,fit=whole"),
+        ("folder:x,split=test", "train", "no parameter 'split'; it has :path,fit=whole"),
     ],
 )
 def test_a_wrong_spec_says_what_is_wrong(spec, split, message):

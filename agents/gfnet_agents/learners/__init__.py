@@ -1,19 +1,6 @@
 """What learns a policy, whatever library it comes from."""
 
-from gfnet_agents.learners.base import (
-    LEARNERS,
-    Learner,
-    build_learner,
-    check_actions,
-    choose_actions,
-)
+from gfnet_agents.learners.base import LEARNERS, Learner, build_learner, choose_actions
 from gfnet_agents.learners.sb3 import StableBaselinesLearner
 
-__all__ = [
-    "LEARNERS",
-    "Learner",
-    "StableBaselinesLearner",
-    "build_learner",
-    "check_actions",
-    "choose_actions",
-]
+__all__ = ["LEARNERS", "Learner", "StableBaselinesLearner", "build_learner", "choose_actions"]

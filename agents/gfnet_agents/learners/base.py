@@ -14,9 +14,6 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.policies import Policy
 from gfnet_env.registry import Registry
 
-# What a learner is given beside its settings.
-_GIVEN = ("env", "seed", "device", "timesteps", "replay_gib", "announce")
-
 _DEFAULT_ACTIONS: dict[type[spaces.Space[Any]], str] = {
     spaces.Box: "continuous",
     spaces.Discrete: "grid",
@@ -26,17 +23,27 @@ _DEFAULT_ACTIONS: dict[type[spaces.Space[Any]], str] = {
 class Learner(Protocol):
     """Learns a policy in a vector environment.
 
-    Beside ``env``, ``seed``, ``device`` and ``timesteps`` its constructor has its settings, as
-    keywords with types and defaults: ``NAME:key=value,…`` sets them. It may also take
-    ``replay_gib`` (GiB that a replay memory may take) and ``announce`` (shows a line to the user).
+    Its settings are further keywords of its constructor, with types and defaults: a spec sets them,
+    ``NAME:key=value,…``. It may also take ``replay_gib`` (most GiB for a replay memory) and
+    ``announce`` (shows a line to the user).
+
+    Args:
+        env: What it learns in; nobody has reset it.
+        seed: Of its weights, its actions and the order of images.
+        device: Where it learns.
+        timesteps: Environment steps after which it is done.
+        settings: Its own.
 
     Attributes:
         action_spaces: Spaces of actions that it takes, ``Box``, ``Discrete`` or both; the first is
             its default.
         autoreset_mode: When its environment begins the next episode.
-        steps: Environment steps that it has learned from, those of all sub-environments together.
-        mean_return: Of recent episodes; it is shown beside the progress.
+        steps: Environment steps so far, those of all sub-environments together.
+        mean_return: Of recent episodes; the progress bar shows it.
         metrics: What it logged last, by TensorBoard tag; another mapping whenever it logs.
+
+    Raises:
+        ValueError: A setting is out of range.
     """
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
@@ -50,19 +57,7 @@ class Learner(Protocol):
         device: torch.device,
         timesteps: int,
         **settings: Any,
-    ) -> None:
-        """Prepare to learn.
-
-        Args:
-            env: What it learns in; nobody has reset it.
-            seed: Of its weights, its actions and the order of images.
-            device: Where it learns.
-            timesteps: Environment steps after which it is done.
-            settings: Its own.
-
-        Raises:
-            ValueError: A setting is out of range.
-        """
+    ) -> None: ...
 
     @property
     def steps(self) -> int: ...
@@ -77,23 +72,18 @@ class Learner(Protocol):
         """Learn until ``steps`` reaches ``timesteps``.
 
         Args:
-            callback: Is called before the first update, between updates and after the last, where
-                ``state_dict`` and ``policy`` are whole. What it raises ends the learning.
+            callback: Call it before the first update, between updates and after the last, whenever
+                ``state_dict`` and ``policy`` are consistent. What it raises ends the learning.
         """
-        ...
 
     def policy(self) -> Policy:
-        """What was learned so far, for the assembled network: a copy, in evaluation mode.
-
-        A ``LearnedPolicy`` can be saved; others only by whoever wrote them.
-        """
+        """What was learned so far: a copy in evaluation mode, for the assembled network."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the learning depends on, so that it can be resumed to the bit.
+        """All that the rest of the learning depends on, so that it resumes bit for bit.
 
-        The run itself keeps the state of the environment and that of the global generators of
-        torch and numpy.
+        The run itself saves the environment and the global generators of torch and numpy.
 
         Returns:
             Tensors, numbers, strings, and lists and dicts of such.
@@ -101,57 +91,41 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was called; the environment is there already."""
-        ...
+        """Go on from a ``state_dict``; the environment is restored already."""
 
     def save(self, folder: Path) -> None:
         """Write what a later run may continue from: weights and optimisers."""
-        ...
 
     def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote; nothing in the file is executed.
+        """Read what ``save`` wrote; never execute what is in the file.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is of another learner, or damaged.
+            ValueError: It is damaged, or of another learner.
         """
-        ...
 
 
 class LearnerRegistry(Registry[Learner]):
     """Learners by spec; ``parse`` checks one before there is an environment for it."""
 
     def parse(self, spec: str, *, trusted: bool = True) -> tuple[type[Learner], dict[str, Any]]:
-        """The class that a spec names, and its settings.
-
-        Args:
-            spec: See ``Registry``.
-            trusted: Likewise.
-
-        Raises:
-            ValueError: There is no such learner, or a setting is unknown or has the wrong type.
-        """
+        """The class that a spec names, and its settings; see ``Registry.build``."""
         learner, text = self._split(spec, trusted=trusted)
         if not hasattr(learner, "action_spaces"):
             raise ValueError(
                 f"{spec!r} is no learner: see the protocol Learner, or put an algorithm of "
                 "stable-baselines3 into a class that derives from StableBaselinesLearner"
             )
-        return learner, self._parse(text, settings_of(learner), spec)  # type: ignore[return-value]
+        return learner, self._parse(text, self._settable(learner), spec)  # type: ignore[return-value]
 
     def describe(self) -> str:
-        """All names; the settings of each are named where one is wrong."""
+        """All names. Settings are too many for a list; an unknown one is answered with them."""
         return ", ".join(self)
 
 
-LEARNERS = LearnerRegistry("learner")
-
-
-def settings_of(learner: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The settings of a learner's class, by name."""
-    parameters = inspect.signature(learner, eval_str=True).parameters
-    hidden = {*_GIVEN, *(n for n, p in parameters.items() if p.kind == p.VAR_KEYWORD)}
-    return {name: each for name, each in parameters.items() if name not in hidden}
+LEARNERS = LearnerRegistry(
+    "learner", context=("env", "seed", "device", "timesteps", "replay_gib", "announce")
+)
 
 
 def build_learner(
@@ -161,58 +135,51 @@ def build_learner(
     seed: int,
     device: str | torch.device,
     timesteps: int,
-    trusted: bool = True,
     **options: Any,
 ) -> Learner:
-    """Build a learner.
+    """Build the learner of a spec; see ``Learner`` for the arguments.
 
-    Args:
-        spec: Of the learner, see ``LearnerRegistry``.
-        env: See ``Learner``.
-        seed: Likewise.
-        device: Likewise.
-        timesteps: Likewise.
-        trusted: See ``Registry``.
-        options: ``replay_gib`` and ``announce``, for learners that take them.
+    ``options`` are ``replay_gib`` and ``announce``, for learners that take them.
 
     Raises:
         ValueError: There is no such learner, or it does not take the actions or a setting.
     """
-    learner, settings = LEARNERS.parse(spec, trusted=trusted)
-    check_actions(learner, spec, env.actions)
+    learner, settings = LEARNERS.parse(spec)
+    _check_actions(learner, spec, env.actions)
     taken = inspect.signature(learner).parameters
-    options = {name: value for name, value in options.items() if name in taken}
-    given: dict[str, Any] = {"seed": seed, "device": torch.device(device), "timesteps": timesteps}
-    return learner(env, **given, **options, **settings)
+    settings |= {name: value for name, value in options.items() if name in taken}
+    return learner(env, seed=seed, device=torch.device(device), timesteps=timesteps, **settings)
 
 
 def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> Actions:
-    """The actions that a learner is to have.
+    """The actions for a learner.
 
     Args:
         spec: Of the learner.
         actions: A spec, see ``build_actions``; None for the first kind that the learner takes.
-        trusted: See ``Registry``.
+        trusted: See ``Registry.build``.
 
     Raises:
         ValueError: There are no such actions, or the learner does not take them.
     """
     learner, _ = LEARNERS.parse(spec, trusted=trusted)
     built = build_actions(actions or _DEFAULT_ACTIONS[learner.action_spaces[0]], trusted=trusted)
-    check_actions(learner, spec, built)
+    _check_actions(learner, spec, built)
     return built
 
 
-def check_actions(learner: type[Learner], spec: str, actions: Actions) -> None:
+def _check_actions(learner: type[Learner], spec: str, actions: Actions) -> None:
     """Raises ``ValueError`` unless a learner takes some actions."""
-
-    def takes(kind: type[Learner], other: Actions) -> bool:
-        return isinstance(other.space, kind.action_spaces)
-
-    if takes(learner, actions):
+    if isinstance(actions.space, learner.action_spaces):
         return
-    fitting = [name for name in ACTIONS if takes(learner, build_actions(name))]
-    others = [name for name in LEARNERS if takes(LEARNERS.parse(name)[0], actions)]
+    fitting = [
+        name for name in ACTIONS if isinstance(build_actions(name).space, learner.action_spaces)
+    ]
+    others = [
+        name
+        for name in LEARNERS
+        if isinstance(actions.space, LEARNERS.parse(name)[0].action_spaces)
+    ]
     raise ValueError(
         f"the learner {spec!r} does not take {actions.spec} actions, but "
         f"{' and '.join(fitting)} ones; {actions.spec} ones are taken by {', '.join(others)}"

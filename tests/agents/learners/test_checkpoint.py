@@ -1,14 +1,10 @@
 import pytest
 import torch
 
-from gfnet_agents.learners.checkpoint import LearnerCheckpoints
+from gfnet_agents.learners import checkpoint
 from gfnet_env.checkpoints import Checkpoints
 
 _STEPS = 96
-
-
-def saving(learner, env, folder):
-    return LearnerCheckpoints(Checkpoints(folder), env, learner, minutes=0)
 
 
 def test_a_learner_goes_on_as_if_it_had_never_stopped(
@@ -22,18 +18,18 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped(
 
     env = make_env(actions, **changes)
     stopped = small(name, env, timesteps=steps)
-    checkpoints = saving(stopped, env, tmp_path)
+    checkpoints = Checkpoints(tmp_path)
 
     def interrupt():
-        checkpoints.save_if_due()
+        checkpoint.save(checkpoints, env, stopped)
         if stopped.steps >= steps / 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped.learn(interrupt)
-    env = make_env(actions, **changes)
-    going_on = small(name, env, timesteps=steps)
-    saving(going_on, env, tmp_path).restore()
+    again = make_env(actions, **changes)
+    going_on = small(name, again, timesteps=steps)
+    checkpoint.restore(checkpoints, again, going_on)
     assert 0 < going_on.steps < steps
     going_on.learn(lambda: None)
     assert going_on.steps == whole.steps >= steps
@@ -44,10 +40,10 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped(
 def test_what_is_complete_learns_no_more(make_env, learn, small, weights, tmp_path):
     env = make_env()
     learner = learn("ppo", env)
-    saving(learner, env, tmp_path).save_if_due()
+    checkpoint.save(Checkpoints(tmp_path), env, learner)
     env = make_env()
     again = small("ppo", env)
-    saving(again, env, tmp_path).restore()
+    checkpoint.restore(Checkpoints(tmp_path), env, again)
     again.learn(lambda: None)
     assert again.steps == learner.steps
     assert torch.equal(weights(again), weights(learner))
@@ -57,7 +53,7 @@ def test_without_a_checkpoint_there_is_nothing_to_restore(make_env, small, weigh
     env = make_env()
     learner = small("ppo", env)
     before = weights(learner)
-    saving(learner, env, tmp_path).restore()
+    checkpoint.restore(Checkpoints(tmp_path), env, learner)
     assert torch.equal(weights(learner), before)
-    saving(learner, env, tmp_path).save_if_due()
+    checkpoint.save(Checkpoints(tmp_path), env, learner)
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gfnet_agents.learners.sb3 import FlatObservations, StableBaselinesVecEnv
+from gfnet_agents.learners.sb3 import StableBaselinesVecEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 
 
@@ -89,7 +89,7 @@ def test_every_sub_environment_has_its_own_mask(make_env):
 
 def test_flat_observations_are_the_same_ones(make_env):
     plain = StableBaselinesVecEnv(make_env())
-    flat = FlatObservations(StableBaselinesVecEnv(make_env()))
+    flat = StableBaselinesVecEnv(make_env(), flat=True)
     for env in (plain, flat):
         env.seed(3)
     view = flat.view

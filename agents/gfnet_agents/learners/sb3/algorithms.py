@@ -1,6 +1,7 @@
 """The algorithms of stable-baselines3 and sb3-contrib as learners, with settings that work here."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import LinearSchedule
-from torch import nn
+from torch import Tensor, nn
 
 from gfnet_agents.learners.base import LEARNERS
 from gfnet_agents.learners.sb3.extractor import ObservationExtractor
@@ -17,21 +18,15 @@ from gfnet_agents.learners.sb3.learner import StableBaselinesLearner
 from gfnet_agents.learners.sb3.random_search import RandomSearch, RandomSearchPolicy
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 
-_Spaces = tuple[type[spaces.Space[Any]], ...]
-_BOX: _Spaces = (spaces.Box,)
-_DISCRETE: _Spaces = (spaces.Discrete,)
-_BOTH: _Spaces = (spaces.Box, spaces.Discrete)
+_BOTH: tuple[type[spaces.Space[Any]], ...] = (spaces.Box, spaces.Discrete)
 
-_ACTOR_CRITIC: dict[str, Any] = {
-    "features_extractor_class": ObservationExtractor,
-    "net_arch": [128],
-    "activation_fn": nn.Tanh,
-}
+_NETWORKS: dict[str, Any] = {"features_extractor_class": ObservationExtractor}
+_ACTOR_CRITIC = _NETWORKS | {"net_arch": [128], "activation_fn": nn.Tanh}
 _GAUSSIAN = _ACTOR_CRITIC | {
     # Wide enough to reach the next object from the first guess, narrow enough to tell its reward.
     "log_std_init": -1.0,
 }
-# A look is judged by its own gain: a later look cannot undo what it showed.
+# Each look is judged by its own gain: a later look cannot undo what it showed.
 _OWN_GAIN = {"gamma": 0.0, "gae_lambda": 1.0}
 
 
@@ -78,7 +73,7 @@ class A2CLearner(StableBaselinesLearner, algorithm=A2C):
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return _OWN_GAIN | {
-            # One step of the optimiser on all that is new, so there must be many.
+            # Each step of the optimiser uses all new environment steps, so there must be many.
             "n_steps": 1,
             "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
             "use_rms_prop": False,
@@ -106,7 +101,7 @@ class TRPOLearner(StableBaselinesLearner, algorithm=TRPO):
 class RecurrentPPOLearner(PPOLearner, algorithm=RecurrentPPO):
     """PPO with an LSTM."""
 
-    action_spaces = _BOX
+    action_spaces = (spaces.Box,)
     policy_class = "MultiInputLstmPolicy"
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
@@ -118,28 +113,25 @@ class RecurrentPPOLearner(PPOLearner, algorithm=RecurrentPPO):
 class MaskablePPOLearner(PPOLearner, algorithm=MaskablePPO):
     """PPO that looks at no cell twice."""
 
-    action_spaces = _DISCRETE
+    action_spaces = (spaces.Discrete,)
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return super().defaults(env) | {"policy_kwargs": _ACTOR_CRITIC}
 
 
 class _ReplayLearner(StableBaselinesLearner):
-    """What all that learn from a replay memory share."""
+    """The defaults of all that learn from a replay memory."""
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return {
             "gamma": 0.0,
             "learning_rate": 1e-3,
             "batch_size": 128,
-            # Every step is learned from sixteen times or so, however many come at once.
+            # Each transition is learned from some sixteen times, whatever num_envs is.
             "train_freq": 1,
             "gradient_steps": max(1, env.num_envs // 8),
             "learning_starts": 16 * env.num_envs,
-            "policy_kwargs": {
-                "features_extractor_class": ObservationExtractor,
-                "net_arch": [128, 128],
-            },
+            "policy_kwargs": _NETWORKS | {"net_arch": [128, 128]},
         }
 
 
@@ -148,7 +140,7 @@ class SACLearner(_ReplayLearner, algorithm=SAC):
     """Soft actor-critic."""
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
-        # A gain is at most 1 and mostly far less, so that a greater weight would drown it.
+        # A gain is mostly far below 1: a greater weight would drown it.
         return super().defaults(env) | {"ent_coef": "auto_0.03"}
 
 
@@ -157,11 +149,11 @@ class TD3Learner(_ReplayLearner, algorithm=TD3):
     """Twin delayed deep deterministic policy gradient."""
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
-        size = env.single_action_space.shape
+        size = env.single_action_space.shape or ()
         return super().defaults(env) | {
-            # An actor that is certain climbs only what its critic knows of places far from it.
+            # A deterministic actor needs a critic that knows places far from its own.
             "learning_starts": 64 * env.num_envs,
-            "action_noise": NormalActionNoise(np.zeros(size or ()), np.full(size or (), 0.5)),
+            "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.5)),
         }
 
 
@@ -192,6 +184,7 @@ class CrossQLearner(SACLearner, algorithm=CrossQ):
 class RandomSearchLearner(StableBaselinesLearner, algorithm=RandomSearch):
     """Augmented random search."""
 
+    agent: RandomSearch
     policy_class = RandomSearchPolicy
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
@@ -201,16 +194,22 @@ class RandomSearchLearner(StableBaselinesLearner, algorithm=RandomSearch):
             "n_eval_episodes": env.num_envs,
             "learning_rate": 0.05,
             "delta_std": 0.1,
-            # All weights zero would be a saddle: no single one of them would matter.
+            # All weights zero are a saddle: no single one of them matters there.
             "zero_policy": False,
         }
+
+    def _set_weights(self, parameters: dict[str, Any], variables: Mapping[str, Tensor]) -> None:
+        super()._set_weights(parameters, variables)
+        # It searches around a copy of the policy's weights.
+        weights = nn.utils.parameters_to_vector(self.agent.policy.parameters())
+        self.agent.weights = weights.detach()  # type: ignore[assignment]
 
 
 @LEARNERS.register("dqn")
 class DQNLearner(_ReplayLearner, algorithm=DQN):
     """Deep Q-networks."""
 
-    action_spaces = _DISCRETE
+    action_spaces = (spaces.Discrete,)
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return super().defaults(env) | {

@@ -19,9 +19,7 @@ class ObservationExtractor(BaseFeaturesExtractor):
         options: Arguments of the encoder in place of its defaults.
 
     Attributes:
-        encoder: The encoder.
         shapes: Of each part of an observation, by its key.
-        options: The same.
     """
 
     def __init__(

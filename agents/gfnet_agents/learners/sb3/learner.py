@@ -17,8 +17,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.utils import safe_mean
+from torch import Tensor
 
 from gfnet_agents.learners.sb3.learned import learned_policy
 from gfnet_agents.learners.sb3.replay import (
@@ -29,8 +30,7 @@ from gfnet_agents.learners.sb3.replay import (
     replay_state,
 )
 from gfnet_agents.learners.sb3.rollouts import InPlaceMaskableRolloutBuffer, InPlaceRolloutBuffer
-from gfnet_agents.learners.sb3.vec_env import FlatObservations, StableBaselinesVecEnv
-from gfnet_agents.learners.sb3.weights import get_variables, set_weights
+from gfnet_agents.learners.sb3.vec_env import StableBaselinesVecEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_atomically
 from gfnet_env.policies import LearnedPolicy
@@ -52,18 +52,10 @@ class StableBaselinesLearner:
 
     Derive from it for one of your own: ``class OwnLearner(PPOLearner, algorithm=OwnPPO)``.
 
-    Its settings are the arguments of the algorithm's constructor, under stable-baselines3's names.
-    Those in ``policy_kwargs`` take the place of the defaults there one by one.
-
-    Args:
-        env: See ``Learner``.
-        seed: Likewise.
-        device: Likewise.
-        timesteps: Likewise; a replay memory need not hold more.
-        replay_gib: What a replay memory may take, in GiB; a checkpoint takes as much again while it
-            is written.
-        announce: Told what a replay memory will take, before it is taken.
-        settings: Arguments of the algorithm's constructor, in place of ``defaults``.
+    Its settings are the arguments of the algorithm's constructor, under stable-baselines3's names,
+    in place of ``defaults``; those in ``policy_kwargs`` one by one. ``replay_gib`` limits a replay
+    memory, whose size ``announce`` is told before it is allocated; a checkpoint takes as much again
+    while it is written.
 
     Attributes:
         algorithm_class: The algorithm.
@@ -101,19 +93,18 @@ class StableBaselinesLearner:
     ) -> None:
         self._check_settings(settings)
         self._timesteps = timesteps
-        self._adapter = StableBaselinesVecEnv(env)
-        shown = FlatObservations(self._adapter) if self.flat else self._adapter
+        self._env = StableBaselinesVecEnv(env, flat=self.flat)
         defaults = self.defaults(env)
         networks = defaults.get("policy_kwargs", {}) | settings.get("policy_kwargs", {})
-        if isinstance(shown, FlatObservations):
+        if self._env.view is not None:
             own = networks.get("features_extractor_kwargs", {})
-            networks["features_extractor_kwargs"] = {"view": shown.view, **own}
+            networks["features_extractor_kwargs"] = {"view": self._env.view, **own}
         arguments = self._rollout_buffer() | defaults | settings | {"policy_kwargs": networks}
         if issubclass(self.algorithm_class, OffPolicyAlgorithm):
-            arguments |= self._replay_buffer(arguments, shown, replay_gib, announce)
+            arguments |= self._replay_buffer(arguments, replay_gib, announce)
         try:
             self.agent = self.algorithm_class(
-                policy=self.policy_class, env=shown, seed=seed, device=device, **arguments
+                policy=self.policy_class, env=self._env, seed=seed, device=device, **arguments
             )
         except (TypeError, ValueError, AssertionError) as error:
             if not settings:
@@ -154,28 +145,29 @@ class StableBaselinesLearner:
     def state_dict(self) -> dict[str, Any]:
         agent = self.agent
         memory = getattr(agent, "_last_lstm_states", None)
+        buffer = getattr(agent, "replay_buffer", None)
         return {
             "parameters": agent.get_parameters(),
-            "variables": get_variables(agent),
+            "variables": self._variables(),
             "counters": {name: getattr(agent, name) for name in _COUNTERS if hasattr(agent, name)},
-            "replay": replay_state(agent) if isinstance(agent, OffPolicyAlgorithm) else None,
-            "episodes": self._adapter.state_dict(),
+            "replay": None if buffer is None else replay_state(buffer),
+            "episodes": self._env.state_dict(),
             "episode_starts": torch.from_numpy(np.array(agent._last_episode_starts)),
             "memory": [] if memory is None else [*memory.pi, *memory.vf],
-            # Algorithms explore by the generator of the space of actions.
+            # Algorithms explore by the generator of the action space.
             "actions": agent.action_space.np_random.bit_generator.state,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         agent = self.agent
-        set_weights(agent, state["parameters"], state["variables"])
+        self._set_weights(state["parameters"], state["variables"])
         for name, value in state["counters"].items():
             setattr(agent, name, value)
-        if isinstance(agent, OffPolicyAlgorithm):
-            load_replay(agent, state["replay"])
-        self._adapter.load_state_dict(state["episodes"])
-        assert isinstance(agent.env, StableBaselinesVecEnv | FlatObservations)
-        agent._last_obs = agent.env.observations()  # type: ignore[assignment]
+        buffer = getattr(agent, "replay_buffer", None)
+        if buffer is not None:
+            load_replay(buffer, state["replay"])
+        self._env.load_state_dict(state["episodes"])
+        agent._last_obs = self._env.observations()  # type: ignore[assignment]
         agent._last_episode_starts = state["episode_starts"].numpy()
         if state["memory"]:
             hidden, cell, *critic = (value.to(agent.device) for value in state["memory"])
@@ -185,11 +177,11 @@ class StableBaselinesLearner:
         agent.action_space.np_random.bit_generator.state = state["actions"]
 
     def save(self, folder: Path) -> None:
-        """See ``Learner``; the file is one that stable-baselines3 can load too."""
+        """See ``Learner``; stable-baselines3 can load the file too."""
         write_atomically(folder / AGENT_FILE, lambda temporary: self.agent.save(temporary))
 
     def load(self, folder: Path) -> None:
-        """See ``Learner``; a replay memory begins empty, and is filled at first by random actions.
+        """See ``Learner``; a replay memory begins empty, and random actions fill it at first.
 
         The pickled part of the file is not read.
         """
@@ -199,9 +191,25 @@ class StableBaselinesLearner:
             raise FileNotFoundError(f"there is no {AGENT_FILE} in {folder}; give a run of {name}")
         try:
             _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
-            set_weights(self.agent, parameters, variables or {})
+            self._set_weights(parameters, variables or {})
         except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise ValueError(f"the agent in {path} does not fit or is damaged: {error}") from error
+
+    def _variables(self) -> dict[str, Tensor]:
+        """Tensors that the agent learns outside its networks, by name: its temperature, say."""
+        _, names = self.agent._get_torch_save_params()
+        return {name: recursive_getattr(self.agent, name).detach() for name in names}
+
+    @torch.no_grad()
+    def _set_weights(self, parameters: dict[str, Any], variables: Mapping[str, Tensor]) -> None:
+        """Give the agent weights, as ``get_parameters`` and ``_variables`` returned them."""
+        self.agent.set_parameters(parameters, device=self.agent.device)
+        own = self._variables()
+        if set(own) != set(variables):
+            raise ValueError(f"it has {sorted(variables)} beside its networks, not {sorted(own)}")
+        for name, value in own.items():
+            # In place, since an optimiser holds it.
+            value.copy_(variables[name])
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         unknown = sorted(settings.keys() - self.__signature__.parameters.keys())
@@ -222,7 +230,6 @@ class StableBaselinesLearner:
     def _replay_buffer(
         self,
         arguments: Mapping[str, Any],
-        env: StableBaselinesVecEnv | FlatObservations,
         limit_gib: float,
         announce: Callable[[str], object] | None,
     ) -> dict[str, Any]:
@@ -235,11 +242,11 @@ class StableBaselinesLearner:
             chosen["replay_buffer_class"] = kind
         wanted = arguments.get("buffer_size", self._timesteps)
         plan = plan_replay(
-            env.observation_space,
-            env.action_space,
+            self._env.observation_space,
+            self._env.action_space,
             wanted=wanted,
             batch_size=batch_size,
-            num_envs=env.num_envs,
+            num_envs=self._env.num_envs,
             next_observations=not chosen,
             limit_gib=limit_gib,
         )
@@ -268,7 +275,7 @@ class _BetweenUpdates(BaseCallback):
 
 
 class _Metrics(KVWriter):
-    """Keeps what an algorithm has logged last."""
+    """Keeps what an algorithm logged last."""
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
@@ -288,7 +295,7 @@ class _Metrics(KVWriter):
 
 
 def settings_of(algorithm_class: type[BaseAlgorithm]) -> dict[str, inspect.Parameter]:
-    """What an algorithm's constructor takes that may be set, by name."""
+    """What may be set of an algorithm's constructor, by name."""
     settings: dict[str, inspect.Parameter] = {}
     for each in algorithm_class.__mro__:
         if "__init__" not in vars(each):

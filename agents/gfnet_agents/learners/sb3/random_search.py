@@ -14,14 +14,9 @@ from gfnet_agents.learners.sb3.extractor import ObservationExtractor
 
 
 class RandomSearchPolicy(ARSPolicy):
-    """A linear layer on a small ``ObservationExtractor``: the fewer weights, the better a search.
+    """A linear layer on a small ``ObservationExtractor``: fewer weights are easier to search.
 
-    Args:
-        observation_space: Of the environment.
-        action_space: Likewise.
-        net_arch: Widths of hidden layers.
-        sizes: Sizes of the extractor's encoder.
-        others: See ``ARSPolicy``.
+    Of its arguments, ``sizes`` are those of the extractor's encoder; see ``ARSPolicy`` for others.
     """
 
     def __init__(
@@ -40,9 +35,9 @@ class RandomSearchPolicy(ARSPolicy):
 
 
 class RandomSearch(ARS):
-    """ARS that counts a look at one image as one step, where it counts a step of all as each.
+    """ARS that counts every look at an image as a step; the original counts a step of all as each.
 
-    A rollout starts before its candidates are drawn, so that a checkpoint goes on with the same.
+    A rollout starts before its candidates are drawn, so that a resumed run draws the same ones.
     """
 
     def _do_one_update(self, callback: BaseCallback, async_eval: AsyncEval | None) -> None:
@@ -50,21 +45,14 @@ class RandomSearch(ARS):
         super()._do_one_update(callback, async_eval)
 
     def evaluate_candidates(
-        self,
-        candidate_weights: torch.Tensor,
-        callback: BaseCallback,
-        async_eval: AsyncEval | None,
+        self, candidate_weights: torch.Tensor, callback: BaseCallback, async_eval: AsyncEval | None
     ) -> torch.Tensor:
-        # The callback would be told that a rollout starts.
+        # The callback has been told already that a rollout starts.
         silent = CallbackList([])
         silent.init_callback(self)
         return super().evaluate_candidates(candidate_weights, silent, async_eval)
 
     def _trigger_callback(
-        self,
-        _locals: dict[str, Any],
-        _globals: dict[str, Any],
-        callback: BaseCallback,
-        n_envs: int,
+        self, _locals: dict[str, Any], _globals: dict[str, Any], callback: BaseCallback, n_envs: int
     ) -> None:
         super()._trigger_callback(_locals, _globals, callback, n_envs=1)

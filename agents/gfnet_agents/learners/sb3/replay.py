@@ -1,4 +1,4 @@
-"""The replay memory of off-policy algorithms, and what it takes."""
+"""The replay memory of off-policy algorithms, and its size."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 GIB = 2**30
@@ -19,9 +18,9 @@ _BYTES_BESIDE = 3 * 4
 
 
 class RewardReplayBuffer(ReplayBuffer):
-    """Keeps no next observations: where the discount is zero, nothing that is learned is theirs.
+    """Keeps no next observations, which nothing is learned from where the discount is zero.
 
-    Those that a sample has are the observations themselves.
+    The observations of a sample stand in for them.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -48,12 +47,7 @@ class DictRewardReplayBuffer(DictReplayBuffer):
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """How much a replay memory holds.
-
-    Attributes:
-        steps: Focus steps.
-        bytes: What they take.
-    """
+    """How many environment steps a replay memory holds, and the bytes that they take."""
 
     steps: int
     bytes: int
@@ -80,11 +74,11 @@ def plan_replay(
     Args:
         observation_space: Of one sub-environment.
         action_space: Likewise.
-        wanted: Steps there is use for.
+        wanted: Environment steps that there is use for.
         batch_size: Steps that an update draws.
-        num_envs: Sub-environments, each of which has an equal part.
-        next_observations: Whether what an action led to is kept too.
-        limit_gib: What may be taken.
+        num_envs: Sub-environments; each has an equal part.
+        next_observations: Whether the memory keeps what an action led to.
+        limit_gib: Most that it may take, in GiB.
 
     Raises:
         ValueError: Not even one batch fits.
@@ -109,41 +103,27 @@ def _bytes(space: spaces.Space[Any]) -> int:
     return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
 
 
-def replay_state(agent: OffPolicyAlgorithm) -> dict[str, Any]:
-    """What the replay memory of an agent holds by now, in tensors that share its memory."""
-    buffer = agent.replay_buffer
-    assert buffer is not None
+def replay_state(buffer: ReplayBuffer) -> dict[str, Any]:
+    """What a replay memory holds, in tensors that share its memory."""
     arrays = {name: torch.from_numpy(array) for name, array in replay_arrays(buffer).items()}
     return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
 
 
-def load_replay(agent: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
-    """Fill a replay memory of the same making with what ``replay_state`` gave."""
-    buffer = agent.replay_buffer
-    assert buffer is not None
+def load_replay(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
+    """Fill a replay memory of the same kind and size from a ``replay_state``."""
     buffer.pos, buffer.full = state["position"], state["full"]
     for name, array in replay_arrays(buffer).items():
         array[:] = state["arrays"][name].numpy()
 
 
 def replay_arrays(buffer: ReplayBuffer) -> dict[str, npt.NDArray[Any]]:
-    """All that a replay memory holds by now, by name, without a copy.
-
-    Args:
-        buffer: Of stable-baselines3 itself or of this module.
-    """
-    kept = slice(buffer.size())
-    parts: Mapping[str, Any] = {
-        name: getattr(buffer, name)
-        for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-        if hasattr(buffer, name)
-    }
-    if parts.get("next_observations") is parts["observations"]:
-        parts = {name: part for name, part in parts.items() if name != "next_observations"}
+    """All that a replay memory holds, by name, without a copy."""
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for name, part in parts.items():
-        if isinstance(part, dict):
-            arrays |= {f"{name}.{key}": value[kept] for key, value in part.items()}
-        else:
-            arrays[name] = part[kept]
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        part = getattr(buffer, name, {})
+        if name == "next_observations" and part is buffer.observations:
+            continue
+        named = part if isinstance(part, dict) else {"": part}
+        for key, values in named.items():
+            arrays[f"{name}.{key}" if key else name] = values[: buffer.size()]
     return arrays

@@ -1,4 +1,4 @@
-"""The rollouts that on-policy algorithms learn from, without copies of feature maps."""
+"""Rollout buffers that do not copy feature maps."""
 
 from typing import Any
 
@@ -10,11 +10,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 
 
 class _InPlace:
-    """A rollout (T, N, …), indexed as if it were flattened environment by environment.
-
-    Args:
-        rollout: T steps of N sub-environments.
-    """
+    """A rollout, (T, N, …), indexed as if it were flattened environment by environment."""
 
     def __init__(self, rollout: npt.NDArray[Any]) -> None:
         self.rollout = rollout
@@ -26,11 +22,10 @@ class _InPlace:
 
 
 class InPlaceRolloutBuffer(DictRolloutBuffer):
-    """Samples what a ``DictRolloutBuffer`` samples, but observations stay where they were put.
+    """Gives the samples of a ``DictRolloutBuffer``, but observations stay where they were put.
 
-    That one takes new memory for them at every rollout, copies them into another order before they
-    are learned from, and copies each sample twice: with the feature maps of a large encoder that is
-    a sixth of an update of PPO.
+    The original allocates them anew for every rollout, reorders a copy before the update, and
+    copies each sample twice: with the maps of a large encoder, a sixth of an update of PPO.
     """
 
     def reset(self) -> None:
@@ -42,7 +37,7 @@ class InPlaceRolloutBuffer(DictRolloutBuffer):
 
     @staticmethod
     def swap_and_flatten(arr: npt.NDArray[Any]) -> Any:
-        # Values and returns have no third axis; they are wanted whole, and are small.
+        # Values and returns, without a third axis, are small and needed whole.
         return _InPlace(arr) if arr.ndim > 2 else DictRolloutBuffer.swap_and_flatten(arr)
 
     def to_torch(self, array: npt.NDArray[Any], copy: bool = False) -> torch.Tensor:
