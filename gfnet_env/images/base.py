@@ -16,6 +16,9 @@ from gfnet_env.looks import Look, ViewConfig
 
 DEFAULT_MEMORY_LIMIT = 2**30
 
+# What may be copied of whole pictures to resize them together.
+_COPIED_BYTES = 2**22
+
 Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
 Numbers = npt.NDArray[np.int64]
 
@@ -225,8 +228,10 @@ def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewCon
         return torch.cat([cut_one(pixels[row], box, shape, view) for row, box in pairs])
     height, width = extents[0].tolist()
     if (height, width) == pixels.shape[2:]:
-        everything = len(rows) == len(pixels) and bool((rows.diff() == 1).all())
-        return resize(pixels if everything else pixels.index_select(0, rows), shape, view)
+        if len(rows) * pixels[0].nbytes > _COPIED_BYTES:
+            # Fresh memory for a copy of all costs more than as many calls.
+            return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
+        return resize(pixels.index_select(0, rows), shape, view)
     # A view of every possible part: only the chosen pixels are copied.
     windows = pixels.unfold(2, height, 1).unfold(3, width, 1)
     return resize(windows[rows, :, boxes[:, 0], boxes[:, 1]], shape, view)
