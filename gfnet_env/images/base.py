@@ -180,6 +180,8 @@ class ImageSet(ABC):
 
     def _checked_sizes(self, indices: Numbers, view: ViewConfig) -> Tensor:
         sizes = self._sizes(indices)
+        if self.fixed_size is not None and min(self.fixed_size) >= view.size:
+            return sizes
         small = (sizes < view.size).any(dim=1)
         if bool(small.any()):
             row = int(small.nonzero()[0])
