@@ -218,9 +218,11 @@ def _read_json(text: str) -> Any:
 
 
 def _origin(target: Callable[..., Any]) -> tuple[str, str]:
-    """Where a target is defined: the same after its module was reloaded."""
+    """The file that defines a target, whatever its module is called this time, and its name."""
+    members = [target, *vars(target).values()] if inspect.isclass(target) else [target]
+    files = (each.__code__.co_filename for each in members if inspect.isfunction(each))
     name = getattr(target, "__qualname__", repr(target))
-    return getattr(target, "__module__", ""), name
+    return next(files, getattr(target, "__module__", "")), name
 
 
 def _takes(target: Callable[..., Any], name: str) -> bool:

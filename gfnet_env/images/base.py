@@ -230,7 +230,7 @@ def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewCon
         return torch.cat([cut_one(pixels[row], box, shape, view) for row, box in pairs])
     height, width = extents[0].tolist()
     if (height, width) == pixels.shape[2:]:
-        if len(rows) * pixels[0].nbytes > _COPIED_BYTES:
+        if len(rows) == 1 or len(rows) * pixels[0].nbytes > _COPIED_BYTES:
             # Fresh memory for a copy of all costs more than as many calls.
             return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
         return resize(pixels.index_select(0, rows), shape, view)
