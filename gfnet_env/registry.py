@@ -49,7 +49,7 @@ class Registry(Generic[Part]):
         def decorate(target: Target) -> Target:
             known = self._targets.get(name)
             if known is not None and _origin(known) != _origin(target):
-                raise ValueError(f"there is a {self.kind} {name!r} already; choose another name")
+                raise ValueError(f"the {self.kind} {name!r} exists already; choose another name")
             self._targets[name] = target
             return target
 

@@ -114,7 +114,7 @@ def test_wrong_specs_say_what_there_is(parts):
 
 
 def test_names_are_taken_once(parts):
-    with pytest.raises(ValueError, match="a part 'grid' already"):
+    with pytest.raises(ValueError, match="the part 'grid' exists already"):
         parts.register("grid")(Folder)
     # A module that is read anew registers its parts again.
     parts.register("grid")(Grid)

@@ -210,7 +210,7 @@ def test_an_encoder_of_ones_own_is_built_and_loaded_by_its_name(tmp_path, monkey
     with pytest.raises(ValueError, match=f"'{name}' has no weights to load"):
         build_encoder(name, 5, "pretrained")
     for taken in ("compact", "compact-deep", "torchvision"):
-        with pytest.raises(ValueError, match=f"there is an? encoder '{taken}' already"):
+        with pytest.raises(ValueError, match=f"the encoder '{taken}' exists already"):
             ENCODERS.register(taken)(own_encoder)
 
 
