@@ -22,6 +22,7 @@ from gfnet_env.images.base import Indices
 from gfnet_env.inference import storage
 from gfnet_env.inference.budgets import BudgetTable, LatencyTable, OperatingPoint
 from gfnet_env.models import Model, policy_multiply_adds, start_multiply_adds
+from gfnet_env.models.base import Beliefs
 from gfnet_env.policies.base import Context, Policy
 from gfnet_env.rollout import Step, rollout
 from gfnet_env.timing import synchronise
@@ -30,7 +31,7 @@ Pixels = Tensor | ImageSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answers(Beliefs):
     """The latest answers for B images, and the looks that led to them.
 
     Attributes:
@@ -55,24 +56,6 @@ class Answers:
             locations=torch.full((count, looks, 2), torch.nan, device=device),
             scales=torch.full((count, looks), torch.nan, device=device),
         )
-
-    def __len__(self) -> int:
-        return len(self.logits)
-
-    @property
-    def probabilities(self) -> Tensor:
-        """Softmax of the logits, (B, K) float32."""
-        return self.logits.softmax(dim=1)
-
-    @property
-    def classes(self) -> Tensor:
-        """The most confident class, (B,) int64."""
-        return self.logits.argmax(dim=1)
-
-    @property
-    def confidence(self) -> Tensor:
-        """Probability of the most confident class, (B,) float32."""
-        return self.probabilities.amax(dim=1)
 
     def update(self, number: int, step: Step) -> None:
         """Write in place what is known after a step of a rollout, by its number, glance first."""

@@ -13,26 +13,13 @@ from gfnet_env.models.trained_on import TrainingData
 Features = Any
 
 
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """What a model knows of B pictures after a glance or a look; models add what they remember.
-
-    Attributes:
-        logits: (B, K).
-        number: Looks taken so far, (B,) int64; they may differ within a batch.
-        location: Of the last look, (B, 2) in [-1, 1]; zeros at the glance.
-        scale: Of the last look, (B,), see ``Look``; ones at the glance.
-        size: (H, W) of each picture, (B, 2) int64.
-    """
+class Beliefs:
+    """What logits say of B pictures."""
 
     logits: Tensor
-    number: Tensor
-    location: Tensor
-    scale: Tensor
-    size: Tensor
 
     def __len__(self) -> int:
-        return len(self.number)
+        return len(self.logits)
 
     @property
     def probabilities(self) -> Tensor:
@@ -48,6 +35,25 @@ class State:
     def confidence(self) -> Tensor:
         """Probability of the most confident class, (B,)."""
         return self.probabilities.amax(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State(Beliefs):
+    """What a model knows of B pictures after a glance or a look; models add what they remember.
+
+    Attributes:
+        logits: (B, K).
+        number: Looks taken so far, (B,) int64; they may differ within a batch.
+        location: Of the last look, (B, 2) in [-1, 1]; zeros at the glance.
+        scale: Of the last look, (B,), see ``Look``; ones at the glance.
+        size: (H, W) of each picture, (B, 2) int64.
+    """
+
+    logits: Tensor
+    number: Tensor
+    location: Tensor
+    scale: Tensor
+    size: Tensor
 
     def label_confidence(self, labels: Tensor) -> Tensor:
         """Probability of the true class, (B,)."""

@@ -173,7 +173,8 @@ class GlanceFocusNetwork(SavedModule):
             size=sizes,
             feature_map=feature_map,
             vector=vector,
-            glance_map=feature_map,
+            # In the layout that every observation shows it in.
+            glance_map=feature_map.contiguous(),
             seen=torch.zeros(count, *feature_map.shape[2:], device=vector.device),
             memory=memory,
         )
