@@ -87,5 +87,5 @@ def test_a_classifier_of_ones_own(tmp_path, monkeypatch):
 
 
 def test_names_are_taken_once():
-    with pytest.raises(ValueError, match="there is a classifier 'cascade' already"):
+    with pytest.raises(ValueError, match="the classifier 'cascade' exists already"):
         CLASSIFIERS.register("cascade")(MeanClassifier)
