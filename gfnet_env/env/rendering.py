@@ -60,7 +60,7 @@ def _picture(images: ImageSet, index: int, size: tuple[int, int], scale: float) 
     # An overview is square; of a small picture, one that holds all of its pixels.
     side = min(*size, _MAX_SIDE) if images.fixed_size is None else min(size)
     if images.fixed_size is not None and max(size) <= _MAX_SIDE and not images.normalised:
-        pixels = images[[index]][0]
+        pixels = images.picture(index)
     else:
         pixels = images.overview([index], side)[0]
     array = pixels.permute(1, 2, 0).cpu()
