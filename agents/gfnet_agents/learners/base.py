@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
@@ -28,7 +29,7 @@ class Learner(Protocol):
     ``announce`` (shows a line to the user).
 
     Args:
-        env: What it learns in; nobody has reset it.
+        env: What it learns in; nobody has reset it, and a reset without a seed takes ``seed``.
         seed: Of its weights, its actions and the order of images.
         device: Where it learns.
         timesteps: Environment steps after which it is done.
@@ -146,6 +147,8 @@ def build_learner(
     """
     learner, settings = LEARNERS.parse(spec)
     _check_actions(learner, spec, env.actions)
+    # A learner that resets without a seed draws the same images in every run all the same.
+    env.np_random = np.random.default_rng(seed)
     taken = inspect.signature(learner).parameters
     settings |= {name: value for name, value in options.items() if name in taken}
     return learner(env, seed=seed, device=torch.device(device), timesteps=timesteps, **settings)

@@ -108,6 +108,17 @@ def test_actions_that_an_algorithm_does_not_take_are_named(make_env):
     assert choose_actions("sac", "zoom+stop").space.shape == (4,)
 
 
+@pytest.mark.parametrize("seed", [None, 5])
+def test_a_reset_without_a_seed_takes_the_learners(make_env, seed):
+    def drawn(learner_seed):
+        env = make_env()
+        build_learner("ppo-gfnet", env, seed=learner_seed, device="cpu", timesteps=48)
+        return env.reset(seed=seed)[1]["index"].tolist()
+
+    assert drawn(0) == drawn(0)
+    assert (drawn(0) == drawn(1)) == (seed is not None)
+
+
 def test_settings_are_checked_before_anything_is_made(make_env, small):
     learner, settings = LEARNERS.parse(
         'ppo:learning_rate=1e-3,policy_kwargs={"net_arch":[64,32],"log_std_init":-2},n_steps=6'
