@@ -2,15 +2,20 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from gfnet_env.registry import Registry
+
+# Row and column in [-1, 1], and the logarithm of the scale.
+PLACE_SIZE = 3
 
 
 class Classifier(nn.Module, ABC):
     """Combines the views of a picture, one after the other.
 
     Attributes:
+        sees_places: Whether its vectors end in the ``place`` of their view.
         memory_size: M, numbers that it remembers of each picture.
         judges_glance: Whether it has logits after the glance; if not, the global encoder's own head
             makes them.
@@ -18,13 +23,14 @@ class Classifier(nn.Module, ABC):
 
     memory_size: int
     judges_glance = True
+    sees_places = False
 
     @abstractmethod
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
         """The memory (B, M) after one more view.
 
         Args:
-            vector: Feature vector of the view, (B, V).
+            vector: Feature vector of the view, (B, V), or (B, V + PLACE_SIZE) if it sees places.
             memory: Of the views before it, (B, M); zeros at the glance.
             number: Looks taken so far, (B,) int64; 0 at the glance.
         """
@@ -41,6 +47,14 @@ class Classifier(nn.Module, ABC):
     def empty_memory(self, vector: Tensor) -> Tensor:
         """The memory before the glance, (B, M), with the type and device of ``vector``."""
         return vector.new_zeros(vector.shape[0], self.memory_size)
+
+
+def place(location: Tensor, scale: Tensor) -> Tensor:
+    """Where views are, (B, PLACE_SIZE), from the locations (B, 2) and scales (B,) of their looks.
+
+    That of a glance is zeros.
+    """
+    return torch.cat([location, scale.log()[:, None]], dim=1).float()
 
 
 CLASSIFIERS: Registry[Classifier] = Registry(
@@ -60,7 +74,7 @@ def build_classifier(
     """Build a classifier, which gets those of the arguments that it has parameters for.
 
     Args:
-        spec: ``recurrent``, ``cascade``, or ``module:NAME`` of your own.
+        spec: A name in ``CLASSIFIERS`` with its parameters, or ``module:NAME`` of your own.
         vector_size: V, length of a view's feature vector.
         num_classes: K.
         focus_steps: N.

@@ -7,6 +7,7 @@ from gfnet_env.images.cluttered import Clutter, ClutteredScenes
 from gfnet_env.images.dataset import DatasetImages
 from gfnet_env.images.folder import FolderImages, folder_split_by_seed, open_folder
 from gfnet_env.images.masks import Masks, object_masks
+from gfnet_env.images.megapixel_mnist import MegapixelMNIST
 from gfnet_env.images.picture import Fit, load_picture
 from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.published import PUBLISHED
@@ -35,6 +36,7 @@ __all__ = [
     "FolderImages",
     "ImageSet",
     "Masks",
+    "MegapixelMNIST",
     "PictureImages",
     "ReadingOptions",
     "Subset",

@@ -11,22 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gfnet_env.digest import digest
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
-from gfnet_env.images.download import ensure_downloaded
+from gfnet_env.images.digits import Labels, Pixels, mnist_digits, scanned_digits
 from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.randomness import uniform
-
-# The splits of the scanned digits are part of the data sets: no seed of a user's changes them.
-_DIGIT_SPLIT_SEED = 0
-
-_Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -71,8 +65,8 @@ class ClutteredScenes(PictureImages):
 
     def __init__(
         self,
-        digits: _Pixels,
-        labels: Numbers,
+        digits: Pixels,
+        labels: Labels,
         clutter: Clutter,
         *,
         scenes: int,
@@ -116,7 +110,7 @@ class ClutteredScenes(PictureImages):
             _draw(scenes, piece, top, left)
         return torch.from_numpy(scenes).unsqueeze(1)
 
-    def _pieces(self, indices: Numbers) -> Iterator[tuple[_Pixels, Numbers, Numbers]]:
+    def _pieces(self, indices: Numbers) -> Iterator[tuple[Pixels, Numbers, Numbers]]:
         """Fragments of digits other than the scenes' own, (B, piece, piece), and their corners."""
         side, piece = self.clutter.canvas, self.clutter.piece
         others, crops = len(self._digits) - 1, self.clutter.digit - piece + 1
@@ -136,8 +130,8 @@ def _window(top: Numbers, left: Numbers, side: int) -> tuple[Numbers, Numbers]:
 
 
 def _draw(
-    scenes: _Pixels,
-    pictures: _Pixels,
+    scenes: Pixels,
+    pictures: Pixels,
     top: Numbers,
     left: Numbers,
 ) -> None:
@@ -147,7 +141,7 @@ def _draw(
     scenes[scene, rows, columns] = np.maximum(scenes[scene, rows, columns], pictures)
 
 
-def _resize(digits: _Pixels, side: int) -> _Pixels:
+def _resize(digits: Pixels, side: int) -> Pixels:
     if digits.shape[1:] == (side, side):
         return digits
     pixels = torch.from_numpy(digits).unsqueeze(1).float()
@@ -155,42 +149,9 @@ def _resize(digits: _Pixels, side: int) -> _Pixels:
     return resized.round().clamp(0, 255).to(torch.uint8).squeeze(1).numpy()
 
 
-def _scanned_digits(split: str, _data_root: Path) -> tuple[_Pixels, Numbers]:
-    """scikit-learn's 1,797 scanned digits (8×8, 16 grey levels): 60% train, 20% val, 20% test."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(_DIGIT_SPLIT_SEED).permutation(len(labels))
-    first, second = int(0.6 * len(labels)), int(0.8 * len(labels))
-    chosen = np.split(order, [first, second])[SPLITS.index(split)]
-    grey = (pixels[chosen].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
-    return grey, labels[chosen].astype(np.int64)
-
-
-def _mnist_digits(split: str, data_root: Path) -> tuple[_Pixels, Numbers]:
-    """MNIST: 54,000 of the training digits, the other 6,000 (val) or the 10,000 test digits."""
-    from torchvision.datasets import MNIST
-
-    ensure_downloaded("MNIST", data_root, "MNIST", lambda target: MNIST(target, download=True))
-    try:
-        mnist = MNIST(data_root, train=split != "test")
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"{data_root / 'MNIST'} is incomplete ({error}); delete it to have it downloaded again "
-            "or give another folder with --data-root"
-        ) from error
-    pixels, labels = mnist.data.numpy(), mnist.targets.numpy().astype(np.int64)
-    if split == "test":
-        return pixels, labels
-    order = np.random.default_rng(_DIGIT_SPLIT_SEED).permutation(len(labels))
-    first = int(0.9 * len(labels))
-    chosen = order[:first] if split == "train" else order[first:]
-    return pixels[chosen], labels[chosen]
-
-
 def _register(
     name: str,
-    digits: Callable[[str, Path], tuple[_Pixels, Numbers]],
+    digits: Callable[[str, Path], tuple[Pixels, Labels]],
     counts: tuple[int, int, int],
     default: Clutter,
 ) -> None:
@@ -225,10 +186,10 @@ def _register(
 _MNIST = (54_000, 6_000, 10_000)
 # Name, digits, scenes of each split; canvas, digit, pieces, piece.
 for _name, _digits, _counts, _default in (
-    ("cluttered-digits", _scanned_digits, (20_000, 2_000, 2_000), (128, 20, 10, 10)),
-    ("cluttered-mnist", _mnist_digits, _MNIST, (128, 28, 8, 12)),
+    ("cluttered-digits", scanned_digits, (20_000, 2_000, 2_000), (128, 20, 10, 10)),
+    ("cluttered-mnist", mnist_digits, _MNIST, (128, 28, 8, 12)),
     # The two settings of "Recurrent Models of Visual Attention" (NIPS 2014 and arXiv v1).
-    ("cluttered-mnist-60", _mnist_digits, _MNIST, (60, 28, 4, 8)),
-    ("cluttered-mnist-100", _mnist_digits, _MNIST, (100, 28, 8, 8)),
+    ("cluttered-mnist-60", mnist_digits, _MNIST, (60, 28, 4, 8)),
+    ("cluttered-mnist-100", mnist_digits, _MNIST, (100, 28, 8, 8)),
 ):
     _register(_name, _digits, _counts, Clutter(*_default))

@@ -1,0 +1,40 @@
+"""A classifier over sets: every view adds what it says about the classes, in any order."""
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier
+
+
+@CLASSIFIERS.register("evidence")
+class EvidenceClassifier(Classifier):
+    """The sum of the evidence that each view has for each class, so any number of looks will do.
+
+    The evidence of a view is linear in its vector and centred over the classes, times a gate in
+    [0, 1] that depends on the vector and the place. Logits are the sum and a bias, which stands for
+    what is known of a picture before anybody looks: a view whose evidence is zero changes nothing.
+
+    Its memory is the sum, of size K; ``memory_size`` must be None or K.
+    """
+
+    sees_places = True
+
+    def __init__(self, vector_size: int, num_classes: int, memory_size: int | None = None) -> None:
+        super().__init__()
+        if memory_size not in (None, num_classes):
+            raise ValueError(
+                f"the memory of the evidence classifier is a number for each of {num_classes} "
+                f"classes, not {memory_size}; leave the memory_size out"
+            )
+        self.memory_size = num_classes
+        self.evidence = nn.Linear(vector_size, num_classes, bias=False)
+        self.gate = nn.Linear(vector_size + PLACE_SIZE, 1)
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
+        evidence = self.evidence(vector[:, :-PLACE_SIZE])
+        centred = evidence - evidence.mean(dim=1, keepdim=True)
+        return memory + self.gate(vector).sigmoid() * centred
+
+    def judge(self, memory: Tensor, number: Tensor) -> Tensor:
+        return memory + self.bias
