@@ -168,13 +168,13 @@ def window_corners(locations: Tensor, room: Tensor, rounding: CornerRounding) ->
     return torch.minimum(rounded.long().clamp(min=0), room)
 
 
-def centred_locations(centres: Tensor, sizes: Tensor, window: int) -> Tensor:
+def centred_locations(centres: Tensor, sizes: Tensor, window: int | Tensor) -> Tensor:
     """Locations of windows that are centred at given points, as nearly as the edges allow.
 
     Args:
         centres: (B, 2) in pixels.
         sizes: (H, W) of each picture, (B, 2) int64.
-        window: Side of the windows, in pixels.
+        window: Side of the windows, in pixels; one for all, or (B, 1) int64.
 
     Returns:
         (B, 2) float32 in [-1, 1]; 0 along an axis on which the window spans the picture.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from gfnet_env.images import Fit, ImageSet, ReadingOptions, folder_split_by_seed
-from gfnet_env.models.base import Model
+from gfnet_env.models.base import Model, glance_view
 from gfnet_env.models.saved import SavedConfig
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.settings import AtLeast, Flat, Settings
@@ -20,7 +20,8 @@ def check_fit(model: Model, images: ImageSet) -> None:
         ValueError: The classes are others or in another order, or the images are too small.
     """
     check_classes(model, images)
-    images.check_sizes([0], model.view)
+    for view in (model.view, glance_view(model)):
+        images.check_sizes([0], view)
 
 
 def check_classes(model: Model | SavedConfig, images: ImageSet) -> None:

@@ -16,7 +16,7 @@ from gfnet_env.files import json_bytes, replace_files, write_bytes
 from gfnet_env.images import picture
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.looks import Look
-from gfnet_env.models import Model, State, StaticNetwork, blank_state
+from gfnet_env.models import Model, State, StaticNetwork, blank_state, glance_view
 from gfnet_env.policies.base import Memory, Policy, Starts, as_looks, shown_to
 
 # Inputs or outputs of a graph, by name: tensors with B rows.
@@ -114,11 +114,14 @@ def _graphs(model: Model, policy: Policy) -> dict[str, tuple[nn.Module, Named]]:
             f"the policy {type(policy).__name__} cannot be exported: its memory changes its shape "
             "from step to step"
         )
-    pixels = {"pixels": _blank_pixels(model.view.size, model.device)}
+    overviews, windows = (
+        {"pixels": _blank_pixels(view.size, model.device)}
+        for view in (glance_view(model), model.view)
+    )
     graphs: dict[str, tuple[nn.Module, Named]] = {
-        "glance": (_Glance(model), pixels | {"size": state.size}),
+        "glance": (_Glance(model), overviews | {"size": state.size}),
         "policy": (decision, remembering),
-        "focus": (_Focus(model, type(state)), known | start(known) | pixels),
+        "focus": (_Focus(model, type(state)), known | start(known) | windows),
     }
     if memory is not None:
         graphs["start"] = (start, known)
@@ -189,11 +192,13 @@ class _Static(nn.Module):
 
 
 def _named_state(state: State) -> dict[str, Tensor]:
-    return vars(state) | {"probabilities": state.probabilities}
+    known = {name: value for name, value in vars(state).items() if value is not None}
+    return known | {"probabilities": state.probabilities}
 
 
 def _state(kind: type[State], given: Named) -> State:
-    return kind(**{field.name: given[field.name] for field in dataclasses.fields(kind)})
+    names = (field.name for field in dataclasses.fields(kind))
+    return kind(**{name: given[name] for name in names if name in given})
 
 
 def _named_memory(memory: Memory) -> dict[str, Tensor]:
@@ -243,6 +248,7 @@ def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
     model, data = gfnet.model, gfnet.model.trained_on
     return {
         "patch_size": model.view.size,
+        "glance_size": glance_view(model).size,
         "focus_steps": model.focus_steps,
         "interpolation": model.view.interpolation,
         "aspect": model.view.aspect,

@@ -74,6 +74,7 @@ class Runner:
         try:
             config = json.loads(_find(folder, "gfnet.json").read_text())
             self.patch_size: int = config["patch_size"]
+            self.glance_size: int = config["glance_size"]
             self.focus_steps: int = config["focus_steps"]
             self.fit: Fit = config["fit"]
             self.image_size: int | None = config["image_size"]
@@ -149,7 +150,7 @@ class Runner:
         if len(pictures) == 0:
             return
         rows = np.arange(len(pictures))
-        overviews = overview(pictures, self.patch_size, self._interpolation, self._aspect)
+        overviews = overview(pictures, self.glance_size, self._interpolation, self._aspect)
         sizes = np.array([picture.shape[:2] for picture in pictures], dtype=np.int64)
         known = self._run("glance", {}, pixels=overviews, size=sizes)
         for step in range(self.focus_steps):
@@ -192,11 +193,12 @@ class Runner:
             raise ValueError(
                 f"pictures must be (H, W, 3) uint8, not {picture.shape} {picture.dtype}"
             )
-        if min(picture.shape[:2]) < self.patch_size:
+        least = max(self.patch_size, self.glance_size)
+        if min(picture.shape[:2]) < least:
             height, width = picture.shape[:2]
             raise ValueError(
-                f"a picture of {height}×{width} is smaller than the patch of {self.patch_size}×"
-                f"{self.patch_size}; enlarge it"
+                f"a picture of {height}×{width} is smaller than a view of {least}×{least}; "
+                "enlarge it"
             )
 
 

@@ -18,7 +18,7 @@ from gfnet_env.features.live import LiveFeatures, check_evaluation_mode
 from gfnet_env.features.store import DESCRIPTION, Entries, EntryStore, Numbers
 from gfnet_env.images.base import ImageSet
 from gfnet_env.looks import Look, lattice, nearest_cell
-from gfnet_env.models.base import Features, Model, blank_views
+from gfnet_env.models.base import Features, Model, blank_views, glance_view
 from gfnet_env.precision import Precision, autocast, precision_type
 
 # The lattice of 7×7 cells is part of this one.
@@ -77,8 +77,10 @@ class CachedFeatures:
         self._looks = _looks(cells, self.scales, model.device)
         kept = precision_type(precision)
         with torch.no_grad():
-            self._overview = Layout(model.encode_overview(blank_views(model)), kept)
-            self._window = Layout(model.encode_window(blank_views(model)), kept)
+            self._overview = Layout(
+                model.encode_overview(blank_views(model, glance_view(model))), kept
+            )
+            self._window = Layout(model.encode_window(blank_views(model, model.view)), kept)
         self.store = self._open_store(Path(folder).expanduser(), limit_gib)
         if self.store.is_new:
             Console(soft_wrap=True, highlight=False, markup=False).print(self.summary())
@@ -204,6 +206,7 @@ def _origin(model: Model, images: ImageSet) -> dict[str, Any]:
         "encoder layers": digest(layers),
         "encoder weights": digest(*map(weights_digest, encoders)),
         "view": dataclasses.asdict(model.view),
+        "glance view": dataclasses.asdict(glance_view(model)),
         "images": images.digest(),
         "image count": len(images),
         "image size": None if images.fixed_size is None else list(images.fixed_size),

@@ -10,7 +10,7 @@ from gfnet_env import rows
 from gfnet_env.features.base import Indices
 from gfnet_env.images.base import ImageSet
 from gfnet_env.looks import Look
-from gfnet_env.models.base import Features, Model
+from gfnet_env.models.base import Features, Model, glance_view
 from gfnet_env.precision import Precision, autocast, precision_type, with_weights_in
 
 
@@ -71,7 +71,7 @@ class LiveFeatures:
         return looks
 
     def _encode_overview(self, indices: Indices) -> Features:
-        views = self.images.overview(indices, self.model.view)
+        views = self.images.overview(indices, glance_view(self.model))
         return self._encode(self._encoding.encode_overview, views)
 
     def _encode(self, encode: Callable[[Tensor, bool], Features], views: Tensor) -> Features:

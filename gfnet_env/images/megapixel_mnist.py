@@ -75,7 +75,7 @@ class MegapixelMNIST(ImageSet):
         for name, chosen, known in (("task", task, Task), ("order", order, Order)):
             if chosen not in get_args(known):
                 raise ValueError(f"unknown {name} {chosen!r}; known: {', '.join(get_args(known))}")
-        self.fixed_size = (side, side)
+        self.fixed_size, self._side = (side, side), side
         self.class_names = tuple(str(name) for name in range(10))
         self._keys, self._noise, self._order = (seed, split), noise, order
         index = np.arange(images)
@@ -127,7 +127,7 @@ class MegapixelMNIST(ImageSet):
             wrong, attempt = index, 0
             while len(wrong):
                 keys = (_PLACE, wrong[:, None], number, attempt, np.arange(2))
-                room = self.fixed_size[0] - _PIECE
+                room = self._side - _PIECE
                 corners[wrong, number] = (self._uniform(*keys) * room).round().astype(np.int64)
                 apart = np.abs(corners[wrong, :number] - corners[wrong, number, None])
                 overlap = (apart < _PIECE).all(axis=2).any(axis=1)

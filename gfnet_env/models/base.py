@@ -64,7 +64,8 @@ class Model(Protocol):
     """Classifies a picture by an overview and then windows of it.
 
     Attributes:
-        view: How its views are made; ``view.size`` is P.
+        view: How its views are made; ``view.size`` is P. If overviews are made in another way, the
+            attribute ``glance_view`` says how.
         num_classes: K.
         focus_steps: N, the most looks after the glance.
         class_names: One name per class, or None.
@@ -138,14 +139,20 @@ def check_views(views: Tensor, view: ViewConfig) -> None:
         )
 
 
-def blank_views(model: Model, count: int = 1) -> Tensor:
+def glance_view(model: Model) -> ViewConfig:
+    """How the overviews of a model are made."""
+    view: ViewConfig = getattr(model, "glance_view", model.view)
+    return view
+
+
+def blank_views(model: Model, view: ViewConfig, count: int = 1) -> Tensor:
     """Black views, (count, 3, P, P) uint8, to find shapes and costs with."""
-    side = model.view.size
-    return torch.zeros(count, 3, side, side, dtype=torch.uint8, device=model.device)
+    shape = (count, 3, view.size, view.size)
+    return torch.zeros(shape, dtype=torch.uint8, device=model.device)
 
 
 @torch.no_grad()
 def blank_state(model: Model, count: int = 1) -> State:
     """The state after a glance at black pictures of P×P, by a model in evaluation mode."""
     sizes = torch.full((count, 2), model.view.size, device=model.device)
-    return model.begin(model.encode_overview(blank_views(model, count)), sizes)
+    return model.begin(model.encode_overview(blank_views(model, glance_view(model), count)), sizes)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from gfnet_env.looks import Look
-from gfnet_env.models.base import Model, State, blank_state, blank_views
+from gfnet_env.models.base import Model, State, blank_state, blank_views, glance_view
 
 if TYPE_CHECKING:
     from gfnet_env.models.static import StaticNetwork
@@ -215,7 +215,7 @@ def _evaluating(*owners: Any) -> Iterator[None]:
 def _look(model: Model, state: State) -> State:
     """The state after a look at the centre of a black picture."""
     centre = Look.at(torch.zeros_like(state.location))
-    return model.look(model.encode_window(blank_views(model)), centre, state)
+    return model.look(model.encode_window(blank_views(model, model.view)), centre, state)
 
 
 def _last_calls(model: Model) -> dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]]:
@@ -254,5 +254,5 @@ def _blank_context(model: Model) -> "Context":
     from gfnet_env.images.array import ArrayImages
     from gfnet_env.policies.base import Context
 
-    features = LiveFeatures(model, ArrayImages(blank_views(model)))
+    features = LiveFeatures(model, ArrayImages(blank_views(model, glance_view(model))))
     return Context(features, np.zeros(1, dtype=np.int64))

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gfnet_env.classifiers import build_classifier
-from gfnet_env.encoders import Features, build_encoder
+from gfnet_env.classifiers import build_classifier, place
+from gfnet_env.encoders import Encoder, Features, build_encoder
 from gfnet_env.looks import CornerRounding, Look, ViewConfig
 from gfnet_env.models.base import State, check_views
 from gfnet_env.models.cost import step_multiply_adds
 from gfnet_env.models.saved import SavedConfig, SavedModule
+from gfnet_env.models.where import WhereMap
 from gfnet_env.settings import AtLeast
 
 GlanceLogits = Literal["classifier", "encoder"]
@@ -24,12 +25,17 @@ class GFNetState(State):
     """What a GFNet knows of B pictures.
 
     Attributes:
-        feature_map: Of the last view, (B, C, h, w).
+        feature_map: Of the last view, (B, C, h, w); zeros at the glance if its map has another
+            shape.
         vector: Of the last view, (B, V).
-        glance_map: Feature map of the glance, (B, C, h, w): the only view of the whole picture.
-        seen: Greatest share of each cell of that map that one window has covered, (B, h, w) in
+        glance_map: Feature map of the glance, (B, C', h', w'): the only view of the whole picture.
+        seen: Greatest share of each cell of that map that one window has covered, (B, h', w') in
             [0, 1].
         memory: Of the classifier, (B, M).
+        where: The where-map less what was looked at, (B, S, h', w'), see ``WhereMap``; None of a
+            network without one.
+        peak_location: Of the best window by that map, (B, 2).
+        peak_scale: Likewise, (B,).
     """
 
     feature_map: Tensor
@@ -37,6 +43,9 @@ class GFNetState(State):
     glance_map: Tensor
     seen: Tensor
     memory: Tensor
+    where: Tensor | None = None
+    peak_location: Tensor | None = None
+    peak_scale: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,9 @@ class NetworkConfig(SavedConfig):
 
     Attributes:
         patch_size: P, side of all views, in pixels.
+        glance_size: Side of overviews, in pixels; None for P.
+        glance_encoder: Spec of the encoder of overviews; None for another ``encoder``.
+        where_scales: Scales of windows that the where-map rates, see ``WhereMap``; none for no map.
         focus_steps: N, most looks after the glance (T = 1 + N).
         classifier: Spec of the classifier, see ``build_classifier``.
         memory_size: M, numbers that the classifier remembers; None for its own choice.
@@ -55,6 +67,9 @@ class NetworkConfig(SavedConfig):
     """
 
     patch_size: Annotated[int, AtLeast(1)]
+    glance_size: Annotated[int | None, AtLeast(1)] = None
+    glance_encoder: str | None = None
+    where_scales: Annotated[tuple[float, ...], AtLeast(1)] = ()
     focus_steps: Annotated[int, AtLeast(1)] = 3
     classifier: str = "recurrent"
     memory_size: Annotated[int | None, AtLeast(1)] = None
@@ -64,7 +79,7 @@ class NetworkConfig(SavedConfig):
 
     @property
     def view(self) -> ViewConfig:
-        """How views are made."""
+        """How windows are made."""
         return ViewConfig(
             size=self.patch_size,
             interpolation=self.interpolation,
@@ -73,6 +88,11 @@ class NetworkConfig(SavedConfig):
             aspect=self.aspect,
             rounding=self.corner_rounding,
         )
+
+    @property
+    def glance_view(self) -> ViewConfig:
+        """How overviews are made."""
+        return dataclasses.replace(self.view, size=self.glance_size or self.patch_size)
 
 
 class GlanceFocusNetwork(SavedModule):
@@ -101,22 +121,27 @@ class GlanceFocusNetwork(SavedModule):
         self, config: NetworkConfig, weights: str | Path | None = None, *, trusted: bool = True
     ) -> None:
         super().__init__(config)
-        self.view = config.view
+        self.view, self.glance_view = config.view, config.glance_view
         self.num_classes, self.focus_steps = config.num_classes, config.focus_steps
         self.global_encoder, self.local_encoder = (
-            build_encoder(
-                config.encoder,
-                config.num_classes,
-                weights,
-                patch_size=config.patch_size,
-                trusted=trusted,
+            build_encoder(spec, config.num_classes, weights, patch_size=size, trusted=trusted)
+            for spec, size in (
+                (config.glance_encoder or config.encoder, self.glance_view.size),
+                (config.encoder, self.view.size),
             )
-            for _ in range(2)
         )
-        example = self._example_features()
+        glance = _example_features(self.global_encoder, self.glance_view.size, config)
+        example = _example_features(self.local_encoder, self.view.size, config)
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
         self.vector_size = example.vector.shape[1]
+        # A glance by another encoder becomes a vector like those of windows.
+        sizes = glance.vector.shape[1], self.vector_size
+        self.bridge = nn.Identity() if sizes[0] == sizes[1] else nn.Linear(*sizes)
+        self.where = None
+        if config.where_scales:
+            channels = glance.map.shape[1]
+            self.where = WhereMap(channels, config.where_scales, self.view, self.glance_view)
         self.classifier = build_classifier(
             config.classifier,
             self.vector_size,
@@ -148,7 +173,7 @@ class GlanceFocusNetwork(SavedModule):
         return self.config.patch_size
 
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
-        check_views(views, self.view)
+        check_views(views, self.glance_view)
         return self.global_encoder(views, normalised)
 
     def encode_window(self, views: Tensor, normalised: bool = False) -> Features:
@@ -160,34 +185,42 @@ class GlanceFocusNetwork(SavedModule):
         # Not len(): an exported graph would keep it for a constant.
         count = vector.shape[0]
         number = torch.zeros(count, dtype=torch.int64, device=vector.device)
-        memory = self.classifier.remember(vector, self.classifier.empty_memory(vector), number)
+        location = torch.zeros(count, 2, device=vector.device)
+        scale = torch.ones(count, device=vector.device)
+        seen_as = self.bridge(vector)
+        placed = self._placed(seen_as, location, scale)
+        memory = self.classifier.remember(placed, self.classifier.empty_memory(vector), number)
         if self.glance_logits == "encoder":
             logits = self.global_encoder.head(vector)
         else:
             logits = self.classifier.judge(memory, number)
-        return GFNetState(
+        state = GFNetState(
             logits=logits,
             number=number,
-            location=torch.zeros(count, 2, device=vector.device),
-            scale=torch.ones(count, device=vector.device),
+            location=location,
+            scale=scale,
             size=sizes,
-            feature_map=feature_map,
-            vector=vector,
+            feature_map=feature_map
+            if feature_map.shape[1:] == self.feature_shape
+            else feature_map.new_zeros(count, *self.feature_shape),
+            vector=seen_as,
             # In the layout that every observation shows it in.
             glance_map=feature_map.contiguous(),
             seen=torch.zeros(count, *feature_map.shape[2:], device=vector.device),
             memory=memory,
         )
+        return state if self.where is None else self._rated(state, self.where(feature_map))
 
     def look(self, features: Features, looks: Look, state: State) -> GFNetState:
         assert isinstance(state, GFNetState)
         feature_map, vector = features
         number = state.number + 1
-        memory, logits = self.classifier(vector, state.memory, number)
+        placed = self._placed(vector, looks.location, looks.scale)
+        memory, logits = self.classifier(placed, state.memory, number)
         height, width = state.seen.shape[1:]
         boxes = self.view.window_boxes(looks, state.size)
-        covered = self.view.covered(boxes, state.size, (height, width))
-        return dataclasses.replace(
+        covered = self.glance_view.covered(boxes, state.size, (height, width))
+        after = dataclasses.replace(
             state,
             logits=logits,
             number=number,
@@ -198,6 +231,23 @@ class GlanceFocusNetwork(SavedModule):
             seen=state.seen.maximum(covered),
             memory=memory,
         )
+        if self.where is None or state.where is None:
+            return after
+        return self._rated(after, self.where.inhibited(state.where, covered, looks, state.size))
+
+    def _placed(self, vector: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+        """A vector as the classifier takes it."""
+        if not self.classifier.sees_places:
+            return vector
+        return torch.cat([vector, place(location, scale)], dim=1)
+
+    def _rated(self, state: GFNetState, where: Tensor) -> GFNetState:
+        """A state with a where-map and its peak."""
+        assert self.where is not None
+        peak = self.where.peaks(where, state.size)
+        return dataclasses.replace(
+            state, where=where, peak_location=peak.location, peak_scale=peak.scale
+        )
 
     def own_logits(self, state: GFNetState) -> Tensor | None:
         """Logits of the last view by its encoder's own head, (B, K); all rows are at one step.
@@ -206,30 +256,30 @@ class GlanceFocusNetwork(SavedModule):
         """
         if int(state.number[0]) > 0:
             return self.local_encoder.head(state.vector)
-        if self.glance_logits == "encoder":
+        if self.glance_logits == "encoder" or not isinstance(self.bridge, nn.Identity):
             return None
         return self.global_encoder.head(state.vector)
 
     def multiply_adds(self) -> list[int]:
         return step_multiply_adds(self)
 
-    def _example_features(self) -> Features:
-        """Features of one black view, for their shapes."""
-        spec, size = self.config.encoder, self.config.patch_size
-        try:
-            with torch.no_grad():
-                features = self.local_encoder.eval()(torch.zeros(1, 3, size, size).byte())
-        # Some encoders assert that views have the size they were made for.
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"encoder {spec!r} does not take {size}×{size} views ({error}); choose another "
-                "patch_size or encoder"
-            ) from error
-        finally:
-            self.local_encoder.train()
-        if features.map.ndim != 4:
-            raise ValueError(
-                f"encoder {spec!r} has no (C, h, w) feature map but one of shape "
-                f"{tuple(features.map.shape[1:])}; choose another network"
-            )
-        return features
+
+def _example_features(encoder: Encoder, size: int, config: NetworkConfig) -> Features:
+    """Features of one black view, for their shapes."""
+    try:
+        with torch.no_grad():
+            features = encoder.eval()(torch.zeros(1, 3, size, size).byte())
+    # Some encoders assert that views have the size they were made for.
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"encoder {config.encoder!r} does not take {size}×{size} views ({error}); choose "
+            "another patch_size or encoder"
+        ) from error
+    finally:
+        encoder.train()
+    if features.map.ndim != 4:
+        raise ValueError(
+            f"encoder {config.encoder!r} has no (C, h, w) feature map but one of shape "
+            f"{tuple(features.map.shape[1:])}; choose another network"
+        )
+    return features

@@ -12,6 +12,7 @@ from gfnet_env.policies.base import (
 )
 from gfnet_env.policies.drawn import GaussianPolicy, RandomPolicy
 from gfnet_env.policies.fixed import CenterPolicy, CenterThenCornersPolicy, GridPolicy
+from gfnet_env.policies.heat import HeatPolicy
 from gfnet_env.policies.learned import LearnedPolicy
 from gfnet_env.policies.observation_encoder import ObservationEncoder
 from gfnet_env.policies.oracle import OraclePolicy
@@ -39,6 +40,7 @@ __all__ = [
     "Context",
     "GaussianPolicy",
     "GridPolicy",
+    "HeatPolicy",
     "LearnedPolicy",
     "Memory",
     "ObservationEncoder",

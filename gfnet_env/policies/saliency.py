@@ -62,7 +62,7 @@ class SaliencyPolicy:
             raise ValueError(
                 f"the policy 'saliency' needs a GlanceFocusNetwork, not a {type(network).__name__}"
             )
-        views = images.overview(context.indices, network.view).to(network.device)
+        views = images.overview(context.indices, network.glance_view).to(network.device)
         activation = class_activation(network, views, images.normalised)
         rows, columns = activation.shape[1:]
         activation = activation.flatten(1)

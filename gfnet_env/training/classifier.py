@@ -18,7 +18,7 @@ from gfnet_env.images import SPLITS, Batch, ImageSet
 from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
 from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
-from gfnet_env.policies import Context, Policy, RandomPolicy, TargetPolicy
+from gfnet_env.policies import Context, HeatPolicy, Policy, RandomPolicy, TargetPolicy
 from gfnet_env.rollout import rollout
 from gfnet_env.settings import Flat
 from gfnet_env.training.config import (
@@ -28,6 +28,7 @@ from gfnet_env.training.config import (
     open_splits,
 )
 from gfnet_env.training.loop import Task, fit, open_run
+from gfnet_env.training.mining import MinedWindows, Miner
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
 from gfnet_env.training.processes import Processes, Shares, join_processes
@@ -35,6 +36,7 @@ from gfnet_env.training.processes import Processes, Shares, join_processes
 # What a configuration says of the network; stage 3 takes it over from the network it continues.
 _OF_THE_NETWORK = (
     *("encoder", "patch_size", "focus_steps", "aspect"),
+    *("glance_size", "glance_encoder", "where_scales"),
     *("classifier", "memory_size", "glance_logits"),
 )
 # What it takes over from that network's training data, unless given.
@@ -56,6 +58,8 @@ class ClassifierConfig(TrainingConfig):
         for name in ("weights", "baseline", "object_share"):
             if self.policy is not None and given.get(name):
                 raise ValueError(f"stage 3 trains the network of its policy; leave out {name}")
+        if given.get("windows") == "mined" and self.policy is not None:
+            raise ValueError("stage 3 looks where its policy does; leave out windows")
 
 
 @dataclass(frozen=True)
@@ -140,16 +144,28 @@ class _Stage:
         for images in self.sets.values():
             check_fit(self.network, images)
         whole = encoders[:1] if schedule.freeze_global_encoder else ()
+        heads = [self.network.classifier, self.network.bridge, self.network.where]
+        miner = self._miner()
         return Task(
             title="stage 1" if self.policy is None else "stage 3",
             model=self.network,
             encoders=encoders,
-            classifiers=(self.network.classifier,),
+            classifiers=[part for part in heads if part is not None],
             frozen=[*whole, *frozen_parts(encoders, options.frozen)],
-            objective=LookObjective(self.network, self.pick, schedule.encoder_loss),
+            objective=LookObjective(self.network, self.pick, schedule, miner),
             validate=self.validate,
             validation_images=len(self.sets["val"]),
+            memory=miner,
         )
+
+    def _miner(self) -> Miner | None:
+        """What finds windows, if they are mined."""
+        if self.config.schedule.windows != "mined":
+            return None
+        options, labels = self.config.options, self.sets["train"].labels
+        return Miner(
+            labels, self.network.num_classes, seed=options.seed, precision=options.precision
+        ).to(self.network.device)
 
     @property
     def encoders(self) -> tuple[nn.Module, nn.Module]:
@@ -165,7 +181,7 @@ class _Stage:
 
     def validate(self, indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
         """Whether the network is right about validation images after each step."""
-        policy = self.policy or RandomPolicy()
+        policy = self.policy or (RandomPolicy() if self.network.where is None else HeatPolicy())
         record = evaluate_policy(self.network, policy, self.sets["val"], indices=indices)
         return {f"step_{step}": right for step, right in enumerate(record.correct.T)}
 
@@ -184,6 +200,8 @@ class _Stage:
     def _accuracies(self, images: ImageSet) -> dict[str, tuple[float, ...]]:
         """With random looks and, where possible, better ones."""
         policies: dict[str, Policy] = {"random": RandomPolicy()}
+        if self.network.where is not None:
+            policies["heat"] = HeatPolicy()
         if self.policy is not None:
             policies["learned"] = self.policy
         if images.boxes is not None:
@@ -200,16 +218,20 @@ class LookObjective(nn.Module):
     Args:
         network: What is trained.
         pick: From an epoch to its policy, which is not trained.
-        encoder_loss: Weight of the cross-entropy of the encoders' own heads.
+        schedule: For the weights of the parts of the loss.
+        miner: Finds the windows instead, if they are mined.
     """
 
     def __init__(
-        self, network: GlanceFocusNetwork, pick: Callable[[int], Policy], encoder_loss: float
+        self,
+        network: GlanceFocusNetwork,
+        pick: Callable[[int], Policy],
+        schedule: ClassifierSchedule,
+        miner: Miner | None = None,
     ) -> None:
         super().__init__()
-        self.network = network
-        self._pick = pick
-        self._encoder_loss = encoder_loss
+        self.network, self.miner = network, miner
+        self._pick, self._schedule = pick, schedule
 
     def forward(self, batch: Batch, images: ImageSet, epoch: int) -> Tensor:
         """The loss of each image, (B,): the mean over its steps (GFNet, section 3.3).
@@ -219,18 +241,27 @@ class LookObjective(nn.Module):
         """
         features = LiveFeatures(self.network, images)
         context = Context(features, batch.indices, batch.labels, batch.boxes)
+        policy = self._pick(epoch)
+        if self.miner is not None:
+            policy = MinedWindows(self.miner, self.network, epoch)
         losses: list[Tensor] = []
         steps = torch.zeros_like(batch.labels)
-        for step in rollout(features, self._pick(epoch), context):
+        states: list[GFNetState] = []
+        for step in rollout(features, policy, context):
             labels = batch.labels[step.rows]
             assert isinstance(step.state, GFNetState)
+            states.append(step.state)
             loss = _cross_entropies(step.state.logits, labels)
             own = self.network.own_logits(step.state)
             if own is not None:
-                loss = loss + self._encoder_loss * _cross_entropies(own, labels)
+                loss = loss + self._schedule.encoder_loss * _cross_entropies(own, labels)
             losses.append(loss.new_zeros(len(steps)).index_put((step.rows,), loss))
             steps[step.rows] += 1
-        return torch.stack(losses).sum(dim=0) / steps
+        mean = torch.stack(losses).sum(dim=0) / steps
+        if self.miner is None or not isinstance(policy, MinedWindows):
+            return mean
+        self.miner.observe(_cross_entropies(states[-1].logits, batch.labels))
+        return mean + self._schedule.where_loss * policy.where_loss(states[0])
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
@@ -240,7 +271,8 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
     """A new network."""
-    config = config.resolved()
+    mines = config.schedule.windows == "mined"
+    config = config.resolved({"where_scales": (1.0,)} if mines else {})
     sets = image_sets or open_splits(config)
     torch.manual_seed(config.options.seed)
     images = sets["train"]

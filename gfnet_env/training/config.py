@@ -15,6 +15,7 @@ from gfnet_env.runs import RunControl, git_commit
 from gfnet_env.settings import UNSET, Above, AtLeast, Below, Between, Flat, OrUnset, Settings
 
 OptimiserName = Literal["adamw", "sgd"]
+Windows = Literal["random", "mined"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,11 @@ class ClassifierSchedule(Schedule):
     """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
     freeze_global_encoder: OrUnset[bool] = UNSET
     """Whether the encoder of glances and its head keep their weights."""
+    windows: OrUnset[Windows] = UNSET
+    """What stage 1 looks at: random windows (the default), or mined ones, those of many candidates
+    that say the most about the class."""
+    where_loss: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
+    """Weight of the where-map's cross-entropy against the scores of mined windows."""
 
 
 DEFAULT_SCHEDULE = ClassifierSchedule(
@@ -73,6 +79,8 @@ DEFAULT_SCHEDULE = ClassifierSchedule(
     average_decay=0.0,
     encoder_loss=1.0,
     freeze_global_encoder=False,
+    windows="random",
+    where_loss=1.0,
 )
 
 
@@ -104,10 +112,18 @@ class NetworkOptions(Settings):
 
     patch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """P, side of the glance and of the windows, in pixels; by default 32."""
+    glance_size: Annotated[int, AtLeast(1)] | None = None
+    """Side of the glance, in pixels, if it is finer than P."""
+    glance_encoder: str | None = None
+    """Encoder of the glance, if it is another: a small one makes a fine glance cheap."""
+    where_scales: OrUnset[Annotated[tuple[float, ...], AtLeast(1)]] = UNSET
+    """Scales of the windows that the where-map rates, which the policy heat follows; by default 1
+    with mined windows, else there is no map."""
     focus_steps: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """N, the most looks after the glance; by default 3."""
     classifier: OrUnset[str] = UNSET
-    """What combines the views: recurrent (the default), cascade, or module:NAME of your own."""
+    """What combines the views: recurrent (the default), cascade, evidence, attention, or
+    module:NAME of your own."""
     memory_size: Annotated[int, AtLeast(1)] | None = None
     """Size of the recurrent classifier's memory; by default at most 512."""
     glance_logits: GlanceLogits | None = None
@@ -130,6 +146,7 @@ _DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "patch_size": 32,
     "focus_steps": 3,
     "classifier": "recurrent",
+    "where_scales": (),
     "object_share": 0.0,
 }
 

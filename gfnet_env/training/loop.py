@@ -41,6 +41,7 @@ class Task:
         validate: From indices of validation images to whether the model is right about them,
             (n,) bool for each of the names that are logged.
         validation_images: Images of that split.
+        memory: What a checkpoint keeps beside the model and the optimiser.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Task:
     objective: nn.Module
     validate: Callable[[npt.NDArray[np.int64]], Mapping[str, npt.NDArray[np.bool_]]]
     validation_images: int
+    memory: nn.Module | None = None
 
 
 @contextlib.contextmanager
@@ -161,6 +163,8 @@ class _Training:
             self._optimiser.load_state_dict(state["optimiser"])
             if self._average is not None:
                 self._average.load_state_dict(state["average"])
+            if self._task.memory is not None:
+                self._task.memory.load_state_dict(state["memory"])
             self.step = state["step"]
             schedule = self._config.schedule
             self._rates = build_rates(self._optimiser, schedule, self.total, self.step)
@@ -185,6 +189,7 @@ class _Training:
                 "model": self._task.model.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "average": self._average.state_dict() if self._average is not None else None,
+                "memory": self._task.memory.state_dict() if self._task.memory is not None else None,
             }
             self._run.checkpoints.save(self.step, state)
         self._saved_at = time.monotonic()
