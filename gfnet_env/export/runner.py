@@ -197,7 +197,7 @@ class Runner:
         if min(picture.shape[:2]) < least:
             height, width = picture.shape[:2]
             raise ValueError(
-                f"a picture of {height}×{width} is smaller than a view of {least}×{least}; "
+                f"a picture of {height}×{width} is smaller than the patch of {least}×{least}; "
                 "enlarge it"
             )
 

@@ -137,7 +137,7 @@ class GlanceFocusNetwork(SavedModule):
         self.vector_size = example.vector.shape[1]
         # A glance by another encoder becomes a vector like those of windows.
         sizes = glance.vector.shape[1], self.vector_size
-        self.bridge = nn.Identity() if sizes[0] == sizes[1] else nn.Linear(*sizes)
+        self.bridge = None if sizes[0] == sizes[1] else nn.Linear(*sizes)
         self.where = None
         if config.where_scales:
             channels = glance.map.shape[1]
@@ -187,7 +187,7 @@ class GlanceFocusNetwork(SavedModule):
         number = torch.zeros(count, dtype=torch.int64, device=vector.device)
         location = torch.zeros(count, 2, device=vector.device)
         scale = torch.ones(count, device=vector.device)
-        seen_as = self.bridge(vector)
+        seen_as = vector if self.bridge is None else self.bridge(vector)
         placed = self._placed(seen_as, location, scale)
         memory = self.classifier.remember(placed, self.classifier.empty_memory(vector), number)
         if self.glance_logits == "encoder":
@@ -256,7 +256,7 @@ class GlanceFocusNetwork(SavedModule):
         """
         if int(state.number[0]) > 0:
             return self.local_encoder.head(state.vector)
-        if self.glance_logits == "encoder" or not isinstance(self.bridge, nn.Identity):
+        if self.glance_logits == "encoder" or self.bridge is not None:
             return None
         return self.global_encoder.head(state.vector)
 

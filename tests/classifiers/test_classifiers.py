@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from gfnet_env.classifiers import CLASSIFIERS, Classifier, build_classifier
+from gfnet_env.classifiers import (
+    CLASSIFIERS,
+    PLACE_SIZE,
+    Classifier,
+    build_classifier,
+    place,
+)
 from gfnet_env.models import GlanceFocusNetwork
 
 
@@ -44,10 +50,65 @@ def test_the_memory_of_a_recurrent_classifier_is_a_choice():
     assert classifier.cell.hidden_size == classifier.memory_size == 1024
     with pytest.raises(ValueError, match="4 vectors of 6 numbers, 24 in all, not 7"):
         build_classifier("cascade", 6, 4, 3, 7)
-    with pytest.raises(ValueError, match="unknown classifier 'oracle'; known: cascade; recurrent"):
+    known = "attention:hidden_size=128; cascade; evidence; recurrent"
+    with pytest.raises(ValueError, match=f"unknown classifier 'oracle'; known: {known}"):
         build_classifier("oracle", 6, 4, 3)
     with pytest.raises(ValueError, match="'recurrent:layers=2' has no parameter 'layers'"):
         build_classifier("recurrent:layers=2", 6, 4, 3)
+
+
+@pytest.mark.parametrize("spec", ["evidence", "attention:hidden_size=8"])
+def test_classifiers_over_sets_take_any_number_of_views_in_any_order(spec):
+    torch.manual_seed(0)
+    classifier = build_classifier(spec, 6, 4, 2)
+    views = [torch.randn(3, 6 + PLACE_SIZE) for _ in range(9)]
+    number = torch.zeros(3, dtype=torch.int64)
+
+    def judged(order):
+        memory = classifier.empty_memory(views[0])
+        for each in order:
+            memory = classifier.remember(views[each], memory, number)
+        assert memory.shape == (3, classifier.memory_size)
+        return classifier.judge(memory, number)
+
+    torch.testing.assert_close(judged(range(9)), judged(reversed(range(9))))
+    assert not torch.allclose(judged(range(9)), judged(range(8)))
+    # A great weight of one view does not overflow, and none is lost.
+    far = [50 * view for view in views]
+    views[:] = far
+    assert judged(range(9)).isfinite().all()
+
+
+def test_a_view_without_evidence_changes_nothing():
+    torch.manual_seed(0)
+    classifier = build_classifier("evidence", 6, 4, 2)
+    number = torch.zeros(3, dtype=torch.int64)
+    memory = classifier.remember(torch.randn(3, 6 + PLACE_SIZE), torch.zeros(3, 4), number)
+    empty = torch.cat([torch.zeros(3, 6), torch.rand(3, PLACE_SIZE)], dim=1)
+    assert torch.equal(classifier.remember(empty, memory, number), memory)
+    assert torch.allclose(memory.sum(dim=1), torch.zeros(3), atol=1e-6)
+
+
+def test_attention_learns_which_view_is_the_uppermost():
+    """Its weights depend on places: what no sum of evidence from vectors alone could know."""
+    torch.manual_seed(0)
+    classifier = build_classifier("attention:hidden_size=32", 5, 5, 3)
+    optimiser = torch.optim.Adam(classifier.parameters(), 1e-2)
+    number = torch.zeros(256, dtype=torch.int64)
+    for _ in range(150):
+        labels, rows = torch.randint(5, (256, 3)), 2 * torch.rand(256, 3) - 1
+        memory = torch.zeros(256, classifier.memory_size)
+        for view in range(3):
+            where = place(torch.stack([rows[:, view], 0 * rows[:, view]], 1), torch.ones(256))
+            vector = torch.nn.functional.one_hot(labels[:, view], 5).float()
+            memory = classifier.remember(torch.cat([vector, where], 1), memory, number)
+        logits = classifier.judge(memory, number)
+        uppermost = labels.gather(1, rows.argmin(dim=1, keepdim=True)).squeeze(1)
+        loss = torch.nn.functional.cross_entropy(logits, uppermost)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (logits.argmax(dim=1) == uppermost).float().mean() > 0.85
 
 
 class MeanClassifier(Classifier):

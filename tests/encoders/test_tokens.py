@@ -133,7 +133,10 @@ def test_attention_is_counted():
     width, tokens = 192, 1 + 2 * 2
     layer = tokens * width * width * (4 + 2 * 4) + 2 * tokens * tokens * width
     embedding = 4 * 16 * 16 * 3 * width
-    assert count_multiply_adds(network.encode_window, blank_views(network, network.view)) == layer + embedding
+    assert (
+        count_multiply_adds(network.encode_window, blank_views(network, network.view))
+        == layer + embedding
+    )
 
 
 @pytest.mark.parametrize(

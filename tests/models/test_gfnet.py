@@ -270,7 +270,10 @@ def test_a_missing_folder_is_named(tmp_path):
         ({"corner_rounding": "up"}, "corner_rounding must be nearest or floor, not 'up'"),
         ({"aspect": "crop"}, "aspect must be stretch or pad, not 'crop'"),
         ({"class_names": ("one",)}, "1 class names were given for 5 classes"),
-        ({"classifier": "oracle"}, "unknown classifier 'oracle'; known: cascade; recurrent"),
+        (
+            {"classifier": "oracle"},
+            "unknown classifier 'oracle'; known: attention",
+        ),
         ({"encoder": "resnet51"}, "unknown encoder 'resnet51'"),
         ({"memory_size": 0}, "memory_size must be at least 1, not 0"),
         ({"glance_logits": "policy"}, "glance_logits must be classifier or encoder, not 'policy'"),
