@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+
+from gfnet_env import ArrayImages, GlanceFocusNetwork
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
+from gfnet_env.looks import Look, ViewConfig
+from gfnet_env.models import WhereMap, count_multiply_adds
+from gfnet_env.policies import HeatPolicy, load_policy, save_policy
+from gfnet_env.rollout import glance, look
+
+SIZES = torch.tensor([[120, 200], [64, 64]])
+
+
+def where_map(scales=(1.0, 2.0), aspect="stretch"):
+    torch.manual_seed(0)
+    view = ViewConfig(size=16, aspect=aspect)
+    return WhereMap(4, scales, view, ViewConfig(size=32, aspect=aspect))
+
+
+def network(**options):
+    torch.manual_seed(0)
+    options = {"where_scales": (1.0, 2.0), "glance_size": 40} | options
+    return GlanceFocusNetwork.build(
+        encoder="compact",
+        glance_encoder="compact:widths=[4,8],strides=[2,2]",
+        patch_size=16,
+        num_classes=5,
+        classifier="evidence",
+        focus_steps=4,
+        **options,
+    ).eval()
+
+
+@pytest.fixture
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 96, 128), dtype=np.uint8)
+    return ArrayImages(pixels, np.arange(6) % 5)
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad"])
+def test_a_window_about_a_cell_belongs_to_that_cell(aspect):
+    where, cells = where_map(aspect=aspect), (6, 8)
+    numbers = torch.arange(2 * 48)
+    sizes = SIZES[:1].expand(96, 2)
+    looks = where.looks(numbers, sizes, cells)
+    assert looks.scale.tolist() == [1.0] * 48 + [2.0] * 48
+    looks.check(96)
+    inside = looks.location.abs().amax(dim=1) < 1
+    assert inside.sum() > 20
+    assert torch.equal(where.cell_of(looks, sizes, cells)[inside], numbers[inside])
+    # At an edge a window moves inwards, to a cell that is near.
+    assert bool((where.cell_of(looks, sizes, cells) // 48 == numbers // 48).all())
+
+
+def test_the_peak_is_the_best_cell_of_each_picture():
+    where = where_map()
+    rated = torch.zeros(2, 2, 4, 4)
+    rated[0, 1, 2, 1] = rated[1, 0, 3, 3] = 1.0
+    peaks = where.peaks(rated, SIZES)
+    assert peaks.scale.tolist() == [2.0, 1.0]
+    boxes = where.view.window_boxes(peaks, SIZES)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert centres.tolist() == [[75.0, 75.0], [56.0, 56.0]]
+
+
+def test_what_was_looked_at_comes_last_at_its_scale_and_above():
+    where = where_map(scales=(1.0, 2.0, 4.0))
+    rated = torch.rand(2, 3, 4, 4)
+    looks = Look.at(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), torch.tensor([2.0, 1.0]))
+    boxes = where.view.window_boxes(looks, SIZES)
+    covered = where.glance_view.covered(boxes, SIZES, (4, 4))
+    left = where.inhibited(rated, covered, looks, SIZES) > -1
+    assert left[0, 0].all(), "a finer scale may look again"
+    assert torch.equal(left[0, 1], left[0, 2])
+    assert not left[0, 1, 0, 0]
+    assert left[0, 1, 3, 3]
+    assert not left[1, :, 3, 3].any()
+    assert left[1].sum() == 3 * 15
+    # A window that is far smaller than a cell still takes it.
+    large = torch.tensor([[4000, 4000], [4000, 4000]])
+    covered = where.glance_view.covered(where.view.window_boxes(looks, large), large, (4, 4))
+    assert not (where.inhibited(rated, covered, looks, large) > -1)[1, 0, 3, 3]
+
+
+def test_the_policy_follows_the_map_and_never_looks_twice(images, tmp_path):
+    model = network()
+    record = evaluate_policy(model, HeatPolicy(), images)
+    state = glance(LiveFeatures(model, images), np.arange(6))
+    first = model.where.peaks(state.where, state.size)
+    assert torch.equal(torch.as_tensor(record.locations[:, 0]), first.location)
+    for row in range(6):
+        places = {
+            (*map(float, place), float(scale))
+            for place, scale in zip(record.locations[row], record.scales[row], strict=True)
+        }
+        assert len(places) == 4
+    save_policy(HeatPolicy(), tmp_path)
+    again = evaluate_policy(model, load_policy(tmp_path), images)
+    assert np.array_equal(again.locations, record.locations)
+    bare = network(where_scales=())
+    with pytest.raises(ValueError, match="needs a network with a where-map; train one with"):
+        evaluate_policy(bare, HeatPolicy(), images)
+
+
+def test_a_glance_may_be_finer_and_by_another_encoder(images):
+    model = network()
+    state = glance(LiveFeatures(model, images), np.arange(6))
+    assert state.glance_map.shape == (6, 8, 10, 10)
+    assert state.where.shape == (6, 2, 10, 10)
+    assert state.seen.shape == (6, 10, 10)
+    assert not state.feature_map.any()
+    assert state.vector.shape == (6, model.vector_size)
+    after = look(LiveFeatures(model, images), np.arange(6), Look.at(torch.zeros(6, 2)), state)
+    assert after.feature_map.shape == state.feature_map.shape
+    assert after.seen.sum() > 0
+    costs = model.multiply_adds()
+    assert costs[0] < costs[1]
+    head = count_multiply_adds(model.where, state.glance_map[:1])
+    assert head == 2 * 8 * 100
+    small = LiveFeatures(model, ArrayImages(images[[0]][:, :, :30, :30], np.zeros(1, dtype=int)))
+    with pytest.raises(ValueError, match="smaller than the patch of 40×40"):
+        small.overview(np.zeros(1, dtype=np.int64))
+
+
+def test_a_network_with_a_map_is_saved_and_loaded(images, tmp_path):
+    model = network()
+    model.save(tmp_path)
+    loaded = GlanceFocusNetwork.load(tmp_path)
+    assert loaded.config == model.config
+    indices = np.arange(6)
+    assert torch.equal(
+        glance(LiveFeatures(loaded, images), indices).where,
+        glance(LiveFeatures(model, images), indices).where,
+    )
