@@ -19,6 +19,7 @@ class AttentionClassifier(Classifier):
     """
 
     sees_places = True
+    over_sets = True
 
     def __init__(
         self,

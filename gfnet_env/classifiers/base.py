@@ -16,6 +16,8 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         sees_places: Whether its vectors end in the ``place`` of their view.
+        over_sets: Whether the order and the number of views do not matter. Then it also learns, in
+            place of the encoders' own heads, to classify by each view alone.
         memory_size: M, numbers that it remembers of each picture.
         judges_glance: Whether it has logits after the glance; if not, the global encoder's own head
             makes them.
@@ -24,6 +26,7 @@ class Classifier(nn.Module, ABC):
     memory_size: int
     judges_glance = True
     sees_places = False
+    over_sets = False
 
     @abstractmethod
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
@@ -43,6 +46,11 @@ class Classifier(nn.Module, ABC):
         """``remember``, then ``judge``: the new memory (B, M) and the logits (B, K)."""
         memory = self.remember(vector, memory, number)
         return memory, self.judge(memory, number)
+
+    def judge_alone(self, vector: Tensor) -> Tensor:
+        """Logits (B, K) of one view, as if there were no others."""
+        number = torch.ones(vector.shape[0], dtype=torch.int64, device=vector.device)
+        return self(vector, self.empty_memory(vector), number)[1]
 
     def empty_memory(self, vector: Tensor) -> Tensor:
         """The memory before the glance, (B, M), with the type and device of ``vector``."""

@@ -18,6 +18,7 @@ class EvidenceClassifier(Classifier):
     """
 
     sees_places = True
+    over_sets = True
 
     def __init__(self, vector_size: int, num_classes: int, memory_size: int | None = None) -> None:
         super().__init__()
@@ -32,9 +33,15 @@ class EvidenceClassifier(Classifier):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
-        evidence = self.evidence(vector[:, :-PLACE_SIZE])
-        centred = evidence - evidence.mean(dim=1, keepdim=True)
-        return memory + self.gate(vector).sigmoid() * centred
+        return memory + self.gate(vector).sigmoid() * self._centred(vector)
 
     def judge(self, memory: Tensor, number: Tensor) -> Tensor:
         return memory + self.bias
+
+    def judge_alone(self, vector: Tensor) -> Tensor:
+        # Not gated: a gate that closes would leave the evidence nothing to learn from.
+        return self._centred(vector) + self.bias
+
+    def _centred(self, vector: Tensor) -> Tensor:
+        evidence: Tensor = self.evidence(vector[:, :-PLACE_SIZE])
+        return evidence - evidence.mean(dim=1, keepdim=True)

@@ -185,10 +185,9 @@ class GlanceFocusNetwork(SavedModule):
         # Not len(): an exported graph would keep it for a constant.
         count = vector.shape[0]
         number = torch.zeros(count, dtype=torch.int64, device=vector.device)
-        location = torch.zeros(count, 2, device=vector.device)
-        scale = torch.ones(count, device=vector.device)
+        nowhere = Look.at(torch.zeros(count, 2, device=vector.device))
         seen_as = vector if self.bridge is None else self.bridge(vector)
-        placed = self._placed(seen_as, location, scale)
+        placed = self._placed(seen_as, nowhere)
         memory = self.classifier.remember(placed, self.classifier.empty_memory(vector), number)
         if self.glance_logits == "encoder":
             logits = self.global_encoder.head(vector)
@@ -197,8 +196,8 @@ class GlanceFocusNetwork(SavedModule):
         state = GFNetState(
             logits=logits,
             number=number,
-            location=location,
-            scale=scale,
+            location=nowhere.location,
+            scale=nowhere.scale,
             size=sizes,
             feature_map=feature_map
             if feature_map.shape[1:] == self.feature_shape
@@ -215,7 +214,7 @@ class GlanceFocusNetwork(SavedModule):
         assert isinstance(state, GFNetState)
         feature_map, vector = features
         number = state.number + 1
-        placed = self._placed(vector, looks.location, looks.scale)
+        placed = self._placed(vector, looks)
         memory, logits = self.classifier(placed, state.memory, number)
         height, width = state.seen.shape[1:]
         boxes = self.view.window_boxes(looks, state.size)
@@ -235,11 +234,11 @@ class GlanceFocusNetwork(SavedModule):
             return after
         return self._rated(after, self.where.inhibited(state.where, covered, looks, state.size))
 
-    def _placed(self, vector: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+    def _placed(self, vector: Tensor, looks: Look) -> Tensor:
         """A vector as the classifier takes it."""
         if not self.classifier.sees_places:
             return vector
-        return torch.cat([vector, place(location, scale)], dim=1)
+        return torch.cat([vector, place(looks.location, looks.scale)], dim=1)
 
     def _rated(self, state: GFNetState, where: Tensor) -> GFNetState:
         """A state with a where-map and its peak."""
@@ -250,15 +249,26 @@ class GlanceFocusNetwork(SavedModule):
         )
 
     def own_logits(self, state: GFNetState) -> Tensor | None:
-        """Logits of the last view by its encoder's own head, (B, K); all rows are at one step.
+        """Logits of the last view alone, (B, K); all rows are at one step.
 
         None at a glance whose logits are these already.
         """
         if int(state.number[0]) > 0:
-            return self.local_encoder.head(state.vector)
-        if self.glance_logits == "encoder" or self.bridge is not None:
+            return self.window_logits(state.vector, Look.at(state.location, state.scale))
+        if self.glance_logits == "encoder" or self.classifier.over_sets or self.bridge is not None:
             return None
         return self.global_encoder.head(state.vector)
+
+    def window_logits(self, vector: Tensor, looks: Look) -> Tensor:
+        """Logits of windows alone, (B, K): by a classifier over sets, or else the encoder's head.
+
+        Args:
+            vector: Feature vectors, (B, V).
+            looks: That showed them.
+        """
+        if not self.classifier.over_sets:
+            return self.local_encoder.head(vector)
+        return self.classifier.judge_alone(self._placed(vector, looks))
 
     def multiply_adds(self) -> list[int]:
         return step_multiply_adds(self)

@@ -60,8 +60,8 @@ class Miner(nn.Module):
 
     Candidates are the best by the where-map, those with the strongest contrast in the feature map
     of the glance, and random ones. A window's score is the Kullback-Leibler divergence of the class
-    distribution that the local encoder's own head has for it from that of all training images, as
-    a share of the largest possible. Windows are chosen by their score, without those that show the
+    distribution that the network gives it alone from that of all training images, as a share of the
+    largest possible. Windows are chosen by their score, without those that show the
     same as a better one; at random as long as the classifier is no better than chance, since an
     encoder that knows nothing scores at random, and would train on its own mistakes.
 
@@ -201,7 +201,8 @@ class MinedWindows:
         try:
             views = images.window(indices, looks, self.network.view).to(self.network.device)
             with autocast(self.network.device, self.miner.precision):
-                logits = encoder.head(encoder(views, images.normalised).vector)
+                vector = encoder(views, images.normalised).vector
+                logits = self.network.window_logits(vector, looks)
         finally:
             for part, training in modes:
                 part.training = training

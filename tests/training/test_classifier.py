@@ -179,7 +179,8 @@ def losses(tiny_network, tiny_images):
     """The loss of every image under a policy."""
 
     def found(policy):
-        objective = LookObjective(tiny_network, lambda epoch: policy, encoder_loss=0.5)
+        schedule = ClassifierSchedule(encoder_loss=0.5)
+        objective = LookObjective(tiny_network, lambda epoch: policy, schedule)
         return objective(next(batches(tiny_images, 12)), tiny_images, 0)
 
     return found

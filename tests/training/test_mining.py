@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+import torch
+
+from gfnet_env import ArrayImages, GlanceFocusNetwork
+from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import LiveFeatures
+from gfnet_env.images import MegapixelMNIST, batches
+from gfnet_env.looks import Look
+from gfnet_env.policies import Context, HeatPolicy, RandomPolicy
+from gfnet_env.rollout import glance, rollout
+from gfnet_env.training import ClassifierConfig, ClassifierSchedule, train_classifier
+from gfnet_env.training.classifier import LookObjective
+from gfnet_env.training.mining import MinedWindows, Miner
+
+NETWORK = {
+    "glance_encoder": "compact:widths=[4,8],strides=[2,2]",
+    "glance_size": 48,
+    "patch_size": 16,
+    "focus_steps": 3,
+    "classifier": "evidence",
+}
+
+
+@pytest.fixture
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 3, 96, 128), dtype=np.uint8)
+    return ArrayImages(pixels, np.array([0, 0, 0, 1, 1, 2, 3, 4]))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    parts = NETWORK | {"encoder": "compact", "where_scales": (1.0, 2.0)}
+    return GlanceFocusNetwork.build(num_classes=5, **parts)
+
+
+@pytest.fixture
+def miner(images):
+    return Miner(images.labels, 5, seed=0)
+
+
+def mined(network, images, miner, indices=(0, 1, 2, 3, 4, 5, 6, 7), epoch=0):
+    """The policy after an episode, and its looks: locations (B, N, 2) and scales (B, N)."""
+    policy = MinedWindows(miner, network, epoch)
+    context = Context(LiveFeatures(network, images), np.array(indices))
+    with torch.no_grad():
+        states = [step.state for step in rollout(context.features, policy, context)][1:]
+    locations = torch.stack([state.location for state in states], dim=1)
+    return policy, locations, torch.stack([state.scale for state in states], dim=1)
+
+
+def test_candidates_lie_in_the_picture_at_the_scales_of_the_map(network, images, miner):
+    policy, locations, scales = mined(network, images, miner)
+    found = policy.candidates
+    assert found.location.shape == (8, 20, 2)
+    found.looks.check(160)
+    assert set(found.scale.unique().tolist()) == {1.0, 2.0}
+    assert ((found.score >= 0) & (found.score <= 1)).all()
+    assert network.training
+    assert network.local_encoder.training
+    for row in range(8):
+        assert places(locations[row], scales[row]) <= places(found.location[row], found.scale[row])
+
+
+def places(locations, scales):
+    """Rows, columns and scales, as a set."""
+    return {
+        (*place, scale) for place, scale in zip(locations.tolist(), scales.tolist(), strict=True)
+    }
+
+
+def test_windows_depend_on_image_epoch_and_seed_alone(network, images, miner):
+    network.eval()
+    _, together, _ = mined(network, images, miner)
+    _, alone, _ = mined(network, images, miner, [5])
+    assert torch.allclose(together[5], alone[0], atol=1e-6)
+    assert not torch.allclose(together, mined(network, images, miner, epoch=1)[1])
+    other = Miner(images.labels, 5, seed=1)
+    assert not torch.allclose(together, mined(network, images, other)[1])
+
+
+def test_what_says_most_comes_first_once_the_classifier_beats_chance(network, images, miner):
+    """Until then, windows are drawn; the map, which learns from the scores, has no say."""
+    miner.random_share = 0.0
+    assert not miner.trusts_scores
+    policy, locations, _ = mined(network, images, miner)
+    by_map = policy.candidates.location[:, :8]
+    shared = (locations[:, :, None] == by_map[:, None]).all(dim=3)
+    assert not shared.any()
+
+    for _ in range(60):
+        miner.observe(torch.full((4,), 0.5))
+    assert miner.trusts_scores
+    policy, locations, _ = mined(network, images, miner)
+    best = policy.candidates.score.argmax(dim=1)
+    assert torch.equal(locations[:, 0], policy.candidates.location[torch.arange(8), best])
+
+
+def test_no_two_windows_show_the_same(network, images, miner):
+    miner.loss.fill_(0.1)
+    _, locations, scales = mined(network, images, miner)
+    sizes = images.sizes(np.arange(8))
+    for first in range(3):
+        for second in range(first):
+            one, two = (
+                network.view.window_boxes(Look.at(locations[:, n], scales[:, n]), sizes)
+                for n in (first, second)
+            )
+            shared = torch.minimum(one[:, 2:], two[:, 2:]) - torch.maximum(one[:, :2], two[:, :2])
+            areas = [(box[:, 2:] - box[:, :2]).prod(dim=1) for box in (one, two)]
+            shared = shared.clamp(min=0).prod(dim=1)
+            assert (shared / (sum(areas) - shared) <= 0.31).all()
+
+
+def test_a_score_is_how_far_a_belief_is_from_the_prior(miner):
+    logits = miner.prior.log().repeat(2, 1)
+    logits[1, 4] = 60.0
+    assert miner.scored(logits).tolist() == pytest.approx([0, 1], abs=1e-5)
+
+
+def test_the_map_learns_the_scores(network, images, miner):
+    policy, _, _ = mined(network, images, miner)
+    policy.candidates.score.fill_(0.9)
+    optimiser = torch.optim.Adam(network.parameters(), 0.05)
+    for _ in range(40):
+        state = glance(LiveFeatures(network, images), np.arange(8))
+        loss = policy.where_loss(state).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert state.where.sigmoid().mean().item() == pytest.approx(0.9, abs=0.03)
+
+
+def test_the_loss_has_a_part_for_the_map(network, images, miner):
+    batch_losses = []
+    for weight in (0.0, 1.0):
+        schedule = ClassifierSchedule(encoder_loss=1.0, where_loss=weight)
+        objective = LookObjective(network.eval(), lambda epoch: RandomPolicy(), schedule, miner)
+        batch_losses.append(objective(next(batches(images, 8)), images, 0))
+    assert (batch_losses[1] > batch_losses[0]).all()
+
+
+def needles(split):
+    """Pictures whose digits are textures, one for each class."""
+    coarse = np.random.default_rng(0).integers(0, 2, (10, 1, 7, 7)) * 155 + 100
+    digits = coarse.repeat(4, axis=2).repeat(4, axis=3)[:, 0].astype(np.uint8)
+    return MegapixelMNIST(digits, np.arange(10), side=300, images=256, noise=8, split=split)
+
+
+def test_needles_are_found_without_being_shown(tmp_path):
+    sets = {name: needles(number) for number, name in enumerate(("train", "val", "test"))}
+    config = ClassifierConfig.of(
+        run=tmp_path,
+        **NETWORK | {"patch_size": 36, "glance_size": 80, "focus_steps": 4},
+        encoder="compact:widths=[8,16,32],strides=[2,2,1]",
+        windows="mined",
+        epochs=8,
+        batch_size=16,
+        learning_rate=1e-2,
+        encoder_loss=5.0,
+    )
+    network = train_classifier(config, sets)
+    heat, random = (
+        evaluate_policy(network, policy, sets["test"]) for policy in (HeatPolicy(), RandomPolicy())
+    )
+    print(heat.accuracy, random.accuracy)
+    assert heat.accuracy[-1] > random.accuracy[-1] + 0.2
