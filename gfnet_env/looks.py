@@ -117,13 +117,13 @@ class ViewConfig:
             (B, h, w) float32 in [0, 1].
         """
         corner, extents = self.frame(sizes)
+        scale = extents.reciprocal() * torch.tensor(cells, device=boxes.device)
+        first = (boxes[:, :2] - corner) * scale
+        last = first + (boxes[:, 2:] - boxes[:, :2]) * scale
         along = []
         for axis, count in enumerate(cells):
-            scale = count / extents[:, axis, None]
-            first = (boxes[:, axis, None] - corner[:, axis, None]) * scale
-            last = first + (boxes[:, axis + 2, None] - boxes[:, axis, None]) * scale
             cell = torch.arange(count, device=boxes.device)
-            overlap = torch.minimum(last, cell + 1) - first.maximum(cell)
+            overlap = last[:, axis, None].minimum(cell + 1) - first[:, axis, None].maximum(cell)
             along.append(overlap.clamp(0, 1))
         return along[0][:, :, None] * along[1][:, None, :]
 

@@ -168,21 +168,18 @@ class Registry(Generic[Part]):
         return values
 
 
-def split_items(text: str, names: Collection[str] = ()) -> list[str]:
+def split_items(text: str) -> list[str]:
     """Split ``a=1,b=[2,3]`` into ``a=1`` and ``b=[2,3]``.
 
-    A comma separates two items if it is outside brackets and ``name=`` follows it; if ``names`` are
-    given, one of those.
+    A comma separates two items if it is outside brackets and ``name=`` follows it.
     """
     items: list[str] = []
     depth = start = 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
-            name = re.match(r"([A-Za-z_]\w*)=", text[position + 1 :])
-            if name is not None and (not names or name[1] in names):
-                items.append(text[start:position])
-                start = position + 1
+        if character == "," and depth == 0 and re.match(r"[A-Za-z_]\w*=", text[position + 1 :]):
+            items.append(text[start:position])
+            start = position + 1
     return [*items, text[start:]] if text else []
 
 

@@ -156,10 +156,6 @@ def test_items_end_at_commas_that_a_name_follows(text, items):
     assert split_items(text) == items
 
 
-def test_given_names_alone_end_items():
-    assert split_items("/data/a,b=c,fit=whole", ["fit"]) == ["/data/a,b=c", "fit=whole"]
-
-
 @pytest.mark.parametrize(
     ("text", "annotation", "value"),
     [

@@ -6,9 +6,10 @@ from gfnet_agents.comparison import (
     compare_algorithms,
     compare_schedules,
 )
+from gfnet_agents.config import PolicyConfig, PolicySchedule
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
 from gfnet_agents.recipes import RECIPES, find_recipe, parse_config
-from gfnet_agents.training import PolicyConfig, PolicySchedule, train_policy
+from gfnet_agents.training import train_policy
 
 __all__ = [
     "RECIPES",

@@ -14,16 +14,10 @@ from rich.markdown import Markdown
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.comparison_report import ComparisonResult, RunResult, ScheduleResult, write_report
+from gfnet_agents.config import PolicyConfig, PolicySchedule, complete, part_control
 from gfnet_agents.curve import Curve
-from gfnet_agents.training import (
-    PolicyConfig,
-    PolicyResults,
-    PolicySchedule,
-    complete,
-    part_control,
-    train_policy,
-)
-from gfnet_env.benchmarks.results import interval_of, rounded
+from gfnet_agents.training import train_policy
+from gfnet_env.benchmarks.results import PolicyResults, interval_of, rounded
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
     interquartile_mean_interval,

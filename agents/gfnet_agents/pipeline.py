@@ -10,14 +10,9 @@ from typing import Any, Self
 from rich import get_console
 from rich.table import Table
 
+from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.recipes import find_recipe
-from gfnet_agents.training import (
-    DEFAULT,
-    PolicyConfig,
-    PolicySchedule,
-    part_control,
-    train_policy,
-)
+from gfnet_agents.training import train_policy
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from gfnet_agents.training import PARTS, PolicyConfig, PolicySchedule, begun_with
+from gfnet_agents.config import PARTS, PolicyConfig, PolicySchedule, begun_with
 from gfnet_env.command_line import parse, take_option
 from gfnet_env.settings import Settings
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule

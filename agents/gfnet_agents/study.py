@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from gfnet_agents.config import exits_of_0_1, part_control
 from gfnet_agents.pipeline import PipelineConfig, train_gfnet
 from gfnet_agents.study_report import GFNetResult, SeedResult, StudyResult, write_report
-from gfnet_agents.training import exits_of_0_1, part_control
 from gfnet_env.benchmarks import (
     ComparisonConfig,
     EvaluationConfig,

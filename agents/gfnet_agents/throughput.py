@@ -1,48 +1,81 @@
 """Throughput of environments and of the training of a policy, in rounds that take turns."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Self, get_args
 
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.vector import AutoresetMode
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from gfnet_agents.learners.sb3 import StableBaselinesVecEnv
 from gfnet_agents.learners.sb3.algorithms import PPOLearner
-from gfnet_env.benchmarks.results import Result
+from gfnet_env.benchmarks.results import Result, Spread
+from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.benchmarks.stopwatch import Stopwatch
-from gfnet_env.benchmarks.throughput import (
-    Contender,
-    Rate,
-    Setting,
-    ThroughputConfig,
-    bare_encoders,
-    environments,
-    feature_sources,
-    ratio,
-    ratios,
-    time_rounds,
-)
 from gfnet_env.env.single import GlanceFocusEnv
-from gfnet_env.features import LiveFeatures, MakeFeatures
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.features import CachedFeatures, LiveFeatures, MakeFeatures
 from gfnet_env.files import write_json
-from gfnet_env.runs import provenance
+from gfnet_env.images import ArrayImages, ImageSet, load_images
+from gfnet_env.models import GlanceFocusNetwork
+from gfnet_env.precision import Precision, autocast
+from gfnet_env.pretrained import packaged_network
+from gfnet_env.runs import provenance, resolve_device
+from gfnet_env.settings import AtLeast, Settings
 
-_SINGLE = "single environments in DummyVecEnv"
+_LIVE, _SINGLE = "live, float32", "single environments in DummyVecEnv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughputConfig(Settings):
+    """What to time."""
+
+    encoder: str | None = None
+    """Both encoders, of random weights, on random images; by default the packaged network, on its
+    own images."""
+    patch_size: Annotated[int, AtLeast(1)] = 96
+    """P of the given encoder, in pixels."""
+    image_size: Annotated[int, AtLeast(1)] = 224
+    """Side of its random images, in pixels."""
+    focus_steps: Annotated[int, AtLeast(1)] = 3
+    """Looks of its episodes."""
+    num_envs: Annotated[int, AtLeast(1)] = 64
+    """Images looked at side by side."""
+    cells: Annotated[int, AtLeast(1)] = 13
+    """Locations along each axis that cached windows are at."""
+    repeats: Annotated[int, AtLeast(1)] = 15
+    """Rounds of the environments: one episode of every image each."""
+    training_repeats: Annotated[int, AtLeast(0)] = 5
+    """Rounds of training: one update of PPO each."""
+    threads: Annotated[int, AtLeast(1)] = 2
+    """Threads of torch."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    seed: int = 0
+    """Of images, weights and actions."""
+    out: Path | None = None
+    """File for the results, JSON; by default none."""
 
 
 @dataclass(frozen=True)
 class EnvironmentRates(Result):
     """How fast an environment is. Its resets, which glance, are timed but are no steps."""
 
-    steps_per_second: Rate
-    views_per_second: Rate
+    steps_per_second: Spread
+    views_per_second: Spread
 
 
 @dataclass(frozen=True)
@@ -54,7 +87,7 @@ class TrainingRate(Result):
         time: Shares of the time of an update and of the steps before it, by what takes them.
     """
 
-    steps_per_second: Rate
+    steps_per_second: Spread
     share_of_bare_encoders: float
     time: Mapping[str, float]
 
@@ -84,29 +117,31 @@ def benchmark(config: ThroughputConfig) -> ThroughputResult:
     Raises:
         ValueError: A value is wrong.
     """
-    setting = Setting.of(config)
+    setting = _Setting.of(config)
     device = setting.model.device
     with TemporaryDirectory() as folder:
-        sources = feature_sources(setting, config.cells, Path(folder) / "filled")
+        sources = _feature_sources(setting, config.cells, Path(folder) / "filled")
+        cold = Path(folder) / "cold"
+        emptied = partial(CachedFeatures, cells=config.cells, folder=cold)
         contenders = {
-            **bare_encoders(setting),
-            **environments(setting, sources, config.cells, Path(folder) / "cold"),
+            **_bare_encoders(setting),
+            **{name: _episodes(setting, source) for name, source in sources.items()},
+            "cached, cold": _episodes(setting, emptied, empty=cold),
             _SINGLE: _singles(setting),
         }
         times = time_rounds(contenders, config.repeats, device, "environments")
         training = _time_training(config, setting, sources) if config.training_repeats else {}
-    single = ratio(times["live, float32"], times[_SINGLE])
     results = ThroughputResult(
         config=config.to_json(),
-        encoder=setting.encoder,
+        encoder=setting.model.config.encoder,
         patch_size=setting.model.view.size,
         focus_steps=setting.model.focus_steps,
         device=str(device),
         environments={
-            name: EnvironmentRates(Rate.of(taken, setting.steps), Rate.of(taken, setting.views))
+            name: EnvironmentRates(_rate(taken, setting.steps), _rate(taken, setting.views))
             for name, taken in times.items()
         },
-        ratios=ratios(times) | {f"live, float32 / {_SINGLE}": single},
+        ratios=ratios(times),
         training=training,
         provenance=provenance(),
     )
@@ -116,7 +151,149 @@ def benchmark(config: ThroughputConfig) -> ThroughputResult:
     return results
 
 
-def _singles(setting: Setting) -> Contender:
+def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """How many times as fast the contenders that are to be compared are, within each round."""
+    pairs = {
+        "live / bare encoders, float32": (_LIVE, "bare encoders, float32"),
+        "live / bare encoders, bfloat16": ("live, bfloat16", "bare encoders, bfloat16"),
+        "bfloat16 / float32, live": ("live, bfloat16", _LIVE),
+        "glances kept / live, float32": ("live, float32, glances kept", _LIVE),
+        "cached, warm / live, float32": ("cached, warm", _LIVE),
+        "cached, cold / live, float32": ("cached, cold", _LIVE),
+        f"{_LIVE} / {_SINGLE}": (_LIVE, _SINGLE),
+    }
+    return {name: speedup(times[one], times[other]).median for name, (one, other) in pairs.items()}
+
+
+def _rate(times: Sequence[float], count: int) -> Spread:
+    """How often something was done per second, ``count`` times a round."""
+    return Spread.of([count / each for each in times])
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all contenders have in common.
+
+    Attributes:
+        model: What sees.
+        images: Two per sub-environment: that of the round, and that of its last reset.
+        actions: Of a round, (focus steps, sub-environments, 2).
+    """
+
+    model: GlanceFocusNetwork
+    images: ImageSet
+    actions: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, config: ThroughputConfig) -> Self:
+        """The model, the images and the actions that a configuration names."""
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        rng = np.random.default_rng(config.seed)
+        count = 2 * config.num_envs
+        if config.encoder is None:
+            network = packaged_network()
+            scenes = load_images(f"cluttered-digits:scenes={count}", "train", seed=config.seed)
+            # Drawn once: it is the environment that is timed.
+            images = ArrayImages(scenes[:].contiguous(), scenes.labels, scenes.class_names)
+        else:
+            network = GlanceFocusNetwork.build(
+                encoder=config.encoder,
+                patch_size=config.patch_size,
+                num_classes=10,
+                focus_steps=config.focus_steps,
+            ).eval()
+            shape = (count, 3, config.image_size, config.image_size)
+            pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+            images = ArrayImages(pixels, rng.integers(0, 10, count))
+        steps = (network.focus_steps, config.num_envs, 2)
+        actions = rng.uniform(-1, 1, steps).astype(np.float32)
+        network.to(resolve_device(config.device))
+        return cls(network, images, actions)
+
+    @property
+    def num_envs(self) -> int:
+        """Sub-environments."""
+        return self.actions.shape[1]
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of a round."""
+        return self.actions.shape[0] * self.num_envs
+
+    @property
+    def views(self) -> int:
+        """Views that the encoders see in a round."""
+        return self.steps + self.num_envs
+
+    def environment(self, features: MakeFeatures) -> GlanceFocusVectorEnv:
+        """A vector environment with some features."""
+        return GlanceFocusVectorEnv(
+            self.num_envs,
+            model=self.model,
+            images=self.images,
+            features=features,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+
+
+def _feature_sources(setting: _Setting, cells: int, folder: Path) -> dict[str, MakeFeatures]:
+    """Every way to serve features; those that are kept are computed here, once for all."""
+    cached = partial(CachedFeatures, cells=cells, folder=folder)
+    filled = cached(setting.model, setting.images)
+    for index in track(range(len(setting.images)), "filling the cache"):
+        filled.fill(np.array([index]))
+    bfloat16 = partial(LiveFeatures, precision="bfloat16")
+    return {
+        _LIVE: LiveFeatures,
+        "live, bfloat16": bfloat16,
+        "live, float32, glances kept": partial(LiveFeatures, keep_glances=True),
+        "live, bfloat16, glances kept": partial(bfloat16, keep_glances=True),
+        "cached, warm": cached,
+    }
+
+
+def _bare_encoders(setting: _Setting, episodes: int = 1) -> dict[str, Contender]:
+    """The encoders alone, on batches of views that are ready: as many as some episodes have."""
+    model, size = setting.model, setting.model.view.size
+    generator = torch.Generator().manual_seed(0)
+    shape = (setting.num_envs, 3, size, size)
+    ready = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(model.device)
+
+    @torch.no_grad()
+    def run(precision: Precision) -> None:
+        with autocast(model.device, precision):
+            for _ in range(episodes):
+                model.encode_overview(ready)
+                for _ in setting.actions:
+                    model.encode_window(ready)
+
+    return {f"bare encoders, {name}": Contender(partial(run, name)) for name in get_args(Precision)}
+
+
+def _episodes(setting: _Setting, source: MakeFeatures, empty: Path | None = None) -> Contender:
+    """An episode of each image; before it the folder ``empty`` is removed, if any."""
+    env = setting.environment(source)
+
+    def prepare() -> None:
+        nonlocal env
+        if empty is not None:
+            shutil.rmtree(empty, ignore_errors=True)
+            # Every new store says how large it may become.
+            with redirect_stdout(io.StringIO()):
+                env = setting.environment(source)
+        # Every round is about the same images, and none of them comes twice.
+        env.reset(seed=0, options={"indices": range(2 * env.num_envs)})
+
+    def run() -> None:
+        # The last step glances at the next images.
+        for actions in setting.actions:
+            env.step(actions)
+
+    return Contender(run, prepare)
+
+
+def _singles(setting: _Setting) -> Contender:
     """As many single environments, each of which calls the encoders for its own image."""
     one = partial(GlanceFocusEnv, model=setting.model, images=setting.images)
     env = DummyVecEnv([one] * setting.num_envs)
@@ -125,7 +302,7 @@ def _singles(setting: Setting) -> Contender:
 
 
 def _time_training(
-    config: ThroughputConfig, setting: Setting, sources: Mapping[str, MakeFeatures]
+    config: ThroughputConfig, setting: _Setting, sources: Mapping[str, MakeFeatures]
 ) -> dict[str, TrainingRate]:
     """Rounds of PPO, one update each, after bare encoders that see as many views as it takes.
 
@@ -135,8 +312,8 @@ def _time_training(
     agents = {name: _agent(config, setting, source) for name, source in sources.items()}
     episodes = max(1, max(agent.n_steps for agent in agents.values()) // len(setting.actions))
     contenders: dict[str, Contender] = {}
-    for bare, encoders in bare_encoders(setting).items():
-        contenders[bare] = Contender(partial(_repeat, encoders.run, episodes))
+    for bare, encoders in _bare_encoders(setting, episodes).items():
+        contenders[bare] = encoders
         contenders |= {
             name: Contender(partial(_update, agent))
             for name, agent in agents.items()
@@ -147,8 +324,8 @@ def _time_training(
     for name, agent in agents.items():
         steps = agent.n_steps * agent.n_envs
         steps_per_view = steps / (setting.views * episodes)
-        share = round(steps_per_view * ratio(times[name], times[_bare_for(name)]), 4)
-        results[name] = TrainingRate(Rate.of(times[name], steps), share, _time_shares(agent))
+        share = round(steps_per_view * speedup(times[name], times[_bare_for(name)]).median, 4)
+        results[name] = TrainingRate(_rate(times[name], steps), share, _time_shares(agent))
     return results
 
 
@@ -157,12 +334,7 @@ def _bare_for(source: str) -> str:
     return f"bare encoders, {'bfloat16' if 'bfloat16' in source else 'float32'}"
 
 
-def _repeat(run: Callable[[], object], times: int) -> None:
-    for _ in range(times):
-        run()
-
-
-def _agent(config: ThroughputConfig, setting: Setting, source: MakeFeatures) -> OnPolicyAlgorithm:
+def _agent(config: ThroughputConfig, setting: _Setting, source: MakeFeatures) -> OnPolicyAlgorithm:
     env = setting.environment(source)
     learner = PPOLearner(env, seed=config.seed, device=setting.model.device, timesteps=1)
     assert isinstance(learner.agent, OnPolicyAlgorithm)

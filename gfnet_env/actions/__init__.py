@@ -1,18 +1,19 @@
 """What an agent emits, and the looks that result."""
 
-from gfnet_env.actions.base import ACTIONS, Actions, build_actions, check_actions
+from gfnet_env.actions.base import Actions, BoxActions
 from gfnet_env.actions.continuous import ContinuousActions
 from gfnet_env.actions.grid import GridActions
+from gfnet_env.actions.registry import ACTIONS, build_actions
 from gfnet_env.actions.stop import WithStop
 from gfnet_env.actions.zoom import ZoomActions
 
 __all__ = [
     "ACTIONS",
     "Actions",
+    "BoxActions",
     "ContinuousActions",
     "GridActions",
     "WithStop",
     "ZoomActions",
     "build_actions",
-    "check_actions",
 ]

@@ -4,13 +4,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from gfnet_env.actions.base import ACTIONS
+from gfnet_env.actions.base import Actions
+from gfnet_env.actions.registry import ACTIONS
 from gfnet_env.looks import Look, lattice, nearest_cell
 from gfnet_env.models.base import State
 
 
 @ACTIONS.register("grid")
-class GridActions:
+class GridActions(Actions):
     """The number of a cell of a grid, row by row; for the locations, see ``lattice``.
 
     Args:
@@ -20,14 +21,10 @@ class GridActions:
         ValueError: There are no cells.
     """
 
-    chooses_scale = False
-
     def __init__(self, cells: int = 7) -> None:
         self._cells, self._locations = cells, lattice(cells)
-        count = len(self._locations)
-        self.space = spaces.Discrete(count)
-        self.spec = f"grid:cells={cells}"
-        self.meaning = f"the number of a cell in 0..{count - 1}"
+        meaning = f"the number of a cell in 0..{cells**2 - 1}"
+        super().__init__(spaces.Discrete(cells**2), meaning, f"grid:cells={cells}")
 
     def looks(self, actions: Tensor, state: State) -> Look:
         return Look.at(self._locations.to(actions.device)[actions])
@@ -35,6 +32,6 @@ class GridActions:
     def masks(self, trail: Look, taken: Tensor) -> Tensor:
         episode, _ = torch.nonzero(taken, as_tuple=True)
         looked = nearest_cell(trail.location[taken], self._cells)
-        free = torch.ones(len(taken), int(self.space.n), dtype=torch.bool, device=taken.device)
+        free = torch.ones(len(taken), self._cells**2, dtype=torch.bool, device=taken.device)
         free[episode, looked] = False
         return free | ~free.any(dim=1, keepdim=True)

@@ -12,8 +12,11 @@ from gfnet_env.models.base import State
 # New policies emit values near 0. If these stopped, the policy would never learn to look.
 _STOPS_ABOVE = 0.5
 
+# Behind the spec of the actions that look.
+STOP = "+stop"
 
-class WithStop:
+
+class WithStop(Actions):
     """Any actions with a stop: one more coordinate, which stops above 0.5, or one more number.
 
     Args:
@@ -21,15 +24,15 @@ class WithStop:
     """
 
     def __init__(self, actions: Actions) -> None:
-        self._actions = actions
-        self.spec = f"{actions.spec}+stop"
-        self.chooses_scale = actions.chooses_scale
+        space: spaces.Box | spaces.Discrete
         if isinstance(actions.space, spaces.Discrete):
-            self.space: spaces.Box | spaces.Discrete = spaces.Discrete(int(actions.space.n) + 1)
-            self.meaning = f"{actions.meaning}, or {int(actions.space.n)} to stop"
+            space = spaces.Discrete(int(actions.space.n) + 1)
+            how = f"or {int(actions.space.n)} to stop"
         else:
-            self.space = spaces.Box(-1, 1, (actions.space.shape[0] + 1,), np.float32)
-            self.meaning = f"{actions.meaning}, and one more number: above {_STOPS_ABOVE} to stop"
+            space = spaces.Box(-1, 1, (actions.space.shape[0] + 1,), np.float32)
+            how = f"and one more number: above {_STOPS_ABOVE} to stop"
+        super().__init__(space, f"{actions.meaning}, {how}", f"{actions.spec}{STOP}")
+        self._actions, self.chooses_scale = actions, actions.chooses_scale
 
     def looks(self, actions: Tensor, state: State) -> Look:
         if isinstance(self.space, spaces.Discrete):

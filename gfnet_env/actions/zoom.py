@@ -2,13 +2,11 @@
 
 import math
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
-from gfnet_env.actions.base import ACTIONS
-from gfnet_env.actions.continuous import BoxActions
+from gfnet_env.actions.base import BoxActions
+from gfnet_env.actions.registry import ACTIONS
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
@@ -28,15 +26,14 @@ class ZoomActions(BoxActions):
         ValueError: The scale is not above 1, or not finite.
     """
 
-    meaning = "a (row, column, zoom) in [-1, 1]"
     chooses_scale = True
 
     def __init__(self, patch_size: int, max_scale: float | None = None) -> None:
         if max_scale is not None and not 1 < max_scale < math.inf:
             raise ValueError(f"max_scale must be above 1 and finite, not {max_scale}")
         self._patch_size, self._max_scale = patch_size, max_scale
-        self.space = spaces.Box(-1, 1, (3,), np.float32)
-        self.spec = "zoom" if max_scale is None else f"zoom:max_scale={max_scale}"
+        spec = "zoom" if max_scale is None else f"zoom:max_scale={max_scale}"
+        super().__init__(3, "a (row, column, zoom) in [-1, 1]", spec)
 
     def looks(self, actions: Tensor, state: State) -> Look:
         largest = state.size.amax(dim=1) / self._patch_size

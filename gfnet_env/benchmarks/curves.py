@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from gfnet_env.benchmarks.report import plot_curves, print_curves, write_csv
+from gfnet_env.benchmarks.curves_report import plot_curves, print_curves, write_csv
 from gfnet_env.benchmarks.results import (
     BudgetPoint,
     Comparison,

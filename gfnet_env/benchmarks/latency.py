@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from gfnet_env.benchmarks.results import (
     TimedPoint,
     Timing,
 )
+from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.files import read_json, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
@@ -32,7 +33,6 @@ from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, StaticNetwork, load_static_networks
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
-from gfnet_env.timing import seconds
 
 Engine = Literal["torch", "onnx"]
 Positive = Annotated[int, AtLeast(1)]
@@ -252,38 +252,31 @@ def _time(
     repeats: int,
 ) -> Timing:
     """Milliseconds per image of the static network and of all points, in interleaved rounds."""
-    count = len(pictures)
     batches = [
         engine.prepare(pictures[start : start + batch_size])
-        for start in range(0, count, batch_size)
+        for start in range(0, len(pictures), batch_size)
     ]
 
-    def run_all(call: Callable[[Any], object]) -> float:
-        return 1e3 * seconds(lambda: [call(batch) for batch in batches], engine.device) / count
+    def run_all(call: Callable[[Any], object]) -> None:
+        for batch in batches:
+            call(batch)
 
-    static: list[float] = []
-    times: list[list[float]] = [[] for _ in points]
+    contenders = {"static": Contender(partial(run_all, engine.static))}
+    for number, point in enumerate(points):
+        prepare = partial(engine.set_thresholds, point.thresholds)
+        contenders[f"point {number}"] = Contender(partial(run_all, engine.gfnet), prepare)
     with _torch_threads(engine.threads):
-        run_all(engine.static)
-        run_all(engine.gfnet)
-        for _ in track(range(repeats), description=f"batches of {batch_size}"):
-            static.append(run_all(engine.static))
-            for point, taken in zip(points, times, strict=True):
-                engine.set_thresholds(point.thresholds)
-                taken.append(run_all(engine.gfnet))
+        times = time_rounds(contenders, repeats, engine.device, f"batches of {batch_size}")
+    static, *timed = ([1e3 * each / len(pictures) for each in taken] for taken in times.values())
     return Timing(
         engine=engine.name,
         threads=engine.threads,
         batch_size=batch_size,
         static=Spread.of(static),
-        points=tuple(_point_time(taken, static) for taken in times),
+        points=tuple(
+            PointTime(**vars(Spread.of(taken)), speedup=speedup(taken, static)) for taken in timed
+        ),
     )
-
-
-def _point_time(taken: Sequence[float], static: Sequence[float]) -> PointTime:
-    # Within each round, since other work of the machine differs from round to round.
-    speedup = Spread.of([s / t for s, t in zip(static, taken, strict=True)])
-    return PointTime(**vars(Spread.of(taken)), speedup=speedup)
 
 
 @contextmanager

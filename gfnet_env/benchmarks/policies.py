@@ -30,7 +30,7 @@ from gfnet_env.images import ImageSet, object_masks
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model
-from gfnet_env.policies import BOUNDS, UNLEARNED, Policy, find_policy
+from gfnet_env.policies import BOUNDS, POLICIES, UNLEARNED, Policy
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
 
@@ -118,7 +118,7 @@ def choose_policies(
     """Policies by name.
 
     Args:
-        names: ``learned``, or specs that ``find_policy`` takes.
+        names: ``learned``, or specs, see ``POLICIES``.
         learned: The policy of that name.
         images: What they will look at.
         oracle_images: How many of them the oracle may take.
@@ -132,7 +132,7 @@ def choose_policies(
         raise ValueError("the policy 'target' needs images with boxes; leave it out")
     if "oracle" in names and oracle_images == 0:
         raise ValueError("the policy 'oracle' needs oracle_images above 0")
-    return {name: learned if name == LEARNED else find_policy(name) for name in names}
+    return {name: learned if name == LEARNED else POLICIES.build(name) for name in names}
 
 
 def some_of(images: ImageSet, count: int) -> npt.NDArray[np.int64]:

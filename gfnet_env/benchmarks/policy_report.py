@@ -1,4 +1,4 @@
-"""A comparison of policies as tables and as pictures."""
+"""What policies are worth, as tables and as pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from gfnet_env.benchmarks.report import (
     draw_answers,
+    millions,
     save_figure,
-    shown_names,
     step_names,
     write_rows,
 )
-from gfnet_env.benchmarks.results import PolicyComparison, PolicyResult
+from gfnet_env.benchmarks.results import PolicyComparison, PolicyResult, PolicyResults
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ImageSet, batches
 from gfnet_env.inference import Answers
@@ -36,10 +37,25 @@ _PER_LOOK = {
 }
 
 
+def print_results(results: PolicyResults, console: Console) -> None:
+    """Print accuracy per step and policy, and the operating points of the early exit."""
+    steps = step_names(len(results.multiply_adds))
+    table = Table("policy", *steps, title=f"Accuracy on the {results.split} split")
+    for name, shown in _shown_names(results).items():
+        table.add_row(shown, *(f"{value:.1%}" for value in results.policies[name].accuracy))
+    table.add_row("multiply-adds", *map(millions, results.multiply_adds))
+    console.print(table)
+    exits = Table("accuracy", "multiply-adds", *(f"exit {n}" for n in steps), title="Early exit")
+    for point in results.early_exit:
+        shares = (f"{share:.0%}" for share in point.exit_share)
+        exits.add_row(f"{point.accuracy:.1%}", millions(point.multiply_adds), *shares)
+    console.print(exits)
+
+
 def print_comparison(results: PolicyComparison, console: Console) -> None:
     """Print accuracy, confidence, gains and overlaps of every policy, step by step."""
     steps = step_names(len(next(iter(results.policies.values())).accuracy))
-    names = shown_names(results.policies, results.images)
+    names = _shown_names(results)
     for key, title in (_WITH_INTERVALS | _PER_LOOK).items():
         if key in _WITH_INTERVALS:
             title += f", 95% intervals ({results.images} {results.split} images)"
@@ -57,6 +73,14 @@ def print_comparison(results: PolicyComparison, console: Console) -> None:
                 f"{names[name]} over random looks, last step: {found.over_random.difference:+.1%} "
                 f"({low:+.1%} to {high:+.1%})"
             )
+
+
+def _shown_names(results: PolicyComparison) -> dict[str, str]:
+    """How to show the name of each policy: with its images where it saw fewer than others."""
+    return {
+        name: name if found.images == results.images else f"{name} ({found.images} images)"
+        for name, found in results.policies.items()
+    }
 
 
 def _cells(found: PolicyResult, key: str) -> list[str]:
@@ -92,21 +116,45 @@ def plot_comparison(results: PolicyComparison, path: Path) -> None:
     """Plot accuracy and confidence in the true class per step, with the intervals."""
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     both = figure.subplots(1, 2)
-    names = shown_names(results.policies, results.images)
     for axes, key in zip(both, _WITH_INTERVALS, strict=True):
-        for name, found in results.policies.items():
-            low, high = np.array(getattr(found, f"{key}_interval")).T
-            steps = np.arange(len(low))
-            style = "--" if name in BOUNDS else "-"
-            (line,) = axes.plot(steps, getattr(found, key), style, marker="o", label=names[name])
-            axes.fill_between(steps, low, high, alpha=0.12, color=line.get_color(), linewidth=0)
-        axes.set_xticks(steps)
-        axes.set(xlabel="looks", ylabel=key.replace("label_", "").replace("_", " "))
-        axes.grid(alpha=0.3)
+        _plot_steps(axes, results, key)
+        axes.set_ylabel(key.replace("label_", "").replace("_", " "))
     both[0].set_title(f"Accuracy on the {results.split} split")
     both[1].set_title("Confidence in the true class")
     figure.legend(*both[0].get_legend_handles_labels(), loc="outside right center")
     save_figure(figure, path)
+
+
+def plot_results(results: PolicyResults, path: Path) -> None:
+    """Plot accuracy per step of every policy, and accuracy against cost with early exit."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    by_step, by_cost = figure.subplots(1, 2, sharey=True)
+    _plot_steps(by_step, results, "accuracy")
+    by_step.set(ylabel=f"{results.split} accuracy", title="Policies, no exits")
+    cost = np.array(results.multiply_adds) / 1e6
+    by_cost.plot(cost, results.policies["learned"].accuracy, marker="o", label="all steps")
+    points = sorted((point.multiply_adds / 1e6, point.accuracy) for point in results.early_exit)
+    by_cost.plot(*zip(*points, strict=True), marker=".", label="early exit")
+    by_cost.set(xlabel="mean multiply-adds per image (millions)", title="Learned policy")
+    by_cost.grid(alpha=0.3)
+    for axes in (by_step, by_cost):
+        # matplotlib searches for the best place otherwise, and warns where that takes long.
+        axes.legend(loc="lower right")
+    save_figure(figure, path)
+
+
+def _plot_steps(axes: Axes, results: PolicyComparison, key: str) -> None:
+    """Plot one figure per step of every policy, with its interval."""
+    names = _shown_names(results)
+    for name, found in results.policies.items():
+        low, high = np.array(getattr(found, f"{key}_interval")).T
+        style = "--" if name in BOUNDS else "-"
+        (line,) = axes.plot(getattr(found, key), style, marker="o", label=names[name])
+        steps = range(len(low))
+        axes.fill_between(steps, low, high, alpha=0.12, color=line.get_color(), linewidth=0)
+    axes.set_xticks(steps)
+    axes.set_xlabel("looks")
+    axes.grid(alpha=0.3)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gfnet_env import settings
 from gfnet_env.benchmarks.statistics import mean_interval
+from gfnet_env.inference import OperatingPoint
 
 Interval = tuple[float, float]
 
@@ -205,9 +206,26 @@ class PolicyComparison(Result):
     objects: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyResults(PolicyComparison):
+    """What a run of ``train_policy`` found on the test split.
+
+    Attributes:
+        environment_steps: Looks that were learned from.
+        seconds: Of the whole run.
+        multiply_adds: Of one image that exits at each step, T numbers.
+        early_exit: What thresholds for some budgets give.
+    """
+
+    environment_steps: int
+    seconds: float
+    multiply_adds: tuple[int, ...]
+    early_exit: tuple[OperatingPoint, ...]
+
+
 @dataclass(frozen=True)
 class Spread(Result):
-    """Milliseconds per image, or a ratio of such, over the rounds."""
+    """Times, rates or ratios of such over the rounds."""
 
     median: float
     min: float

@@ -39,7 +39,10 @@ def draw_looks(
     boxes = view.window_boxes(looks, size.to(looks.location.device).expand(len(looks), 2))
     scale = min(_MAX_SIDE / max(height, width), 1.0)
     scale = max(scale, float(-(-_MIN_SIDE // min(height, width)))) if scale == 1 else scale
-    picture = _picture(images, index, (height, width), scale)
+    picture = _picture(images, index)
+    if scale > 1:
+        larger = round(width * scale), round(height * scale)
+        picture = picture.resize(larger, Image.Resampling.NEAREST)
     frame = Image.new("RGB", (picture.width, picture.height + _CAPTION_HEIGHT), "white")
     frame.paste(picture)
 
@@ -54,21 +57,13 @@ def draw_looks(
     return np.asarray(frame)
 
 
-def _picture(images: ImageSet, index: int, size: tuple[int, int], scale: float) -> Image.Image:
-    """A whole picture, enlarged or reduced."""
-    height, width = (max(1, round(side * scale)) for side in size)
-    # An overview is square; of a small picture, one that holds all of its pixels.
-    side = min(*size, _MAX_SIDE) if images.fixed_size is None else min(size)
-    if images.fixed_size is not None and max(size) <= _MAX_SIDE and not images.normalised:
-        pixels = images.picture(index)
-    else:
-        pixels = images.overview([index], side)[0]
-    array = pixels.permute(1, 2, 0).cpu()
+def _picture(images: ImageSet, index: int) -> Image.Image:
+    """A whole picture, reduced if it is too large."""
+    array = images.picture(index, _MAX_SIDE).permute(1, 2, 0).cpu()
     if array.is_floating_point():
         low, high = array.min(), array.max()
         array = ((array - low) / (high - low).clamp(min=1e-9) * 255).round().to(torch.uint8)
-    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR
-    return Image.fromarray(array.numpy()).resize((width, height), filter_)
+    return Image.fromarray(array.numpy())
 
 
 def caption(

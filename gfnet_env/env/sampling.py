@@ -1,6 +1,7 @@
 """Which image an episode shows."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +57,82 @@ class ImageOrder:
         """Resume where ``state_dict`` was called."""
         self._rng.bit_generator.state = state["generator"]
         self._epoch, self._position = state["epoch"].numpy(), state["position"]
+
+
+class ImageOrders:
+    """Which image each sub-environment shows next: one that was requested, or that of its order.
+
+    Args:
+        features: Of the images.
+        count: Number of sub-environments.
+        sampling: How often each image is drawn, see ``GlanceFocusVectorEnv``.
+
+    Attributes:
+        weights: Relative frequencies of the images; None, also before the first order, if all are
+            drawn alike.
+    """
+
+    def __init__(self, features: FeatureSource, count: int, sampling: Sampling) -> None:
+        self._features, self._count, self._sampling = features, count, sampling
+        self.weights: npt.NDArray[np.float64] | None = None
+        self._orders: list[ImageOrder] = []
+        self._requested: deque[int] = deque()
+
+    def seed(self, seeds: Mapping[int, int], rng: np.random.Generator) -> None:
+        """Give sub-environments the orders of their seeds; at first, ``rng`` seeds the others."""
+        if not self._orders:
+            drawn = rng.integers(2**31, size=self._count).tolist()
+            self._orders = [self._order(seed) for seed in drawn]
+        for row, seed in seeds.items():
+            self._orders[row] = self._order(seed)
+            self._requested.clear()
+
+    def checked(self, indices: npt.ArrayLike) -> list[int]:
+        """Images to request; raises ``TypeError`` or ``IndexError`` if one cannot exist."""
+        array, count = np.asarray(indices).ravel(), len(self._features.images)
+        if len(array) and array.dtype.kind not in "iu":
+            raise TypeError(f"indices must be integers, not {array.dtype}")
+        outside = array[(array < 0) | (array >= count)]
+        if len(outside):
+            raise IndexError(f"image {outside[0]} does not exist: this set has {count} images")
+        return array.tolist()
+
+    def request(self, indices: Sequence[int]) -> None:
+        """Show these before those of the orders, and drop earlier requests."""
+        self._requested = deque(indices)
+
+    def draw(self, row: int) -> int:
+        """The next image of a sub-environment."""
+        return self._requested.popleft() if self._requested else self._orders[row].draw()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later draws depend on: numbers, strings and tensors."""
+        return {
+            "orders": [order.state_dict() for order in self._orders],
+            "requested": list(self._requested),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where ``state_dict`` was called.
+
+        Raises:
+            ValueError: The state is of another number of sub-environments.
+        """
+        if len(state["orders"]) != self._count:
+            raise ValueError(
+                f"the state is of {len(state['orders'])} sub-environments, not {self._count}"
+            )
+        self._orders = [self._order(0) for _ in range(self._count)]
+        for order, saved in zip(self._orders, state["orders"], strict=True):
+            order.load_state_dict(saved)
+        self.request(state["requested"])
+
+    def _order(self, seed: int) -> ImageOrder:
+        if self._sampling == "uncertain" and self.weights is None:
+            weights = glance_uncertainty(self._features)
+            # Without any doubt, there is nothing to prefer.
+            self.weights = weights if weights.sum() > 0 else np.ones_like(weights)
+        return ImageOrder(len(self._features.images), seed, self.weights)
 
 
 @torch.no_grad()

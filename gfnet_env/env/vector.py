@@ -1,6 +1,5 @@
 """The environment: N pictures at once, one call of each encoder a step."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +12,9 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from gfnet_env import rows
-from gfnet_env.actions import Actions, build_actions, check_actions
+from gfnet_env.actions import Actions, build_actions
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
-from gfnet_env.env.sampling import ImageOrder, Sampling, glance_uncertainty
+from gfnet_env.env.sampling import ImageOrders, Sampling
 from gfnet_env.exits import EXITS, ExitRule
 from gfnet_env.features import FeatureSource, FeatureSpec, build_features
 from gfnet_env.images import ImageSet, ReadingOptions
@@ -112,7 +111,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._reward, self._exits = REWARDS.build(reward), EXITS.build(exits)
-        self._look_cost, self._sampling = look_cost, sampling
+        self._look_cost = look_cost
         self.model = open_model(model)
         self.model.eval()
         if device is not None:
@@ -122,6 +121,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self.images = self._open_images(images, split, data_root)
         self.focus_steps = self._checked_steps(focus_steps)
         self.features: FeatureSource = build_features(features, self.model, self.images)
+        self._orders = ImageOrders(self.features, num_envs, sampling)
         self._make_spaces()
         self._make_episodes()
 
@@ -163,9 +163,6 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     def _make_episodes(self) -> None:
         """What changes from step to step, before the first reset."""
-        self._weights: npt.NDArray[np.float64] | None = None
-        self._orders: list[ImageOrder] = []
-        self._requested: deque[int] = deque()
         self._ended = np.zeros(self.num_envs, dtype=bool)
         self._indices = np.zeros(self.num_envs, dtype=np.int64)
         shape = (self.num_envs, self.focus_steps)
@@ -195,10 +192,10 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"reset has no option {unknown[0]!r}; known: {', '.join(sorted(_RESET_OPTIONS))}"
             )
         chosen = self._rows_to_reset(options)
-        requested = self._requested_images(options)
+        requested = self._orders.checked(options["indices"]) if "indices" in options else None
         self._seed(seed, chosen)
         if requested is not None:
-            self._requested = deque(requested)
+            self._orders.request(requested)
         self._begin(chosen)
         return self._observations(), self._infos(chosen)
 
@@ -271,8 +268,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """
         self._check_reset("save")
         return {
-            "orders": [order.state_dict() for order in self._orders],
-            "requested": list(self._requested),
+            **self._orders.state_dict(),
             "indices": torch.from_numpy(self._indices.copy()),
             "ended": torch.from_numpy(self._ended.copy()),
             "locations": self._locations.clone(),
@@ -286,15 +282,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         Raises:
             ValueError: The state is of another number of sub-environments.
         """
-        if len(state["orders"]) != self.num_envs:
-            raise ValueError(
-                f"the state is of {len(state['orders'])} sub-environments, not {self.num_envs}"
-            )
-        self._weigh()
-        self._orders = [self._order(0) for _ in range(self.num_envs)]
-        for order, saved in zip(self._orders, state["orders"], strict=True):
-            order.load_state_dict(saved)
-        self._requested = deque(state["requested"])
+        self._orders.load_state_dict(state)
         self._indices = state["indices"].numpy().copy()
         self._ended = state["ended"].numpy().copy()
         self._locations, self._scales = state["locations"].clone(), state["scales"].clone()
@@ -328,19 +316,6 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise RuntimeError("reset all sub-environments once before resetting some of them")
         return np.flatnonzero(mask)
 
-    def _requested_images(self, options: Mapping[str, Any]) -> list[int] | None:
-        if "indices" not in options:
-            return None
-        indices = np.asarray(options["indices"]).ravel()
-        if len(indices) and indices.dtype.kind not in "iu":
-            raise TypeError(f"indices must be integers, not {indices.dtype}")
-        outside = indices[(indices < 0) | (indices >= len(self.images))]
-        if len(outside):
-            raise IndexError(
-                f"image {outside[0]} does not exist: this set has {len(self.images)} images"
-            )
-        return indices.tolist()
-
     def _seed(self, seed: int | Sequence[int | None] | None, chosen: _Rows) -> None:
         """Give sub-environments the orders of their seeds."""
         seeds: list[int | None]
@@ -351,31 +326,14 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds were given for {self.num_envs} sub-environments")
-        self._weigh()
-        if not self._orders:
-            drawn = self.np_random.integers(2**31, size=self.num_envs).tolist()
-            self._orders = [self._order(start) for start in drawn]
-        for row in chosen:
-            if seeds[row] is not None:
-                self._orders[row] = self._order(seeds[row])
-                self._requested.clear()
-
-    def _weigh(self) -> None:
-        """Find how often to draw each image, once."""
-        if self._sampling == "uncertain" and self._weights is None:
-            weights = glance_uncertainty(self.features)
-            # Without any doubt, there is nothing to prefer.
-            self._weights = weights if weights.sum() > 0 else np.ones_like(weights)
-
-    def _order(self, seed: int) -> ImageOrder:
-        return ImageOrder(len(self.images), seed, self._weights)
+        given = {row: start for row in chosen.tolist() if (start := seeds[row]) is not None}
+        self._orders.seed(given, self.np_random)
 
     @torch.no_grad()
     def _begin(self, chosen: _Rows) -> None:
         """Begin new episodes in some rows: draw an image for each and glance at it."""
         for row in chosen:
-            requested = self._requested
-            self._indices[row] = requested.popleft() if requested else self._orders[row].draw()
+            self._indices[row] = self._orders.draw(row)
         indices, device = self._indices[chosen], self.model.device
         labels = self.images.labels[torch.from_numpy(indices)].to(device)
         state = glance(self.features, indices)
@@ -454,7 +412,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise ValueError(
                 f"actions must be {wanted}, {self.actions.meaning} per image, not {given.shape}"
             )
-        return check_actions(self.actions, given[active])
+        return self.actions.read(given[active])
 
     def _observations(self) -> Observations:
         arrays: Observations = {}
@@ -469,16 +427,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def _infos(self, given: _Rows) -> Info:
         """Infos of all sub-environments; ``_key`` marks the given rows."""
         state = self._state
-        probabilities = state.probabilities
-        confidence, prediction = probabilities.max(dim=1)
-        of_label = probabilities.gather(1, self._labels[:, None]).squeeze(1)
         values: Info = {
             "index": self._indices.copy(),
             "label": self._labels.cpu().numpy().copy(),
             "logits": state.logits.float().cpu().numpy().copy(),
-            "prediction": prediction.cpu().numpy(),
-            "confidence": confidence.cpu().numpy(),
-            "label_confidence": of_label.cpu().numpy(),
+            "prediction": state.classes.cpu().numpy(),
+            "confidence": state.confidence.cpu().numpy(),
+            "label_confidence": state.label_confidence(self._labels).cpu().numpy(),
         }
         values["correct"] = values["prediction"] == values["label"]
         mark = np.zeros(self.num_envs, dtype=bool)

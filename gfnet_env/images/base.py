@@ -1,5 +1,6 @@
 """Image sets: labelled pictures by index, each of its own height and width, seen by views."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -113,9 +114,9 @@ class ImageSet(ABC):
         """Raises ``ValueError`` if a picture is smaller than P."""
         self._checked_sizes(self._check(indices), view)
 
-    def picture(self, index: int) -> Tensor:
-        """All pixels of one picture, (3, H, W)."""
-        return self._pixels_of(self._check(index))[0]
+    def picture(self, index: int, max_side: int | None = None) -> Tensor:
+        """One picture, (3, H, W): all its pixels, or reduced so that no side is longer."""
+        return self._pixels_of(self._check(index), max_side)[0]
 
     def __getitem__(self, indices: Indices) -> Tensor:
         """All pixels of pictures of one size, (B, 3, H, W).
@@ -162,11 +163,13 @@ class ImageSet(ABC):
         """``_regions`` with three channels."""
         return self._regions(indices, boxes, shape, view).expand(-1, 3, -1, -1)
 
-    def _pixels_of(self, indices: Numbers) -> Tensor:
-        """All pixels of pictures of one size, (B, 3, H, W)."""
-        height, width = self.fixed_size or self._sizes(indices)[0].tolist()
-        exact = ViewConfig(size=max(height, width))
-        return self._show(indices, _whole(self._sizes(indices)), (height, width), exact)
+    def _pixels_of(self, indices: Numbers, max_side: int | None = None) -> Tensor:
+        """Pictures of one size, (B, 3, H, W), with all pixels or reduced."""
+        sizes = self._sizes(indices)
+        height, width = self.fixed_size or sizes[0].tolist()
+        scale = min(1, (max_side or math.inf) / max(height, width))
+        shape = max(1, round(height * scale)), max(1, round(width * scale))
+        return self._show(indices, _whole(sizes), shape, ViewConfig(size=max(shape)))
 
     def _padded(self, index: Numbers, size: Tensor, view: ViewConfig) -> Tensor:
         """The overview of one picture with black beside it, (1, 3, P, P)."""
@@ -229,14 +232,18 @@ def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewCon
         pairs = zip(rows.tolist(), boxes.tolist(), strict=True)
         return torch.cat([cut_one(pixels[row], box, shape, view) for row, box in pairs])
     height, width = extents[0].tolist()
-    if (height, width) == pixels.shape[2:]:
-        if len(rows) == 1 or len(rows) * pixels[0].nbytes > _COPIED_BYTES:
-            # Fresh memory for a copy of all costs more than as many calls.
-            return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
-        return resize(pixels.index_select(0, rows), shape, view)
+    too_many = len(rows) == 1 or len(rows) * pixels[0].nbytes > _COPIED_BYTES
+    if (height, width) == pixels.shape[2:] and too_many:
+        # Fresh memory for a copy of all costs more than as many calls.
+        return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
     # A view of every possible part: only the chosen pixels are copied.
-    windows = pixels.unfold(2, height, 1).unfold(3, width, 1)
-    return resize(windows[rows, :, boxes[:, 0], boxes[:, 1]], shape, view)
+    windows = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+    chosen = rows, boxes[:, 0], boxes[:, 1]
+    if pixels.dtype == torch.uint8 and pixels.device.type == "cpu":
+        # Torch copies them one by one, and numpy many at a time.
+        parts = windows.numpy()[tuple(each.numpy() for each in chosen)]
+        return resize(torch.from_numpy(parts), shape, view)
+    return resize(windows[chosen], shape, view)
 
 
 def cut_one(picture: Tensor, box: Sequence[int], shape: Shape, view: ViewConfig) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gfnet_env.images.array import check_labels
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
-from gfnet_env.images.picture import as_array, in_eight_bits
+from gfnet_env.images.decoded import Decoded
+from gfnet_env.images.picture import in_eight_bits
 from gfnet_env.images.pictures import PictureImages
 
 
@@ -56,14 +57,14 @@ class DatasetImages(PictureImages):
             )
         return item[0], item[1]
 
-    def _read(self, indices: Numbers) -> list[Tensor]:
-        pictures = []
-        for index in indices.tolist():
-            picture, name = self._item(index)[0], f"picture {index} of {self._name}"
-            if isinstance(picture, Image.Image):
-                picture = as_array(in_eight_bits(picture, name))
-            pictures.append(_channels_first(picture, name))
-        return pictures
+    def _read(self, indices: Numbers) -> list[Tensor | Decoded]:
+        return [self._one(index) for index in indices.tolist()]
+
+    def _one(self, index: int) -> Tensor | Decoded:
+        picture, name = self._item(index)[0], f"picture {index} of {self._name}"
+        if isinstance(picture, Image.Image):
+            return Decoded(in_eight_bits(picture, name))
+        return _channels_first(picture, name)
 
 
 def _channels_first(picture: npt.ArrayLike | Tensor, name: str) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from gfnet_env.digest import digest
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
+from gfnet_env.images.decoded import Decoded
 from gfnet_env.images.picture import (
     Fit,
-    as_array,
     check_fitting,
     decode,
     load_picture,
@@ -102,7 +102,7 @@ class FolderImages(PictureImages):
     def _measure(self, index: int) -> Sequence[int]:
         return picture_size(self.files[index])
 
-    def _read(self, indices: Numbers) -> Tensor | list[Tensor]:
+    def _read(self, indices: Numbers) -> Tensor | list[Decoded]:
         if self.fixed_size is None:
             return [self._whole(index) for index in indices.tolist()]
         files = [self.files[index] for index in indices]
@@ -114,15 +114,16 @@ class FolderImages(PictureImages):
         self._threads.map(read, range(len(files)))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
-    def _whole(self, index: int) -> Tensor:
-        """One whole picture in the memory that it was decoded to, (3, h, w) or (1, h, w)."""
-        pixels = as_array(decode(self.files[index]))
-        if (known := self._known_sizes[index]).any() and pixels.shape[:2] != tuple(known):
+    def _whole(self, index: int) -> Decoded:
+        """One whole picture."""
+        picture = Decoded(decode(self.files[index]))
+        _, height, width = picture.shape
+        if (known := self._known_sizes[index]).any() and (height, width) != tuple(known):
             raise ValueError(
-                f"{self.files[index]} is {pixels.shape[0]}×{pixels.shape[1]}, and not "
-                f"{known[0]}×{known[1]} as its header said; save it anew"
+                f"{self.files[index]} is {height}×{width}, and not {known[0]}×{known[1]} as its "
+                "header said; save it anew"
             )
-        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+        return picture
 
 
 @IMAGES.register("folder")

@@ -17,14 +17,16 @@ _BICUBIC = Image.Resampling.BICUBIC
 # Orientations from this on swap height and width (Exif 2.3, tag 274).
 _FIRST_TURNED = 5
 # Rows that are copied at a time.
-_BAND = 256
+_BAND = 16
+
+Array = npt.NDArray[np.uint8]
 # Chunks that may hold a PNG file's orientation.
 _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
 def load_picture(
     path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
-) -> npt.NDArray[np.uint8]:
+) -> Array:
     """``decode`` to RGB, (H, W, 3) uint8."""
     return as_array(decode(path, image_size, fit, crop).convert("RGB"))
 
@@ -53,15 +55,26 @@ def decode(
         return bring(picture, image_size, fit, crop)
 
 
-def as_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
+def as_array(picture: Image.Image) -> Array:
     """The pixels of a picture, (H, W, 3) or (H, W)."""
-    # In bands, because Pillow makes a second copy of what ``np.asarray`` reads.
     shape = (picture.height, picture.width, len(picture.getbands()))
     pixels = np.empty(shape[:2] if shape[2] == 1 else shape, dtype=np.uint8)
-    for top in range(0, picture.height, _BAND):
-        bottom = min(picture.height, top + _BAND)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+    top = 0
+    for band in bands(picture, (0, 0, *picture.size)):
+        pixels[top : top + len(band)] = band
+        top += len(band)
     return pixels
+
+
+def bands(picture: Image.Image, box: tuple[int, int, int, int]) -> Iterator[Array]:
+    """The rows of a part (left, top, right, bottom), some at a time, (R, w, 3) or (R, w).
+
+    Pillow makes a second copy of what ``np.asarray`` reads.
+    """
+    left, first, right, last = box
+    for top in range(first, last, _BAND):
+        # Unlike ``asarray``, a writable array.
+        yield np.array(picture.crop((left, top, right, min(last, top + _BAND))))
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -4,13 +4,14 @@ import math
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet, Indices, Numbers, cut, cut_one
+from gfnet_env.images.decoded import Decoded
 from gfnet_env.images.resize import Shape
 from gfnet_env.images.threads import Threads
 from gfnet_env.looks import ViewConfig
@@ -39,7 +40,7 @@ class PictureImages(ImageSet):
         self._recent = _Recent(memory_limit)
 
     @abstractmethod
-    def _read(self, indices: Numbers) -> Tensor | Sequence[Tensor]:
+    def _read(self, indices: Numbers) -> Tensor | Sequence[Tensor | Decoded]:
         """Decode or render some pictures.
 
         Args:
@@ -47,8 +48,8 @@ class PictureImages(ImageSet):
                 for one at a time.
 
         Returns:
-            (B, C, H, W) uint8 of a set of one size, or else (C, h, w) of each; grey pictures may
-            have one channel.
+            (B, C, H, W) uint8 of a set of one size, or else (C, h, w) of each, which may be
+            ``Decoded``; grey pictures may have one channel.
         """
 
     def _measure(self, index: int) -> Sequence[int]:
@@ -120,7 +121,8 @@ class PictureImages(ImageSet):
         def show(index: int) -> list[Tensor]:
             # A picture that does not fit is dropped at once.
             picture = self._picture(index, rows_of)
-            parts = [cut_one(picture, corners[row], shape, view) for row in rows_of[index]]
+            part = picture.cut if isinstance(picture, Decoded) else partial(cut_one, picture)
+            parts = [part(corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
 
         # A window of a kept picture takes less time than starting a thread.
@@ -132,14 +134,20 @@ class PictureImages(ImageSet):
         parts = torch.cat([part for each in shown for part in each])
         return parts[torch.tensor(rows).argsort()]
 
-    def _picture(self, index: int, needed: Collection[int]) -> Tensor:
+    def _picture(self, index: int, needed: Collection[int]) -> Tensor | Decoded:
         """One picture of its own size, (C, h, w), kept if it fits beside the needed ones."""
         with self._threads.lock:
             picture = self._recent.get(index)
-        if picture is None:
-            (picture,) = self._read(np.array([index]))
-            with self._threads.lock:
-                self._recent.keep(index, picture, needed)
+        if picture is not None:
+            return picture
+        (read,) = self._read(np.array([index]))
+        with self._threads.lock:
+            fits = self._recent.make_room(read.nbytes, needed)
+        if not fits:
+            return read
+        picture = read.pixels() if isinstance(read, Decoded) else read
+        with self._threads.lock:
+            self._recent.keep(index, picture, needed)
         return picture
 
     def _read_all(self, indices: Numbers) -> Tensor:
@@ -223,15 +231,18 @@ class _Recent:
             self._pictures.move_to_end(index)
         return picture
 
+    def make_room(self, size: int, needed: Collection[int]) -> bool:
+        """Drop pictures until one of ``size`` bytes fits; the needed ones stay."""
+        if size > self._limit:
+            return False
+        for old in [each for each in self._pictures if each not in needed]:
+            if self._bytes + size <= self._limit:
+                break
+            self._bytes -= self._pictures.pop(old).nbytes
+        return self._bytes + size <= self._limit
+
     def keep(self, index: int, picture: Tensor, needed: Collection[int]) -> None:
         """Keep a picture if it fits; the needed ones stay."""
-        if index in self._pictures or picture.nbytes > self._limit:
-            return
-        if self._bytes + picture.nbytes > self._limit:
-            for old in [each for each in self._pictures if each not in needed]:
-                self._bytes -= self._pictures.pop(old).nbytes
-                if self._bytes + picture.nbytes <= self._limit:
-                    break
-        if self._bytes + picture.nbytes <= self._limit:
+        if index not in self._pictures and self.make_room(picture.nbytes, needed):
             self._pictures[index] = picture
             self._bytes += picture.nbytes

@@ -1,5 +1,7 @@
 """Scaling whole images down without a second copy of them."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -31,16 +33,24 @@ def resize(images: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         return images
     copied = _copied_bytes(images, view)
     if copied <= _BAND_BYTES:
-        resized = _interpolate(images, shape, view)
-    else:
-        rows = max(1, images.shape[2] * _BAND_BYTES // copied)
+        return _as_type(_interpolate(images, shape, view), images.dtype, view)
+    rows = max(1, images.shape[2] * _BAND_BYTES // copied)
+    return resize_bands(torch.split(images, rows, dim=2), shape, view)
+
+
+def resize_bands(bands: Iterable[Tensor], shape: Shape, view: ViewConfig) -> Tensor:
+    """``resize`` of images that come in bands of their rows, (B, C, r, W) each."""
+    narrow = []
+    for band in bands:
+        kind = band.dtype
         # Columns first, as torch does it, so that the result is the same to the bit.
-        narrow = [
-            _interpolate(band, (band.shape[2], shape[1]), view)
-            for band in torch.split(images, rows, dim=2)
-        ]
-        resized = _interpolate(torch.cat(narrow, dim=2), shape, view)
-    if resized.dtype == torch.uint8 or images.is_floating_point() or view.align_corners:
+        narrow.append(_interpolate(band, (band.shape[2], shape[1]), view))
+    return _as_type(_interpolate(torch.cat(narrow, dim=2), shape, view), kind, view)
+
+
+def _as_type(resized: Tensor, kind: torch.dtype, view: ViewConfig) -> Tensor:
+    """Resized images in the type that those of some type have, see ``resize``."""
+    if resized.dtype == torch.uint8 or kind.is_floating_point or view.align_corners:
         return resized
     return resized.round().clamp(0, 255).to(torch.uint8)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gfnet_env import files
 from gfnet_env.inference.budgets import BudgetTable, OperatingPoint
 from gfnet_env.models import GlanceFocusNetwork, Model
-from gfnet_env.models.saved import SavedModule
 from gfnet_env.policies.base import Policy
 from gfnet_env.policies.storage import load_policy, policy_files
 
@@ -41,10 +40,10 @@ def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
 
 
 def _model_files(model: Model) -> dict[str, bytes]:
-    if not isinstance(model, SavedModule):
+    if type(model) is not GlanceFocusNetwork:
         raise ValueError(
-            f"{type(model).__name__} cannot be saved: it is no SavedModule; save its weights "
-            "yourself, and assemble it anew where you load them"
+            f"{type(model).__name__} cannot be saved: a folder is loaded as a GlanceFocusNetwork; "
+            "save its weights yourself, and assemble it anew where you load them"
         )
     return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
 

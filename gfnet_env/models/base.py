@@ -1,6 +1,7 @@
 """What a model is: views in, a state with logits out, look after look."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -54,6 +55,11 @@ class State(Beliefs):
     location: Tensor
     scale: Tensor
     size: Tensor
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        # The logits of a state never change; those of other beliefs may.
+        return super().probabilities
 
     def label_confidence(self, labels: Tensor) -> Tensor:
         """Probability of the true class, (B,)."""

@@ -25,12 +25,6 @@ from gfnet_env.policies.target import TargetPolicy
 BOUNDS = ("target", "oracle")
 UNLEARNED = ("random", "center", "center-then-corners", "grid", "gaussian", "saliency", *BOUNDS)
 
-
-def find_policy(spec: str) -> Policy:
-    """A policy that needs no training, by its spec; raises as ``Registry.build``."""
-    return POLICIES.build(spec)
-
-
 __all__ = [
     "BOUNDS",
     "POLICIES",
@@ -53,7 +47,6 @@ __all__ = [
     "as_looks",
     "check_saveable",
     "decide",
-    "find_policy",
     "load_policy",
     "policy_files",
     "save_policy",

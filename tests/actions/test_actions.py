@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gfnet_env  # noqa: F401  registers the environment
-from gfnet_env.actions import ACTIONS, ContinuousActions, GridActions, build_actions, check_actions
+from gfnet_env.actions import ACTIONS, ContinuousActions, GridActions, build_actions
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.looks import Look, lattice
@@ -107,9 +107,11 @@ def test_what_is_unknown_or_cannot_be_is_named(digits):
     with pytest.raises(ValueError, match="continuous actions have no masks"):
         GlanceFocusEnv(images=digits).action_masks()
     with pytest.raises(ValueError, match=r"a \(row, column\) in \[-1, 1\], not torch.bool"):
-        check_actions(ContinuousActions(), np.array([[True, False]]))
+        ContinuousActions().read(np.array([[True, False]]))
     with pytest.raises(ValueError, match="max_scale must be above 1 and finite, not 1.0"):
         build_actions("zoom:max_scale=1", patch_size=32)
+    with pytest.raises(ValueError, match="makes a Fraction; make Actions, such as"):
+        build_actions("fractions:Fraction+stop")
     assert list(ACTIONS) == ["continuous", "grid", "zoom"]
 
 

@@ -2,11 +2,12 @@ import json
 
 import pytest
 
-from gfnet_agents.throughput import benchmark
-from gfnet_env.benchmarks.throughput import ThroughputConfig, ratio, ratios
+from gfnet_agents.throughput import ThroughputConfig, benchmark, ratios
+from gfnet_env.benchmarks.rounds import speedup
 
 LIVE = {f"live, {name}" for name in ("float32", "bfloat16")}
 KEPT = {f"{name}, glances kept" for name in LIVE}
+SINGLES = "single environments in DummyVecEnv"
 BARE = {f"bare encoders, {name}" for name in ("float32", "bfloat16")}
 
 
@@ -26,9 +27,8 @@ def test_all_kinds_of_features_are_timed(tmp_path, capsys):
     saved = json.loads((tmp_path / "results.json").read_text())
     assert saved == json.loads(json.dumps(results.to_json()))
     assert ThroughputConfig.from_json(saved["config"]) == config
-    singles = "single environments in DummyVecEnv"
     cached = {"cached, warm", "cached, cold"}
-    assert set(saved["environments"]) == LIVE | KEPT | BARE | cached | {singles}
+    assert set(saved["environments"]) == LIVE | KEPT | BARE | cached | {SINGLES}
     for timed in saved["environments"].values():
         steps, views = timed["steps_per_second"], timed["views_per_second"]
         assert 0 < steps["min"] <= steps["median"] <= steps["max"]
@@ -45,8 +45,8 @@ def test_all_kinds_of_features_are_timed(tmp_path, capsys):
 
 
 def test_ratios_are_taken_within_the_rounds():
-    assert ratio([1.0, 10.0, 100.0], [2.0, 30.0, 200.0]) == 2
-    names = [*LIVE, *KEPT, *BARE, "cached, warm", "cached, cold"]
+    assert speedup([1.0, 10.0, 100.0], [2.0, 30.0, 200.0]).median == 2
+    names = [*LIVE, *KEPT, *BARE, "cached, warm", "cached, cold", SINGLES]
     times = {name: [2.0, 4.0] for name in names} | {"cached, warm": [0.1, 0.2]}
     found = ratios(times)
     assert found["cached, warm / live, float32"] == 20

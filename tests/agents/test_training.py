@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 import gfnet_env
+from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule
 from gfnet_agents.curve import Curve
-from gfnet_agents.training import DEFAULT, PolicyConfig, PolicyResults, PolicySchedule, train_policy
+from gfnet_agents.training import train_policy
 from gfnet_env import EarlyExitGFNet
+from gfnet_env.benchmarks.results import PolicyResults
 from gfnet_env.images import load_images
 from gfnet_env.policies import load_policy
 

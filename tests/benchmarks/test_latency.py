@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.benchmarks import EvaluationConfig, evaluate, latency
+from gfnet_env.benchmarks import EvaluationConfig, evaluate, rounds
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.benchmarks.results import Latency
 from gfnet_env.images import DatasetImages, load_images
@@ -88,7 +88,7 @@ def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
         call()
         return spent[0] - before
 
-    monkeypatch.setattr(latency, "seconds", seconds)
+    monkeypatch.setattr(rounds, "seconds", seconds)
     config = LatencyConfig(
         run=run / "run",
         baseline=run / "static",

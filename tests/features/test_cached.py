@@ -236,7 +236,7 @@ def test_doubtful_images_are_found_by_any_features(environment, cached, same):
     for features in (cached, cached, partial(LiveFeatures, keep_glances=True)):
         env = environment(features, sampling="uncertain")
         same(play(env), expected)
-        np.testing.assert_allclose(env._weights, live._weights, atol=TOLERANCE)
+        np.testing.assert_allclose(env._orders.weights, live._orders.weights, atol=TOLERANCE)
 
 
 def test_an_environment_goes_on_where_its_state_was_saved(environment, cached, same):

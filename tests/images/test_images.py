@@ -105,5 +105,10 @@ def test_views_are_exact_or_resized(tiny_images):
 
 def test_a_picture_by_itself(tiny_images):
     assert torch.equal(tiny_images.picture(3), tiny_images[3][0])
+    assert torch.equal(tiny_images.picture(3, 32), tiny_images[3][0])
+    reduced = functional.interpolate(
+        tiny_images[3], (12, 16), mode="bilinear", antialias=True, align_corners=False
+    )
+    assert torch.equal(tiny_images.picture(3, 16), reduced[0])
     with pytest.raises(IndexError, match="image 12 does not exist"):
         tiny_images.picture(12)

@@ -259,6 +259,16 @@ def test_a_policy_of_ones_own_is_not_lost_silently(network, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_of_ones_own_is_not_loaded_as_another(network, tmp_path):
+    class Own(GlanceFocusNetwork):
+        pass
+
+    gfnet = EarlyExitGFNet(Own(network.config), CenterPolicy())
+    with pytest.raises(ValueError, match="Own cannot be saved: a folder is loaded as a Glance"):
+        gfnet.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_has_no_place_in_json_is_refused_before_anything_is_written(network, tmp_path):
     policy = CenterPolicy()
     policy.config = {"seed": object()}

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from gfnet_env import ArrayImages, GlanceFocusNetwork, Look, rollout, rows
 from gfnet_env.features import LiveFeatures
-from gfnet_env.models import TrainingData
+from gfnet_env.models import TrainingData, blank_state
 from gfnet_env.pretrained import FOLDER, packaged_network
 
 
@@ -118,6 +118,12 @@ def test_a_state_may_be_of_some_images(tiny_network, tiny_images):
     assert torch.equal(some.logits, alone.logits)
     with pytest.raises(ValueError, match="12 images were given 2 looks"):
         look(tiny_network, tiny_images, locations, start)
+
+
+def test_the_probabilities_of_a_state_are_computed_once(tiny_network):
+    state = blank_state(tiny_network, 2)
+    assert torch.equal(state.probabilities, state.logits.softmax(dim=1))
+    assert state.probabilities is state.probabilities
 
 
 def test_the_glance_may_be_judged_by_the_encoders_own_head(cascade, tiny_images):

@@ -16,7 +16,6 @@ from gfnet_env.policies import (
     GaussianPolicy,
     GridPolicy,
     RandomPolicy,
-    find_policy,
     load_policy,
     save_policy,
 )
@@ -122,7 +121,7 @@ def test_fixed_policies_survive_saving_and_leave_the_batch(policy, network, digi
 
 def test_policies_are_found_by_name():
     for name in UNLEARNED:
-        assert type(find_policy(name)) is POLICIES.find(name)
-    assert find_policy("random:seed=4,max_scale=2").config == {"seed": 4, "max_scale": 2.0}
+        assert type(POLICIES.build(name)) is POLICIES.find(name)
+    assert POLICIES.build("random:seed=4,max_scale=2").config == {"seed": 4, "max_scale": 2.0}
     with pytest.raises(ValueError, match="unknown policy 'psychic'; known: random:seed=0"):
-        find_policy("psychic")
+        POLICIES.build("psychic")

@@ -2,14 +2,13 @@
 
 import math
 
-import numpy as np
 import torch
-from gymnasium import spaces
 
+from gfnet_env.actions import BoxActions
 from gfnet_env.looks import Look
 
 
-class Circle:
+class Circle(BoxActions):
     """An angle, in half turns: the place at that angle on a circle around the latest look.
 
     Args:
@@ -17,8 +16,8 @@ class Circle:
     """
 
     def __init__(self, radius: float = 0.5):
+        super().__init__(1)
         self.radius = radius
-        self.space = spaces.Box(-1, 1, (1,), np.float32)
 
     def looks(self, actions, state):
         angle = math.pi * actions

@@ -1,0 +1,50 @@
+"""Pictures as Pillow holds them, for what is looked at only now."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gfnet_env.images.picture import Array, as_array, bands
+from gfnet_env.images.resize import Shape, resize, resize_bands
+from gfnet_env.looks import ViewConfig
+
+# Larger parts are resized band by band; the result is the same to the bit.
+_WHOLE_BYTES = 2**22
+
+
+class Decoded:
+    """A decoded picture. Only what is looked at is copied: a copy of all takes 3 bytes a pixel.
+
+    Args:
+        picture: ``RGB`` or ``L``.
+
+    Attributes:
+        shape: (C, H, W).
+        nbytes: Of all pixels.
+    """
+
+    def __init__(self, picture: Image.Image) -> None:
+        self._picture = picture
+        self.shape = (len(picture.getbands()), picture.height, picture.width)
+        self.nbytes = math.prod(self.shape)
+
+    def pixels(self) -> Tensor:
+        """All pixels, (C, H, W) uint8."""
+        return _tensor(as_array(self._picture))[0]
+
+    def cut(self, box: Sequence[int], shape: Shape, view: ViewConfig) -> Tensor:
+        """``cut_one`` of this picture, (1, C, h, w)."""
+        top, left, bottom, right = box
+        part = map(_tensor, bands(self._picture, (left, top, right, bottom)))
+        size = bottom - top, right - left
+        if size == shape or self.shape[0] * math.prod(size) <= _WHOLE_BYTES:
+            return resize(torch.cat([*part], dim=2), shape, view)
+        return resize_bands(part, shape, view)
+
+
+def _tensor(pixels: Array) -> Tensor:
+    """Pixels (h, w, 3) or (h, w) as (1, C, h, w), without a copy."""
+    return torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2)
