@@ -24,10 +24,15 @@ from gfnet_env.benchmarks.results import PolicyResults
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
 from gfnet_env.features import COST_OPTIONS
 from gfnet_env.images import SPLITS, ImageSet
-from gfnet_env.inference import EarlyExitGFNet, assemble, exit_costs, operating_point
+from gfnet_env.inference import (
+    EarlyExitGFNet,
+    assemble,
+    check_saveable_model,
+    exit_costs,
+    operating_point,
+)
 from gfnet_env.matching import check_fit
 from gfnet_env.models import Model
-from gfnet_env.models.saved import SavedModule
 from gfnet_env.policies import check_saveable
 from gfnet_env.runs import Run, resolve_device
 from gfnet_env.training.config import MAY_CHANGE
@@ -91,11 +96,7 @@ def _build(
     """The learner and its environment; finds all that could be wrong with them."""
     for images in sets.values():
         check_fit(model, images)
-    if not isinstance(model, SavedModule):
-        raise ValueError(
-            f"{type(model).__name__} cannot be saved: it is no SavedModule; let a learner learn in "
-            "an environment of it yourself"
-        )
+    check_saveable_model(model)
     given = config.schedule.given()
     named = ("actions", "reward", "look_cost", "exits", "sampling", "observation", "focus_steps")
     env = GlanceFocusVectorEnv(

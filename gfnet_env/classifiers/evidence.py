@@ -30,6 +30,9 @@ class EvidenceClassifier(Classifier):
         self.memory_size = num_classes
         self.evidence = nn.Linear(vector_size, num_classes, bias=False)
         self.gate = nn.Linear(vector_size + PLACE_SIZE, 1)
+        # Open at first: for views that are independent given the class, the sum is right as it is.
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, 2.0)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:

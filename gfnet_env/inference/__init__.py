@@ -13,6 +13,7 @@ from gfnet_env.inference.budgets import (
 from gfnet_env.inference.calibration import assemble, calibrate, measure_latency
 from gfnet_env.inference.early_exit import Answers, EarlyExitGFNet, Pixels, Prediction
 from gfnet_env.inference.official import load_official
+from gfnet_env.inference.storage import check_saveable_model
 
 __all__ = [
     "Answers",
@@ -25,6 +26,7 @@ __all__ = [
     "Prediction",
     "assemble",
     "calibrate",
+    "check_saveable_model",
     "exit_costs",
     "exits_of",
     "load_official",

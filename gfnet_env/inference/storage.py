@@ -39,12 +39,18 @@ def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
     files.replace_files(Path(folder).expanduser(), parts)
 
 
-def _model_files(model: Model) -> dict[str, bytes]:
+def check_saveable_model(model: Model) -> None:
+    """Raises ``ValueError`` unless a model can be part of a saved network."""
     if type(model) is not GlanceFocusNetwork:
         raise ValueError(
             f"{type(model).__name__} cannot be saved: a folder is loaded as a GlanceFocusNetwork; "
             "save its weights yourself, and assemble it anew where you load them"
         )
+
+
+def _model_files(model: Model) -> dict[str, bytes]:
+    check_saveable_model(model)
+    assert isinstance(model, GlanceFocusNetwork)
     return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
 
 

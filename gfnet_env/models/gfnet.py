@@ -32,7 +32,7 @@ class GFNetState(State):
         seen: Greatest share of each cell of that map that one window has covered, (B, h', w') in
             [0, 1].
         memory: Of the classifier, (B, M).
-        where: The where-map less what was looked at, (B, S, h', w'), see ``WhereMap``; None of a
+        heat: The where-map less what was looked at, (B, S, h', w'), see ``WhereMap``; None of a
             network without one.
         peak_location: Of the best window by that map, (B, 2).
         peak_scale: Likewise, (B,).
@@ -43,7 +43,7 @@ class GFNetState(State):
     glance_map: Tensor
     seen: Tensor
     memory: Tensor
-    where: Tensor | None = None
+    heat: Tensor | None = None
     peak_location: Tensor | None = None
     peak_scale: Tensor | None = None
 
@@ -138,6 +138,10 @@ class GlanceFocusNetwork(SavedModule):
         # A glance by another encoder becomes a vector like those of windows.
         sizes = glance.vector.shape[1], self.vector_size
         self.bridge = None if sizes[0] == sizes[1] else nn.Linear(*sizes)
+        if self.bridge is not None:
+            # It says nothing until it has learned to.
+            nn.init.zeros_(self.bridge.weight)
+            nn.init.zeros_(self.bridge.bias)
         self.where = None
         if config.where_scales:
             channels = glance.map.shape[1]
@@ -230,9 +234,9 @@ class GlanceFocusNetwork(SavedModule):
             seen=state.seen.maximum(covered),
             memory=memory,
         )
-        if self.where is None or state.where is None:
+        if self.where is None or state.heat is None:
             return after
-        return self._rated(after, self.where.inhibited(state.where, covered, looks, state.size))
+        return self._rated(after, self.where.inhibited(state.heat, covered, looks, state.size))
 
     def _placed(self, vector: Tensor, looks: Look) -> Tensor:
         """A vector as the classifier takes it."""
@@ -240,12 +244,12 @@ class GlanceFocusNetwork(SavedModule):
             return vector
         return torch.cat([vector, place(looks.location, looks.scale)], dim=1)
 
-    def _rated(self, state: GFNetState, where: Tensor) -> GFNetState:
+    def _rated(self, state: GFNetState, heat: Tensor) -> GFNetState:
         """A state with a where-map and its peak."""
         assert self.where is not None
-        peak = self.where.peaks(where, state.size)
+        peak = self.where.peaks(heat, state.size)
         return dataclasses.replace(
-            state, where=where, peak_location=peak.location, peak_scale=peak.scale
+            state, heat=heat, peak_location=peak.location, peak_scale=peak.scale
         )
 
     def own_logits(self, state: GFNetState) -> Tensor | None:

@@ -167,16 +167,16 @@ class MinedWindows:
 
     def _propose(self, state: GFNetState, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Locations (B, C, 2) and scales (B, C) of candidates."""
-        assert state.where is not None
-        counts, cells = self.miner.counts, state.where.shape[2:]
-        kinds = state.where.shape[1]
+        assert state.heat is not None
+        counts, cells = self.miner.counts, state.heat.shape[2:]
+        kinds = state.heat.shape[1]
         draws = self._draw(indices, 0, sum(counts.values()), 5)
         noise = self._draw(indices, 1, cells.numel(), 1).view(-1, 1, *cells)
         by_contrast = _highest_peaks(_contrast(state.glance_map), counts["contrast"], noise)
         count = by_contrast.shape[1]
         scale = (draws[:, :count, 0] * kinds).long()
         numbers = [
-            _highest_peaks(state.where, counts["map"]),
+            _highest_peaks(state.heat, counts["map"]),
             scale * cells.numel() + by_contrast,
             (draws[:, -counts["random"] :, 0] * (kinds * cells.numel())).long(),
         ]
@@ -241,11 +241,11 @@ class MinedWindows:
     def where_loss(self, state: GFNetState) -> Tensor:
         """How far the where-map after the glance is from the scores, (B,) cross-entropies."""
         assert self.candidates is not None
-        assert state.where is not None
+        assert state.heat is not None
         count = self.candidates.score.shape[1]
         sizes = state.size.repeat_interleave(count, dim=0)
-        number = self.where.cell_of(self.candidates.looks, sizes, state.where.shape[2:])
-        said = state.where.flatten(1).gather(1, number.view(-1, count))
+        number = self.where.cell_of(self.candidates.looks, sizes, state.heat.shape[2:])
+        said = state.heat.flatten(1).gather(1, number.view(-1, count))
         score = self.candidates.score.clamp(0, 1)
         loss = functional.binary_cross_entropy_with_logits(said, score, reduction="none")
         return loss.mean(dim=1)

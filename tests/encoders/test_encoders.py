@@ -228,3 +228,30 @@ def test_an_encoder_of_ones_own_may_be_named_by_its_module(tmp_path, monkeypatch
         build_encoder(spec, 5)
     with pytest.raises(ValueError, match="makes a Identity; make an Encoder"):
         build_encoder("torch.nn:Identity", 5)
+
+
+def test_the_early_layers_of_a_network_see_finely(tmp_path):
+    donor = timm.create_model("mobilenetv3_small_050")
+    safetensors.torch.save_file(donor.state_dict(), tmp_path / "weights.safetensors")
+    whole = build_encoder("mobilenetv3_small_050", 7)
+    early = build_encoder(
+        "early:mobilenetv3_small_050,level=2", 7, tmp_path / "weights.safetensors"
+    ).eval()
+    assert torch.equal(early.model.conv_stem.weight, donor.conv_stem.weight)
+    views = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        feature_map, vector = early(views)
+        normalised = (views - early.mean) / early.std
+        options = {"indices": [2], "stop_early": True, "intermediates_only": True}
+        wanted = donor.eval().forward_intermediates(normalised, **options)
+    torch.testing.assert_close(feature_map, wanted[0])
+    assert feature_map.shape[2:] == (8, 8)
+    assert vector.shape == (2, 2 * feature_map.shape[1])
+    assert early.head(vector).shape == (2, 7)
+    assert sum(p.numel() for p in early.parameters()) < 0.2 * sum(
+        p.numel() for p in whole.parameters()
+    )
+    with pytest.raises(ValueError, match="timm cannot cut 'resnet18' at level 9"):
+        build_encoder("early:resnet18,level=9", 7)
+    with pytest.raises(ValueError, match="timm cannot build 'resnet17'"):
+        build_encoder("early:resnet17,level=2", 7)

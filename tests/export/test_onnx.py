@@ -18,7 +18,7 @@ from gfnet_env.images import ArrayImages
 from gfnet_env.images.resize import resize
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models import GlanceFocusNetwork, StaticConfig, StaticNetwork, TrainingData
-from gfnet_env.policies import LearnedPolicy, RandomPolicy, RecurrentPolicy
+from gfnet_env.policies import HeatPolicy, LearnedPolicy, RandomPolicy, RecurrentPolicy
 from gfnet_env.rollout import glance
 
 # Made for tests: its blocks are few.
@@ -415,3 +415,21 @@ def test_the_json_says_all_the_runner_knows(exported):
     assert saved["class_names"] == list("0123456789")
     assert (saved["patch_size"], saved["focus_steps"]) == (32, 3)
     assert (saved["fit"], saved["aspect"]) == (gfnet.model.trained_on.fit, "stretch")
+
+
+@pytest.mark.usefixtures("torch_resizes")
+@pytest.mark.parametrize("classifier", ["evidence", "attention:hidden_size=8"])
+def test_a_where_map_and_classifiers_over_sets_are_exported(digits, tmp_path, classifier):
+    network = untrained(
+        classifier=classifier,
+        glance_size=40,
+        glance_encoder="compact:widths=[4,8],strides=[2,2]",
+        where_scales=(1.0, 2.0),
+    )
+    nn.init.normal_(network.where.head.weight)
+    nn.init.zeros_(network.where.head.bias)
+    gfnet = EarlyExitGFNet(network, HeatPolicy(), [0.5, 0.5, 0.5, 0])
+    export_onnx(gfnet, tmp_path)
+    found = Runner(tmp_path, threads=1).classify(pictures(digits[:20]))
+    agree(found, gfnet(digits[:20]))
+    assert len(np.unique(found.scales[~np.isnan(found.scales)])) == 2

@@ -88,7 +88,7 @@ def test_the_policy_follows_the_map_and_never_looks_twice(images, tmp_path):
     model = network()
     record = evaluate_policy(model, HeatPolicy(), images)
     state = glance(LiveFeatures(model, images), np.arange(6))
-    first = model.where.peaks(state.where, state.size)
+    first = model.where.peaks(state.heat, state.size)
     assert torch.equal(torch.as_tensor(record.locations[:, 0]), first.location)
     for row in range(6):
         places = {
@@ -108,7 +108,7 @@ def test_a_glance_may_be_finer_and_by_another_encoder(images):
     model = network()
     state = glance(LiveFeatures(model, images), np.arange(6))
     assert state.glance_map.shape == (6, 8, 10, 10)
-    assert state.where.shape == (6, 2, 10, 10)
+    assert state.heat.shape == (6, 2, 10, 10)
     assert state.seen.shape == (6, 10, 10)
     assert not state.feature_map.any()
     assert state.vector.shape == (6, model.vector_size)
@@ -131,6 +131,6 @@ def test_a_network_with_a_map_is_saved_and_loaded(images, tmp_path):
     assert loaded.config == model.config
     indices = np.arange(6)
     assert torch.equal(
-        glance(LiveFeatures(loaded, images), indices).where,
-        glance(LiveFeatures(model, images), indices).where,
+        glance(LiveFeatures(loaded, images), indices).heat,
+        glance(LiveFeatures(model, images), indices).heat,
     )
