@@ -28,10 +28,15 @@ class LiveFeatures:
         keep_glances: Whether to keep the features of every overview on the model's device, so that
             no overview is encoded twice. Its encoder must not change then.
 
+    Attributes:
+        overviews: The pixels that were encoded last; None before.
+
     Raises:
         ValueError: The precision is unknown; or the model is in training mode, and features are
             kept or come from a copy.
     """
+
+    overviews: Tensor | None = None
 
     def __init__(
         self,
@@ -71,8 +76,8 @@ class LiveFeatures:
         return looks
 
     def _encode_overview(self, indices: Indices) -> Features:
-        views = self.images.overview(indices, glance_view(self.model))
-        return self._encode(self._encoding.encode_overview, views)
+        self.overviews = self.images.overview(indices, glance_view(self.model))
+        return self._encode(self._encoding.encode_overview, self.overviews)
 
     def _encode(self, encode: Callable[[Tensor, bool], Features], views: Tensor) -> Features:
         views = views.to(self.model.device)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gfnet_env.looks import Look, ViewConfig, centred_locations
 
 # Puts a cell that was looked at below all others.
 _INHIBITION = 1e3
+_TINY = 1e-6
 
 
 class WhereMap(nn.Module):
@@ -35,30 +37,38 @@ class WhereMap(nn.Module):
         """Logits (B, S, h, w) of a feature map (B, C, h, w): high where a window says much."""
         return self.head(feature_map).float()
 
-    def peaks(self, where: Tensor, sizes: Tensor) -> Look:
+    def peaks(self, heat: Tensor, sizes: Tensor) -> Look:
         """The best window of each picture.
 
         Args:
-            where: (B, S, h, w), less what was looked at.
+            heat: (B, S, h, w), less what was looked at.
             sizes: (H, W) of the pictures, (B, 2) int64.
         """
-        return self.looks(where.flatten(1).argmax(dim=1), sizes, where.shape[2:])
+        return self.looks(heat.flatten(1).argmax(dim=1)[:, None], sizes, heat.sigmoid())
 
-    def looks(self, numbers: Tensor, sizes: Tensor, cells: Sequence[int]) -> Look:
-        """Windows that are centred on cells, as nearly as the edges allow.
+    def looks(self, numbers: Tensor, sizes: Tensor, weights: Tensor) -> Look:
+        """Windows about cells, as nearly as the edges allow.
+
+        Each is centred on the centroid of the weights of its cell and the eight around it: what
+        fills a window is larger than a cell.
 
         Args:
-            numbers: Of the cells, scale by scale and row by row, (B,) int64 in [0, S·h·w).
+            numbers: Of C cells of each picture, scale by scale and row by row, (B, C) int64.
             sizes: (H, W) of the pictures, (B, 2) int64.
-            cells: (h, w) of the map.
+            weights: Of the cells, (B, S, h, w) or (B, 1, h, w) for all scales, positive.
+
+        Returns:
+            B·C looks, picture by picture.
         """
-        height, width = cells
+        count, (height, width) = numbers.shape[1], weights.shape[2:]
         scale = self.scales[numbers // (height * width)]
-        place = numbers % (height * width)
-        cell = torch.stack([place // width, place % width], dim=1)
+        numbers = numbers % (weights.shape[1] * height * width)
+        cell = _centroids(weights + _TINY).gather(1, numbers[..., None].expand(-1, -1, 2))
         corner, extents = self.glance_view.frame(sizes)
-        share = (cell + 0.5) / torch.tensor([height, width], device=cell.device)
-        return self.centred(corner + share * extents, scale, sizes)
+        share = cell / torch.tensor([height, width], device=cell.device)
+        centres = corner[:, None] + share * extents[:, None]
+        sizes = sizes.repeat_interleave(count, dim=0)
+        return self.centred(centres.flatten(0, 1), scale.flatten(), sizes)
 
     def centred(self, centres: Tensor, scale: Tensor, sizes: Tensor) -> Look:
         """Looks at scales (B,) whose windows are centred on points (B, 2), in pixels."""
@@ -78,11 +88,11 @@ class WhereMap(nn.Module):
         nearest = (looks.scale.log()[:, None] - self.scales.log()).abs().argmin(dim=1)
         return (nearest * cells[0] + row) * cells[1] + column
 
-    def inhibited(self, where: Tensor, covered: Tensor, looks: Look, sizes: Tensor) -> Tensor:
+    def inhibited(self, heat: Tensor, covered: Tensor, looks: Look, sizes: Tensor) -> Tensor:
         """The map after looks: what they have shown comes last, at their scale and all above.
 
         Args:
-            where: (B, S, h, w).
+            heat: (B, S, h, w).
             covered: Share of each cell that the window covered, (B, h, w). A cell is shown if half
                 of it was, or if it holds the window's centre.
             looks: At B pictures.
@@ -92,4 +102,14 @@ class WhereMap(nn.Module):
         number = self.cell_of(looks, sizes, cells) % cells.numel()
         shown = (covered >= 0.5).flatten(1).scatter(1, number[:, None], True).view_as(covered)
         coarser = self.scales >= looks.scale[:, None] * (1 - 1e-4)
-        return where - _INHIBITION * (shown[:, None] & coarser[:, :, None, None])
+        return heat - _INHIBITION * (shown[:, None] & coarser[:, :, None, None])
+
+
+def _centroids(weights: Tensor) -> Tensor:
+    """The centroid of every cell and the eight around it, in cells: (B, S·h·w, 2)."""
+    height, width = weights.shape[2:]
+    rows = torch.arange(height, device=weights.device)[:, None] + 0.5
+    columns = torch.arange(width, device=weights.device) + 0.5
+    parts = torch.cat([weights * rows, weights * columns, weights], dim=1)
+    row, column, total = functional.avg_pool2d(parts, 3, stride=1, padding=1).chunk(3, dim=1)
+    return torch.stack([row / total, column / total], dim=-1).flatten(1, 3)

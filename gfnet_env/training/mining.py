@@ -6,7 +6,8 @@ come from a few places, are scored without gradients, and the best are trained o
 places are used.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ImageSet
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
@@ -58,8 +60,8 @@ class Candidates:
 class Miner(nn.Module):
     """Finds windows to train on; its state belongs to a training's checkpoint.
 
-    Candidates are the best by the where-map, those with the strongest contrast in the feature map
-    of the glance, and random ones. A window's score is the Kullback-Leibler divergence of the class
+    Candidates are the best by the where-map, those with the strongest contrast in the overview,
+    and random ones. A window's score is the Kullback-Leibler divergence of the class
     distribution that the network gives it alone from that of all training images, as a share of the
     largest possible. Windows are chosen by their score, without those that show the
     same as a better one; at random as long as the classifier is no better than chance, since an
@@ -141,57 +143,57 @@ class MinedWindows:
 
     def start(self, context: Context) -> dict[str, Any]:
         indices = torch.from_numpy(context.indices).to(self.network.device)
-        return {"images": Shared(context.features.images), "indices": indices}
+        return {"features": Shared(context.features), "indices": indices}
 
     def __call__(
         self, observation: Mapping[str, Any], memory: dict[str, Any]
     ) -> tuple[Look, dict[str, Any]]:
         state = observation["state"]
         if "looks" not in memory:
-            memory = memory | self._mine(state, memory["images"].value, memory["indices"])
+            memory = memory | self._mine(state, memory["features"].value, memory["indices"])
         location, scale = memory["looks"]
         number = state.number
         each = torch.arange(len(number), device=number.device)
         return Look.at(location[each, number], scale[each, number]), memory
 
-    def _mine(self, state: GFNetState, images: ImageSet, indices: Tensor) -> dict[str, Any]:
+    def _mine(self, state: GFNetState, features: LiveFeatures, indices: Tensor) -> dict[str, Any]:
         """The windows of each picture, location (B, N, 2) and scale (B, N), in order."""
-        location, scale = self._propose(state, indices)
+        assert features.overviews is not None
+        location, scale = self._propose(state, features.overviews, indices)
         found = Candidates(location, scale, torch.zeros_like(scale))
         numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
-        score = self._score(images, numbers, found.looks).view_as(scale)
+        score = self._score(features.images, numbers, found.looks).view_as(scale)
         self.candidates = Candidates(location, scale, score)
         chosen = self._choose(state, self.candidates, indices)
         each = torch.arange(len(chosen), device=chosen.device)[:, None]
         return {"looks": (location[each, chosen], scale[each, chosen])}
 
-    def _propose(self, state: GFNetState, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def _propose(
+        self, state: GFNetState, overviews: Tensor, indices: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Locations (B, C, 2) and scales (B, C) of candidates."""
         assert state.heat is not None
-        counts, cells = self.miner.counts, state.heat.shape[2:]
-        kinds = state.heat.shape[1]
-        draws = self._draw(indices, 0, sum(counts.values()), 5)
-        noise = self._draw(indices, 1, cells.numel(), 1).view(-1, 1, *cells)
-        by_contrast = _highest_peaks(_contrast(state.glance_map), counts["contrast"], noise)
-        count = by_contrast.shape[1]
-        scale = (draws[:, :count, 0] * kinds).long()
-        numbers = [
-            _highest_peaks(state.heat, counts["map"]),
-            scale * cells.numel() + by_contrast,
-            (draws[:, -counts["random"] :, 0] * (kinds * cells.numel())).long(),
+        counts, cells = self.miner.counts, state.heat.shape[2:].numel()
+        draws = self._draw(indices, 0, counts["contrast"] + counts["random"], 3)
+        kinds = (draws[..., 0] * state.heat.shape[1]).long()
+        noise = self._draw(indices, 1, cells, 1).view(-1, 1, *state.heat.shape[2:])
+        contrast = _contrast(overviews.to(indices.device), state.heat.shape[2:])
+        peaks = _highest_peaks(contrast, counts["contrast"], noise)
+        peaks = peaks + kinds[:, : peaks.shape[1]] * cells
+        at_random = draws[:, -counts["random"] :]
+        found = [
+            self.where.looks(peaks, state.size, contrast),
+            Look.at(
+                2 * at_random[..., 1:].flatten(0, 1) - 1,
+                self.where.scales[kinds[:, -counts["random"] :]].flatten(),
+            ),
+            self.where.looks(
+                _highest_peaks(state.heat, counts["map"]), state.size, state.heat.sigmoid()
+            ),
         ]
-        number = torch.cat(numbers, dim=1)
-        sizes = state.size.repeat_interleave(number.shape[1], dim=0)
-        looks = self.where.looks(number.flatten(), sizes, cells)
-        # Anywhere in its cell.
-        extents = self.where.glance_view.frame(sizes)[1]
-        offset = (draws[:, : number.shape[1], 1:3].flatten(0, 1) - 0.5) * (
-            extents / torch.tensor(cells, device=extents.device)
-        )
-        boxes = self.where.view.window_boxes(looks, sizes)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + offset
-        looks = self.where.centred(centres, looks.scale, sizes)
-        return looks.location.view(*number.shape, 2), looks.scale.view(number.shape)
+        rows = len(indices)
+        location = torch.cat([each.location.view(rows, -1, 2) for each in found], dim=1)
+        return location, torch.cat([each.scale.view(rows, -1) for each in found], dim=1)
 
     def _score(self, images: ImageSet, indices: Any, looks: Look) -> Tensor:
         """How much windows say about the class, (B·C,)."""
@@ -211,19 +213,19 @@ class MinedWindows:
     def _choose(self, state: GFNetState, candidates: Candidates, indices: Tensor) -> Tensor:
         """Which candidates to look at, (B, N), the best first."""
         steps, count = self.network.focus_steps, candidates.score.shape[1]
-        draws = self._draw(indices, 2, count, 2)
+        draws = self._draw(indices, 2, count, 1)[..., 0]
         rank = candidates.score
         if not self.miner.trusts_scores:
-            # Nor is the map, which learns from the scores, worth following.
-            by_map = torch.arange(count, device=rank.device) < self.miner.counts["map"]
-            rank = draws[..., 0].to(rank) - by_map.to(rank)
+            # In the order of their contrast. Nor is the map, which learns from the scores, worth
+            # following.
+            rank = -torch.arange(count, device=rank.device).to(rank).expand_as(rank) / count
         sizes = state.size.repeat_interleave(count, dim=0)
         boxes = self.where.view.window_boxes(candidates.looks, sizes).view(-1, count, 4)
         by_random = self._draw(indices, 3, steps, 1)[..., 0] < self.miner.random_share
         left = torch.ones_like(rank, dtype=torch.bool)
         chosen = []
         for step in range(steps):
-            order = torch.where(by_random[:, step, None], draws[..., 1].to(rank), rank)
+            order = torch.where(by_random[:, step, None], draws.to(rank), rank)
             # If all others show the same as one that was chosen, any will do.
             best = torch.where(left, order, order - 2).argmax(dim=1)
             chosen.append(best)
@@ -251,10 +253,13 @@ class MinedWindows:
         return loss.mean(dim=1)
 
 
-def _contrast(feature_map: Tensor) -> Tensor:
-    """How much the features around each cell differ from those of most cells, (B, 1, h, w)."""
-    usual = feature_map.flatten(2).median(dim=2).values[..., None, None]
-    deviation = (feature_map - usual).abs().float().sum(dim=1, keepdim=True)
+def _contrast(overviews: Tensor, cells: Sequence[int]) -> Tensor:
+    """How much the pixels around each cell differ from their surroundings, (B, 1, h, w)."""
+    grey = overviews.float().mean(dim=1, keepdim=True)
+    # Surroundings of two cells to each side.
+    reach = 2 * math.ceil(2 * grey.shape[2] / cells[0]) + 1
+    surroundings = functional.avg_pool2d(grey, reach, 1, reach // 2, count_include_pad=False)
+    deviation = functional.adaptive_avg_pool2d((grey - surroundings).abs(), (cells[0], cells[1]))
     return functional.avg_pool2d(deviation, 3, stride=1, padding=1, count_include_pad=False)
 
 

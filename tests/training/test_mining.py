@@ -81,13 +81,13 @@ def test_windows_depend_on_image_epoch_and_seed_alone(network, images, miner):
 
 
 def test_what_says_most_comes_first_once_the_classifier_beats_chance(network, images, miner):
-    """Until then, windows are drawn; the map, which learns from the scores, has no say."""
+    """Until then, contrast decides; the map, which learns from the scores, has no say."""
     miner.random_share = 0.0
     assert not miner.trusts_scores
     policy, locations, _ = mined(network, images, miner)
-    by_map = policy.candidates.location[:, :8]
-    shared = (locations[:, :, None] == by_map[:, None]).all(dim=3)
-    assert not shared.any()
+    assert torch.equal(locations[:, 0], policy.candidates.location[:, 0])
+    by_map = policy.candidates.location[:, -miner.counts["map"] :]
+    assert not (locations[:, :, None] == by_map[:, None]).all(dim=3).any()
 
     for _ in range(60):
         miner.observe(torch.full((4,), 0.5))
