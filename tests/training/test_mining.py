@@ -84,10 +84,12 @@ def test_what_says_most_comes_first_once_the_classifier_beats_chance(network, im
     """Until then, contrast decides; the map, which learns from the scores, has no say."""
     miner.random_share = 0.0
     assert not miner.trusts_scores
-    policy, locations, _ = mined(network, images, miner)
-    assert torch.equal(locations[:, 0], policy.candidates.location[:, 0])
-    by_map = policy.candidates.location[:, -miner.counts["map"] :]
-    assert not (locations[:, :, None] == by_map[:, None]).all(dim=3).any()
+    policy, locations, scales = mined(network, images, miner)
+    found, others = policy.candidates, slice(0, -miner.counts["map"])
+    assert torch.equal(locations[:, 0], found.location[:, 0])
+    for row in range(8):
+        proposed = places(found.location[row, others], found.scale[row, others])
+        assert places(locations[row], scales[row]) <= proposed
 
     for _ in range(60):
         miner.observe(torch.full((4,), 0.5))
