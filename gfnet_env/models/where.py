@@ -31,6 +31,8 @@ class WhereMap(nn.Module):
         super().__init__()
         self.view, self.glance_view = view, glance_view
         self.head = nn.Conv2d(channels, len(scales), 1)
+        # Most windows say nothing. Places that were never scored must not come first.
+        nn.init.constant_(self.head.bias, -4.0)
         self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32), persistent=False)
 
     def forward(self, feature_map: Tensor) -> Tensor:

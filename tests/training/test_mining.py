@@ -125,7 +125,7 @@ def test_the_map_learns_the_scores(network, images, miner):
     policy, _, _ = mined(network, images, miner)
     policy.candidates.score.fill_(0.9)
     optimiser = torch.optim.Adam(network.parameters(), 0.05)
-    for _ in range(40):
+    for _ in range(80):
         state = glance(LiveFeatures(network, images), np.arange(8))
         loss = policy.where_loss(state).mean()
         optimiser.zero_grad()
@@ -147,7 +147,7 @@ def needles(split):
     """Pictures whose digits are textures, one for each class."""
     coarse = np.random.default_rng(0).integers(0, 2, (10, 1, 7, 7)) * 155 + 100
     digits = coarse.repeat(4, axis=2).repeat(4, axis=3)[:, 0].astype(np.uint8)
-    return MegapixelMNIST(digits, np.arange(10), side=300, images=256, noise=8, split=split)
+    return MegapixelMNIST(digits, np.arange(10), side=300, images=192, noise=8, split=split)
 
 
 def test_needles_are_found_without_being_shown(tmp_path):
@@ -157,14 +157,13 @@ def test_needles_are_found_without_being_shown(tmp_path):
         **NETWORK | {"patch_size": 36, "glance_size": 80, "focus_steps": 4},
         encoder="compact:widths=[8,16,32],strides=[2,2,1]",
         windows="mined",
-        epochs=8,
+        epochs=14,
         batch_size=16,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
         encoder_loss=5.0,
     )
     network = train_classifier(config, sets)
     heat, random = (
         evaluate_policy(network, policy, sets["test"]) for policy in (HeatPolicy(), RandomPolicy())
     )
-    print(heat.accuracy, random.accuracy)
-    assert heat.accuracy[-1] > random.accuracy[-1] + 0.2
+    assert heat.accuracy[-1] > 0.5 > 2 * random.accuracy[-1]
