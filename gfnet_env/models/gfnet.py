@@ -145,7 +145,8 @@ class GlanceFocusNetwork(SavedModule):
         self.where = None
         if config.where_scales:
             channels = glance.map.shape[1]
-            self.where = WhereMap(channels, config.where_scales, self.view, self.glance_view)
+            views = self.view, self.glance_view
+            self.where = WhereMap(config.num_classes, channels, config.where_scales, *views)
         self.classifier = build_classifier(
             config.classifier,
             self.vector_size,

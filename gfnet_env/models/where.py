@@ -16,7 +16,10 @@ _TINY = 1e-6
 class WhereMap(nn.Module):
     """Rates the windows about the cells of a glance's feature map, at each of some scales.
 
+    What it rates is the score of a window: how much the window alone says about the class.
+
     Args:
+        num_classes: K.
         channels: Of the feature map, C.
         scales: Of the windows, S of them, see ``Look``.
         view: How windows are made.
@@ -24,20 +27,43 @@ class WhereMap(nn.Module):
     """
 
     scales: Tensor
+    prior: Tensor
 
     def __init__(
-        self, channels: int, scales: Sequence[float], view: ViewConfig, glance_view: ViewConfig
+        self,
+        num_classes: int,
+        channels: int,
+        scales: Sequence[float],
+        view: ViewConfig,
+        glance_view: ViewConfig,
     ) -> None:
         super().__init__()
         self.view, self.glance_view = view, glance_view
         self.head = nn.Conv2d(channels, len(scales), 1)
         # Most windows say nothing. Places that were never scored must not come first.
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -4.0)
+        self.register_buffer("prior", torch.full((num_classes,), 1 / num_classes))
         self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32), persistent=False)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Logits (B, S, h, w) of a feature map (B, C, h, w): high where a window says much."""
         return self.head(feature_map).float()
+
+    def expect(self, labels: Tensor) -> None:
+        """Take the shares of classes among labels (N,) for what is known before any view."""
+        counts = torch.bincount(labels, minlength=len(self.prior)).clamp(min=1).to(self.prior)
+        self.prior.copy_(counts / counts.sum())
+
+    def score(self, logits: Tensor) -> Tensor:
+        """How much windows with logits (B, K) say about the class, (B,) in [0, 1].
+
+        It is the Kullback-Leibler divergence of their class distributions from the prior, as a
+        share of the largest possible.
+        """
+        logs = logits.float().log_softmax(dim=1)
+        divergence = (logs.exp() * (logs - self.prior.log())).sum(dim=1)
+        return (divergence / -self.prior.min().log()).clamp(0, 1)
 
     def peaks(self, heat: Tensor, sizes: Tensor) -> Look:
         """The best window of each picture.

@@ -69,8 +69,8 @@ class ClassifierResults:
     Attributes:
         images: Of the test split.
         accuracy: On the test split after each step, glance first, by the policy that looks:
-            ``random``, ``learned`` or ``target``.
-        multiply_adds: Of an image that exits at each step, after stage 3.
+            ``random``, ``heat``, ``learned`` or ``target``.
+        multiply_adds: Of an image that exits at each step, if there is a policy.
     """
 
     images: int
@@ -83,9 +83,10 @@ def train_classifier(
 ) -> GlanceFocusNetwork:
     """Train a glance-and-focus network and save it, with its accuracies, into the run folder.
 
-    Stage 1 trains a new network on random windows. Stage 3 trains the network of a run of
-    ``train_policy`` on its policy's windows; the policy stays as it is (GFNet, section 3.3), and
-    the run folder then holds the assembled network with new thresholds.
+    Stage 1 trains a new network on random windows, or on mined ones; a network with a where-map
+    then comes with the policy ``heat``, as an assembled network. Stage 3 trains the network of a
+    run of ``train_policy`` on its policy's windows; the policy stays as it is (GFNet, section 3.3),
+    and the run folder then holds the assembled network with new thresholds.
 
     Args:
         config: What to train and how.
@@ -162,15 +163,24 @@ class _Stage:
         """What finds windows, if they are mined."""
         if self.config.schedule.windows != "mined":
             return None
-        options, labels = self.config.options, self.sets["train"].labels
-        return Miner(
-            labels, self.network.num_classes, seed=options.seed, precision=options.precision
-        ).to(self.network.device)
+        if self.network.where is None:
+            raise ValueError("mined windows need a where-map; leave where_scales out, or give some")
+        options = self.config.options
+        self.network.where.expect(self.sets["train"].labels)
+        miner = Miner(self.network, seed=options.seed, precision=options.precision)
+        return miner.to(self.network.device)
 
     @property
     def encoders(self) -> tuple[nn.Module, nn.Module]:
         """That of glances, and that of looks."""
         return self.network.global_encoder, self.network.local_encoder
+
+    @property
+    def own_policy(self) -> Policy | None:
+        """The policy that the network has by now."""
+        if self.policy is None and self.network.where is not None:
+            return HeatPolicy()
+        return self.policy
 
     def pick(self, epoch: int) -> Policy:
         """The policy of an epoch."""
@@ -181,7 +191,7 @@ class _Stage:
 
     def validate(self, indices: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
         """Whether the network is right about validation images after each step."""
-        policy = self.policy or (RandomPolicy() if self.network.where is None else HeatPolicy())
+        policy = self.own_policy or RandomPolicy()
         record = evaluate_policy(self.network, policy, self.sets["val"], indices=indices)
         return {f"step_{step}": right for step, right in enumerate(record.correct.T)}
 
@@ -190,10 +200,10 @@ class _Stage:
         network, folder, images = self.network, self.config.run, self.sets["test"]
         accuracy = self._accuracies(images)
         network.trained_on = dataclasses.replace(network.trained_on, accuracy=accuracy)
-        if self.policy is None:
+        if self.own_policy is None:
             network.save(folder)
             return ClassifierResults(len(images), accuracy)
-        gfnet = assemble(network, self.policy, self.sets["val"])
+        gfnet = assemble(network, self.own_policy, self.sets["val"])
         gfnet.save(folder)
         return ClassifierResults(len(images), accuracy, tuple(gfnet.multiply_adds))
 
@@ -243,7 +253,7 @@ class LookObjective(nn.Module):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
         policy = self._pick(epoch)
         if self.miner is not None:
-            policy = MinedWindows(self.miner, self.network, epoch)
+            policy = MinedWindows(self.miner, epoch)
         losses: list[Tensor] = []
         steps = torch.zeros_like(batch.labels)
         states: list[GFNetState] = []

@@ -60,62 +60,53 @@ class Candidates:
 class Miner(nn.Module):
     """Finds windows to train on; its state belongs to a training's checkpoint.
 
-    Candidates are the best by the where-map, those with the strongest contrast in the overview,
-    and random ones. A window's score is the Kullback-Leibler divergence of the class
-    distribution that the network gives it alone from that of all training images, as a share of the
-    largest possible. Windows are chosen by their score, without those that show the
-    same as a better one; at random as long as the classifier is no better than chance, since an
-    encoder that knows nothing scores at random, and would train on its own mistakes.
+    Candidates are those with the strongest contrast in the overview, random ones, and the best by
+    the where-map. Windows are chosen by their score (see ``WhereMap``), without those that show the
+    same as a better one; by their contrast as long as the classifier is no better than chance,
+    since an encoder that knows nothing would train on its own mistakes.
 
     Args:
-        labels: Of the training images, (N,) int64.
-        num_classes: K.
+        network: With a where-map that knows what to expect.
         seed: Of the draws.
-        by_map: Candidates by the where-map.
         by_contrast: Candidates by contrast.
         at_random: Random candidates.
+        by_map: Candidates by the where-map.
         random_share: Share of the windows that are trained on that is chosen at random even later.
         precision: What scoring computes in.
     """
 
-    prior: Tensor
+    network: GlanceFocusNetwork
     loss: Tensor
 
     def __init__(
         self,
-        labels: Tensor,
-        num_classes: int,
+        network: GlanceFocusNetwork,
         *,
         seed: int,
-        by_map: int = 8,
         by_contrast: int = 8,
         at_random: int = 4,
+        by_map: int = 8,
         random_share: float = 0.2,
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
-        counts = torch.bincount(labels, minlength=num_classes).clamp(min=1).float()
-        self.register_buffer("prior", counts / counts.sum())
-        # Of guessing, until it is known.
-        self.register_buffer("loss", -(self.prior * self.prior.log()).sum())
-        self.counts = {"map": by_map, "contrast": by_contrast, "random": at_random}
+        assert network.where is not None
+        # Not a part: the network is in the checkpoint already.
+        self.__dict__["network"] = network
+        prior = network.where.prior
+        self._chance = float(-(prior * prior.log()).sum())
+        self.register_buffer("loss", torch.tensor(self._chance))
+        self.counts = {"contrast": by_contrast, "random": at_random, "map": by_map}
         self.random_share, self.seed, self.precision = random_share, seed, precision
 
     @property
     def trusts_scores(self) -> bool:
         """Whether the classifier is better than chance by now."""
-        chance = -(self.prior * self.prior.log()).sum()
-        return bool(self.loss < _BETTER * chance)
+        return bool(self.loss < _BETTER * self._chance)
 
     def observe(self, loss: Tensor) -> None:
-        """Take note of the loss of a classifier that has seen all windows, (B,)."""
+        """Take note of the losses of a classifier that has seen all windows, (B,)."""
         self.loss += _MOMENTUM * (loss.detach().mean() - self.loss)
-
-    def scored(self, logits: Tensor) -> Tensor:
-        """Scores (B,) of windows with logits (B, K)."""
-        logs = logits.float().log_softmax(dim=1)
-        divergence = (logs.exp() * (logs - self.prior.log())).sum(dim=1)
-        return divergence / -self.prior.min().log()
 
 
 class MinedWindows:
@@ -123,17 +114,18 @@ class MinedWindows:
 
     Args:
         miner: Finds them.
-        network: With a where-map.
         epoch: Counted from 0.
 
     Attributes:
         candidates: What was scored, after the first decision.
     """
 
-    def __init__(self, miner: Miner, network: GlanceFocusNetwork, epoch: int) -> None:
-        assert network.where is not None
-        self.miner, self.network, self.where = miner, network, network.where
-        self._epoch = epoch
+    def __init__(self, miner: Miner, epoch: int) -> None:
+        self.miner, self._epoch = miner, epoch
+        self.network: GlanceFocusNetwork = miner.network
+        where = self.network.where
+        assert where is not None
+        self.where = where
         self.candidates: Candidates | None = None
 
     @staticmethod
@@ -208,7 +200,7 @@ class MinedWindows:
         finally:
             for part, training in modes:
                 part.training = training
-        return self.miner.scored(logits)
+        return self.where.score(logits)
 
     def _choose(self, state: GFNetState, candidates: Candidates, indices: Tensor) -> Tensor:
         """Which candidates to look at, (B, N), the best first."""
@@ -248,7 +240,7 @@ class MinedWindows:
         sizes = state.size.repeat_interleave(count, dim=0)
         number = self.where.cell_of(self.candidates.looks, sizes, state.heat.shape[2:])
         said = state.heat.flatten(1).gather(1, number.view(-1, count))
-        score = self.candidates.score.clamp(0, 1)
+        score = self.candidates.score
         loss = functional.binary_cross_entropy_with_logits(said, score, reduction="none")
         return loss.mean(dim=1)
 

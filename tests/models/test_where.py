@@ -16,7 +16,7 @@ SIZES = torch.tensor([[120, 200], [64, 64]])
 def where_map(scales=(1.0, 2.0), aspect="stretch"):
     torch.manual_seed(0)
     view = ViewConfig(size=16, aspect=aspect)
-    return WhereMap(4, scales, view, ViewConfig(size=32, aspect=aspect))
+    return WhereMap(5, 4, scales, view, ViewConfig(size=32, aspect=aspect))
 
 
 def network(**options):

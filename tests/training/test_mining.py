@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfnet_env import ArrayImages, GlanceFocusNetwork
+from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import MegapixelMNIST, batches
@@ -36,13 +36,14 @@ def network():
 
 
 @pytest.fixture
-def miner(images):
-    return Miner(images.labels, 5, seed=0)
+def miner(images, network):
+    network.where.expect(images.labels)
+    return Miner(network, seed=0)
 
 
 def mined(network, images, miner, indices=(0, 1, 2, 3, 4, 5, 6, 7), epoch=0):
     """The policy after an episode, and its looks: locations (B, N, 2) and scales (B, N)."""
-    policy = MinedWindows(miner, network, epoch)
+    policy = MinedWindows(miner, epoch)
     context = Context(LiveFeatures(network, images), np.array(indices))
     with torch.no_grad():
         states = [step.state for step in rollout(context.features, policy, context)][1:]
@@ -76,7 +77,7 @@ def test_windows_depend_on_image_epoch_and_seed_alone(network, images, miner):
     _, alone, _ = mined(network, images, miner, [5])
     assert torch.allclose(together[5], alone[0], atol=1e-6)
     assert not torch.allclose(together, mined(network, images, miner, epoch=1)[1])
-    other = Miner(images.labels, 5, seed=1)
+    other = Miner(network, seed=1)
     assert not torch.allclose(together, mined(network, images, other)[1])
 
 
@@ -115,10 +116,12 @@ def test_no_two_windows_show_the_same(network, images, miner):
             assert (shared / (sum(areas) - shared) <= 0.31).all()
 
 
-def test_a_score_is_how_far_a_belief_is_from_the_prior(miner):
-    logits = miner.prior.log().repeat(2, 1)
+def test_a_score_is_how_far_a_belief_is_from_the_prior(network, images):
+    network.where.expect(images.labels)
+    assert network.where.prior.tolist() == [3 / 8, 2 / 8, 1 / 8, 1 / 8, 1 / 8]
+    logits = network.where.prior.log().repeat(2, 1)
     logits[1, 4] = 60.0
-    assert miner.scored(logits).tolist() == pytest.approx([0, 1], abs=1e-5)
+    assert network.where.score(logits).tolist() == pytest.approx([0, 1], abs=1e-5)
 
 
 def test_the_map_learns_the_scores(network, images, miner):
@@ -167,3 +170,7 @@ def test_needles_are_found_without_being_shown(tmp_path):
         evaluate_policy(network, policy, sets["test"]) for policy in (HeatPolicy(), RandomPolicy())
     )
     assert heat.accuracy[-1] > 0.5 > 2 * random.accuracy[-1]
+    # A network that knows where to look is complete without a learned policy.
+    gfnet = EarlyExitGFNet.load(tmp_path)
+    assert isinstance(gfnet.policy, HeatPolicy)
+    assert gfnet.budgets is not None
