@@ -1,6 +1,7 @@
 """A policy over a whole image set, step by step, without exits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ class Record:
         locations: Of the looks, (N, T - 1, 2) float32; NaN if not taken.
         scales: Of the looks, (N, T - 1) float32; NaN if not taken.
         looks: Number of looks, (N,) int64.
+        windows: Number of windows that were encoded for an image in the mean: looks, and what a
+            policy tries before it decides.
     """
 
     indices: npt.NDArray[np.int64]
@@ -38,6 +41,7 @@ class Record:
     locations: npt.NDArray[np.float32]
     scales: npt.NDArray[np.float32]
     looks: npt.NDArray[np.int64]
+    windows: float = 0.0
 
     @property
     def accuracy(self) -> npt.NDArray[np.float64]:
@@ -77,8 +81,9 @@ def evaluate_policy(
     for batch in batches(images, batch_size, seen, model.device):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
         parts.append(_record(features, policy, context, batch.labels))
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Record(seen, *columns)
+    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    windows = features.windows / max(1, len(seen))
+    return replace(Record(seen, *columns), windows=windows)
 
 
 def _record(

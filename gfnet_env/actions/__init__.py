@@ -3,6 +3,7 @@
 from gfnet_env.actions.base import Actions, BoxActions
 from gfnet_env.actions.continuous import ContinuousActions
 from gfnet_env.actions.grid import GridActions
+from gfnet_env.actions.peak import PeakActions
 from gfnet_env.actions.registry import ACTIONS, build_actions
 from gfnet_env.actions.stop import WithStop
 from gfnet_env.actions.zoom import ZoomActions
@@ -13,6 +14,7 @@ __all__ = [
     "BoxActions",
     "ContinuousActions",
     "GridActions",
+    "PeakActions",
     "WithStop",
     "ZoomActions",
     "build_actions",

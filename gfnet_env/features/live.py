@@ -30,6 +30,7 @@ class LiveFeatures:
 
     Attributes:
         overviews: The pixels that were encoded last; None before.
+        windows: Number of windows encoded so far.
 
     Raises:
         ValueError: The precision is unknown; or the model is in training mode, and features are
@@ -37,6 +38,7 @@ class LiveFeatures:
     """
 
     overviews: Tensor | None = None
+    windows: int = 0
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class LiveFeatures:
 
     def window(self, indices: Indices, looks: Look) -> Features:
         views = self.images.window(indices, looks, self.model.view)
+        self.windows += len(views)
         return self._encode(self._encoding.encode_window, views)
 
     def snap(self, looks: Look) -> Look:

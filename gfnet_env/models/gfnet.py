@@ -19,6 +19,10 @@ from gfnet_env.settings import AtLeast
 
 GlanceLogits = Literal["classifier", "encoder"]
 
+NO_WHERE_MAP = (
+    "the network has no where-map; train one with --windows mined, or build it with where_scales"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GFNetState(State):
@@ -277,6 +281,17 @@ class GlanceFocusNetwork(SavedModule):
 
     def multiply_adds(self) -> list[int]:
         return step_multiply_adds(self)
+
+
+def peak_of(state: State) -> Look:
+    """The best window of each picture by the where-map, less what was looked at.
+
+    Raises:
+        ValueError: The model has no where-map.
+    """
+    if not isinstance(state, GFNetState) or state.peak_location is None:
+        raise ValueError(NO_WHERE_MAP)
+    return Look.at(state.peak_location, state.peak_scale)
 
 
 def _example_features(encoder: Encoder, size: int, config: NetworkConfig) -> Features:

@@ -3,6 +3,7 @@
 from gfnet_env.observations.base import OBSERVATIONS, Observation, observation_space
 from gfnet_env.observations.flat import FlatView
 from gfnet_env.observations.maps import MapsObservation
+from gfnet_env.observations.peak import PeakObservation
 from gfnet_env.observations.plain import PlainObservation
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "FlatView",
     "MapsObservation",
     "Observation",
+    "PeakObservation",
     "PlainObservation",
     "observation_space",
 ]

@@ -38,6 +38,11 @@ class MapsObservation:
                 f"the observation 'maps' is of a GFNet's state, not of a {type(state).__name__}: "
                 "give the environment an observation of your own"
             )
+        if state.glance_map.shape != state.feature_map.shape:
+            raise ValueError(
+                "the observation 'maps' shows glances and windows alike, but this network has "
+                "other maps of glances; take the observation 'peak'"
+            )
         # In the memory layout of the environment's arrays, so that policies compute the same bits.
         shown = {
             "features": state.feature_map.float().contiguous(),

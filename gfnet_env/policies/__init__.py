@@ -18,6 +18,7 @@ from gfnet_env.policies.observation_encoder import ObservationEncoder
 from gfnet_env.policies.oracle import OraclePolicy
 from gfnet_env.policies.recurrent import RecurrentPolicy
 from gfnet_env.policies.saliency import SaliencyPolicy
+from gfnet_env.policies.scan import ScanPolicy
 from gfnet_env.policies.storage import check_saveable, load_policy, policy_files, save_policy
 from gfnet_env.policies.target import TargetPolicy
 
@@ -43,6 +44,7 @@ __all__ = [
     "RandomPolicy",
     "RecurrentPolicy",
     "SaliencyPolicy",
+    "ScanPolicy",
     "TargetPolicy",
     "as_looks",
     "check_saveable",

@@ -112,7 +112,7 @@ def test_what_is_unknown_or_cannot_be_is_named(digits):
         build_actions("zoom:max_scale=1", patch_size=32)
     with pytest.raises(ValueError, match="makes a Fraction; make Actions, such as"):
         build_actions("fractions:Fraction+stop")
-    assert list(ACTIONS) == ["continuous", "grid", "zoom"]
+    assert list(ACTIONS) == ["continuous", "grid", "peak", "zoom"]
 
 
 @pytest.mark.parametrize("spec", ["continuous", "grid:cells=4", "zoom:max_scale=3.0", "zoom"])

@@ -2,11 +2,16 @@ import numpy as np
 import pytest
 import torch
 
+from gfnet_agents.learners import build_learner
 from gfnet_env import ArrayImages, GlanceFocusNetwork
+from gfnet_env.actions import PeakActions
+from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
+from gfnet_env.inference import assemble
 from gfnet_env.looks import Look, ViewConfig
 from gfnet_env.models import WhereMap, count_multiply_adds
+from gfnet_env.observations import PeakObservation
 from gfnet_env.policies import HeatPolicy, load_policy, save_policy
 from gfnet_env.rollout import glance, look
 
@@ -104,7 +109,7 @@ def test_the_policy_follows_the_map_and_never_looks_twice(images, tmp_path):
     again = evaluate_policy(model, load_policy(tmp_path), images)
     assert np.array_equal(again.locations, record.locations)
     bare = network(where_scales=())
-    with pytest.raises(ValueError, match="needs a network with a where-map; train one with"):
+    with pytest.raises(ValueError, match="the network has no where-map; train one with"):
         evaluate_policy(bare, HeatPolicy(), images)
 
 
@@ -138,3 +143,62 @@ def test_a_network_with_a_map_is_saved_and_loaded(images, tmp_path):
         glance(LiveFeatures(loaded, images), indices).heat,
         glance(LiveFeatures(model, images), indices).heat,
     )
+
+
+def test_a_policy_that_corrects_the_map_begins_as_heat(images):
+    model = network()
+    env = GlanceFocusVectorEnv(
+        6, model=model, images=images, actions="peak:reach=0.5", observation="peak"
+    )
+    record = evaluate_policy(model, HeatPolicy(), images)
+    observations, _ = env.reset(options={"indices": np.arange(6)})
+    for step in range(4):
+        np.testing.assert_array_equal(observations["peak"], record.locations[:, step])
+        # The map's best cell is in the middle of what is shown around it.
+        middle = observations["around"][:, :2, 2, 2].max(axis=1)
+        np.testing.assert_allclose(middle, observations["heat"].max(axis=1))
+        np.testing.assert_allclose(observations["scale"][:, 0], 1 / record.scales[:, step])
+        observations, *_ = env.step(np.zeros((6, 2), dtype=np.float32))
+    aside = PeakActions(patch_size=16, reach=0.5)
+    state = glance(LiveFeatures(model, images), np.arange(6))
+    moved = aside.looks(torch.tensor([[0.5, -1.0]]).expand(6, 2), state)
+    boxes, before = (
+        model.view.window_boxes(each, state.size)
+        for each in (moved, aside.looks(torch.zeros(6, 2), state))
+    )
+    side = state.peak_scale * 16
+    wanted = (before[:, :2] + torch.stack([0.25 * side, -0.5 * side], dim=1)).round()
+    room = state.size - side[:, None]
+    assert ((boxes[:, :2] - wanted.clamp(min=0).minimum(room)).abs() <= 1).all()
+
+
+def test_learners_take_actions_about_the_peak(images):
+    env = GlanceFocusVectorEnv(
+        6,
+        model=network(),
+        images=images,
+        actions="peak+stop",
+        observation="peak:side=3",
+        autoreset_mode="SameStep",
+    )
+    learner = build_learner("ppo:n_steps=8,batch_size=24", env, seed=0, device="cpu", timesteps=96)
+    learner.learn(lambda: None)
+    gfnet = assemble(env.model, learner.policy(), images)
+    assert len(gfnet.classify(images)) == 6
+
+
+def test_what_needs_a_map_says_so(images):
+    bare = network(where_scales=())
+    with pytest.raises(ValueError, match="the network has no where-map"):
+        GlanceFocusVectorEnv(6, model=bare, images=images, observation="peak")
+    env = GlanceFocusVectorEnv(6, model=bare, images=images, actions="peak", observation="plain")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="the network has no where-map"):
+        env.step(np.zeros((6, 2), dtype=np.float32))
+    with pytest.raises(ValueError, match="take the observation 'peak'"):
+        GlanceFocusVectorEnv(6, model=network(), images=images)
+    for wrong, message in ((2, "side must be odd"), (-1, "side must be odd")):
+        with pytest.raises(ValueError, match=message):
+            PeakObservation(3, side=wrong)
+    with pytest.raises(ValueError, match="reach must be positive and finite, not 0"):
+        PeakActions(16, reach=0)

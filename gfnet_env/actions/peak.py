@@ -1,0 +1,42 @@
+"""Actions that correct the where-map."""
+
+import torch
+from torch import Tensor
+
+from gfnet_env.actions.base import BoxActions
+from gfnet_env.actions.registry import ACTIONS
+from gfnet_env.looks import Look
+from gfnet_env.models.base import State
+from gfnet_env.models.gfnet import peak_of
+
+
+@ACTIONS.register("peak")
+class PeakActions(BoxActions):
+    """How far from the best window of the where-map to look, (row, column); 0 looks right there.
+
+    A policy that emits zeros, as new ones nearly do, is the policy ``heat``: learning begins there.
+
+    Args:
+        patch_size: P of the model, in pixels.
+        reach: Farthest along each axis, in sides of the window.
+
+    Raises:
+        ValueError: The reach is not positive and finite.
+    """
+
+    chooses_scale = True
+
+    def __init__(self, patch_size: int, reach: float = 1.0) -> None:
+        if not 0 < reach < float("inf"):
+            raise ValueError(f"reach must be positive and finite, not {reach}")
+        self._patch_size, self._reach = patch_size, reach
+        meaning = "a (row, column) in [-1, 1] from the peak of the where-map"
+        super().__init__(2, meaning, f"peak:reach={reach}")
+
+    def looks(self, actions: Tensor, state: State) -> Look:
+        peak = peak_of(state)
+        side = (peak.scale * self._patch_size)[:, None]
+        # From the first location to the last is as far as the window can move.
+        room = (state.size - side).clamp(min=1)
+        moved = peak.location + 2 * self._reach * side / room * actions
+        return Look.at(torch.where(state.size > side, moved.clamp(-1, 1), 0.0), peak.scale)
