@@ -217,7 +217,9 @@ class GlanceFocusNetwork(SavedModule):
             seen=torch.zeros(count, *feature_map.shape[2:], device=vector.device),
             memory=memory,
         )
-        return state if self.where is None else self._rated(state, self.where(feature_map))
+        if self.where is None:
+            return state
+        return self._rated(state, self.where(feature_map, sizes))
 
     def look(self, features: Features, looks: Look, state: State) -> GFNetState:
         assert isinstance(state, GFNetState)

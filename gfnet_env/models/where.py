@@ -46,9 +46,15 @@ class WhereMap(nn.Module):
         self.register_buffer("prior", torch.full((num_classes,), 1 / num_classes))
         self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32), persistent=False)
 
-    def forward(self, feature_map: Tensor) -> Tensor:
-        """Logits (B, S, h, w) of a feature map (B, C, h, w): high where a window says much."""
-        return self.head(feature_map).float()
+    def forward(self, feature_map: Tensor, sizes: Tensor) -> Tensor:
+        """Logits (B, S, h, w): high where a window says much, low where none can be centred.
+
+        Args:
+            feature_map: (B, C, h, w).
+            sizes: (H, W) of the pictures, (B, 2) int64.
+        """
+        logits: Tensor = self.head(feature_map).float()
+        return logits - _INHIBITION * ~self._reachable(sizes, logits.shape[2:])
 
     def expect(self, labels: Tensor) -> None:
         """Take the shares of classes among labels (N,) for what is known before any view."""
@@ -115,6 +121,22 @@ class WhereMap(nn.Module):
         row, column = (share * count).long().clamp(min=0).minimum(count - 1).unbind(dim=1)
         nearest = (looks.scale.log()[:, None] - self.scales.log()).abs().argmin(dim=1)
         return (nearest * cells[0] + row) * cells[1] + column
+
+    def _reachable(self, sizes: Tensor, cells: Sequence[int]) -> Tensor:
+        """Whether each cell can hold the centre of a window, (B, S, h, w) bool."""
+        corner, extents = self.glance_view.frame(sizes)
+        side = (self.scales * self.view.size).round()[None, :, None]
+        # The centres nearest to two opposite edges, (B, S, 2); a large window has only one.
+        first = torch.minimum(side, sizes[:, None]) / 2
+        share = [
+            (each - corner[:, None]) / extents[:, None] for each in (first, sizes[:, None] - first)
+        ]
+        along = []
+        for axis, count in enumerate(cells):
+            low, high = ((each[..., axis, None] * count).floor() for each in share)
+            cell = torch.arange(count, device=sizes.device)
+            along.append((cell >= low) & (cell <= high.clamp(max=count - 1)))
+        return along[0][..., :, None] & along[1][..., None, :]
 
     def inhibited(self, heat: Tensor, covered: Tensor, looks: Look, sizes: Tensor) -> Tensor:
         """The map after looks: what they have shown comes last, at their scale and all above.

@@ -74,6 +74,24 @@ def test_the_peak_is_the_best_place_of_each_picture():
     assert centres.tolist() == [[75.0, 75.0], [40.0, 32.0]]
 
 
+@pytest.mark.parametrize("aspect", ["stretch", "pad"])
+def test_cells_that_can_hold_no_centre_come_last(aspect):
+    where = where_map(scales=(1.0, 2.0, 50.0), aspect=aspect)
+    open_cells = where(torch.zeros(2, 4, 12, 12), SIZES) > -100
+    looks = where.looks(torch.arange(3 * 144).expand(2, -1), SIZES, torch.ones(2, 3, 12, 12))
+    sizes = SIZES.repeat_interleave(3 * 144, dim=0)
+    reached = torch.zeros(2, 3 * 144, dtype=torch.bool)
+    # Wherever windows can be, their centres are in open cells; no other cell holds one.
+    for rows in torch.linspace(-1, 1, 60):
+        for columns in torch.linspace(-1, 1, 60):
+            there = Look.at(torch.stack([rows, columns]).expand(len(looks), 2), looks.scale)
+            numbers = where.cell_of(there, sizes, (12, 12)).view(2, -1)
+            reached.scatter_(1, numbers, True)
+    assert torch.equal(open_cells.flatten(1), reached)
+    assert open_cells[:, 2].sum() == 2
+    assert not open_cells[0, 1, 0].any()
+
+
 def test_what_was_looked_at_comes_last_at_its_scale_and_above():
     where = where_map(scales=(1.0, 2.0, 4.0))
     rated = torch.rand(2, 3, 4, 4)
@@ -126,7 +144,7 @@ def test_a_glance_may_be_finer_and_by_another_encoder(images):
     assert after.seen.sum() > 0
     costs = model.multiply_adds()
     assert costs[0] < costs[1]
-    head = count_multiply_adds(model.where, state.glance_map[:1])
+    head = count_multiply_adds(model.where, state.glance_map[:1], state.size[:1])
     assert head == 2 * 8 * 100
     small = LiveFeatures(model, ArrayImages(images[[0]][:, :, :30, :30], np.zeros(1, dtype=int)))
     with pytest.raises(ValueError, match="smaller than the patch of 40×40"):

@@ -134,7 +134,8 @@ def test_the_map_learns_the_scores(network, images, miner):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert state.heat.sigmoid().mean().item() == pytest.approx(0.9, abs=0.03)
+    heat = state.heat[state.heat > -100]
+    assert heat.sigmoid().mean().item() == pytest.approx(0.9, abs=0.03)
 
 
 def test_the_loss_has_a_part_for_the_map(network, images, miner):
