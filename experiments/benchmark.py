@@ -1,4 +1,4 @@
-"""Environment steps a second of live and cached features, and of training a policy by PPO.
+"""Environment steps per second with live and cached features, and in policy training by PPO.
 
 python experiments/benchmark.py
 python experiments/benchmark.py --encoder tf_efficientnet_lite0 --patch-size 96 --image-size 224

@@ -1,4 +1,4 @@
-"""Solve the table of budgets of an assembled network anew, and keep it in its folder.
+"""Solve the table of budgets of an assembled network again, and save it in the network's folder.
 
 python experiments/calibrate.py --run runs/policy --method searched
 """
@@ -16,7 +16,7 @@ from gfnet_env.settings import Flat, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(Settings):
-    """What to calibrate; the split val of its images is used."""
+    """What to calibrate, on the split val of its images."""
 
     run: Path
     """Run folder of an assembled network."""

@@ -21,9 +21,9 @@ class BackboneConfig(Settings):
     """What to check."""
 
     encoders: tuple[str, ...] = (*PAPER_BACKBONES, "torchvision:shufflenet_v2_x1_0")
-    """Encoders; by default those of the GFNet paper, and ShuffleNetV2."""
+    """Encoders; by default the encoders of the GFNet paper, and ShuffleNetV2."""
     patch_size: Annotated[int, AtLeast(1)] = 96
-    """P that multiply-adds are counted at, in pixels."""
+    """P for counting multiply-adds, in pixels."""
 
 
 def main(config: BackboneConfig) -> None:

@@ -1,4 +1,4 @@
-"""Classify pictures: class, confidence, exit and cost of each; draw where it looked.
+"""Classify pictures: print class, confidence, exit and cost of each; draw where the network looked.
 
 python experiments/classify.py --run runs/photos-policy PICTURE [FOLDER ...] --picture looked.png
 """
@@ -26,15 +26,15 @@ class ClassifyConfig(Settings):
     """What to classify, and how."""
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Picture files, or folders of such."""
+    """Picture files, or folders of picture files."""
     run: Path
     """Run folder of an assembled network, or of all three stages."""
     image_size: Annotated[int | None, AtLeast(0)] = None
     """Side of the pictures in pixels, or 0 to leave their size; by default as in training."""
     multiply_adds: float | None = None
-    """Mean cost to set the thresholds for; by default those of the run."""
+    """Mean cost in multiply-adds to set the thresholds for; by default the run's thresholds."""
     picture: Path | None = None
-    """File to draw into where the network looked."""
+    """File for a drawing of where the network looked."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
@@ -73,13 +73,13 @@ def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def assembled(run: Path) -> Path:
-    """The folder of the assembled network of a run: its own, or that of its last stage with one."""
+    """The folder of a run's assembled network: the run folder, or its last stage that has one."""
     folders = (run, run / "stage3", run / "stage2")
     return next((folder for folder in folders if (folder / "gfnet.json").is_file()), run)
 
 
 def open_pictures(files: Sequence[Path], model: Model, image_size: int | None) -> FolderImages:
-    """Pictures brought to a size, by default that of training; 0 leaves them as they are."""
+    """Open pictures, brought to a size, by default as in training; 0 leaves them unchanged."""
     data = model.trained_on
     if image_size and data.fit == "whole":
         raise ValueError("this network sees whole pictures as they are; leave out --image-size")

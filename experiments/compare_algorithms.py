@@ -1,4 +1,4 @@
-"""Learn the policy with several learners and seeds, and compare what comes out.
+"""Learn the policy with several learners and seeds, and compare the results.
 
 python experiments/compare_algorithms.py --algorithms ppo a2c sac:ent_coef=0.1 --seeds 3 \
     --run runs/algorithms

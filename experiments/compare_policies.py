@@ -1,4 +1,4 @@
-"""Policies on the test split: accuracy and confidence per step, gains, patches on the object.
+"""Compare policies on the test split: accuracy, confidence, gains, windows on the object.
 
 python experiments/compare_policies.py --run runs/policy
 python experiments/compare_policies.py --run runs/policy --policies random learned saliency

@@ -22,7 +22,7 @@ class CostConfig(Settings):
     """What to count."""
 
     run: Path
-    """Folder of a network, with a policy or without."""
+    """Folder of a network, with or without a policy."""
 
 
 def main(config: CostConfig) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy against cost on the test split: anytime, budgeted, and static networks beside them.
+"""Accuracy against cost on the test split: anytime, budgeted, and of static networks.
 
 python experiments/evaluate.py --run runs/policy --baseline runs/digits-static
 python experiments/evaluate.py --official CHECKPOINT.pth.tar --images folder:IMAGENET

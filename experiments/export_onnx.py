@@ -17,14 +17,14 @@ from gfnet_env.settings import Above, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Settings):
-    """What to export, and where to."""
+    """What to export, and to which folder."""
 
     run: Path
     """Run folder of an assembled network."""
     out: Path
     """Folder to write."""
     multiply_adds: Annotated[float, Above(0)] | None = None
-    """Mean cost to set the thresholds for; by default those of the run."""
+    """Mean cost in multiply-adds to set the thresholds for; by default the run's thresholds."""
     overwrite: bool = False
     """Whether an existing folder may be written into."""
 

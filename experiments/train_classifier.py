@@ -1,4 +1,4 @@
-"""Stages 1 and 3: train both encoders and the classifier, on random looks or on those of a policy.
+"""Stages 1 and 3: train both encoders and the classifier, on random looks or a policy's looks.
 
 python experiments/train_classifier.py --run runs/classifier
 python experiments/train_classifier.py --images folder:PATH --encoder tf_efficientnet_lite0 \

@@ -1,4 +1,4 @@
-"""Glance-and-focus image classification: an environment, models, an early exit.
+"""Glance-and-focus image classification: environments, models and an early-exit network.
 
 ``import gfnet_env`` registers ``gfnet_env/GlanceFocus-v0`` with Gymnasium.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, never trusted without their digest."""
+"""Checkpoints, which are written completely or not at all, and checked against a digest."""
 
 import hashlib
 import io
@@ -20,7 +20,8 @@ class Checkpoints:
     which holds its digest. The digest is written last: a file without one is no checkpoint.
 
     Args:
-        folder: Made when the first is saved. Nothing else belongs there.
+        folder: Folder of the checkpoints, made when the first one is saved; nothing else belongs
+            there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +31,7 @@ class Checkpoints:
         """Write a checkpoint and remove all but the latest two.
 
         Args:
-            step: Steps of the optimiser taken.
+            step: Number of optimiser steps taken.
             state: Tensors, numbers, strings, and lists and dicts of such.
         """
         buffer = io.BytesIO()
@@ -47,7 +48,7 @@ class Checkpoints:
         """The latest checkpoint, or None where there is none.
 
         Raises:
-            ValueError: It is truncated or changed; the message names the one before it.
+            ValueError: The checkpoint is truncated or changed; the message names the one before it.
         """
         names = self._names()
         if not names:
@@ -64,7 +65,7 @@ class Checkpoints:
             self.folder.rmdir()
 
     def _remove(self, but: Collection[str] = ()) -> None:
-        """Remove files, those that a kill left half-written too; a digest before its file."""
+        """Remove files, also those that a kill left half-written; each digest before its file."""
         for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
             if path.stem not in but:
                 path.unlink(missing_ok=True)

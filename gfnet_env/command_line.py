@@ -1,4 +1,4 @@
-"""Settings from the command line."""
+"""Read settings from the command line."""
 
 import dataclasses
 import importlib
@@ -22,7 +22,7 @@ from gfnet_env.rewards import REWARDS
 
 Config = TypeVar("Config")
 
-# Registries by the setting that names their parts.
+# The registry of each setting that names a part.
 PARTS: Mapping[str, Registry[Any]] = {
     "images": IMAGES,
     "encoder": ENCODERS,
@@ -47,14 +47,14 @@ def parse(
     are also found in the current directory.
 
     Args:
-        config_class: A dataclass.
-        description: Of the command.
-        arguments: Instead of the command line's.
-        parts: Registries by the setting that names their parts, for ``--help``.
+        config_class: The dataclass to read.
+        description: Description of the command, for ``--help``.
+        arguments: Arguments to read instead of the command line's.
+        parts: The registry of each setting that names a part, for ``--help``.
 
     Raises:
         ImportError: A module cannot be imported.
-        SystemExit: The command line is wrong, or asks for help.
+        SystemExit: The command line is wrong or asks for help.
         ValueError: A value is wrong.
     """
     modules, rest = take_option("--import", sys.argv[1:] if arguments is None else arguments)
@@ -68,7 +68,7 @@ def parse(
 
 
 def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The values of an option that is no setting, and the arguments without it.
+    """The values of an option that is not a setting, and the arguments without it.
 
     Raises:
         SystemExit: The option has no value.
@@ -90,7 +90,7 @@ def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[st
 
 
 def describe_parts(config_class: type[Any], parts: Mapping[str, Registry[Any]] = PARTS) -> str:
-    """The parts that the settings of a configuration may name, for ``--help``."""
+    """List the parts that the settings of a configuration may name, for ``--help``."""
     named = dict.fromkeys(name for name in _settings(config_class) if name in parts)
     if not named:
         return ""

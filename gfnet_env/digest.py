@@ -1,4 +1,4 @@
-"""Digests: what tells one input from another wherever results are kept for later."""
+"""Digests, which identify the inputs of results that are kept for later."""
 
 import hashlib
 import json
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 of some values, in order, as 64 hexadecimal digits.
+    """SHA-256 of some values, in the given order, as 64 hexadecimal digits.
 
     Args:
-        parts: Numpy arrays and tensors, by type, shape and content; all else by its JSON.
+        parts: Numpy arrays and tensors count by type, shape and content, everything else by its
+            JSON.
     """
     total = hashlib.sha256()
     for part in parts:
@@ -28,7 +29,7 @@ def digest(*parts: Any) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """The digest of all that a module has learned, its buffers included."""
+    """The digest of all weights and buffers of a module."""
     tensors = module.state_dict()
     return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
 

@@ -1,4 +1,4 @@
-"""A policy over a whole image set, step by step, without exits."""
+"""Evaluate a policy on a whole image set, step by step, without exits."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,15 +23,15 @@ class Record:
     After a policy has stopped, later steps repeat the last one.
 
     Attributes:
-        indices: Of the images, (N,).
+        indices: Indices of the images, (N,).
         correct: Whether the most confident class was the true one, (N, T) bool.
         confidence: Probability of the most confident class, (N, T) float32.
         label_confidence: Probability of the true class, (N, T) float32.
-        locations: Of the looks, (N, T - 1, 2) float32; NaN if not taken.
-        scales: Of the looks, (N, T - 1) float32; NaN if not taken.
+        locations: Locations of the looks, (N, T - 1, 2) float32; NaN if not taken.
+        scales: Scales of the looks, (N, T - 1) float32; NaN if not taken.
         looks: Number of looks, (N,) int64.
-        windows: Number of windows that were encoded for an image in the mean: looks, and what a
-            policy tries before it decides.
+        windows: Mean number of windows encoded per image: its looks, and windows that a policy
+            tries before it decides.
     """
 
     indices: npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def evaluate_policy(
         model: In evaluation mode.
         policy: Decides where to look.
         images: The set.
-        indices: Of its images; None for all.
+        indices: Which of its images; None for all.
         batch_size: Images per batch.
     """
     seen = np.arange(len(images)) if indices is None else indices

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, alone or several together; modules on disk."""
+"""Write files atomically, alone or several together; save modules to disk."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ Config = TypeVar("Config")
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around what writes ``path``: an ``OSError`` then names it and says what to do."""
+    """Wrap code that writes ``path``, so that an ``OSError`` names it and says what to do."""
     try:
         yield
     except OSError as error:
@@ -38,7 +38,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``.
 
-    Whatever fails on the way (a full disk, a kill), ``path`` holds what it held before.
+    If anything fails on the way (a full disk, a kill), ``path`` keeps its earlier content.
 
     Raises:
         OSError: The file could not be written; the message names it.
@@ -73,15 +73,15 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files into a folder such that a kill at any time leaves all old or all new.
+    """Write files into a folder so that a kill at any time leaves all old files or all new ones.
 
-    Other files of the folder stay. The new ones are written into a temporary folder, which one
-    rename commits: from then on, reading takes its files for those of the folder around it. Moving
-    them to their places comes last; if a kill prevents it, the next write does it.
+    Other files of the folder stay. The new files are written into a temporary folder, which a
+    single rename commits: from then on, readers take its files in place of the old ones. Moving the
+    files to their places comes last; if a kill prevents that, the next write does it.
 
     Args:
         folder: Made if missing, with its parents.
-        content: Of each file, by name.
+        content: Content of each file, by name.
 
     Raises:
         OSError: The files could not be written; the message names the folder.
@@ -103,9 +103,9 @@ def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
 
 
 def finish_saving(folder: Path) -> None:
-    """Finish what ``replace_files`` had committed when it was killed, and remove what it had not.
+    """After a kill of ``replace_files``, move the files it had committed, and remove the others.
 
-    Only processes of this machine can be known to be gone.
+    Only processes of this machine can be checked for having ended.
     """
     committed = folder / _COMMITTED
     if committed.is_dir():
@@ -180,8 +180,8 @@ def load_config(folder: Path, name: str, kind: type[Any] = dict) -> Any:
     """The configuration that ``save_module`` was given.
 
     Args:
-        folder: That of ``save_module``.
-        name: Likewise.
+        folder: The folder given to ``save_module``.
+        name: The name given to ``save_module``.
         kind: A dataclass, whose ``from_json`` is called if it has one; by default a dict.
 
     Raises:
@@ -204,7 +204,7 @@ def load_weights(folder: Path, name: str, module: nn.Module) -> None:
 
     Raises:
         FileNotFoundError: The weights are missing.
-        ValueError: They are damaged, or belong to another configuration.
+        ValueError: The weights are damaged, or belong to another configuration.
     """
     path = folder / f"{name}.safetensors"
     try:
@@ -246,7 +246,7 @@ def weights_digests(folder: Path) -> dict[str, str]:
     """Digests of all weights that ``save_module`` wrote into a folder, by name."""
     files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
     configs = {file.stem: read_json(file) for file in files if file.is_file()}
-    # Weights of an earlier run have no digest in the JSON beside them.
+    # The JSON beside the weights of an earlier run has no digest.
     return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
 
 
@@ -262,7 +262,7 @@ def _beside(path: Path) -> Path:
 
 
 def _is_running(process: int) -> bool:
-    """Whether a process of this machine runs; on Windows, where asking would end it, always."""
+    """Whether a process of this machine runs. Always True on Windows, where asking would end it."""
     try:
         if os.name != "nt":
             os.kill(process, 0)

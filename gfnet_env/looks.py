@@ -1,7 +1,7 @@
-"""Looks: where to look next, and the pixels there.
+"""Looks: where to look next, and the pixels of the window there.
 
-Locations, corners and sizes are all (row, column). Location -1 is the window flush with the top or
-left edge of the picture, +1 the one flush with the bottom or right edge.
+Locations, corners and sizes are all (row, column). At location -1 the window is flush with the top
+or left edge of the picture, at +1 with the bottom or right edge.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Look:
         location: (B, 2) in [-1, 1], relative to each picture.
         scale: Side of the window in multiples of P pixels at full resolution, (B,), at least 1. A
             window larger than the picture shows all of it.
-        stop: Whether to stop instead, (B,) bool; location and scale then mean nothing.
+        stop: Whether to stop instead, (B,) bool; location and scale are then ignored.
     """
 
     location: Tensor
@@ -32,7 +32,7 @@ class Look:
 
     @classmethod
     def at(cls, location: Tensor, scale: Tensor | None = None, stop: Tensor | None = None) -> Self:
-        """Looks at locations (B, 2), by default at full resolution, and not stopping."""
+        """Looks at locations (B, 2), by default at full resolution and without a stop."""
         count = location.shape[:1]
         return cls(
             location,
@@ -44,7 +44,7 @@ class Look:
         return len(self.location)
 
     def check(self, count: int) -> None:
-        """Raises ``ValueError`` unless these are ``count`` looks within their ranges."""
+        """Raise ``ValueError`` unless these are ``count`` looks within their ranges."""
         check_locations(self.location, count)
         for name, tensor, kind, fits in (
             ("scale", self.scale, "floating point", self.scale.is_floating_point()),
@@ -62,15 +62,15 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """How views are made of pictures.
+    """How to make views of pictures.
 
     Attributes:
         size: P, side of every view, in pixels.
-        interpolation: How an overview, or a window of a scale above 1, is resized to P×P.
-        antialias: Whether it is low-pass filtered before it is reduced.
+        interpolation: How to resize an overview, or a window of a scale above 1, to P×P.
+        antialias: Whether to low-pass filter it before it is reduced.
         align_corners: Whether corner pixels keep their centres in an overview, see ``resize``.
         aspect: How an overview becomes square: ``stretch``, or ``pad`` with black on both sides.
-        rounding: From a location to the pixel of the window's corner.
+        rounding: How to round a location to the pixel of the window's corner.
     """
 
     size: int
@@ -81,11 +81,11 @@ class ViewConfig:
     rounding: CornerRounding = "nearest"
 
     def window_boxes(self, looks: Look, sizes: Tensor) -> Tensor:
-        """The pixels that looks show.
+        """The boxes of pixels that looks show.
 
         Args:
-            looks: At B pictures.
-            sizes: (H, W) of each, (B, 2) int64; none smaller than P.
+            looks: Looks at B pictures.
+            sizes: (H, W) of each picture, (B, 2) int64; none smaller than P.
 
         Returns:
             (B, 4) int64 as (top, left, bottom, right), within the pictures.
@@ -96,9 +96,9 @@ class ViewConfig:
         return torch.cat([corners, corners + extents], dim=1)
 
     def frame(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """The frame of overviews: its corner and its extents in pixels, (B, 2) int64 each.
+        """The frame of overviews in pictures: corners and extents in pixels, (B, 2) int64 each.
 
-        That of a padded overview is larger than the picture.
+        The frame of a padded overview is larger than the picture.
         """
         if self.aspect == "stretch":
             return torch.zeros_like(sizes), sizes
@@ -106,10 +106,10 @@ class ViewConfig:
         return -((side - sizes) // 2), side
 
     def covered(self, boxes: Tensor, sizes: Tensor, cells: tuple[int, int]) -> Tensor:
-        """Share of each cell of a map of the overview that windows cover.
+        """The share of each cell of a map of the overview that a window covers.
 
         Args:
-            boxes: Of B windows, see ``window_boxes``.
+            boxes: Boxes of B windows, see ``window_boxes``.
             sizes: (H, W) of each picture, (B, 2) int64.
             cells: (h, w) of the map.
 
@@ -153,16 +153,16 @@ def window_corners(locations: Tensor, room: Tensor, rounding: CornerRounding) ->
     """The top left pixel of each window.
 
     Args:
-        locations: (B, 2) in [-1, 1]. In float64, a float32 share in [0, 1] that was mapped to
-            [-1, 1] gives the same corner as the share itself.
-        room: Pixels that a window can be moved by along each axis, (B, 2) int64 or (2,).
-        rounding: To the nearest pixel, or down.
+        locations: (B, 2) in [-1, 1]. If they are float64, a float32 share in [0, 1] that was mapped
+            to [-1, 1] gives the same corner as the share itself.
+        room: Number of pixels that a window can move along each axis, (B, 2) int64 or (2,).
+        rounding: Whether to round to the nearest pixel, or down.
 
     Returns:
         (B, 2) int64 in [0, room].
     """
     exact = locations if locations.dtype == torch.float64 else locations.float()
-    # Rounded to float32, like a product in float32.
+    # Rounded to float32, to match a product in float32.
     corners = ((exact + 1) / 2 * room).float()
     rounded = corners.round() if rounding == "nearest" else corners.floor()
     return torch.minimum(rounded.long().clamp(min=0), room)
@@ -174,7 +174,7 @@ def centred_locations(centres: Tensor, sizes: Tensor, window: int | Tensor) -> T
     Args:
         centres: (B, 2) in pixels.
         sizes: (H, W) of each picture, (B, 2) int64.
-        window: Side of the windows, in pixels; one for all, or (B, 1) int64.
+        window: Side of the windows, in pixels; one number for all, or (B, 1) int64.
 
     Returns:
         (B, 2) float32 in [-1, 1]; 0 along an axis on which the window spans the picture.
@@ -185,16 +185,16 @@ def centred_locations(centres: Tensor, sizes: Tensor, window: int | Tensor) -> T
 
 
 def lattice(cells: int) -> Tensor:
-    """Locations that lie evenly over a picture, edges included, row by row.
+    """Locations spread evenly over a picture, edges included, row by row.
 
     Args:
-        cells: Along each axis; one is the centre.
+        cells: Number of locations along each axis; 1 gives the centre.
 
     Returns:
         (cells², 2) float32 in [-1, 1].
 
     Raises:
-        ValueError: There are no cells.
+        ValueError: ``cells`` is below 1.
     """
     if cells < 1:
         raise ValueError(f"a lattice must have at least 1 cell along each axis, not {cells}")
@@ -209,7 +209,7 @@ def nearest_cell(locations: Tensor, cells: int) -> Tensor:
 
 
 def check_locations(locations: Tensor, count: int) -> None:
-    """Raises ``ValueError`` unless ``locations`` is (count, 2) in [-1, 1] without NaN."""
+    """Raise ``ValueError`` unless ``locations`` is (count, 2) in [-1, 1] without NaN."""
     if locations.shape != (count, 2):
         raise ValueError(
             f"locations must be ({count}, 2), a (row, column) per image, "

@@ -1,4 +1,4 @@
-"""Whether models and images go together."""
+"""Check whether models and images fit together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from gfnet_env.settings import AtLeast, Flat, Settings
 def check_fit(model: Model, images: ImageSet) -> None:
     """Check that a model can look at some images and knows their classes.
 
-    If pictures have sizes of their own, only the first is measured now.
+    If each picture has its own size, only the first one is measured now.
 
     Raises:
-        ValueError: The classes are others or in another order, or the images are too small.
+        ValueError: The classes differ or have another order, or the images are too small.
     """
     check_classes(model, images)
     for view in (model.view, glance_view(model)):
@@ -28,7 +28,7 @@ def check_classes(model: Model | SavedConfig, images: ImageSet) -> None:
     """Check that a model knows the classes of some images.
 
     Raises:
-        ValueError: The classes are others or in another order.
+        ValueError: The classes differ or have another order.
     """
     known, given = model.class_names, images.class_names
     if known is not None and given is not None and known != given:
@@ -44,7 +44,7 @@ def check_classes(model: Model | SavedConfig, images: ImageSet) -> None:
 
 
 def check_split(trained_on: TrainingData, spec: str, seed: int) -> None:
-    """Check that images which a seed holds out of a folder were not trained on with another seed.
+    """Check that a model was not trained on images that ``seed`` holds out of a folder.
 
     Raises:
         ValueError: The model was trained on another split of the same folder.
@@ -53,29 +53,29 @@ def check_split(trained_on: TrainingData, spec: str, seed: int) -> None:
     is_same = folder == folder_split_by_seed(trained_on.images or "")
     if folder is not None and is_same and seed != known:
         raise ValueError(
-            f"a network was trained on the split of {folder} that image_seed={known} makes, so on "
-            f"images that image_seed={seed} holds out: give it the same"
+            f"a network was trained on the split of {folder} by image_seed={known}, so on images "
+            f"that image_seed={seed} holds out: give the same image_seed"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(Settings):
-    """Which images a command takes; by default those of its model's training."""
+    """The images of a command; by default the images that its model was trained on."""
 
     images: str | None = None
-    """Image set; by default that of the network's training."""
+    """Image set; by default the one that the network was trained on."""
     image_size: Annotated[int | None, AtLeast(1)] = None
-    """Side that pictures are brought to; by default that of the network's training."""
+    """Side that pictures are brought to, in pixels; by default as in the network's training."""
     image_seed: Annotated[int | None, AtLeast(0)] = None
-    """Seed of the scenes, and of the splits of a folder that has none; by default that of the
+    """Seed of the scenes, and of the splits of a folder without splits; by default as in the
     network's training."""
     fit: Fit | None = None
-    """How pictures get their shape, if the image set does not say; by default as in the network's
-    training."""
+    """How pictures are brought to a shape, if the image set does not say; by default as in the
+    network's training."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
 
     def chosen(self, model: Model) -> tuple[str, int]:
-        """Their spec and their seed.
+        """The spec and the seed of the images.
 
         Raises:
             ValueError: The model was trained on images that have no spec.
@@ -105,7 +105,7 @@ class ImageOptions(Settings):
             seed=seed,
             fit=self.fit or trained_on.fit,
             crop=trained_on.crop,
-            # A model's file must not import anything.
+            # A spec from a model's file must not import anything.
             trusted=self.images is not None,
         )
 

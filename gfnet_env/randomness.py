@@ -1,8 +1,8 @@
-"""Random numbers that are a pure function of their keys.
+"""Random numbers as a pure function of keys.
 
-A scene is the same picture whenever it is asked for, and a random policy looks at the same patch of
-an image however many other images share its batch. Neither can come from a generator whose numbers
-depend on the order of the calls, so both come from here.
+A scene must be the same picture every time, and a random policy must look at the same window of an
+image regardless of the other images in the batch. A generator cannot ensure this, since its numbers
+depend on the order of calls; the functions here can.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def uniform(*keys: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Uniform numbers in [0, 1), one for every combination of keys.
+    """Uniform random numbers in [0, 1), one for every combination of keys.
 
     Args:
         keys: Integers or integer arrays that broadcast against each other; the result has their

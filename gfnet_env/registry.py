@@ -25,10 +25,10 @@ class Registry(Generic[Part]):
     """The parts of one kind, by name.
 
     Args:
-        kind: Of part, for messages: ``reward``, ``encoder``, …
+        kind: Kind of part, for messages: ``reward``, ``encoder``, …
         functions_are_parts: Whether a plain function is itself a part (a reward) instead of making
             one (an image set).
-        context: Parameters that the caller of ``build`` sets, and no spec may.
+        context: Parameters that only the caller of ``build`` sets; a spec must not.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Registry(Generic[Part]):
         self._targets: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Target], Target]:
-        """A decorator that gives a class or a function a name.
+        """Return a decorator that registers a class or a function under a name.
 
         Raises:
             ValueError: Another part has that name already.
@@ -66,9 +66,9 @@ class Registry(Generic[Part]):
 
         Args:
             part: A spec, or the part itself.
-            trusted: Whether ``module:NAME`` may import the module. A spec from a file must not: its
-                module has to be imported already.
-            context: More arguments; those that the part does not take are dropped.
+            trusted: Whether ``module:NAME`` may import the module. For a spec from a file this must
+                be off; its module has to be imported already.
+            context: Further arguments; arguments that the part does not take are dropped.
 
         Raises:
             ValueError: The name is unknown, a parameter is unknown or has the wrong type, or the
@@ -97,7 +97,7 @@ class Registry(Generic[Part]):
         return target(**values, **taken)
 
     def find(self, part: str, *, trusted: bool = True) -> Callable[..., Any]:
-        """The class or function that a spec names; raises as ``build``."""
+        """The class or function that a spec names; raises like ``build``."""
         return self._split(part, trusted=trusted)[0]
 
     def parameters(self, part: str) -> dict[str, inspect.Parameter]:
@@ -155,7 +155,7 @@ class Registry(Generic[Part]):
             key, sign, value = item.partition("=")
             unnamed = key not in parameters and (not sign or "/" in key)
             if position == 0 and parameters and unnamed:
-                # The first may omit its name: folder:PATH.
+                # The name of the first parameter may be omitted: folder:PATH.
                 key, sign, value = next(iter(parameters)), "=", item
             if key not in parameters or not sign:
                 raise ValueError(
@@ -188,11 +188,11 @@ def convert(text: str, annotation: Any, name: str) -> Any:
 
     Args:
         text: JSON, or plain text.
-        annotation: See ``settings.checked``; JSON of any type if it is empty.
-        name: Of the parameter, for messages.
+        annotation: See ``settings.checked``; if it is empty, JSON of any type.
+        name: Name of the parameter, for messages.
 
     Raises:
-        ValueError: The text is no such value.
+        ValueError: The text is not a value of that type.
     """
     if annotation is inspect.Parameter.empty:
         annotation = Any
@@ -215,7 +215,7 @@ def _read_json(text: str) -> Any:
 
 
 def _origin(target: Callable[..., Any]) -> tuple[str, str]:
-    """The file that defines a target, whatever its module is called this time, and its name."""
+    """The file that defines a target, regardless of the module's name, and the target's name."""
     members = [target, *vars(target).values()] if inspect.isclass(target) else [target]
     files = (each.__code__.co_filename for each in members if inspect.isfunction(each))
     name = getattr(target, "__qualname__", repr(target))

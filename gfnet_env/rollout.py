@@ -1,4 +1,4 @@
-"""The loop: glance, decide, look, until enough is known. All that looks goes through here."""
+"""The loop that all code uses to look at pictures: glance, decide, look, until the exit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Step:
 
 
 def glance(features: FeatureSource, indices: npt.NDArray[np.int64]) -> State:
-    """The state after a glance at images, (B,)."""
+    """The state after a glance at the images ``indices``, (B,)."""
     model = features.model
     sizes = features.images.sizes(indices).to(model.device)
     return model.begin(features.overview(indices), sizes)
@@ -52,14 +52,14 @@ def rollout(
 ) -> Iterator[Step]:
     """Yield a step after the glance and after every look, T at most.
 
-    A picture exits when the rule says so, when the policy stops, or after the last look. It is part
-    of no later step: the last state that was yielded for it is the answer.
+    A picture exits when the rule says so, when the policy stops, or after the last look. Later
+    steps do not contain it; the last state yielded for it is the answer.
 
     Args:
-        features: What the model sees.
+        features: Source of the model's features.
         policy: Decides where to look.
-        context: Of B pictures.
-        exit_rule: None never exits early.
+        context: Context of B pictures.
+        exit_rule: When pictures exit; with None they never exit early.
     """
     model, indices = features.model, context.indices
     state = glance(features, indices)
@@ -85,7 +85,7 @@ def rollout(
 def _without(
     leaving: Tensor, going: Tensor, state: State, memory: object
 ) -> tuple[Tensor, State, object]:
-    """The rows that do not leave."""
+    """Keep the rows that do not leave."""
     if not bool(leaving.any()):
         return going, state, memory
     stay = ~leaving

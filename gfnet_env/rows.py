@@ -1,7 +1,7 @@
-"""Rows of nested tensors: the one place where pictures leave or join a batch.
+"""Operations on rows of nested tensors: pictures leave and join batches only here.
 
-A *tree* is a tensor, a dataclass, a dict, a tuple or a list of trees, or None. All its tensors have
-a row for each picture; a ``Shared`` value belongs to all pictures.
+A *tree* is a tensor; a dataclass, dict, tuple or list of trees; or None. All its tensors have one
+row per picture; a ``Shared`` value belongs to all pictures.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ class Shared:
 
 
 def select(tree: Tree, rows: Tensor) -> Tree:
-    """Some rows: ``rows`` holds indices (R,) int64, or is a mask (B,) bool."""
+    """Select some rows, by indices (R,) int64 or by a mask (B,) bool."""
     return map_tensors(lambda tensor: tensor[rows], tree)
 
 
 def put(tree: Tree, rows: Tensor, other: Tree) -> Tree:
-    """A copy in which the R rows of ``other`` replace those at ``rows``, indices (R,)."""
+    """A copy in which the R rows of ``other`` replace the rows at the indices ``rows``, (R,)."""
     return map_tensors(lambda tensor, new: tensor.index_put((rows,), new), tree, other)
 
 
@@ -49,10 +49,10 @@ def tensors(tree: Any) -> list[Tensor]:
 
 
 def map_tensors(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply a function to each tensor, and to those at the same place in other trees.
+    """Apply a function to each tensor and the tensors at the same place in other trees.
 
     Raises:
-        TypeError: The tree holds something else.
+        TypeError: The tree holds a value of another type.
     """
     if tree is None or isinstance(tree, Shared):
         return tree
@@ -69,7 +69,7 @@ def map_tensors(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         }
     if isinstance(tree, tuple | list):
         items = [map_tensors(function, *each) for each in zip(tree, *others, strict=True)]
-        # A named tuple takes its fields one by one.
+        # The constructor of a named tuple takes its fields one by one.
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     raise TypeError(
         f"a state may hold tensors, dataclasses, dicts, tuples and lists of such, not "

@@ -1,4 +1,4 @@
-"""Run folders: where a stage writes, and what it records so that it can be repeated."""
+"""Run folders, where a stage writes its results and records how to repeat it."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ _PACKAGES = (
     *("accelerate", "scipy", "pillow", "onnxruntime", "sb3-contrib"),
 )
 _CONFIG, _RESULTS, _LOCK = "config.json", "results.json", ".lock"
-# A trained GFNet on disk, and the agent that learned its policy.
+# Files of a trained GFNet, and of the agent that learned its policy.
 _GFNET_FILES = (
     *("network.json", "network.safetensors", "policy.json", "policy.safetensors"),
     *("gfnet.json", "agent.zip"),
@@ -36,27 +36,27 @@ _GFNET_FILES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunControl(Settings):
-    """Where a run works, and what becomes of an earlier one in its folder."""
+    """Where a run computes, and what to do with an earlier run in its folder."""
 
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0
     """Minutes between checkpoints; stages 1 and 3 also write one after every epoch."""
     resume: bool = False
-    """Whether to go on from the last checkpoint of the run, if it has one."""
+    """Whether to continue from the last checkpoint of the run, if there is one."""
     overwrite: bool = False
-    """Whether an existing run may be written into."""
+    """Whether an existing run may be overwritten."""
 
 
-# Settings that may change when a run is resumed: where it is, and all of its control.
+# Settings that may change when a run is resumed: its folder, and all of its control.
 _MAY_CHANGE = frozenset({"run", *(each.name for each in dataclasses.fields(RunControl))})
 
 
 class Run:
-    """A run folder and its life: begun, resumed, completed.
+    """A run folder, which can be begun, resumed and completed.
 
-    ``config.json`` says what a run was begun with and where, ``results.json`` that it is complete;
-    ``checkpoints`` and ``tensorboard`` are folders. Use as a context manager::
+    ``config.json`` holds the settings and the provenance of the run, and ``results.json`` marks it
+    as complete; ``checkpoints`` and ``tensorboard`` are folders. Use it as a context manager::
 
         with Run.open(config.run, config, config.control) as run:
             if not run.complete:
@@ -68,8 +68,8 @@ class Run:
         folder: An existing run.
 
     Attributes:
-        folder: Likewise.
-        checkpoints: Of this run.
+        folder: The folder of the run.
+        checkpoints: The checkpoints of this run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,15 +97,17 @@ class Run:
             folder: Made if missing, with its parents.
             config: The content of ``config.json``.
             control: Whether to resume, or to overwrite an earlier run.
-            may_change: Settings, besides ``RunControl``, that may differ when a run is resumed.
-            inputs: Runs that this one starts from; the network of one that it overwrites stays.
-            parts: Folders of the runs that this one consists of; a new run removes them.
-            files: Further files of results, which it removes too.
+            may_change: Settings that may differ when a run is resumed, besides those of
+                ``RunControl``.
+            inputs: Runs that this run starts from. If it overwrites one of them, their network
+                stays.
+            parts: Folders of the runs that this run consists of; a new run removes them.
+            files: Further files of results, which a new run removes too.
 
         Raises:
-            FileExistsError: The folder holds something that is neither to be resumed nor to be
-                overwritten, or another process works in it.
-            ValueError: The run to be resumed was begun with other values.
+            FileExistsError: The folder is not empty, and neither resuming nor overwriting was
+                requested; or another process works in it.
+            ValueError: The run to resume was begun with other values.
         """
         run = cls(folder)
         run._check(config, control, may_change)
@@ -120,7 +122,7 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has ended."""
+        """Whether the run is complete."""
         return (self.folder / _RESULTS).is_file()
 
     @property
@@ -141,7 +143,7 @@ class Run:
         """The results of a complete run.
 
         Raises:
-            FileNotFoundError: The run is missing, or did not end.
+            FileNotFoundError: The run is missing or incomplete.
         """
         return read_json(self.folder / _RESULTS)
 
@@ -155,7 +157,7 @@ class Run:
         self.checkpoints.clear()
 
     def _check(self, config: Settings, control: RunControl, may_change: Collection[str]) -> bool:
-        """Whether to resume the run; raises as ``open``."""
+        """Whether to resume the run; raises like ``open``."""
         folder = self.folder
         if control.resume and (folder / _CONFIG).is_file():
             _check_config(folder, self.config, config, {*_MAY_CHANGE, *may_change})
@@ -168,7 +170,7 @@ class Run:
     def _clear(
         self, inputs: Iterable[Path | None], parts: Iterable[Path], files: Iterable[str]
     ) -> None:
-        """Remove whatever of an earlier run could be taken for this one's."""
+        """Remove all files of an earlier run that could be mistaken for this run's."""
         finish_saving(self.folder)
         goes_on = self.folder.resolve() in {each.resolve() for each in inputs if each is not None}
         for name in (_RESULTS, *files, *(() if goes_on else _GFNET_FILES)):
@@ -183,7 +185,7 @@ def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Check that a folder may be written into; it need not exist.
 
     Raises:
-        FileExistsError: It is a file; or it holds something, and ``overwrite`` is off.
+        FileExistsError: The path is a file; or the folder is not empty, and ``overwrite`` is off.
     """
     if not (_is_free(folder) or (overwrite and folder.is_dir())):
         raise FileExistsError(
@@ -218,7 +220,7 @@ def _claim(lock: IO[str], folder: Path) -> None:
 def _check_config(
     folder: Path, saved: Mapping[str, Any], config: Settings, may_change: Collection[str]
 ) -> None:
-    """Raises ``ValueError`` unless a run was begun with the same values."""
+    """Raise ``ValueError`` unless a run was begun with the same values."""
     begun, now = _flat(saved), _flat(config.to_json())
     paths = {name for name, value in config.items() if isinstance(value, Path)}
     other = sorted(name for name in begun.keys() - now.keys() if begun[name] is not None)
@@ -228,25 +230,25 @@ def _check_config(
             "resume it with that version, or give another folder"
         )
     for name, value in now.items():
-        # A setting that the run's version did not have was not changed.
+        # A setting that did not exist in the run's version counts as unchanged.
         before = begun.get(name, value)
         moved = name in paths and _is_beside(now["run"], value, begun.get("run"), before)
         if name not in may_change and value != before and not moved:
             raise ValueError(
-                f"{folder} was begun with {name}={before!r}, not {value!r}; resume it with what "
-                "it was begun with, or give another folder"
+                f"{folder} was begun with {name}={before!r}, not {value!r}; resume it with "
+                "the same value, or give another folder"
             )
 
 
 def _is_beside(run: str | None, folder: str, begun: str | None, before: str | None) -> bool:
-    """Whether a folder is where it was relative to its run: both were moved, or respelled."""
+    """Whether a folder kept its place relative to its run, if both were moved or respelled."""
     if run is None or begun is None or before is None:
         return False
     return os.path.relpath(folder, run) == os.path.relpath(before, begun)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
+    """Flatten nested mappings: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         inner = isinstance(value, Mapping)
@@ -278,7 +280,7 @@ def _version(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout this library runs from (``+`` if changed since), None outside one."""
+    """Commit of this library's checkout (``+`` if files have changed); None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Settings: dataclasses whose every field is checked in one place.
+"""Settings: dataclasses with checks of every field.
 
 The annotation of a field states its range: ``epochs: Annotated[int, AtLeast(1)] = 10``. A group of
 settings is a field too, ``images: Flat[ImageOptions]``; its names have no prefix on the command
@@ -19,13 +19,13 @@ import tyro
 
 Value = TypeVar("Value")
 
-# A group of settings whose names have no prefix on the command line.
+# A group of settings without a name prefix on the command line.
 Flat = Annotated[Value, tyro.conf.OmitArgPrefixes]
 
 # The value of a setting that was not given.
 UNSET: Any = None
 if TYPE_CHECKING:
-    # Code that reads such a field has filled it in before, see ``Settings.with_defaults``.
+    # Code fills in such a field before reading it, see ``Settings.with_defaults``.
     OrUnset = Annotated[Value, "or UNSET"]
 else:
     OrUnset = Value | None
@@ -35,8 +35,8 @@ class Limit:
     """A condition on a number.
 
     Attributes:
-        holds: Whether a number meets it.
-        wanted: What messages say of it.
+        holds: Whether a number meets the condition.
+        wanted: Description of the condition, for messages.
     """
 
     def __init__(self, holds: Callable[[float], bool], wanted: str) -> None:
@@ -86,7 +86,7 @@ class Settings:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Settings by the names of the command line: those of flat groups have no prefix.
+        """Make settings from values by their command-line names, without prefixes of flat groups.
 
         Raises:
             ValueError: A name is unknown, or a value is wrong.
@@ -100,7 +100,7 @@ class Settings:
         return cls.from_json(values)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Names, see ``of``, and values."""
+        """Iterate over names (see ``of``) and values."""
         for name, hint in _hints(type(self)).items():
             value = getattr(self, name)
             if _group(hint)[1]:
@@ -109,11 +109,11 @@ class Settings:
                 yield name, value
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed, see ``of``."""
+        """A copy with some settings changed, by the names of ``of``."""
         return type(self).of(**dict(self.items()) | changes)
 
     def given(self) -> dict[str, Any]:
-        """The settings that were given, see ``of``."""
+        """The settings that were given, by the names of ``of``."""
         return {
             name: value.given() if isinstance(value, Settings) else value
             for name, value in self.items()
@@ -133,12 +133,12 @@ class Settings:
         return type(self).of(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """All settings, see ``of``, as JSON."""
+        """All settings as JSON, by the names of ``of``."""
         return {name: to_json(value) for name, value in self.items()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Settings from the result of ``to_json``; unknown names are ignored.
+        """Make settings from the result of ``to_json``; unknown names are ignored.
 
         Raises:
             ValueError: A value is wrong.
@@ -156,7 +156,7 @@ class Settings:
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON: paths as text, tuples as lists, dataclasses as mappings without None."""
+    """Convert a value to JSON; dataclasses become mappings, without fields that are None."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if dataclasses.is_dataclass(value):
@@ -176,7 +176,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _group(hint: Any) -> tuple[type[Settings] | None, bool]:
-    """The class of a field that is a group of settings, and whether its names have no prefix."""
+    """The class of a field that is a group of settings, and whether the group has no prefix."""
     kind, *metadata = typing.get_args(hint) if _origin(hint) is Annotated else (hint,)
     is_group = isinstance(kind, type) and issubclass(kind, Settings)
     return kind if is_group else None, tyro.conf.OmitArgPrefixes in metadata
@@ -192,16 +192,16 @@ def _flat_names(kind: type[Settings]) -> Iterator[str]:
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
-    """A value, converted to the type of its annotation.
+    """Check a value and convert it to the type of its annotation.
 
     Args:
-        name: Of the value, for messages.
-        value: An int for a float, text for a path and a list for a tuple are converted.
-        hint: bool, int, float, str, a path, a literal, a sequence or mapping of those, a union, a
+        name: Name of the value, for messages.
+        value: The value. An int is converted to a float, text to a path, and a list to a tuple.
+        hint: bool, int, float, str, a path, a literal, a sequence or mapping of these, a union, a
             class, or one of these with limits (``Annotated``).
 
     Raises:
-        ValueError: It has another type, is out of range, or is not finite.
+        ValueError: The value has another type, is out of range, or is not finite.
     """
     origin, arguments = _origin(hint), typing.get_args(hint)
     if origin is Annotated:

@@ -1,4 +1,4 @@
-"""Measured time."""
+"""Measure time."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ import torch
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for all work of a device."""
+    """Wait until a device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -16,7 +16,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """How long one call takes, the device's work included."""
+    """Duration of one call, including the device's work."""
     synchronise(device)
     started = time.perf_counter()
     call()
@@ -25,7 +25,7 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def median_seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median time of some calls, after one that does not count.
+    """The median duration of several calls, after one that does not count.
 
     Raises:
         ValueError: ``repeats`` is below 1.

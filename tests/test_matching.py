@@ -35,7 +35,7 @@ def test_another_split_of_the_same_folder_is_refused(tree, tiny_network, monkeyp
     folder = Path(tree.partition(":")[2])
     monkeypatch.chdir(folder.parent)
     for spelling in (None, tree, f"{tree}/", f"folder:{folder.name}"):
-        with pytest.raises(ValueError, match="image_seed=5 makes, so on images that image_seed=6"):
+        with pytest.raises(ValueError, match="by image_seed=5, so on images that image_seed=6"):
             ImageOptions(images=spelling, image_seed=6).open(tiny_network, "test")
         assert len(ImageOptions(images=spelling, image_seed=5).open(tiny_network, "test")) > 0
     # What has splits of its own is the same with every seed.

@@ -1,4 +1,4 @@
-"""Stage 2, all stages in a row, comparisons of ways to learn, and the recipes of all of them."""
+"""Stage 2, all stages in sequence, comparisons of learners and schedules, and recipes."""
 
 from gfnet_agents.comparison import (
     AlgorithmComparisonConfig,

@@ -1,4 +1,4 @@
-"""Ways to learn side by side: several seeds of each, for the same number of environment steps."""
+"""Compare schedules: several seeds of each, for the same number of environment steps."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -44,22 +44,22 @@ _Correct = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleComparisonConfig(Settings):
-    """On what to compare ways to learn, and how."""
+    """How to compare schedules, and on which images."""
 
     run: Path
-    """Folder for the runs, the table and the picture; shared, where several machines work."""
+    """Folder for the runs, the table and the plot; it must be shared if several machines work."""
     out: Path | None = None
-    """Another folder for the table and the picture."""
+    """Another folder for the table and the plot."""
     seeds: Annotated[int, AtLeast(1)] = 3
-    """Runs of each, seeded 0, 1, …"""
+    """Number of runs of each schedule, with seeds 0, 1, …"""
     network: Path | None = None
-    """Folder of a trained network; by default the one that comes with the package."""
+    """Folder of a trained network; by default the packaged network."""
     ray: bool = False
-    """Whether Ray Tune spreads the runs; by default they come one after the other."""
+    """Whether Ray Tune distributes the runs; by default they run one after the other."""
     address: str | None = None
-    """Of a Ray cluster; by default this machine is one."""
+    """Address of a Ray cluster; by default this machine is used."""
     cpus: Annotated[int, AtLeast(1)] = 1
-    """Processors that Ray sets apart for a run."""
+    """CPUs that Ray reserves for each run."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     features: Flat[FeatureOptions] = field(default_factory=FeatureOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
@@ -67,7 +67,7 @@ class ScheduleComparisonConfig(Settings):
     def job(
         self, name: str, schedule: PolicySchedule, seed: int, network: Path | None = None
     ) -> PolicyConfig:
-        """The run of a schedule with a seed, on a network of its own or on the common one."""
+        """The run of a schedule with a seed, on its own network or on the common one."""
         values = {
             **schedule.given(),
             **self.images.given(),
@@ -78,7 +78,7 @@ class ScheduleComparisonConfig(Settings):
             "seed": seed,
             "oracle_images": 0,
         }
-        # Ray's trials work in folders of their own, and a run may go on with or without it.
+        # Ray's trials work in their own folders, and a run may continue with or without Ray.
         absolute = {
             key: value.resolve() if isinstance(value, Path) else value
             for key, value in values.items()
@@ -88,12 +88,12 @@ class ScheduleComparisonConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmComparisonConfig(Settings):
-    """Which learners to compare, on what."""
+    """Which learners to compare, and on which images."""
 
     algorithms: tuple[str, ...] = ("ppo",)
-    """Their specs: ppo, sac:ent_coef=0.1, module:NAME of your own, …"""
+    """Specs of the learners: ppo, sac:ent_coef=0.1, module:NAME of your own, …"""
     stage2: PolicySchedule = field(default_factory=PolicySchedule)
-    """How each learns."""
+    """The schedule of each learner."""
     comparison: Flat[ScheduleComparisonConfig]
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class _Job:
 
 
 def folder_name(name: str) -> str:
-    """A name or a spec as a folder's: ``sac:ent_coef=0.1`` is ``sac-ent_coef=0.1``."""
+    """The folder name for a name or a spec: ``sac:ent_coef=0.1`` becomes ``sac-ent_coef=0.1``."""
     plain = re.sub(r"[^\w.=]+", "-", name).strip("-")
     if len(plain) <= _LONGEST_NAME:
         return plain
@@ -132,7 +132,7 @@ def folder_name(name: str) -> str:
 def compare_algorithms(
     config: AlgorithmComparisonConfig, image_sets: _Sets = None
 ) -> ComparisonResult:
-    """``compare_schedules`` of one schedule with each of several learners."""
+    """Call ``compare_schedules`` for one schedule with each of several learners."""
     schedules = {name: config.stage2.replace(algorithm=name) for name in config.algorithms}
     return compare_schedules(schedules, config.comparison, image_sets)
 
@@ -145,19 +145,19 @@ def compare_schedules(
 ) -> ComparisonResult:
     """Learn by every schedule with every seed, and write the results into ``config.run``.
 
-    They are results.json, README.md, table.csv and curves.png. With ``config.control.resume``,
-    complete runs stay as they are and interrupted ones go on.
+    The files are results.json, README.md, table.csv and curves.png. With ``config.control.resume``,
+    complete runs stay as they are and interrupted ones continue.
 
     Args:
-        schedules: How to learn, by name.
-        config: On what to compare them.
+        schedules: Schedules by name.
+        config: How to compare them.
         image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
-        networks: Folders of networks in place of ``config.network``, by the name of the schedule
-            that learns on each; for the same images and as many looks.
+        networks: Folders of networks to use in place of ``config.network``, by the name of the
+            schedule that learns on each. All must have the same images and number of looks.
 
     Raises:
-        FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
-        ImportError: Ray was asked for and is not installed.
+        FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
+        ImportError: Ray was requested but is not installed.
         RuntimeError: A run failed under Ray.
         ValueError: A value is wrong.
     """
@@ -181,7 +181,7 @@ def _jobs(
     config: ScheduleComparisonConfig,
     networks: Mapping[str, Path],
 ) -> list[_Job]:
-    """All runs, each checked before the first begins."""
+    """All runs; all of them are checked before the first one begins."""
     _check_names(schedules)
     _check_networks(config.network, networks, schedules)
     jobs = [
@@ -195,17 +195,19 @@ def _jobs(
 
 
 def _check_names(names: Collection[str]) -> None:
-    """Raises ``ValueError`` where two names stand for one folder."""
+    """Raise ``ValueError`` if two names give the same folder."""
     folders = [folder_name(name) for name in names]
     twice = [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]
     if twice:
-        raise ValueError(f"two have one name, or nearly: {', '.join(twice)}; give each once")
+        raise ValueError(
+            f"these have the same or nearly the same name: {', '.join(twice)}; give each once"
+        )
 
 
 def _check_networks(
     common: Path | None, networks: Mapping[str, Path], schedules: Mapping[str, PolicySchedule]
 ) -> None:
-    """Raises ``ValueError`` unless networks belong to schedules and all take as many looks."""
+    """Raise ``ValueError`` unless networks belong to schedules and take equally many looks."""
     unknown = sorted(networks.keys() - schedules.keys())
     if unknown:
         raise ValueError(f"networks are given for {unknown}; schedules are {sorted(schedules)}")
@@ -214,13 +216,13 @@ def _check_networks(
         steps = open_model(folder).focus_steps
         if steps != focus_steps:
             raise ValueError(
-                f"the network of {name} has {steps} focus steps, that of others {focus_steps}; "
-                "give networks of as many"
+                f"the network of {name} has {steps} focus steps, the others have {focus_steps}; "
+                "give networks with equally many"
             )
 
 
 def _note_hyperparameters(jobs: Sequence[_Job], results: ComparisonResult, folder: Path) -> None:
-    """For TensorBoard's table of hyperparameters."""
+    """Write the hyperparameters for TensorBoard's table."""
     with SummaryWriter(str(folder)) as writer:
         for job, run in zip(jobs, results.runs, strict=True):
             given = job.config.schedule.given() | {"seed": run.seed}
@@ -231,7 +233,7 @@ def _note_hyperparameters(jobs: Sequence[_Job], results: ComparisonResult, folde
 def _train(
     jobs: Sequence[_Job], config: ScheduleComparisonConfig, image_sets: _Sets, console: Console
 ) -> None:
-    """Run them one after the other, or under Ray Tune."""
+    """Train all runs, one after the other or under Ray Tune."""
     if not config.ray:
         for number, job in enumerate(jobs, start=1):
             console.rule(f"{job.run.folder.name} ({number} of {len(jobs)})")
@@ -267,7 +269,7 @@ def _judge(
     image_sets: _Sets,
     networks: Mapping[str, Path],
 ) -> ComparisonResult:
-    """The test images under each learned policy, and under those that bound it."""
+    """Evaluate the test images under each learned policy, and under the policies that bound it."""
     device, common = resolve_device(config.control.device), open_model(config.network)
     images = image_sets["test"] if image_sets else config.images.open(common, "test")
 
@@ -294,7 +296,7 @@ def _judge(
 
 
 def _bounds(network: Path | None, images: ImageSet, device: torch.device) -> dict[str, _Correct]:
-    """The images under random looks and, where they know their objects, looks at those."""
+    """Evaluate the images under random looks and, if objects are known, looks at the objects."""
     model = open_model(network)
     model.to(device)
     policies: dict[str, Policy] = {"random": RandomPolicy()}
@@ -324,7 +326,7 @@ def _summary(
     sources: npt.NDArray[np.int64] | None,
     has_own_bounds: bool,
 ) -> ScheduleResult:
-    """One schedule; ``everyone`` has (N, T) of each seed of all schedules."""
+    """Summarise one schedule; ``everyone`` holds (N, T) for each seed of all schedules."""
     mean = np.mean(everyone[name], axis=0)
     last = {other: np.mean(found, axis=1)[:, -1] for other, found in everyone.items()}
     difference = mean[:, -1] - bounds["random"][:, -1]
@@ -354,5 +356,5 @@ def _per_step(bounds: Mapping[str, _Correct]) -> dict[str, tuple[float, ...]]:
 
 
 def _accuracy(correct: npt.NDArray[np.generic]) -> tuple[float, ...]:
-    """Per step, of (N, T)."""
+    """Accuracy per step, from (N, T)."""
     return tuple(map(rounded, correct.mean(axis=0)))

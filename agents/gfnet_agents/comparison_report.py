@@ -1,4 +1,4 @@
-"""The results of a comparison of ways to learn, as files, a table and a picture."""
+"""The results of a comparison of schedules, as files, a table and a plot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _Steps = tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(Result):
-    """One run: ``accuracy`` per step on the test images, ``curve`` on validation images."""
+    """One run, with ``accuracy`` per step on test images and ``curve`` on validation images."""
 
     schedule: str
     seed: int
@@ -32,18 +32,21 @@ class RunResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleResult(Result):
-    """All runs of one way to learn.
+    """All runs of one schedule.
 
     Attributes:
-        accuracy: Per step, the mean over seeds.
-        interquartile_mean: Over seeds, of the accuracy at the last step.
-        interval: Its 95% interval; None of one seed.
-        beats: How likely one of its runs is better than one of each other schedule, by name.
-        above_random: Accuracy at the last step less that of random looks.
-        above_random_interval: Its 95% interval over the originals that test images were made from.
-        share_of_target_gain: Gain of the first look over the glance, as a share of that of a look
-            at the object; None where the object is unknown, or its look gains nothing.
-        bounds: See ``ComparisonResult``, on its own network; None where it has the common one.
+        accuracy: Accuracy per step, mean over seeds.
+        interquartile_mean: Interquartile mean over seeds of the accuracy at the last step.
+        interval: The 95% interval of that mean; None for a single seed.
+        beats: Probability that one of its runs beats a run of another schedule, by that schedule's
+            name.
+        above_random: Accuracy at the last step minus the accuracy of random looks.
+        above_random_interval: The 95% interval of that difference, over the originals that test
+            images were made from.
+        share_of_target_gain: Gain of the first look over the glance, as a share of the gain of a
+            look at the object; None if the object is unknown, or a look at it gains nothing.
+        bounds: See ``ComparisonResult``, on the schedule's own network; None if it has the common
+            one.
     """
 
     accuracy: _Steps
@@ -58,13 +61,13 @@ class ScheduleResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonResult(Result):
-    """What ``compare_schedules`` found on so many ``images`` of a ``split``.
+    """What ``compare_schedules`` found on the ``images`` (their number) of a ``split``.
 
     Attributes:
-        bounds: Accuracy per step of the policy ``random`` on the common network and, where the
-            images know their objects, of ``target``.
-        schedules: By name.
-        runs: Each seed of each schedule.
+        bounds: Accuracy per step of the policy ``random`` on the common network and, if the images
+            know their objects, of ``target``.
+        schedules: Results of the schedules, by name.
+        runs: Results of each seed of each schedule.
         provenance: See ``provenance``.
     """
 
@@ -136,10 +139,10 @@ def _percent(accuracy: Sequence[float]) -> list[str]:
 
 
 def _plot(results: ComparisonResult, path: Path) -> None:
-    """Accuracy at the last step against environment steps: mean and range over seeds."""
+    """Plot accuracy at the last step against environment steps: mean and range over seeds."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
-    # The usual ten colours are fewer than there are learners.
+    # There are more learners than the usual ten colours.
     axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
     for name in results.schedules:
         curves = [run.curve for run in results.runs if run.schedule == name]

@@ -1,4 +1,4 @@
-"""Settings of stage 2, and where they come from if they are not given."""
+"""Settings of stage 2, and their defaults."""
 
 import dataclasses
 import time
@@ -17,29 +17,29 @@ from gfnet_env.registry import Registry
 from gfnet_env.runs import Run, RunControl
 from gfnet_env.settings import Above, AtLeast, Flat, Settings
 
-# Settings that name parts, those that learn included.
+# Registries by the setting that names their parts, including learners.
 PARTS: Mapping[str, Registry[Any]] = {
     **command_line.PARTS,
     "algorithm": LEARNERS,
     "algorithms": LEARNERS,
 }
-# Weights are made for these, so a run that continues another has the same: spelled otherwise,
-# perhaps, and the learner's settings may differ.
+# The weights depend on these, so a continued run must keep them; the spelling of a spec and the
+# learner's settings may differ.
 _KEPT: Mapping[str, Callable[[str, bool], object]] = {
     "algorithm": lambda spec, trusted: LEARNERS.parse(spec, trusted=trusted)[0],
     "actions": lambda spec, trusted: build_actions(spec, trusted=trusted).spec,
     "observation": lambda spec, _: spec,
 }
-# What a run that continues another takes over of its images.
+# Settings of the images that a run takes over from the run that it continues.
 _IMAGES = ("images", "image_size", "image_seed", "fit")
 _LENGTHS = ("timesteps", "epochs")
 
 
 class _OneLength(Settings):
-    """Settings that say how long to learn by ``timesteps`` or by ``epochs``."""
+    """Settings that state the length of learning in ``timesteps`` or in ``epochs``."""
 
     def with_defaults(self, *layers: Mapping[str, Any]) -> Self:
-        """See ``Settings``; the first layer that says how long to learn settles it."""
+        """See ``Settings``; the first layer that has ``timesteps`` or ``epochs`` decides."""
         merged: dict[str, Any] = {}
         for layer in layers:
             is_settled = any(name in self.given() | merged for name in _LENGTHS)
@@ -51,39 +51,40 @@ class _OneLength(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySchedule(_OneLength):
-    """How to learn a policy; ``DEFAULT`` completes what is not given."""
+    """How to learn a policy; ``DEFAULT`` fills in missing settings."""
 
     algorithm: str | None = None
-    """What learns, and its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
+    """Learner and its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
     actions: str | None = None
-    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME; +stop behind
-    any of them lets it stop. By default continuous, or grid where the algorithm needs cells."""
+    """Kind of action: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME; append +stop to
+    let it stop. By default continuous, or grid if the algorithm needs cells."""
     observation: str | None = None
-    """What the policy sees: maps, plain, or module:NAME; by default maps."""
+    """Observation of the policy: maps, plain, or module:NAME; by default maps."""
     focus_steps: Annotated[int | None, AtLeast(1)] = None
-    """Looks of an episode; by default as many as the network takes."""
+    """Looks per episode; by default the network's number."""
     timesteps: Annotated[int | None, AtLeast(1)] = None
-    """Looks to learn from; 80,000 by default."""
+    """Number of looks to learn from; 80,000 by default."""
     epochs: Annotated[int | None, AtLeast(1)] = None
     """Passes over the training images, in place of timesteps."""
     num_envs: Annotated[int | None, AtLeast(1)] = None
-    """Images looked at side by side; 64 by default."""
+    """Number of images looked at in parallel; 64 by default."""
     learn_from: Literal["train", "val"] | None = None
-    """Split to learn from, by default train. The classifier knows train, so that looks gain less
-    there; but val also gives the learning curve and the thresholds."""
+    """Split to learn from, by default train. The classifier knows train, so looks gain less there;
+    but val is also used for the learning curve and the thresholds."""
     sampling: Sampling | None = None
-    """Which images to draw: all alike, or (the default) by how uncertain the glance leaves them."""
+    """Which images to draw: all equally often, or uncertain (the default), in proportion to the
+    doubt that the glance leaves."""
     reward: str | None = None
     """Reward of a look: confidence-gain (the default), random-contrast, cross-entropy-gain, sparse,
     or module:NAME."""
     look_cost: float | None = None
-    """What each look costs, in units of the reward; nothing by default."""
+    """Cost of each look, in units of the reward; 0 by default."""
     exits: str | None = None
-    """When a training episode ends early: never, or (the default) confidence:threshold=0.9, so that
-    later looks are learned on images that need them."""
+    """When a training episode ends early: never, or confidence:threshold=0.9 (the default), so that
+    the policy learns later looks on images that need them."""
     replay_gib: Annotated[float | None, Above(0)] = None
-    """Most GiB for a replay memory, by default 2; a checkpoint takes as much again while it is
-    written."""
+    """Maximum size of a replay memory in GiB, by default 2; writing a checkpoint temporarily takes
+    as much again."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,7 +92,7 @@ class PolicySchedule(_OneLength):
             raise ValueError("give timesteps or epochs, not both")
 
     def steps(self, images: int, focus_steps: int) -> int:
-        """Looks to learn from, given the number of images and of looks at each."""
+        """The number of looks to learn from, given the numbers of images and of looks per image."""
         if self.epochs is not None:
             return self.epochs * images * focus_steps
         assert self.timesteps is not None
@@ -113,27 +114,27 @@ DEFAULT = PolicySchedule(
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig(_OneLength):
-    """What to learn, on what, and how."""
+    """What to learn, on which images, and how."""
 
     run: Path | None = None
     """Folder for the assembled network and its results; by default runs/policy-DATE-TIME."""
     network: Path | None = None
-    """Folder of a trained network; by default the one that comes with the package."""
+    """Folder of a trained network; by default the packaged network."""
     schedule: Flat[PolicySchedule] = field(default_factory=PolicySchedule)
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     features: Flat[FeatureOptions] = field(default_factory=FeatureOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
     oracle_images: Annotated[int, AtLeast(0)] = 500
-    """Test images for the oracle, which is slow; 0 leaves it out."""
+    """Number of test images for the oracle, which is slow; 0 leaves it out."""
     curve_points: Annotated[int, AtLeast(0)] = 8
-    """Evaluations of what was learned so far, evenly over the training; 0 for none."""
+    """Number of evaluations for the learning curve, spread evenly over the training; 0 for none."""
     curve_images: Annotated[int, AtLeast(1)] = 500
-    """Validation images for these."""
+    """Number of validation images for the learning curve."""
     continue_from: Path | None = None
-    """Run folder of a policy to go on training, with its settings unless others are given; images,
-    reward, exits, sampling and focus_steps may change."""
+    """Run folder of a policy to train further. Its settings are the defaults; images, reward,
+    exits, sampling and focus_steps may change."""
     seed: int = 0
-    """Of the learner and of the order of images."""
+    """Seed of the learner and of the order of images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,10 +143,10 @@ class PolicyConfig(_OneLength):
 
 
 def complete(config: PolicyConfig) -> PolicyConfig:
-    """A configuration completed from the run that it continues, then from ``DEFAULT``.
+    """Complete a configuration from the run that it continues, then from ``DEFAULT``.
 
     Raises:
-        FileNotFoundError: There is no run to continue.
+        FileNotFoundError: The run to continue does not exist.
         ValueError: That run has another algorithm, other actions or observations, or names a part
             in a module that is not imported; or the algorithm does not take the actions or a
             setting.
@@ -164,7 +165,7 @@ def complete(config: PolicyConfig) -> PolicyConfig:
 
 
 def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
-    """The schedule and the images of the run that a configuration continues, as far as given."""
+    """The schedule and the images that the run being continued was begun with, as far as given."""
     given, saved = config.given(), Run(folder).config
     if "exit_confidence" in saved:
         saved = _of_0_1(saved)
@@ -172,14 +173,14 @@ def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
     begun = {name: saved[name] for name in names if saved.get(name) is not None}
     for name, meant in _KEPT.items():
         before = begun.get(name, "maps")
-        # What is given may import its module, which the file may then name.
+        # A given setting may import its module; afterwards the file may name that module.
         if name in given and meant(given[name], True) != meant(before, False):
             raise ValueError(
-                f"{name} is {before} in {folder}, not {given[name]}; a run that goes on keeps it: "
+                f"{name} is {before} in {folder}, not {given[name]}; a continued run keeps it: "
                 "leave it out, or begin anew"
             )
     for name in begun.keys() & PARTS.keys() - given.keys():
-        # A file may not import anything.
+        # A file must not import anything.
         PARTS[name].find(begun[name].removesuffix("+stop"), trusted=False)
     return begun
 
@@ -190,12 +191,12 @@ def exits_of_0_1(threshold: float | None) -> str:
 
 
 def part_control(control: RunControl) -> dict[str, Any]:
-    """The control of a run that is part of another, whose folder says whether to begin anew."""
+    """The control of a run that is part of another run; the outer run decides about overwriting."""
     return control.given() | {"resume": True, "overwrite": False}
 
 
 def _of_0_1(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run of version 0.1 by their names of today."""
+    """The settings of a run of version 0.1, under their current names."""
     algorithm = saved["algorithm"]
     actions = saved.get("actions") or choose_actions(algorithm, None, trusted=False).spec
     settings = ",".join(saved.get("settings", ()))
@@ -204,6 +205,6 @@ def _of_0_1(saved: Mapping[str, Any]) -> dict[str, Any]:
         "algorithm": f"{algorithm}:{settings}" if settings else algorithm,
         "actions": f"grid:cells={saved.get('grid', 7)}" if "grid" in actions else actions,
         "exits": exits_of_0_1(saved["exit_confidence"]),
-        # Epochs took precedence.
+        # In version 0.1, epochs took precedence.
         "timesteps": None if saved.get("epochs") else saved.get("timesteps"),
     }

@@ -1,4 +1,4 @@
-"""The learning curve: how good a policy is while it is learned."""
+"""The learning curve: the accuracy of a policy during learning."""
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -22,10 +22,10 @@ CURVE_FILE = "curve.json"
 
 @dataclass(frozen=True)
 class LearningPoint(Result):
-    """How good a policy was after ``steps`` environment steps.
+    """Evaluation of a policy after ``steps`` environment steps.
 
-    ``accuracy`` and ``label_confidence``, the mean probability of the true class, are per step of
-    the model, glance first, (T,).
+    ``accuracy`` and ``label_confidence`` (the mean probability of the true class) hold one value
+    per step of the model, glance first, (T,).
     """
 
     steps: int
@@ -35,7 +35,7 @@ class LearningPoint(Result):
 
 @dataclass(frozen=True)
 class Curve(Result):
-    """How good a policy was while it was learned, by rising ``steps``, on so many ``images``."""
+    """The points of a learning curve by rising ``steps``, on ``images`` (their number)."""
 
     images: int
     curve: tuple[LearningPoint, ...] = ()
@@ -45,26 +45,27 @@ class Curve(Result):
         """The curve of a run of ``train_policy``.
 
         Raises:
-            FileNotFoundError: It has none.
+            FileNotFoundError: The run has no curve.
         """
         return cls.from_json(read_json(run / CURVE_FILE))
 
 
 @dataclass
 class LearningCurve:
-    """Evaluates what was learned so far, evenly over the environment steps.
+    """Evaluates the current policy at even intervals of environment steps.
 
-    It draws no random number, so the same is learned with and without it.
+    It draws no random numbers, so learning is the same with and without it.
 
     Attributes:
-        model: What looks.
-        images: To evaluate on; not what is learned from.
-        learner: Whose policy is evaluated.
-        run: Folder for ``curve.json``; a run that goes on adds to it.
-        writer: For TensorBoard.
-        count: How many of the images, the first ones.
-        timesteps: Environment steps in all.
-        points: Evaluations after the first, which precedes learning; 0 for none at all.
+        model: The model that looks.
+        images: Images to evaluate on; other images than the policy learns from.
+        learner: The learner whose policy is evaluated.
+        run: Folder for ``curve.json``; a resumed run adds to the file.
+        writer: Writer of TensorBoard logs.
+        count: Number of images to use, from the first.
+        timesteps: Total number of environment steps.
+        points: Number of evaluations after the first one, which precedes learning; 0 for none at
+            all.
     """
 
     model: Model
@@ -83,12 +84,12 @@ class LearningCurve:
         self._due = due if self.points else due[:0]
         self._curve: tuple[LearningPoint, ...] = ()
         if self.learner.steps > 0 and (self.run / CURVE_FILE).is_file():
-            # What came after the checkpoint that an interrupted run goes on from comes again.
+            # Points after the checkpoint that an interrupted run resumes from are computed again.
             before = Curve.load(self.run).curve
             self._curve = tuple(each for each in before if each.steps <= self.learner.steps)
 
     def evaluate_if_due(self) -> None:
-        """Add a point, if the next one is due."""
+        """Add a point if the next one is due."""
         steps, curve = self.learner.steps, self._curve
         if len(curve) == len(self._due) or steps < self._due[len(curve)]:
             return
@@ -106,8 +107,8 @@ class LearningCurve:
 
 
 def policy_of(learner: Learner, device: torch.device) -> Policy:
-    """What a learner has learned so far, on a device; draws no random number."""
-    # Building the policy's modules draws weights, which are then replaced.
+    """The current policy of a learner, on a device; draws no random numbers."""
+    # Building the policy's modules draws random weights, which are then replaced.
     with torch.random.fork_rng(devices=[]):
         policy = learner.policy()
     return policy.to(device) if isinstance(policy, nn.Module) else policy

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the line below them that says where they come from."""
+"""Tables in Markdown, and a line below them about their origin."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def row(*cells: str) -> str:
 def signature(
     made: Sequence[Mapping[str, Any]], seeds: Sequence[int], seconds: Sequence[float]
 ) -> str:
-    """Seeds, time, machines and commits of some runs; ``made`` are what ``provenance`` gave."""
+    """Seeds, time, machines and commits of some runs; ``made`` are results of ``provenance``."""
     # Each once, in the order of the runs.
     machines = dict.fromkeys(each["machine"] for each in made)
     commits = dict.fromkeys(str(each["commit"]) for each in made)

@@ -1,4 +1,4 @@
-"""All three stages and the evaluation, one after the other."""
+"""Run all three stages and the evaluation, one after the other."""
 
 import os
 import time
@@ -37,18 +37,18 @@ _OF_STAGE_1 = ("encoder", "weights")
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineConfig(Settings):
-    """What to train, on what, and how."""
+    """What to train, on which images, and how."""
 
     run: Path
     """Folder for the stages and the evaluation."""
     stages: tuple[int, ...] = _STAGES
-    """Stages to run; the run folder must hold the results of those left out."""
+    """Stages to run; the run folder must hold the results of the other stages."""
     stage1: ClassifierSchedule = field(default_factory=ClassifierSchedule)
-    """Encoders and classifier, on random looks."""
+    """Stage 1: encoders and classifier, on random looks."""
     stage2: PolicySchedule = field(default_factory=PolicySchedule)
-    """The policy."""
+    """Stage 2: the policy."""
     stage3: ClassifierSchedule = field(default_factory=ClassifierSchedule)
-    """Encoders and classifier, on the looks of the policy."""
+    """Stage 3: encoders and classifier, on the looks of the policy."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     network: Flat[NetworkOptions] = field(default_factory=NetworkOptions)
     options: Flat[RunOptions] = field(default_factory=RunOptions)
@@ -60,7 +60,7 @@ class PipelineConfig(Settings):
             raise ValueError(f"stages must be some of 1, 2 and 3, not {self.stages}")
 
     def resolved(self) -> Self:
-        """The same, completed with the library's defaults."""
+        """A copy, completed with the library's defaults."""
         whole = find_recipe("default").complete(self)
         first = ClassifierConfig.of(**whole._stage1()).resolved()
         whole = whole.with_defaults(first.given(), {"stage2": DEFAULT.given()})
@@ -76,7 +76,7 @@ class PipelineConfig(Settings):
             own = {"network": self.run / "stage1", "oracle_images": 0}
             return PolicyConfig.of(**self.stage2.given() | common | own)
         values = self.images.given() | self.options.given() | self.stage3.given() | common
-        # The network is that of the policy.
+        # The network comes from the policy's run.
         values = {name: value for name, value in values.items() if name not in _OF_STAGE_1}
         return ClassifierConfig.of(**values, policy=self.run / "stage2")
 
@@ -87,12 +87,12 @@ class PipelineConfig(Settings):
 
 @dataclass(frozen=True)
 class StageResult(Result):
-    """What a stage gave.
+    """The results of a stage.
 
     Attributes:
-        patches: Whose looks the accuracy is of, ``random`` or ``learned``.
-        accuracy: On the test split, per step.
-        seconds: Duration; None where another process completed it.
+        patches: The looks that the accuracy was measured with, ``random`` or ``learned``.
+        accuracy: Accuracy on the test split, per step.
+        seconds: Duration; None if another process completed the stage.
     """
 
     patches: str
@@ -102,7 +102,7 @@ class StageResult(Result):
 
 @dataclass(frozen=True)
 class PipelineResult(Result):
-    """What the stages gave, by name, and the duration of the evaluation."""
+    """The results of the stages, by name, and the duration of the evaluation."""
 
     stages: Mapping[str, StageResult]
     evaluation_seconds: float | None = None
@@ -113,20 +113,21 @@ def train_gfnet(
 ) -> EarlyExitGFNet | None:
     """Run the stages into ``RUN/stage1`` to ``RUN/stage3`` and evaluate into ``RUN/evaluation``.
 
-    With ``config.control.resume``, complete stages stay as they are and an interrupted one goes on.
+    With ``config.control.resume``, complete stages stay as they are and an interrupted one
+    continues.
 
     Args:
         config: What to train and how.
         image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
 
     Returns:
-        The assembled network of the last stage; None where no stage has assembled one.
+        The assembled network of the last stage; None if no stage has assembled one.
 
     Raises:
-        FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
-        FileNotFoundError: What a stage that is left out would have made is missing.
+        FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
+        FileNotFoundError: The results of a stage that is left out are missing.
         RuntimeError: This is one of several processes.
-        ValueError: A value is wrong, or the run to be resumed was begun with other values.
+        ValueError: A value is wrong, or the run to resume was begun with other values.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RuntimeError(
@@ -155,7 +156,7 @@ def _run_stage(
     before: Mapping[str, StageResult],
     image_sets: Mapping[str, ImageSet] | None,
 ) -> dict[str, StageResult]:
-    """Run a stage unless it is complete or left out; its result by name, if it is complete now."""
+    """Run a stage unless it is complete or left out; returns its result by name, if complete."""
     name, run = f"stage{number}", Run(config.run / f"stage{number}")
     seconds = before[name].seconds if name in before else None
     if number in config.stages and not run.complete:
@@ -176,7 +177,7 @@ def _run_stage(
 def _evaluate(
     config: PipelineConfig, folder: Path, image_sets: Mapping[str, ImageSet] | None
 ) -> float:
-    """Evaluate an assembled network; the seconds that it takes."""
+    """Evaluate an assembled network; returns the seconds that this takes."""
     started = time.monotonic()
     evaluation = EvaluationConfig.of(
         run=folder,
@@ -191,7 +192,7 @@ def _evaluate(
 
 
 def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
-    """Whose looks a stage ends with, and the test accuracy per step on them."""
+    """The looks that a stage ends with, and the test accuracy per step on them."""
     results = run.results
     if "policies" in results:
         return "learned", tuple(results["policies"]["learned"]["accuracy"])

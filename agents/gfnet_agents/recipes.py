@@ -1,4 +1,4 @@
-"""Recipes: the schedules of all three stages for a family of encoders."""
+"""Recipes: schedules of all three stages for families of encoders."""
 
 import sys
 from collections.abc import Sequence
@@ -22,13 +22,14 @@ class Recipe:
     stage3: ClassifierSchedule = field(default_factory=ClassifierSchedule)
 
     def complete(self, config: Config) -> Config:
-        """A configuration with this recipe's values for what it was not given.
+        """Fill in the missing settings of a configuration from this recipe.
 
         Args:
-            config: Of one stage; or of several, with their schedules in ``stage1`` to ``stage3``.
+            config: Configuration of one stage, or of several with schedules in ``stage1`` to
+                ``stage3``.
         """
         if isinstance(config, PolicyConfig):
-            # The run that is continued comes before any recipe.
+            # The run being continued takes precedence over any recipe.
             begun = begun_with(config, config.continue_from) if config.continue_from else {}
             return config.with_defaults(begun, self.stage2.given())
         is_stage3 = isinstance(config, ClassifierConfig) and config.policy is not None
@@ -43,12 +44,12 @@ class Recipe:
         )
 
     def _given(self) -> dict[str, dict[str, Any]]:
-        """What each stage's schedule gives."""
+        """The settings that each stage's schedule gives."""
         return {stage: schedule.given() for stage, schedule in vars(self).items()}
 
 
 def _of_the_authors(**changes: Any) -> Recipe:
-    """The schedule of the authors' release for ImageNet, on 256 images a step."""
+    """The schedule of the authors' release for ImageNet, with 256 images per step."""
     settings: dict[str, Any] = {
         "batch_size": 256,
         "optimiser": "sgd",
@@ -69,11 +70,11 @@ def _of_the_authors(**changes: Any) -> Recipe:
 
 
 def _of_photographs() -> Recipe:
-    """For some thousand pictures, and encoders that know ImageNet."""
+    """The schedule for a few thousand pictures, and encoders pretrained on ImageNet."""
     stage1 = ClassifierSchedule(
         epochs=4,
-        # So few pictures need many steps: a quarter of the rate and half of the steps cost a
-        # network of 96×96 eight points.
+        # So few pictures need many steps: with a quarter of the rate and half the steps, a network
+        # of 96×96 loses eight points.
         batch_size=16,
         learning_rate=2e-3,
         classifier_learning_rate=4e-3,
@@ -84,8 +85,8 @@ def _of_photographs() -> Recipe:
     return Recipe(
         stage1=stage1,
         stage2=PolicySchedule(timesteps=12_000),
-        # The network knows the pictures by now: so long an average keeps much of stage 1, to which
-        # the last step loses a point with 0.99.
+        # The network already knows the pictures: so long an average keeps much of stage 1. With
+        # 0.99, the last step loses a point against stage 1.
         stage3=stage1.replace(
             learning_rate=5e-4, classifier_learning_rate=1e-3, average_decay=0.999
         ),
@@ -99,7 +100,7 @@ _LIGHT_ENCODER: dict[str, Any] = {
 }
 
 RECIPES: dict[str, Recipe] = {
-    # Small encoders that begin with random weights.
+    # Small encoders with random initial weights.
     "default": Recipe(stage3=ClassifierSchedule(epochs=4, learning_rate=2e-4)),
     "photographs": _of_photographs(),
     "resnet": _of_the_authors(epochs=60, learning_rate=0.01),
@@ -111,10 +112,10 @@ RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by name.
+    """Find a recipe by name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: There is no recipe of that name.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
@@ -124,19 +125,19 @@ def find_recipe(name: str) -> Recipe:
 def parse_config(
     config_class: type[Config], description: str | None, arguments: Sequence[str] | None = None
 ) -> Config:
-    """Read the configuration of a training command; ``--recipe NAME`` completes it.
+    """Read the configuration of a training command; ``--recipe NAME`` fills in missing settings.
 
-    The command line comes first, then the run that is continued, then the recipe, then the
+    The command line takes precedence, then the run being continued, then the recipe, then the
     library's defaults.
 
     Args:
-        config_class: Of ``train_classifier``, ``train_baselines``, ``train_policy``,
-            ``train_gfnet`` or ``compare_algorithms``.
-        description: What the command does.
-        arguments: In place of the command line's.
+        config_class: Configuration class of ``train_classifier``, ``train_baselines``,
+            ``train_policy``, ``train_gfnet`` or ``compare_algorithms``.
+        description: Description of the command, for ``--help``.
+        arguments: Arguments to read instead of the command line's.
 
     Raises:
-        SystemExit: The command line is wrong, or asks for help.
+        SystemExit: The command line is wrong or asks for help.
         ValueError: There is no such recipe, or a value is wrong.
     """
     names, rest = take_option("--recipe", sys.argv[1:] if arguments is None else arguments)

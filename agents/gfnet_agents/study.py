@@ -1,4 +1,4 @@
-"""Studies: all that a published table needs, in one command and over several seeds."""
+"""Studies: everything needed to compare with a published table, over several seeds."""
 
 import shutil
 import time
@@ -37,19 +37,19 @@ _PICTURES = {"evaluation/accuracy.png": "curves", "policies/trajectories.png": "
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a recipe trains, and what others have published.
+    """What a study trains, and the published results of others.
 
     Attributes:
-        title: Of its table.
-        static: Whole-image baselines, trained first.
-        gfnets: All three stages of each GFNet, no two of one patch size.
-        begin_with_static: Whether the encoders begin as the static networks.
-        published: Test errors of others, by their names.
-        oracle_images: Test images for the oracle.
-        timed_images: Test images for wall times.
+        title: Title of its table.
+        static: Configuration of the whole-image baselines, which are trained first.
+        gfnets: Configurations of all three stages of each GFNet; the patch sizes must differ.
+        begin_with_static: Whether the encoders start from the static networks.
+        published: Published test errors of other methods, by name.
+        oracle_images: Number of test images for the oracle.
+        timed_images: Number of test images for wall times.
 
     Raises:
-        ValueError: There is no GFNet, or two have one patch size.
+        ValueError: There is no GFNet, or two have the same patch size.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Study:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that it trains with, by name, but for seeds and for where things are."""
+        """All settings of the training, by name, except seeds and folders."""
         parts = {f"gfnet-{each.network.patch_size}": each.resolved() for each in self.gfnets}
         configs: dict[str, Settings] = {"static": self.static.resolved(), **parts}
         settings = {name: _settings_of(config) for name, config in configs.items()}
@@ -76,19 +76,20 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions(Settings):
-    """Where a study works, and how often."""
+    """Folders and seeds of a study."""
 
     run: Path
-    """Folder for everything that is trained."""
+    """Folder for all runs."""
     out: Path
-    """Folder for the tables and pictures."""
+    """Folder for the tables and plots."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds to repeat all of it with; --resume goes on with more."""
+    """Seeds to repeat the study with; --resume can add more."""
     add: bool = False
-    """Keep the seeds that results.json of ``out`` holds already, from other days or machines."""
+    """Whether to keep the seeds that results.json of ``out`` already holds, from other days or
+    machines."""
     timed: bool = True
-    """Measure wall times too, at the end: of the lowest seed trained here, unless ``add`` found
-    some. On a busy machine, leave them to a later --resume."""
+    """Whether to measure wall times too, at the end, for the lowest seed trained here, unless
+    ``add`` found some. On a busy machine, leave them to a later --resume."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
 
@@ -104,19 +105,19 @@ class StudyOptions(Settings):
 
 
 def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> StudyResult:
-    """Train, measure and write results.json, README.md and pictures into ``options.out``.
+    """Train, measure, and write results.json, README.md and plots into ``options.out``.
 
-    With ``options.control.resume``, what is complete stays and what was interrupted goes on.
+    With ``options.control.resume``, complete parts stay as they are and interrupted ones continue.
 
     Args:
-        study: What to train.
-        options: Where and how often.
+        study: The study to run.
+        options: Folders and seeds.
         image_sets: Splits (``train``, ``val``, ``test``) in place of the study's.
 
     Raises:
-        FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
-        ValueError: A value is wrong, the run to be resumed was begun with other values, or the
-            results to be added to are of another study.
+        FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
+        ValueError: A value is wrong, the run to resume was begun with other values, or the results
+            to add to come from another study.
     """
     console = Console()
     kept = _kept(study, options.out / "results.json") if options.add else {}
@@ -133,7 +134,7 @@ def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> 
             runs[seed] = _run_seed(study, options, seed, image_sets)
         if min(runs) in new:
             _copy_pictures(study, options, min(runs))
-        # Written before anything is timed: a missing engine must not cost the table.
+        # Written before timing, so that the table is not lost if an engine is missing.
         results, text = _report(study, runs, options.out)
         if options.timed and new and not any(run.is_timed for run in kept.values()):
             runs[min(new)] = _time(study, options, runs[min(new)], image_sets)
@@ -151,7 +152,7 @@ def _copy_pictures(study: Study, options: StudyOptions, seed: int) -> None:
 
 
 def _report(study: Study, runs: Mapping[int, SeedResult], out: Path) -> tuple[StudyResult, str]:
-    """The results of all seeds, and the text of the tables of them."""
+    """The results of all seeds, and the text of their tables."""
     results = StudyResult(
         title=study.title,
         settings=study.settings,
@@ -172,26 +173,26 @@ def _settings_of(config: Settings) -> dict[str, Any]:
 
 
 def _check_settings(study: Study, found: Mapping[str, Any], where: Path) -> None:
-    """Raises ``ValueError`` unless earlier measurements are of the same study."""
+    """Raise ``ValueError`` unless earlier measurements come from the same study."""
     settings = study.settings
     known = {name: _of_today(each) for name, each in found.get("settings", {}).items()}
     parts = [name for name in {**settings, **known} if _differ(known.get(name), settings.get(name))]
     if parts:
         raise ValueError(
-            f"{where} was made with other settings (of {', '.join(parts)}) than this study has; "
+            f"{where} was made with other settings (of {', '.join(parts)}) than this study's; "
             "give another folder, or overwrite it"
         )
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two settings differ in anything that both have."""
+    """Whether two settings differ in a value that both have."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return any(_differ(one[name], other[name]) for name in one.keys() & other.keys())
     return bool(one != other)
 
 
 def _of_today(settings: Any) -> Any:
-    """Settings noted by version 0.1, by the names and with the values of today."""
+    """Settings saved by version 0.1, with current names and values."""
     if not isinstance(settings, Mapping):
         return settings
     values = {name: _of_today(each) for name, each in settings.items()}
@@ -203,7 +204,7 @@ def _of_today(settings: Any) -> Any:
 
 
 def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
-    """What results.json holds of each seed; nothing where there is none."""
+    """The results of each seed in results.json; empty if there is no such file."""
     if not written.is_file():
         return {}
     saved = read_json(written)
@@ -212,7 +213,7 @@ def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
 
 
 def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets) -> SeedResult:
-    """Train and measure once; earlier measurements come from their file."""
+    """Train and measure once; earlier measurements are read from their file."""
     folder = options.folder(seed)
     written = folder / _MEASURED
     if written.is_file():
@@ -246,14 +247,14 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
 
 
 def _keep(study: Study, options: StudyOptions, result: SeedResult) -> None:
-    """Write what was measured of a seed, and what it was trained with."""
+    """Write the measurements of a seed, and its training settings."""
     measured = {"settings": study.settings, "run": result.to_json()}
     write_json(options.folder(result.seed) / _MEASURED, measured)
 
 
 @contextmanager
 def _counted(clock: Path) -> Iterator[None]:
-    """Add the seconds of what is inside to those in a file: a resumed seed needs all of them."""
+    """Add the duration of the context to the seconds in a file, for a seed that is resumed."""
     started = time.monotonic()
     try:
         yield
@@ -265,7 +266,7 @@ def _counted(clock: Path) -> Iterator[None]:
 def _measure(
     study: Study, options: StudyOptions, gfnet: PipelineConfig, baseline: Path, image_sets: _Sets
 ) -> tuple[int, tuple[StaticRow, ...], GFNetResult]:
-    """A trained GFNet on the test split: how many images, static networks, and itself."""
+    """Measure a trained GFNet on the test split: number of images, static networks, the GFNet."""
     shared = options.reading.given() | {"run": _assembled(gfnet.run), "overwrite": True}
     shared |= {"seed": gfnet.options.seed, "device": options.control.device}
     test = image_sets["test"] if image_sets else None
@@ -287,7 +288,7 @@ def _measure(
 
 
 def _time(study: Study, options: StudyOptions, result: SeedResult, image_sets: _Sets) -> SeedResult:
-    """A seed with the wall times of its GFNets; each is measured once."""
+    """Add the wall times of its GFNets to a seed; each is measured once."""
     test = image_sets["test"] if image_sets else None
     shared = options.reading.given() | {"device": options.control.device, "seed": result.seed}
     shared |= {"count": study.timed_images, "overwrite": True}

@@ -1,4 +1,4 @@
-"""The results of a study, and the tables that a reader sees."""
+"""The results of a study, and its tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class GFNetResult(Result):
     """One trained GFNet on the test images.
 
     Attributes:
-        multiply_adds: Of an image that exits at each step.
+        multiply_adds: Multiply-adds of an image that exits at each step.
         stages: Accuracy per step, after each stage.
         policies: Accuracy per step of the last stage, by the name of the policy.
-        centred: See ``PolicyResult``, of the learned policy.
+        centred: See ``PolicyResult``, for the learned policy.
         comparison: See ``Evaluation``.
-        budgeted: Likewise.
-        latency: Wall times; None where they were not measured.
+        budgeted: See ``Evaluation``.
+        latency: Wall times; None if they were not measured.
     """
 
     multiply_adds: tuple[int, ...]
@@ -40,12 +40,12 @@ class GFNetResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedResult(Result):
-    """One seed of a study, on so many test ``images``.
+    """One seed of a study; ``images`` is the number of test images.
 
     Attributes:
-        seconds: Of all of it, but for wall times of single images.
+        seconds: Duration of everything except measuring wall times.
         static: Static networks, by rising cost.
-        gfnets: By patch size.
+        gfnets: Results by patch size.
         provenance: See ``provenance``.
     """
 
@@ -64,7 +64,7 @@ class SeedResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult(Result):
-    """All that results.json of a study holds; ``runs`` by rising seed. See ``Study``."""
+    """The content of results.json of a study, with ``runs`` by rising seed; see ``Study``."""
 
     title: str
     settings: Mapping[str, Any]
@@ -131,7 +131,7 @@ def _steps(found: Sequence[GFNetResult]) -> list[str]:
 
 
 def _budgets(found: Sequence[GFNetResult]) -> list[str]:
-    """Error with early exits at each budget, but for budgets that change nothing."""
+    """Error with early exits at each budget, except budgets that change nothing."""
     lines = [
         "Early exits, thresholds solved on `val` for geometric exit shares:",
         "",
@@ -195,7 +195,7 @@ def _millions(multiply_adds: float) -> str:
 
 
 def _error(accuracies: Sequence[float]) -> str:
-    """The mean of several, as an error, with its range."""
+    """The mean of several accuracies, as an error, with its range."""
     text = f"{1 - float(np.mean(accuracies)):.2%}"
     if len(accuracies) == 1:
         return text

@@ -1,4 +1,4 @@
-"""Throughput of environments and of the training of a policy, in rounds that take turns."""
+"""Throughput of environments and of policy training, timed in turn in rounds."""
 
 import io
 import shutil
@@ -44,35 +44,35 @@ class ThroughputConfig(Settings):
     """What to time."""
 
     encoder: str | None = None
-    """Both encoders, of random weights, on random images; by default the packaged network, on its
-    own images."""
+    """Spec of both encoders, with random weights and on random images; by default the packaged
+    network, on its own images."""
     patch_size: Annotated[int, AtLeast(1)] = 96
-    """P of the given encoder, in pixels."""
+    """P for the given encoder, in pixels."""
     image_size: Annotated[int, AtLeast(1)] = 224
-    """Side of its random images, in pixels."""
+    """Side of the random images, in pixels."""
     focus_steps: Annotated[int, AtLeast(1)] = 3
-    """Looks of its episodes."""
+    """Looks per episode with the given encoder."""
     num_envs: Annotated[int, AtLeast(1)] = 64
-    """Images looked at side by side."""
+    """Number of images looked at in parallel."""
     cells: Annotated[int, AtLeast(1)] = 13
-    """Locations along each axis that cached windows are at."""
+    """Locations of cached windows along each axis."""
     repeats: Annotated[int, AtLeast(1)] = 15
-    """Rounds of the environments: one episode of every image each."""
+    """Number of rounds of the environments; each takes one episode of every image."""
     training_repeats: Annotated[int, AtLeast(0)] = 5
-    """Rounds of training: one update of PPO each."""
+    """Number of rounds of training; each takes one PPO update."""
     threads: Annotated[int, AtLeast(1)] = 2
     """Threads of torch."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     seed: int = 0
-    """Of images, weights and actions."""
+    """Seed of images, weights and actions."""
     out: Path | None = None
     """File for the results, JSON; by default none."""
 
 
 @dataclass(frozen=True)
 class EnvironmentRates(Result):
-    """How fast an environment is. Its resets, which glance, are timed but are no steps."""
+    """How fast an environment is. Resets, which glance, are timed but do not count as steps."""
 
     steps_per_second: Spread
     views_per_second: Spread
@@ -83,8 +83,8 @@ class TrainingRate(Result):
     """How fast PPO trains, in environment steps.
 
     Attributes:
-        share_of_bare_encoders: Its views a second over those of bare encoders.
-        time: Shares of the time of an update and of the steps before it, by what takes them.
+        share_of_bare_encoders: Its views per second, divided by those of bare encoders.
+        time: Shares of the time of an update and the steps before it, by activity.
     """
 
     steps_per_second: Spread
@@ -94,7 +94,7 @@ class TrainingRate(Result):
 
 @dataclass(frozen=True)
 class ThroughputResult(Result):
-    """All measurements, by the names of the contenders."""
+    """All measurements, by the name of the contender."""
 
     config: Mapping[str, Any]
     encoder: str
@@ -110,9 +110,8 @@ class ThroughputResult(Result):
 def benchmark(config: ThroughputConfig) -> ThroughputResult:
     """Time environments and the training of a policy, write the results and print them.
 
-    Wrappers around the calls of the encoders, the policy and its update, the rollout buffer and
-    what copies observations measure how PPO spends its time; the rest of a step is the
-    environment's.
+    Wrappers around the encoders, the policy and its update, the rollout buffer and the copying of
+    observations measure how PPO spends its time; the rest of a step is the environment's.
 
     Raises:
         ValueError: A value is wrong.
@@ -152,7 +151,7 @@ def benchmark(config: ThroughputConfig) -> ThroughputResult:
 
 
 def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """How many times as fast the contenders that are to be compared are, within each round."""
+    """How many times as fast one contender is as another, per comparison, within each round."""
     pairs = {
         "live / bare encoders, float32": (_LIVE, "bare encoders, float32"),
         "live / bare encoders, bfloat16": ("live, bfloat16", "bare encoders, bfloat16"),
@@ -166,18 +165,18 @@ def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def _rate(times: Sequence[float], count: int) -> Spread:
-    """How often something was done per second, ``count`` times a round."""
+    """How many times per second something was done, given ``count`` times per round."""
     return Spread.of([count / each for each in times])
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What all contenders have in common.
+    """The settings that all contenders share.
 
     Attributes:
-        model: What sees.
-        images: Two per sub-environment: that of the round, and that of its last reset.
-        actions: Of a round, (focus steps, sub-environments, 2).
+        model: The model.
+        images: Two per sub-environment: one for the round, and one for its last reset.
+        actions: Actions of a round, (focus steps, sub-environments, 2).
     """
 
     model: GlanceFocusNetwork
@@ -194,7 +193,7 @@ class _Setting:
         if config.encoder is None:
             network = packaged_network()
             scenes = load_images(f"cluttered-digits:scenes={count}", "train", seed=config.seed)
-            # Drawn once: it is the environment that is timed.
+            # Drawn once, since only the environment is timed.
             images = ArrayImages(scenes[:].contiguous(), scenes.labels, scenes.class_names)
         else:
             network = GlanceFocusNetwork.build(
@@ -227,7 +226,7 @@ class _Setting:
         return self.steps + self.num_envs
 
     def environment(self, features: MakeFeatures) -> GlanceFocusVectorEnv:
-        """A vector environment with some features."""
+        """Make a vector environment with some features."""
         return GlanceFocusVectorEnv(
             self.num_envs,
             model=self.model,
@@ -238,7 +237,7 @@ class _Setting:
 
 
 def _feature_sources(setting: _Setting, cells: int, folder: Path) -> dict[str, MakeFeatures]:
-    """Every way to serve features; those that are kept are computed here, once for all."""
+    """All feature sources; cached features are computed here, once for all."""
     cached = partial(CachedFeatures, cells=cells, folder=folder)
     filled = cached(setting.model, setting.images)
     for index in track(range(len(setting.images)), "filling the cache"):
@@ -254,7 +253,7 @@ def _feature_sources(setting: _Setting, cells: int, folder: Path) -> dict[str, M
 
 
 def _bare_encoders(setting: _Setting, episodes: int = 1) -> dict[str, Contender]:
-    """The encoders alone, on batches of views that are ready: as many as some episodes have."""
+    """The encoders alone, on prepared batches of as many views as some episodes have."""
     model, size = setting.model, setting.model.view.size
     generator = torch.Generator().manual_seed(0)
     shape = (setting.num_envs, 3, size, size)
@@ -272,17 +271,17 @@ def _bare_encoders(setting: _Setting, episodes: int = 1) -> dict[str, Contender]
 
 
 def _episodes(setting: _Setting, source: MakeFeatures, empty: Path | None = None) -> Contender:
-    """An episode of each image; before it the folder ``empty`` is removed, if any."""
+    """One episode of each image; if ``empty`` is given, that folder is removed before."""
     env = setting.environment(source)
 
     def prepare() -> None:
         nonlocal env
         if empty is not None:
             shutil.rmtree(empty, ignore_errors=True)
-            # Every new store says how large it may become.
+            # Every new store prints how large it may become.
             with redirect_stdout(io.StringIO()):
                 env = setting.environment(source)
-        # Every round is about the same images, and none of them comes twice.
+        # Every round uses the same images, each only once.
         env.reset(seed=0, options={"indices": range(2 * env.num_envs)})
 
     def run() -> None:
@@ -294,7 +293,7 @@ def _episodes(setting: _Setting, source: MakeFeatures, empty: Path | None = None
 
 
 def _singles(setting: _Setting) -> Contender:
-    """As many single environments, each of which calls the encoders for its own image."""
+    """The same number of single environments; each calls the encoders for its own image."""
     one = partial(GlanceFocusEnv, model=setting.model, images=setting.images)
     env = DummyVecEnv([one] * setting.num_envs)
     env.seed(0)
@@ -304,10 +303,10 @@ def _singles(setting: _Setting) -> Contender:
 def _time_training(
     config: ThroughputConfig, setting: _Setting, sources: Mapping[str, MakeFeatures]
 ) -> dict[str, TrainingRate]:
-    """Rounds of PPO, one update each, after bare encoders that see as many views as it takes.
+    """Time rounds of PPO, one update each, after bare encoders on the same number of views.
 
-    The machine's pace changes within seconds. Encoders that run for as long, and just before the
-    agents of their precision, keep that out of the ratio.
+    The machine's speed changes within seconds. The encoders run for the same time, just before the
+    agents of their precision, so these changes do not affect the ratio.
     """
     agents = {name: _agent(config, setting, source) for name, source in sources.items()}
     episodes = max(1, max(agent.n_steps for agent in agents.values()) // len(setting.actions))
@@ -330,7 +329,7 @@ def _time_training(
 
 
 def _bare_for(source: str) -> str:
-    """The bare encoders that have the precision of a feature source."""
+    """The bare encoders with the precision of a feature source."""
     return f"bare encoders, {'bfloat16' if 'bfloat16' in source else 'float32'}"
 
 

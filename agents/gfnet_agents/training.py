@@ -37,7 +37,7 @@ from gfnet_env.policies import check_saveable
 from gfnet_env.runs import Run, resolve_device
 from gfnet_env.training.config import MAY_CHANGE
 
-# Settings that change nothing that is learned.
+# Settings that do not affect what is learned.
 _MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"oracle_images", "curve_points", "curve_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
@@ -53,11 +53,11 @@ def train_policy(
 
     Args:
         config: What to learn and how.
-        model: What looks, in place of ``config.network``.
+        model: The model to look with, in place of ``config.network``.
         image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
 
     Raises:
-        FileExistsError: The run folder exists, and overwriting was not asked for.
+        FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
         FileNotFoundError: A folder is missing.
         ValueError: A value is wrong, or model and images do not fit.
     """
@@ -93,7 +93,7 @@ def train_policy(
 def _build(
     config: PolicyConfig, model: Model, sets: Mapping[str, ImageSet], console: Console
 ) -> tuple[GlanceFocusVectorEnv, Learner]:
-    """The learner and its environment; finds all that could be wrong with them."""
+    """Build the learner and its environment, and check everything that could be wrong with them."""
     for images in sets.values():
         check_fit(model, images)
     check_saveable_model(model)
@@ -125,7 +125,7 @@ def _build(
 def _learn(
     config: PolicyConfig, env: GlanceFocusVectorEnv, learner: Learner, images: ImageSet, run: Run
 ) -> None:
-    """Learn, with checkpoints, a curve on some images, a log, and a progress bar."""
+    """Learn, with checkpoints, a learning curve on some images, a log, and a progress bar."""
     saved_at = time.monotonic()
     checkpoint.restore(run.checkpoints, env, learner)
     timesteps = config.schedule.steps(len(env.images), env.focus_steps)
@@ -169,7 +169,7 @@ def _compare(
     steps: int,
     started: float,
 ) -> PolicyResults:
-    """Compare the policy that was learned with others on the test split, and draw the results."""
+    """Compare the learned policy with others on the test split, and draw the results."""
     bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
     names = ["random", "center", LEARNED, *bounds]
     policies = choose_policies(names, gfnet.policy, test, config.oracle_images)

@@ -1,4 +1,4 @@
-"""CanViT (arXiv:2603.22570; pip install canvit-pytorch), somebody else's active-vision network."""
+"""Use another active-vision network: CanViT (arXiv:2603.22570; pip install canvit-pytorch)."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ BACKBONES["tiny"] = ViTSpec(embed_dim=64, num_heads=2, num_blocks=2, patch_size=
 
 @dataclass(frozen=True, kw_only=True)
 class CanvasState(State):
-    """A state that remembers the picture on CanViT's canvas."""
+    """A state that holds CanViT's canvas."""
 
     memory: RecurrentState
 

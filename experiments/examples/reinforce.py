@@ -27,13 +27,13 @@ class Reinforce:
     """A ``Learner`` that ascends the score-function gradient of the return (Williams, 1992).
 
     Args:
-        env: N images side by side.
-        seed: Of the weights, the actions and the order of images.
-        device: Of the policy.
-        timesteps: Looks to learn from; the learning rate falls to 0 by then.
-        learning_rate: At the beginning.
+        env: The environment, with N images in parallel.
+        seed: Seed of the weights, the actions and the order of images.
+        device: Device of the policy.
+        timesteps: Number of looks to learn from; the learning rate falls to 0 by then.
+        learning_rate: Learning rate at the beginning.
         deviation: Standard deviation of the actions, on [-1, 1].
-        gamma: Discount; with 0 a look is rewarded for its own gain only.
+        gamma: Discount; with 0, a look is rewarded only for its own gain.
     """
 
     action_spaces: ClassVar = (spaces.Box,)
@@ -63,7 +63,7 @@ class Reinforce:
         self.metrics: Mapping[str, float] = {}
 
     def learn(self, callback: Callable[[], None]) -> None:
-        """Update on one episode's length of steps at a time, until all timesteps are taken."""
+        """Update after each episode until all timesteps are taken."""
         if self.steps == 0:
             self.env.reset(seed=self.seed)
         while self.steps < self.timesteps:
@@ -89,7 +89,7 @@ class Reinforce:
         while rewards:
             later = going_on[len(rewards) - 1] * returns[0]
             returns.insert(0, rewards.pop() + self.gamma * later)
-        # The baseline is the mean over the images, on which an image's own action has no effect.
+        # The baseline is the mean over the images, which hardly depends on an image's own action.
         advantages = [gained - gained.mean() for gained in returns]
         loss = -(torch.stack(log_probabilities) * torch.stack(advantages)).mean()
         left = 1 - self.steps / self.timesteps
@@ -104,7 +104,7 @@ class Reinforce:
         return copy.deepcopy(self.actor).eval()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that further learning depends on, except the environment."""
+        """Everything that further learning depends on, except the environment."""
         optimiser = self.optimiser.state_dict()
         return {"actor": self.actor.state_dict(), "optimiser": optimiser, "steps": self.steps}
 
@@ -115,7 +115,7 @@ class Reinforce:
         self.steps = state["steps"]
 
     def save(self, folder: Path) -> None:
-        """Save what another run may continue from."""
+        """Save everything that another run needs to continue."""
         torch.save(self.state_dict(), folder / "reinforce.pt")
 
     def load(self, folder: Path) -> None:
@@ -128,9 +128,9 @@ def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) ->
     """Learn on the split train, solve thresholds on val, report on test.
 
     Args:
-        images: Image set, for the packaged network.
-        updates: Steps of the optimiser, each on one episode of 64 images.
-        seed: Of the weights, the actions and the order of images.
+        images: Image set that the packaged network fits.
+        updates: Number of optimiser steps, each on one episode of 64 images.
+        seed: Seed of the weights, the actions and the order of images.
     """
     env = GlanceFocusVectorEnv(64, images=images, sampling="uncertain", autoreset_mode="SameStep")
     steps = updates * env.num_envs * env.focus_steps

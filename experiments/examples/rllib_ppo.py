@@ -23,7 +23,7 @@ Batch = dict[str, dict[str, Tensor]]
 
 
 class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
-    """A learned policy as the mean of the actor, and a critic on the same encoder."""
+    """An actor whose mean is a learned policy, and a critic on the same encoder."""
 
     def setup(self) -> None:
         self.policy = LearnedPolicy.for_model(packaged_network(), (128,))

@@ -21,12 +21,12 @@ from gfnet_env.training import BaselineConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ClothingOptions(Settings):
-    """Where the photographs are, and how large patches are."""
+    """Location of the photographs, and patch sizes."""
 
     images: Path
     """Folder that holds train, val and test."""
     weights: str = "pretrained"
-    """Of the encoders: pretrained (downloaded), or a file."""
+    """Weights of the encoders: pretrained (downloaded), or a file."""
     patch_sizes: tuple[int, ...] = (96, 128)
     """P of each GFNet, side of the glance and of the windows, in pixels."""
     study: Flat[StudyOptions]
@@ -40,21 +40,21 @@ def study(options: ClothingOptions) -> Study:
         "fit": "crop",
         "encoder": "tf_efficientnet_lite0",
         "weights": options.weights,
-        # They cost most to train and change least.
+        # These layers cost the most to train and change the least.
         "frozen": ("model.conv_stem", "model.bn1", *(f"model.blocks.{n}" for n in range(3))),
         "run": Path(),  # The study says where.
     }
     return Study(
         title="Photographs of clothes, 224×224",
-        # The larger ones need more than the four epochs of stage 1.
+        # The larger networks need more than the four epochs of stage 1.
         static=BaselineConfig.of(
             **photographs.stage1.given() | {"epochs": 6}, resolutions=(96, 128, 160, 224), **shared
         ),
         gfnets=[
             PipelineConfig.of(
                 patch_size=side,
-                # As the authors' for EfficientNet: the glance stays the static network that it
-                # begins as. Trained further, its accuracy falls: at P = 96, from 90% to 87%.
+                # As in the authors' code for EfficientNet, the glance stays the static network that
+                # it starts from. Trained further, its accuracy falls: at P = 96, from 90% to 87%.
                 classifier="cascade",
                 stage1=photographs.stage1.replace(freeze_global_encoder=True),
                 stage2=photographs.stage2,

@@ -1,4 +1,4 @@
-"""What the learned policy owes to each choice in the way it learns: one changed at a time.
+"""Ablations of the learned policy: change one choice of its training at a time.
 
 python experiments/recipes/policy.py --features cached --cells 7 --precision bfloat16 \
     --run runs/policy-choices --out experiments/results/policy-choices
@@ -26,18 +26,18 @@ from gfnet_env.training import ClassifierConfig, train_classifier
 
 
 def _schedule(encoder: dict[str, Any] | None = None, **changes: Any) -> PolicySchedule:
-    """The default one with some changes, and with arguments of the ``ObservationEncoder``."""
+    """The default schedule with some changes, and with arguments of the ``ObservationEncoder``."""
     networks = json.dumps({"features_extractor_kwargs": encoder})
     algorithm = f"ppo:policy_kwargs={networks}" if encoder else "ppo"
     return PolicySchedule.of(**{"algorithm": algorithm, "timesteps": 40_000} | changes)
 
 
 class EarlierMap(CompactEncoder):
-    """Shows the policy the map after the first blocks; the classifier sees the vector after all.
+    """Shows the policy the map after the first blocks, but the classifier the last vector.
 
     Args:
-        num_classes: Classes of its own head.
-        blocks: How many blocks, at least 1.
+        num_classes: Number of classes of its own head.
+        blocks: Number of blocks before the map, at least 1.
     """
 
     def __init__(self, num_classes: int, blocks: int) -> None:
@@ -55,7 +55,7 @@ EARLIER_MAPS = {f"map-of-block-{blocks}": f"earlier-map:blocks={blocks}" for blo
 PATCH_SIZES = {"patches-of-24": 24, "patches-of-48": 48}
 SCHEDULES = {
     "default": _schedule(),
-    # The policy has to learn each cell's place, as in the authors' release.
+    # The policy has to learn the place of each cell, as in the authors' release.
     "flattened-maps": _schedule({"attention": False}),
     "latest-map-only": _schedule({"keep_glance": False}),
     "no-inhibition": _schedule({"inhibition": False}),
@@ -77,15 +77,16 @@ def make_networks(
     # As the packaged network was trained.
     epochs: int = 4,
 ) -> dict[str, Path]:
-    """Make the networks that differ from the common one: in the map they show, or in P.
+    """Make the networks that differ from the common one, in the map they show or in P.
 
     Args:
-        config: Of the comparison; they go beside its run folder and learn on its images.
-        image_sets: Splits to train on in place of these images.
-        epochs: For those of other P.
+        config: Configuration of the comparison. The networks go beside its run folder and learn on
+            its images.
+        image_sets: Splits to train on, in place of its images.
+        epochs: Epochs for networks with another P.
 
     Returns:
-        Their folders, by the name of the schedule that learns on each.
+        The folders of the networks, by the name of the schedule that learns on each.
     """
     folder = config.run.with_name(f"{config.run.name}-networks")
     common = open_model(config.network)

@@ -12,7 +12,7 @@ from gfnet_env.command_line import parse
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 _SHARED: dict[str, Any] = {
-    # Each digit four times, at another place among other pieces.
+    # Each digit occurs four times, at another place among other pieces.
     "images": "cluttered-mnist-100:train=216000",
     "encoder": "compact-deep",
     "precision": "bfloat16",

@@ -12,7 +12,7 @@ from gfnet_env.command_line import parse
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
 _SHARED: dict[str, Any] = {
-    # Each digit six times, at another place among other pieces.
+    # Each digit occurs six times, at another place among other pieces.
     "images": "cluttered-mnist-60:train=324000",
     "encoder": "compact-deep",
     "precision": "bfloat16",

@@ -1,4 +1,4 @@
-"""What an agent emits, and the looks that result."""
+"""Kinds of action: what an agent emits, and the looks that result."""
 
 from gfnet_env.actions.base import Actions, BoxActions
 from gfnet_env.actions.continuous import ContinuousActions

@@ -1,4 +1,4 @@
-"""What a kind of action is: from what an agent emits to the looks that result."""
+"""The base classes of actions, which turn what an agent emits into looks."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -18,14 +18,14 @@ class Actions(ABC):
     Args:
         space: The space of one sub-environment's actions: a ``Discrete``, or a ``Box`` (D,) within
             [-1, 1].
-        meaning: Of one action, for messages.
-        spec: Builds these actions again, see ``build_actions``, which sets that of a kind of your
-            own.
+        meaning: What one action means, for messages.
+        spec: Spec that builds these actions again, see ``build_actions``. It sets the spec of a
+            kind of your own.
 
     Attributes:
-        space: Likewise.
-        meaning: Likewise.
-        spec: Likewise.
+        space: The same as the argument.
+        meaning: The same as the argument.
+        spec: The same as the argument.
         chooses_scale: Whether the looks differ in scale.
     """
 
@@ -42,31 +42,31 @@ class Actions(ABC):
 
         Args:
             actions: (B, D) float32 within the Box, or (B,) int64 within the Discrete.
-            state: Of the pictures, with their sizes and the latest look.
+            state: State of the pictures, with their sizes and the latest look.
         """
 
     def masks(self, trail: Look, taken: Tensor) -> Tensor:
-        """Which of the numbered actions look where the episode has not looked yet.
+        """Mark the numbered actions that look where the episode has not looked yet.
 
         Args:
             trail: The looks of B episodes at each of S steps: location (B, S, 2), scale (B, S).
-            taken: Which of them were taken, (B, S) bool.
+            taken: Whether each of these looks was taken, (B, S) bool.
 
         Returns:
             (B, number of actions) bool; all True once every place has been looked at.
 
         Raises:
-            ValueError: The actions have no numbers.
+            ValueError: The actions are not numbered.
         """
         raise ValueError(
             f"{self.spec} actions have no masks; make the environment with 'grid' ones"
         )
 
     def read(self, given: Any) -> Tensor:
-        """Actions (B, …) in the format of ``looks``; values beyond a Box are clipped.
+        """Convert actions (B, …) to the format of ``looks``; values beyond a Box are clipped.
 
         Raises:
-            ValueError: They are of another type, NaN, or none of the numbers.
+            ValueError: An action has another type, is NaN, or is not a number of the Discrete.
         """
         array = torch.as_tensor(given)
         whole = not array.is_floating_point() and array.dtype != torch.bool
@@ -86,7 +86,7 @@ class Actions(ABC):
 
 
 class BoxActions(Actions):
-    """Base of actions that are ``size`` numbers in [-1, 1] each; see ``Actions``."""
+    """Base of actions that consist of ``size`` numbers in [-1, 1]; see ``Actions``."""
 
     def __init__(self, size: int, meaning: str = "", spec: str = "") -> None:
         super().__init__(spaces.Box(-1, 1, (size,), np.float32), meaning, spec)

@@ -10,7 +10,7 @@ from gfnet_env.models.base import State
 
 @ACTIONS.register("continuous")
 class ContinuousActions(BoxActions):
-    """A location itself, (row, column)."""
+    """The action is the location, (row, column)."""
 
     def __init__(self) -> None:
         super().__init__(2, "a (row, column) in [-1, 1]", "continuous")

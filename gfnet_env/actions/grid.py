@@ -12,13 +12,13 @@ from gfnet_env.models.base import State
 
 @ACTIONS.register("grid")
 class GridActions(Actions):
-    """The number of a cell of a grid, row by row; for the locations, see ``lattice``.
+    """The number of a cell of a grid, counted row by row; ``lattice`` gives the locations.
 
     Args:
-        cells: Along each axis.
+        cells: Number of cells along each axis.
 
     Raises:
-        ValueError: There are no cells.
+        ValueError: ``cells`` is below 1.
     """
 
     def __init__(self, cells: int = 7) -> None:

@@ -14,12 +14,12 @@ def build_actions(
 
     Args:
         actions: An object, or a spec: ``continuous``, ``grid:cells=7``, ``zoom:max_scale=4`` or
-            ``module:NAME``; with ``+stop`` behind it, it can also stop.
+            ``module:NAME``; with ``+stop`` appended, it can also stop.
         trusted: See ``Registry.build``.
         patch_size: P of the model, for kinds that depend on it.
 
     Raises:
-        ValueError: There is no such kind, it is no ``Actions``, or a parameter is wrong.
+        ValueError: There is no such kind, it is not an ``Actions``, or a parameter is wrong.
     """
     looking = actions.removesuffix(STOP) if isinstance(actions, str) else actions
     built = ACTIONS.build(looking, trusted=trusted, patch_size=patch_size)

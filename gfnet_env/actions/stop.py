@@ -9,15 +9,15 @@ from gfnet_env.actions.base import Actions
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
-# New policies emit values near 0. If these stopped, the policy would never learn to look.
+# New policies emit values near 0. If these values stopped, the policy would never learn to look.
 _STOPS_ABOVE = 0.5
 
-# Behind the spec of the actions that look.
+# Appended to the spec of the actions that look.
 STOP = "+stop"
 
 
 class WithStop(Actions):
-    """Any actions with a stop: one more coordinate, which stops above 0.5, or one more number.
+    """Adds a stop to any actions: one more coordinate, which stops above 0.5, or one more number.
 
     Args:
         actions: The actions that look.

@@ -15,7 +15,8 @@ from gfnet_env.models.base import State
 class ZoomActions(BoxActions):
     """A location and a scale: (row, column, zoom), each in [-1, 1].
 
-    The zoom goes from the largest scale at -1 to full resolution at 1, evenly in its logarithm.
+    The zoom goes from the largest scale at -1 to full resolution at 1, linearly in the logarithm of
+    the scale.
 
     Args:
         patch_size: P of the model, in pixels.

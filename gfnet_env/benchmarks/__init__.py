@@ -1,4 +1,4 @@
-"""What a network and its policy are worth: accuracy, cost, latency, memory, with intervals."""
+"""Benchmarks of a network and its policy: accuracy, cost, latency and memory, with intervals."""
 
 from gfnet_env.benchmarks.curves import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency

@@ -1,4 +1,4 @@
-"""Whether a network can be made of an encoder, and what it then costs."""
+"""Check whether an encoder can be used in a network, and what the network costs."""
 
 import tempfile
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ _CLASSES = 10
 
 @dataclass(frozen=True)
 class Backbone:
-    """What an encoder is like that passed.
+    """The properties of an encoder that passed the check.
 
     Attributes:
         feature_shape: (C, h, w) of its map.
         vector_size: Length of its feature vector, V.
-        parameters: How many numbers it has learned.
-        multiply_adds: Of one view, without its own head.
+        parameters: Number of its learned parameters.
+        multiply_adds: Multiply-adds of one view, without the encoder's own head.
     """
 
     feature_shape: tuple[int, ...]
@@ -43,13 +43,14 @@ def check_backbone(name: str, patch_size: int = 96, training_size: int = 64) -> 
     """Build a network of an encoder, train it for two steps, save it, load it, and count its cost.
 
     Args:
-        name: See ``build_encoder``; its weights are random.
-        patch_size: P that the cost is counted at, in pixels.
-        training_size: P of the rest, in pixels; smaller is faster.
+        name: Spec of the encoder, see ``build_encoder``; its weights are random.
+        patch_size: P for counting the cost, in pixels.
+        training_size: P for all other checks, in pixels; smaller is faster.
 
     Raises:
         ValueError: There is no such encoder, or it does not take such views.
-        RuntimeError: Training changes nothing or diverges, or the loaded network answers otherwise.
+        RuntimeError: Training changes nothing or diverges, or the loaded network gives other
+            outputs.
     """
     torch.manual_seed(0)
     network = GlanceFocusNetwork.build(
@@ -65,7 +66,9 @@ def check_backbone(name: str, patch_size: int = 96, training_size: int = 64) -> 
     view = torch.zeros(1, 3, patch_size, patch_size, dtype=torch.uint8)
     with torch.no_grad():
         if not torch.equal(_episode(network, views).logits, _episode(loaded, views).logits):
-            raise RuntimeError(f"a network of {name!r} answers otherwise once saved and loaded")
+            raise RuntimeError(
+                f"a network of {name!r} gives other outputs after saving and loading"
+            )
         feature_map, vector = encoder(view)
     return Backbone(
         feature_shape=tuple(feature_map.shape[1:]),
@@ -76,7 +79,7 @@ def check_backbone(name: str, patch_size: int = 96, training_size: int = 64) -> 
 
 
 def _episode(network: GlanceFocusNetwork, views: Tensor) -> GFNetState:
-    """The state after a glance and a look that both show the same."""
+    """The state after a glance and a look that both show the same views."""
     sizes = torch.full((len(views), 2), network.view.size)
     state = network.begin(network.encode_overview(views), sizes)
     return network.look(network.encode_window(views), Look.at(state.location), state)

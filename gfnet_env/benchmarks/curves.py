@@ -1,4 +1,4 @@
-"""Accuracy against multiply-adds: anytime, budgeted, and static networks beside them."""
+"""Accuracy against multiply-adds: anytime and budgeted exits, compared with static networks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,30 +43,30 @@ from gfnet_env.models import Model, StaticNetwork, load_static_networks, static_
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
 
-# Images by what they are for, val to calibrate and test, and the name of the split they are from.
+# Images by their purpose (val to calibrate, test), and the name of the split that they come from.
 _Splits = Mapping[str, tuple[str, ImageSet]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Settings):
-    """What to evaluate, on what."""
+    """What to evaluate, and on which images."""
 
     run: Path | None = None
     """Run folder of an assembled network."""
     official: Path | None = None
-    """Checkpoint of the authors' release (*.pth.tar), in place of a run. Where a folder of images
-    has no split test, as ImageNet's, we test on val and solve thresholds on part of train."""
+    """Checkpoint of the authors' release (*.pth.tar), in place of a run. If a folder of images has
+    no split test, as with ImageNet, we test on val and solve thresholds on part of train."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     calibration_images: Annotated[int, AtLeast(1)] = 10_000
-    """Training images to solve thresholds on where there is no split for it."""
+    """Training images to solve thresholds on if there is no split for them."""
     baseline: Path | None = None
     """Run folder of static baselines to compare with; by default none."""
     out: Path | None = None
     """Folder for the results; by default RUN/evaluation, or beside the checkpoint."""
     budgets: Annotated[int, AtLeast(2)] = 20
-    """Budgets, evenly over the range."""
+    """Number of budgets, spread evenly over the range."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     overwrite: bool = False
@@ -101,18 +101,18 @@ def evaluate(
 ) -> Evaluation:
     """Measure the curves on the test split and write results.json, curves.csv and accuracy.png.
 
-    Thresholds are solved on the split ``val``. An official checkpoint was trained on what stands in
-    for it, part of ``train`` or our ``val`` of ImageNet. It is too sure of those images, as in the
-    authors' own evaluation, so mean costs exceed their budgets.
+    Thresholds are solved on the split ``val``. An official checkpoint was trained on the images
+    that stand in for this split: part of ``train``, or our ``val`` of ImageNet. It is overconfident
+    on them, as in the authors' own evaluation, so mean costs exceed their budgets.
 
     Args:
         config: What to evaluate.
         image_sets: Splits to use (``val``, ``test``) in place of ``config.images``.
 
     Raises:
-        FileExistsError: There are results already, and overwriting was not asked for.
+        FileExistsError: Results exist already, and ``overwrite`` is off.
         FileNotFoundError: A folder is missing.
-        ValueError: Network, baselines and images do not fit.
+        ValueError: The network, the baselines and the images do not fit together.
     """
     console = Console()
     gfnet = config.load_gfnet().to(resolve_device(config.device))
@@ -135,15 +135,15 @@ def evaluate(
 
 
 def least_margin(points: Sequence[CurvePoint], static: Sequence[CurvePoint]) -> Margin | None:
-    """The least accuracy of early exits above the curve of static networks at the same cost.
+    """The smallest margin in accuracy of early exits over static networks at the same cost.
 
     Args:
-        points: Of early exits.
-        static: By rising cost. Between them the curve is straight in the logarithm of the cost;
-            beyond the last it is level.
+        points: Points of early exits.
+        static: Points of static networks, by rising cost. Between them the curve is linear in the
+            logarithm of the cost; beyond the last point it is flat.
 
     Returns:
-        None where all points are cheaper than all static networks.
+        The margin, or None if every point is cheaper than every static network.
     """
     costs = np.log([row.multiply_adds for row in static])
     curve = [row.accuracy for row in static]
@@ -159,7 +159,7 @@ def least_margin(points: Sequence[CurvePoint], static: Sequence[CurvePoint]) -> 
 
 
 class _Split:
-    """Every step of the images of a split, and what thresholds give on them."""
+    """Every step of the images of a split, and the results of thresholds on them."""
 
     def __init__(self, gfnet: EarlyExitGFNet, name: str, images: ImageSet, seed: int) -> None:
         self.name, self.sources, self.seed = name, images.sources, seed
@@ -200,7 +200,7 @@ class _Split:
         )
 
     def budgets(self, table: BudgetTable, count: int) -> tuple[BudgetPoint, ...]:
-        """What budgets of a table, evenly over the range, give here."""
+        """The results of a table's budgets, spread evenly over the range, on this split."""
         return tuple(
             BudgetPoint(budget=budget, **vars(self.thresholds(table.within(budget).thresholds)))
             for budget in np.linspace(self.step_costs[0], self.step_costs[-1], count).tolist()
@@ -208,7 +208,7 @@ class _Split:
 
 
 class _Static:
-    """Whether a static network is right about the images of both splits, and what it costs."""
+    """Whether a static network is right about the images of both splits, and its cost."""
 
     def __init__(self, network: StaticNetwork, splits: _Splits) -> None:
         self.resolution = network.config.resolution
@@ -257,8 +257,8 @@ def _compared(
 ) -> Comparison:
     """The cheapest budgets that are as accurate as the static network of full resolution.
 
-    They are chosen on the calibration split, by its accuracy or the lower bound of its interval
-    there, so that what they give on the test split was not picked for it.
+    They are chosen on the calibration split, to reach the static network's accuracy there or the
+    lower bound of its interval. So their results on the test split are not selected on that split.
     """
 
     def equal(accuracy: float) -> EqualAccuracy | None:
@@ -284,7 +284,7 @@ def _open(
     baselines: Sequence[StaticNetwork],
     image_sets: Mapping[str, ImageSet] | None,
 ) -> _Splits:
-    """The images, which fit the model and the baselines."""
+    """The images, checked to fit the model and the baselines."""
     if image_sets is None:
         splits = _open_splits(config, model)
         for static in baselines:
@@ -306,7 +306,7 @@ def _open_splits(config: EvaluationConfig, model: Model) -> _Splits:
             val, test = "train", "val"
     opened = {split: config.images.open(model, split) for split in (val, test)}
     calibration = opened[val]
-    # The authors' networks were trained on all that is published for it, our val of it included.
+    # The authors' networks were trained on the whole published training split, including our val.
     if config.official and (kind == "imagenet" or val == "train"):
         order = np.random.default_rng(config.seed).permutation(len(calibration))
         val, calibration = "train", Subset(calibration, order[: config.calibration_images])
@@ -321,7 +321,7 @@ def _check_baselines(baselines: Sequence[StaticNetwork], model: Model, images: I
         if own is not None and static.config.encoder != own:
             raise ValueError(
                 f"the baselines have the encoder {static.config.encoder!r}, the network {own!r}; "
-                "train baselines of the same"
+                "train baselines with the same encoder"
             )
     side = min(images.fixed_size) if images.fixed_size else None
     if baselines and side is not None and baselines[-1].config.resolution != side:

@@ -1,4 +1,4 @@
-"""Accuracy against multiply-adds as tables and as a picture."""
+"""Tables and a plot of accuracy against multiply-adds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ def write_csv(results: Evaluation, path: Path) -> None:
 
 
 def plot_curves(results: Evaluation, path: Path) -> None:
-    """Plot accuracy against multiply-adds, with the intervals, of all networks there are."""
+    """Plot accuracy against multiply-adds, with intervals, for all networks."""
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     for method, points in results.budgeted.items():

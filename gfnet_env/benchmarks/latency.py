@@ -45,24 +45,25 @@ class LatencyConfig(Settings):
     run: Path
     """Run folder of an assembled network, with the results of evaluate.py in RUN/evaluation."""
     baseline: Path
-    """Run folder of static baselines; the one of most resolution is timed."""
+    """Run folder of static baselines; the one with the highest resolution is timed."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     out: Path | None = None
     """Folder for the results; by default RUN/latency."""
     count: Positive = 192
     """Test images to time, drawn at random."""
     engines: tuple[Engine, ...] = get_args(Engine)
-    """What runs the networks: torch, eagerly, and ONNX Runtime."""
+    """Engines that run the networks: eager torch, and ONNX Runtime."""
     batch_sizes: tuple[Positive, ...] = (1, 64)
     """Images per batch."""
     budgets: Positive = 5
-    """Budgets to time, evenly over the evaluated ones, beside those of equal accuracy."""
+    """Budgets to time, spread evenly over the evaluated ones, in addition to those of equal
+    accuracy."""
     repeats: Positive = 7
-    """Rounds; everything is timed once in each, in turn."""
+    """Number of rounds; each round times everything once, in turn."""
     threads: tuple[Positive, ...] = (1, 2)
-    """Threads of torch and of onnxruntime; everything is timed with each of these numbers."""
+    """Numbers of threads of torch and onnxruntime; everything is timed with each of them."""
     seed: int = 0
-    """Of the images drawn."""
+    """Seed of the images drawn."""
     device: str = "auto"
     """Where torch runs: auto, cpu, cuda or mps; onnxruntime runs on the CPU."""
     overwrite: bool = False
@@ -78,17 +79,17 @@ class LatencyConfig(Settings):
 def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> Latency:
     """Time the network at several budgets and the static one, and write results.json.
 
-    Each run begins with uint8 pixels at full size in memory and ends with classes: resizing is
-    timed, decoding is not.
+    Each timing begins with uint8 pixels at full size in memory and ends with classes, so it
+    includes resizing but not decoding.
 
     Args:
         config: What to time.
         images: The test split, in place of ``config.images``.
 
     Raises:
-        FileNotFoundError: A folder is missing, or the network was not evaluated.
+        FileNotFoundError: A folder is missing, or the network has not been evaluated.
         ImportError: The packages that write and run ONNX are missing.
-        ValueError: It was not evaluated with these baselines, or images and network do not fit.
+        ValueError: The network was not evaluated with these baselines, or does not fit the images.
     """
     gfnet = EarlyExitGFNet.load(config.run)
     static = load_static_networks(config.baseline)[-1]
@@ -118,7 +119,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
 
 
 def _pictures(config: LatencyConfig, model: Model, images: ImageSet | None) -> list[Tensor]:
-    """What is timed, (3, H, W) uint8 each."""
+    """The pictures to time, (3, H, W) uint8 each."""
     images = images or config.images.open(model, "test")
     check_fit(model, images)
     order = np.random.default_rng(config.seed).permutation(len(images))[: config.count]
@@ -137,7 +138,7 @@ def _evaluated(config: LatencyConfig, static: StaticNetwork) -> Evaluation:
     ):
         if weights != wanted:
             raise ValueError(
-                f"{folder} is not of this {what}: run evaluate.py --run {config.run} "
+                f"{folder} does not belong to this {what}: run evaluate.py --run {config.run} "
                 f"--baseline {config.baseline} --overwrite"
             )
     return evaluated
@@ -171,7 +172,7 @@ def _timed_points(
 
 @dataclass(frozen=True)
 class _Engine:
-    """How an engine makes a batch of pictures and classifies it; ``device`` does its work."""
+    """How an engine makes a batch of pictures and classifies it; it works on ``device``."""
 
     name: Engine
     threads: int
@@ -216,7 +217,7 @@ def _torch(gfnet: EarlyExitGFNet, static: StaticNetwork, threads: int) -> _Engin
 
 
 def _in_memory(pictures: Sequence[Tensor]) -> Pixels:
-    """Pictures of one size as one tensor, laid out as a decoder leaves them; others as a set."""
+    """Pictures of one size as one tensor, in a decoder's memory layout; others as an image set."""
     if len({picture.shape for picture in pictures}) == 1:
         return torch.stack(list(pictures)).contiguous(memory_format=torch.channels_last)
     return DatasetImages([(picture, 0) for picture in pictures])

@@ -1,4 +1,4 @@
-"""Peak memory of a network's own work, at several image resolutions."""
+"""Peak memory of running a network, at several image resolutions."""
 
 import gc
 import re
@@ -34,11 +34,11 @@ class MemoryConfig(Settings):
     """What to measure."""
 
     run: Path
-    """Folder of a network, with a policy or without; without one it looks at the centre."""
+    """Folder of a network, with or without a policy; without one it looks at the centre."""
     resolutions: tuple[Annotated[int, AtLeast(1)], ...] = (224, 448, 896, 1792, 3584)
     """Sides of the square images, in pixels."""
     static: bool = True
-    """Whether to measure the same encoder on whole images beside it."""
+    """Whether to also measure the same encoder on whole images."""
     threads: Annotated[int, AtLeast(1)] = 2
     """Threads of torch."""
     out: Path | None = None
@@ -53,8 +53,8 @@ class MemoryConfig(Settings):
 def measure_memory(config: MemoryConfig) -> Memory:
     """Run each resolution in a process of its own and print a table.
 
-    We take the peak of resident memory less the decoded image, which is noise, while all steps run.
-    A process that fails, for want of memory for one, leaves its message.
+    The peak is that of resident memory while all steps run, less the decoded image (random noise).
+    If a process fails, for example for lack of memory, its message is kept.
     """
     load_model(config.run)
     rows = tuple(
@@ -91,9 +91,9 @@ def _print(results: Memory, console: Console) -> None:
 
 
 def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> ProcessMemory:
-    """What a fresh process took."""
+    """The memory that a fresh process took."""
     arguments = [name, str(config.run), str(resolution), str(config.threads)]
-    # -P: imports the library that runs here, not what the working directory may hold.
+    # -P: import the library that runs here, not a module of the working directory.
     command = [sys.executable, "-P", "-m", "gfnet_env.benchmarks.memory", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if process.returncode:
@@ -115,7 +115,7 @@ def _classifier(name: str, folder: str, resolution: int) -> Callable[[Tensor], o
 
 
 def _work(name: str, folder: str, resolution: int, threads: int) -> None:
-    """What a process of its own does; it prints the two figures."""
+    """The work of each process, which prints the two figures."""
     torch.set_num_threads(threads)
     classify = _classifier(name, folder, resolution)
     gc.collect()
@@ -127,7 +127,7 @@ def _work(name: str, folder: str, resolution: int, threads: int) -> None:
 
 
 def _begin_peak() -> int:
-    """Forget the peak of loading, which hides that of working; resident memory now, in bytes."""
+    """Reset the peak, which loading has set; returns the resident memory now, in bytes."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as error:

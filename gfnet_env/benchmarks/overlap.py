@@ -1,4 +1,4 @@
-"""Whether looks lie on the object."""
+"""Measure whether looks lie on the object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Overlap:
     """How the looks at N images cover their objects, look by look.
 
     Attributes:
-        centred: 1 where the centre of the window is on the object, else 0, (N, T - 1): the pointing
+        centred: 1 if the centre of the window is on the object, else 0, (N, T - 1): the pointing
             game of Zhang et al., "Top-down Neural Attention by Excitation Backprop" (2016). NaN
             where no look was taken.
         covered: Share of the object that windows have covered so far, (N, T - 1) in [0, 1].
@@ -36,10 +36,10 @@ def measure_overlaps(
     """The overlap of recorded looks with the objects; images that show no object are left out.
 
     Args:
-        view: How windows are made.
+        view: How windows are cut, see ``ViewConfig``.
         images: The set.
-        records: By name, all of images of that set.
-        masks: Of that set.
+        records: Records by name, all on images of that set.
+        masks: Masks of that set.
 
     Raises:
         ValueError: No image of a record shows an object.
@@ -58,7 +58,7 @@ def measure_overlaps(
     for name, parts in found.items():
         if not parts:
             raise ValueError(
-                f"none of the {len(records[name].indices)} images shows an object; look whether "
+                f"none of the {len(records[name].indices)} images shows an object; check whether "
                 "its masks are empty"
             )
     return {name: Overlap(*np.array(parts).swapaxes(0, 1)) for name, parts in found.items()}

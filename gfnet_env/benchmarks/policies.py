@@ -1,4 +1,4 @@
-"""What policies are worth: the same model looks at the same images under each of them."""
+"""Compare policies: the same model looks at the same images under each of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,25 +39,26 @@ LEARNED = "learned"
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig(Settings):
-    """Which policies to compare, on what; the split test is used."""
+    """Which policies to compare, on which images of the test split."""
 
     run: Path
     """Run folder of an assembled network; its policy is the one called learned."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     policies: tuple[str, ...] = ()
-    """Policies by their specs; by default all that the images and the options below allow."""
+    """Specs of the policies; by default all policies that the images and the options below
+    allow."""
     oracle_images: Annotated[int, AtLeast(0)] = 500
-    """Images, drawn at random, that the expensive oracle is run on; 0 leaves it out."""
+    """Number of images, drawn at random, for the expensive oracle; 0 leaves it out."""
     masks: Path | None = None
     """Folder of masks FOLDER/test/CLASS/NAME.png (or FOLDER/CLASS/NAME.png) of a folder of
-    pictures: as large as the picture, zero where the object is not. By default boxes say where the
-    object is, if the images have any."""
+    pictures. A mask has the size of its picture and is zero outside the object. By default boxes
+    say where the object is, if the images have any."""
     sheet_images: Annotated[int, AtLeast(1)] = 6
-    """Images, likewise, to draw with the looks at them."""
+    """Number of images, drawn at random, to draw with the looks at them."""
     out: Path | None = None
     """Folder for the results; by default RUN/policies."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     overwrite: bool = False
@@ -65,17 +66,17 @@ class ComparisonConfig(Settings):
 
 
 def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -> PolicyComparison:
-    """Take every step of every test image under each policy, and write what came out.
+    """Take every step of every test image under each policy, and write the results.
 
     Args:
         config: What to compare.
         images: The test images, in place of ``config.images``.
 
     Raises:
-        FileExistsError: There are results already, and overwriting was not asked for.
+        FileExistsError: Results exist already, and ``overwrite`` is off.
         FileNotFoundError: A folder or a mask is missing.
-        ValueError: A policy is unknown or needs what the images do not have, or network and images
-            do not fit.
+        ValueError: A policy is unknown or needs something that the images lack, or the network and
+            the images do not fit.
     """
     console = Console()
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
@@ -106,7 +107,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
 
 
 def _comparable(images: ImageSet, oracle_images: int) -> list[str]:
-    """All policies that some images allow, the learned one before the bounds."""
+    """All policies that the images allow; the learned one comes before the upper bounds."""
     allowed = {"target": images.boxes is not None, "oracle": oracle_images > 0}
     plain = (name for name in UNLEARNED if name not in BOUNDS)
     return [*plain, LEARNED, *(name for name in BOUNDS if allowed[name])]
@@ -115,16 +116,17 @@ def _comparable(images: ImageSet, oracle_images: int) -> list[str]:
 def choose_policies(
     names: Sequence[str], learned: Policy, images: ImageSet, oracle_images: int
 ) -> dict[str, Policy]:
-    """Policies by name.
+    """Build policies, by name.
 
     Args:
         names: ``learned``, or specs, see ``POLICIES``.
-        learned: The policy of that name.
+        learned: The policy called ``learned``.
         images: What they will look at.
-        oracle_images: How many of them the oracle may take.
+        oracle_images: Number of images for the oracle; 0 does not allow it.
 
     Raises:
-        ValueError: A name is unknown or given twice, or the images or options do not allow it.
+        ValueError: A name is unknown or given twice, or the images or options do not allow the
+            policy.
     """
     if len(set(names)) < len(names):
         raise ValueError(f"a policy is named twice: {', '.join(names)}")
@@ -136,7 +138,7 @@ def choose_policies(
 
 
 def some_of(images: ImageSet, count: int) -> npt.NDArray[np.int64]:
-    """Numbers of ``count`` images, or of all there are, by rising number: always the same ones.
+    """Indices of ``count`` images, or of all if there are fewer, in rising order; always the same.
 
     They are drawn at random, since a set may list its images class by class.
     """
@@ -150,7 +152,7 @@ def record_policies(
     oracle_images: int,
     console: Console,
 ) -> dict[str, Record]:
-    """Take every step of every image under each policy; of some images under the oracle."""
+    """Take every step of every image under each policy; the oracle gets only some images."""
     records = {}
     for name, policy in policies.items():
         chosen = some_of(images, oracle_images if name == "oracle" else len(images))
@@ -165,13 +167,13 @@ def compare_records(
     sources: npt.NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> dict[str, PolicyResult]:
-    """What came out under each policy; two are compared on the images that both were run on.
+    """Results of each policy; two policies are compared on the images that both were run on.
 
     Args:
-        records: By policy, all of images of one set.
-        overlaps: By policy, where the objects are known.
-        sources: Of all images of the set, see ``mean_interval``.
-        seed: Of the bootstrap.
+        records: Records by policy, all on images of one set.
+        overlaps: Overlaps by policy, if the objects are known.
+        sources: Originals of all images of the set, the groups of ``mean_interval``.
+        seed: Seed of the bootstrap.
     """
     compare = _Comparer(records, sources, seed)
     results = {}
@@ -194,7 +196,7 @@ def compare_records(
 
 
 def _reference(records: Mapping[str, Record]) -> str | None:
-    """The policy whose gain over the glance those of others are shares of."""
+    """The policy whose gain over the glance is the reference for the other gains."""
     return next((name for name in BOUNDS if name in records), None)
 
 
@@ -246,7 +248,7 @@ class _Comparer:
 def _shared(
     record: Record, other: Record
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Images that two records have in common, and their rows in each."""
+    """The images that two records share, and their rows in each."""
     return np.intersect1d(record.indices, other.indices, return_indices=True)
 
 
@@ -255,6 +257,6 @@ def _rounded(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
 
 
 def _taken_mean(values: npt.NDArray[np.float64]) -> tuple[float | None, ...]:
-    """Mean of each column over the looks that were taken; None where none was."""
+    """Mean of each column over the looks that were taken; None if no look was taken."""
     means = (column[~np.isnan(column)] for column in values.T)
     return tuple(rounded(taken.mean()) if len(taken) else None for taken in means)

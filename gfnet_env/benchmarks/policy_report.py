@@ -1,4 +1,4 @@
-"""What policies are worth, as tables and as pictures."""
+"""Tables and plots that compare policies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +76,7 @@ def print_comparison(results: PolicyComparison, console: Console) -> None:
 
 
 def _shown_names(results: PolicyComparison) -> dict[str, str]:
-    """How to show the name of each policy: with its images where it saw fewer than others."""
+    """The name of each policy in tables, with its number of images if it saw fewer than others."""
     return {
         name: name if found.images == results.images else f"{name} ({found.images} images)"
         for name, found in results.policies.items()
@@ -95,7 +95,7 @@ def _cells(found: PolicyResult, key: str) -> list[str]:
 
 
 def write_comparison(results: PolicyComparison, path: Path) -> None:
-    """Write one row for every policy and step; cells of what is not known stay empty."""
+    """Write one row for every policy and step; unknown values stay empty."""
     header = ["policy", "step", "images"]
     for key in _WITH_INTERVALS:
         header += [key, f"{key}_low", f"{key}_high"]
@@ -138,7 +138,7 @@ def plot_results(results: PolicyResults, path: Path) -> None:
     by_cost.set(xlabel="mean multiply-adds per image (millions)", title="Learned policy")
     by_cost.grid(alpha=0.3)
     for axes in (by_step, by_cost):
-        # matplotlib searches for the best place otherwise, and warns where that takes long.
+        # Otherwise matplotlib searches for the best place, and warns if that takes long.
         axes.legend(loc="lower right")
     save_figure(figure, path)
 

@@ -1,4 +1,4 @@
-"""What tables and pictures of all results are made of."""
+"""Helpers for the tables and plots of all results."""
 
 import csv
 import itertools
@@ -39,10 +39,11 @@ def draw_answers(
     """Draw images with the looks at them and a caption.
 
     Args:
-        model: What looked.
+        model: The model that looked.
         images: The set.
-        indices: Which of its images, (S,).
-        answers: For these images: a row of pictures for each name, several rows for a single one.
+        indices: Indices of the images, (S,).
+        answers: Answers for these images, by name: one row of pictures per name, or several rows if
+            there is only one name.
         path: The picture's file.
         labelled: Whether the captions name the true class where another was predicted.
     """

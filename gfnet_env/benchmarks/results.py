@@ -1,4 +1,4 @@
-"""Results: dataclasses that JSON holds by the names of their fields."""
+"""Results: dataclasses that are saved as JSON under the names of their fields."""
 
 import dataclasses
 import statistics
@@ -19,7 +19,7 @@ Interval = tuple[float, float]
 
 
 class Result:
-    """Base of dataclasses of results. Fields that are None, not known, are left out of JSON."""
+    """Base of dataclasses of results. Fields that are None (unknown) are left out of JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, as JSON has them."""
@@ -32,7 +32,7 @@ class Result:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """The result that ``to_json`` described; keys that are no fields are ignored.
+        """The result that ``to_json`` described; keys that are not fields are ignored.
 
         Raises:
             ValueError: A field is missing.
@@ -42,7 +42,7 @@ class Result:
         try:
             return cls(**{name: _from_json(saved[name], hint) for name, hint in known.items()})
         except TypeError as error:
-            raise ValueError(f"these are no results of this version: {error}") from error
+            raise ValueError(f"these are not results of this version: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CurvePoint(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class StepAccuracy(CurvePoint):
-    """Accuracy where all images exit at one step, glance first."""
+    """Accuracy if all images exit at one step."""
 
     step: int
 
@@ -89,8 +89,8 @@ class BudgetPoint(ThresholdPoint):
 class EqualAccuracy(ThresholdPoint):
     """The cheapest thresholds that match the static network of full resolution.
 
-    They are ``factor`` times cheaper; ``difference`` is their accuracy less that of the static
-    network, with its paired 95% interval.
+    They are ``factor`` times cheaper. ``difference`` is their accuracy minus the static network's,
+    with its paired 95% interval.
     """
 
     factor: float
@@ -108,7 +108,7 @@ class StaticRow(CurvePoint):
 
 @dataclass(frozen=True)
 class Margin(Result):
-    """Accuracy above a curve of static networks, negative below it, and the cost where that is."""
+    """Accuracy above a curve of static networks (negative if below), and the cost at that point."""
 
     accuracy: float
     multiply_adds: float
@@ -119,9 +119,10 @@ class Comparison(Result):
     """Early exits against static networks.
 
     Attributes:
-        at_accuracy: As accurate on the calibration split as the static network of full resolution;
-            None where no thresholds are.
-        within_interval: Likewise within the interval of its accuracy.
+        at_accuracy: Thresholds that are as accurate on the calibration split as the static network
+            of full resolution; None if there are none.
+        within_interval: Thresholds that are within the interval of that network's accuracy; None if
+            there are none.
         least_margin: See ``least_margin``.
     """
 
@@ -135,15 +136,15 @@ class Evaluation(Result):
     """What ``evaluate`` found.
 
     Attributes:
-        weights: Digests of the network's files; None of an official checkpoint.
-        split: Which was tested on.
-        images: How many it has.
-        calibration_split: Which thresholds were solved on.
-        calibration_images: How many of its images.
+        weights: Digests of the network's files; None for an official checkpoint.
+        split: The split that was tested on.
+        images: Number of its images.
+        calibration_split: The split that thresholds were solved on.
+        calibration_images: Number of its images.
         anytime: Accuracy per step.
         budgeted: Accuracy per budget, by method.
         static: Static networks by rising cost; None without them.
-        comparison: Early exits against them, by method.
+        comparison: Comparison of early exits with the static networks, by method.
     """
 
     weights: Mapping[str, str] | None = None
@@ -159,18 +160,18 @@ class Evaluation(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyResult(Result):
-    """What came out under one policy, with 95% intervals.
+    """Results of one policy, with 95% intervals.
 
     Attributes:
-        images: How many it was run on.
+        images: Number of images that it was run on.
         looks: Mean number of looks taken.
         accuracy: Share of correct images per step, glance first, (T,).
         label_confidence: Mean probability of the true class per step, (T,).
-        share_of_gain: Gain in accuracy over the glance per look, as a share of what the reference
-            policy gains on the same images; None where the interval of that reaches zero.
-        over_random: Accuracy after the last step less that of random looks.
-        object_images: How many images show an object.
-        centred: Mean per look, see ``Overlap``; None where no look was taken.
+        share_of_gain: Gain in accuracy over the glance per look, as a share of the reference
+            policy's gain on the same images; None if the interval of that gain reaches zero.
+        over_random: Accuracy after the last step minus the accuracy of random looks.
+        object_images: Number of images that show an object.
+        centred: Mean per look, see ``Overlap``; None if no look was taken.
         covered: Mean per look, see ``Overlap``.
     """
 
@@ -192,11 +193,11 @@ class PolicyComparison(Result):
     """What ``compare_policies`` found.
 
     Attributes:
-        split: Which was tested on.
-        images: How many it has.
-        policies: By name.
-        reference: The policy whose gain the others' are shares of: ``target``, or else ``oracle``.
-        objects: What says where the objects are: ``boxes`` or ``masks``.
+        split: The split that was tested on.
+        images: Number of its images.
+        policies: Results by name.
+        reference: The policy that ``share_of_gain`` refers to: ``target``, or else ``oracle``.
+        objects: Source of the objects' places: ``boxes`` or ``masks``.
     """
 
     split: str
@@ -211,10 +212,10 @@ class PolicyResults(PolicyComparison):
     """What a run of ``train_policy`` found on the test split.
 
     Attributes:
-        environment_steps: Looks that were learned from.
-        seconds: Of the whole run.
-        multiply_adds: Of one image that exits at each step, T numbers.
-        early_exit: What thresholds for some budgets give.
+        environment_steps: Number of looks that the policy learned from.
+        seconds: Duration of the whole run.
+        multiply_adds: Multiply-adds of one image that exits at each step, T numbers.
+        early_exit: Operating points of some budgets.
     """
 
     environment_steps: int
@@ -225,7 +226,7 @@ class PolicyResults(PolicyComparison):
 
 @dataclass(frozen=True)
 class Spread(Result):
-    """Times, rates or ratios of such over the rounds."""
+    """Median, minimum and maximum of a time, a rate or a ratio over the rounds."""
 
     median: float
     min: float
@@ -240,14 +241,14 @@ class Spread(Result):
 
 @dataclass(frozen=True)
 class PointTime(Spread):
-    """Milliseconds per image at one point, and how many times faster than the static network."""
+    """Milliseconds per image at one point, and the speed-up over the static network."""
 
     speedup: Spread
 
 
 @dataclass(frozen=True)
 class TimedPoint(Result):
-    """An evaluated point that is timed, and the mean cost of the images it is timed with."""
+    """An evaluated point that is timed, and the mean cost of the images that are timed."""
 
     name: str
     multiply_adds: float
@@ -258,7 +259,7 @@ class TimedPoint(Result):
 
 @dataclass(frozen=True)
 class Timing(Result):
-    """Times with one engine, number of threads and batch size: one for each timed point."""
+    """Times of every point with one engine, number of threads and batch size."""
 
     engine: str
     threads: int
@@ -269,7 +270,7 @@ class Timing(Result):
 
 @dataclass(frozen=True)
 class Latency(Result):
-    """What ``measure_latency`` found; ``resolution`` is that of the static network."""
+    """What ``measure_latency`` found; ``resolution`` is the static network's."""
 
     images: int
     repeats: int
@@ -308,14 +309,14 @@ class Memory(Result):
 
 
 def rounded(value: float) -> float:
-    """A figure as results hold it."""
+    """A number, rounded as in all results."""
     return round(float(value), 6)
 
 
 def interval_of(
     values: npt.NDArray[np.generic], sources: npt.NDArray[np.int64] | None, seed: int
 ) -> Interval:
-    """``mean_interval`` as results hold it."""
+    """``mean_interval``, rounded as in all results."""
     low, high = mean_interval(values, sources, seed=seed)
     return rounded(low), rounded(high)
 

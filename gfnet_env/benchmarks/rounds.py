@@ -1,4 +1,4 @@
-"""Contenders that take turns, so that other work of the machine is the same for all of them."""
+"""Timing in rounds: contenders take turns, so that the machine's other work affects all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gfnet_env.timing import seconds
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to time: one round, and what comes before it and is not timed."""
+    """Something to time: one round, and a preparation that is not timed."""
 
     run: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
@@ -21,7 +21,7 @@ class Contender:
 def time_rounds(
     contenders: Mapping[str, Contender], repeats: int, device: torch.device, description: str
 ) -> dict[str, list[float]]:
-    """Seconds of every round of each; one round that does not count comes first."""
+    """Seconds of every round of each contender, after a first round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in track(range(1 + repeats), description):
         for name, contender in contenders.items():

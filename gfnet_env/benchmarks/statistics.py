@@ -1,4 +1,4 @@
-"""How sure a figure is, and how honest a confidence."""
+"""Confidence intervals and calibration errors."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,12 @@ def mean_interval(
 
     Args:
         values: One per image, (N,).
-        groups: Originals that the images were made from, (N,); the images of one are drawn
-            together. None draws images.
-        seed: Of the draws.
+        groups: Original that each image was made from, (N,); images of one original are drawn
+            together. None draws single images.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: A shape is wrong, or all values are of one group.
+        ValueError: A shape is wrong, or all values belong to one group.
     """
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"values must be (N,) with N at least 1, not {values.shape}")
@@ -32,7 +32,7 @@ def mean_interval(
     drawn = np.arange(len(values)) if groups is None else groups
     names, member = np.unique(drawn, return_inverse=True)
     if len(names) == 1:
-        raise ValueError("all values are of one group, which says nothing about others")
+        raise ValueError("all values belong to one group, which says nothing about others")
     interval = stats.bootstrap(
         (np.bincount(member, weights=values), np.bincount(member)),
         lambda total, count, axis: total.sum(axis) / count.sum(axis),
@@ -56,7 +56,7 @@ def interquartile_mean_interval(scores: npt.NDArray[np.floating]) -> tuple[float
     """Bounds of the 95% bootstrap interval of the interquartile mean of runs' scores, (R,).
 
     Returns:
-        None for one run, which says nothing about others.
+        The bounds, or None for a single run, which says nothing about others.
     """
     if len(scores) == 1:
         return None
@@ -69,14 +69,14 @@ def interquartile_mean_interval(scores: npt.NDArray[np.floating]) -> tuple[float
 def probability_of_improvement(
     scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]
 ) -> float:
-    """How likely a run of one kind beats one of another (Agarwal et al., 2021, section 4.3).
+    """Probability that one kind of run beats another (Agarwal et al., 2021, section 4.3).
 
     Args:
-        scores: Of runs of the one, (R,).
-        others: Of runs of the other, (S,).
+        scores: Scores of the runs of the first kind, (R,).
+        others: Scores of the runs of the second kind, (S,).
 
     Returns:
-        The share of pairs that it wins, ties as half.
+        The share of pairs that the first kind wins; a tie counts as half.
     """
     wins = stats.mannwhitneyu(scores, others).statistic
     return float(wins / (len(scores) * len(others)))
@@ -88,9 +88,9 @@ def expected_calibration_error(
     """Mean gap between confidence and accuracy over bins of confidence (Guo et al., 2017, eq. 3).
 
     Args:
-        confidence: Of N images, (N,) in [0, 1].
-        correct: Whether the class was the true one, (N,).
-        bins: How many, equally wide.
+        confidence: Confidence of N images, (N,) in [0, 1].
+        correct: Whether the predicted class was the true one, (N,).
+        bins: Number of bins, equally wide.
     """
     number = np.clip((confidence * bins).astype(int), 0, bins - 1)
     gaps = np.bincount(number, weights=confidence - correct, minlength=bins)

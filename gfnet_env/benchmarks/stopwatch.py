@@ -1,4 +1,4 @@
-"""Where the time of a piece of work goes."""
+"""Measure which parts of some work take how much time."""
 
 import time
 from collections import defaultdict
@@ -15,10 +15,10 @@ class Stopwatch:
     """Counts seconds under one label at a time: an inner label stops the outer one.
 
     Args:
-        device: Whose work is waited for wherever the label changes.
+        device: Device whose pending work is awaited whenever the label changes.
 
     Attributes:
-        seconds: Under each label so far.
+        seconds: Seconds counted under each label so far.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:

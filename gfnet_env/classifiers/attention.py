@@ -1,4 +1,4 @@
-"""A classifier over sets: it pools the views by how much each of them matters."""
+"""A classifier over sets of views, pooled by attention."""
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier
 class AttentionClassifier(Classifier):
     """Gated attention over the views (Ilse et al., ICML 2018, equation 9), and a hidden layer.
 
-    A view's weight depends on its vector and its place, so that "the uppermost" can be learned. The
-    softmax over the views is kept as a running sum: memory does not grow, and any number of looks
-    will do.
+    A view's weight depends on its vector and its place, so that rules such as "the uppermost" can
+    be learned. The softmax over the views is kept as a running sum, so the memory does not grow and
+    any number of looks is allowed.
 
     Args:
-        hidden_size: Of the values that are pooled, and of the layer over them.
+        hidden_size: Size of the pooled values, and of the layer over them.
     """
 
     sees_places = True
@@ -51,7 +51,7 @@ class AttentionClassifier(Classifier):
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
         score = self.weight(self.content(vector).tanh() * self.gate(vector).sigmoid())
         pooled, total, highest = memory[:, :-2], memory[:, -2:-1], memory[:, -1:]
-        # An empty memory has no weight yet, whatever its highest score.
+        # An empty memory has no weight yet, regardless of its highest score.
         highest = torch.where(total > 0, highest, score)
         top = torch.maximum(highest, score)
         before, now = (highest - top).exp(), (score - top).exp()

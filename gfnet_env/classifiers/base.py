@@ -1,4 +1,4 @@
-"""What a classifier is: it combines the feature vectors of the views seen so far."""
+"""The base class of classifiers, which combine the feature vectors of the views seen so far."""
 
 from abc import ABC, abstractmethod
 
@@ -16,11 +16,11 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         sees_places: Whether its vectors end in the ``place`` of their view.
-        over_sets: Whether the order and the number of views do not matter. Then it also learns, in
-            place of the encoders' own heads, to classify by each view alone.
+        over_sets: Whether it takes any number of views in any order. Then it also learns to
+            classify each view alone, in place of the encoders' own heads.
         memory_size: M, numbers that it remembers of each picture.
-        judges_glance: Whether it has logits after the glance; if not, the global encoder's own head
-            makes them.
+        judges_glance: Whether it computes logits after the glance; if not, the global encoder's own
+            head does.
     """
 
     memory_size: int
@@ -34,13 +34,13 @@ class Classifier(nn.Module, ABC):
 
         Args:
             vector: Feature vector of the view, (B, V), or (B, V + PLACE_SIZE) if it sees places.
-            memory: Of the views before it, (B, M); zeros at the glance.
+            memory: Memory of the views before it, (B, M); zeros at the glance.
             number: Looks taken so far, (B,) int64; 0 at the glance.
         """
 
     @abstractmethod
     def judge(self, memory: Tensor, number: Tensor) -> Tensor:
-        """Logits (B, K) of the memory (B, M) after ``number`` looks (B,)."""
+        """Logits (B, K) from the memory (B, M) after ``number`` looks (B,)."""
 
     def forward(self, vector: Tensor, memory: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         """``remember``, then ``judge``: the new memory (B, M) and the logits (B, K)."""
@@ -58,9 +58,9 @@ class Classifier(nn.Module, ABC):
 
 
 def place(location: Tensor, scale: Tensor) -> Tensor:
-    """Where views are, (B, PLACE_SIZE), from the locations (B, 2) and scales (B,) of their looks.
+    """The places of views, (B, PLACE_SIZE), from locations (B, 2) and scales (B,) of their looks.
 
-    That of a glance is zeros.
+    The place of a glance is all zeros.
     """
     return torch.cat([location, scale.log()[:, None]], dim=1).float()
 
@@ -79,7 +79,7 @@ def build_classifier(
     *,
     trusted: bool = True,
 ) -> Classifier:
-    """Build a classifier, which gets those of the arguments that it has parameters for.
+    """Build a classifier; it gets only the arguments that it has parameters for.
 
     Args:
         spec: A name in ``CLASSIFIERS`` with its parameters, or ``module:NAME`` of your own.

@@ -1,4 +1,4 @@
-"""The classifier that the GFNet authors' release has for MobileNetV3 and EfficientNet."""
+"""The classifier for MobileNetV3 and EfficientNet in the GFNet authors' release."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from gfnet_env.classifiers.base import CLASSIFIERS, Classifier
 class CascadeClassifier(Classifier):
     """One linear layer for each look, over the vectors of all views so far.
 
-    The memory is the vectors of all 1 + N views in order; zeros stand for future views.
+    The memory holds the vectors of all 1 + N views in order, with zeros for future views.
     ``memory_size`` must be None or (1 + N)·V.
     """
 
@@ -39,7 +39,7 @@ class CascadeClassifier(Classifier):
     def judge(self, memory: Tensor, number: Tensor) -> Tensor:
         """Logits (B, K) after ``number`` looks, each in [1, N]."""
         if torch.compiler.is_exporting():
-            # A graph cannot choose layers by value: all of them run, and each row takes its own.
+            # A graph cannot choose layers by value, so all of them run and each row takes its own.
             answers = [layer(memory[:, : layer.in_features]) for layer in self.layers]
             chosen = (number - 1).clamp(min=0)[:, None, None].expand(-1, 1, answers[0].shape[1])
             return torch.stack(answers, dim=1).gather(1, chosen).squeeze(1)

@@ -1,4 +1,4 @@
-"""A classifier over sets: every view adds what it says about the classes, in any order."""
+"""A classifier over sets of views, which adds up their evidence in any order."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier
 
 @CLASSIFIERS.register("evidence")
 class EvidenceClassifier(Classifier):
-    """The sum of the evidence that each view has for each class, so any number of looks will do.
+    """The sum of the evidence of all views for each class, so any number of looks is allowed.
 
-    The evidence of a view is linear in its vector and centred over the classes, times a gate in
-    [0, 1] that depends on the vector and the place. Logits are the sum and a bias, which stands for
-    what is known of a picture before anybody looks: a view whose evidence is zero changes nothing.
+    The evidence of a view is linear in its vector and centred over the classes, times a gate in [0,
+    1] that depends on the vector and the place. Logits are the sum plus a bias, the knowledge
+    before any look; a view with zero evidence changes nothing.
 
-    Its memory is the sum, of size K; ``memory_size`` must be None or K.
+    The memory is the sum, of size K; ``memory_size`` must be None or K.
     """
 
     sees_places = True
@@ -42,7 +42,7 @@ class EvidenceClassifier(Classifier):
         return memory + self.bias
 
     def judge_alone(self, vector: Tensor) -> Tensor:
-        # Not gated: a gate that closes would leave the evidence nothing to learn from.
+        # Not gated: a closed gate would stop the evidence from learning.
         return self._centred(vector) + self.bias
 
     def _centred(self, vector: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Encoders: from views to a feature map and a feature vector."""
+"""Encoders, which turn views into a feature map and a feature vector."""
 
 from gfnet_env.encoders.base import Encoder, Features, ModuleEncoder
 from gfnet_env.encoders.compact import CompactEncoder

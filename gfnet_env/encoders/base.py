@@ -1,4 +1,4 @@
-"""What an encoder is: from views to a feature map and a feature vector."""
+"""The base classes of encoders, which turn views into a feature map and a feature vector."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ class Features(NamedTuple):
     """Features of B views.
 
     Attributes:
-        map: Before pooling, (B, C, h, w).
-        vector: After pooling, (B, V): the input of a classifier.
+        map: Feature map before pooling, (B, C, h, w).
+        vector: Feature vector after pooling, (B, V): the input of a classifier.
     """
 
     map: Tensor
@@ -24,11 +24,11 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module, ABC):
-    """Turns pixels into features; owns the normalisation that its weights expect.
+    """Turns pixels into features; applies the normalisation that its weights expect.
 
     Args:
-        mean: Of each channel of pixels in [0, 1]; by default ImageNet's.
-        std: Likewise.
+        mean: Mean of each channel, for pixels in [0, 1]; by default ImageNet's.
+        std: Standard deviation of each channel, for pixels in [0, 1]; by default ImageNet's.
     """
 
     mean: Tensor
@@ -47,7 +47,7 @@ class Encoder(nn.Module, ABC):
 
         Args:
             views: (B, 3, P, P), pixels in 0..255, uint8 or floats.
-            normalised: Whether they are normalised floats instead.
+            normalised: Whether the views are normalised floats instead.
         """
         if normalised:
             return self.encode(views.to(self.mean.dtype))
@@ -70,9 +70,9 @@ class ModuleEncoder(Encoder):
     """An encoder made of modules of your own; see ``gfnet_env.encoders.registry``.
 
     Args:
-        body: From normalised views (B, 3, P, P) to a feature map (B, C, h, w).
-        head: From a feature vector (B, V) to logits (B, K).
-        pool: From the map to the vector (B, V); None takes the mean over its cells, V = C.
+        body: Maps normalised views (B, 3, P, P) to a feature map (B, C, h, w).
+        head: Maps a feature vector (B, V) to logits (B, K).
+        pool: Maps the feature map to the vector (B, V); None takes the mean over its cells, V = C.
         mean: See ``Encoder``.
         std: See ``Encoder``.
     """

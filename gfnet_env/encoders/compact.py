@@ -14,9 +14,9 @@ class CompactEncoder(Encoder):
     """A small convolutional network for small views: its stride is 4 instead of 32.
 
     Args:
-        num_classes: Classes of its own head, K.
-        widths: Channels of its blocks, each a 3×3 convolution, batch norm and ReLU.
-        strides: Of its blocks.
+        num_classes: Number of classes of its own head, K.
+        widths: Number of channels of each block (a 3×3 convolution, batch norm and ReLU).
+        strides: Stride of each block.
     """
 
     def __init__(
@@ -60,5 +60,5 @@ class CompactEncoder(Encoder):
 
 @ENCODERS.register("compact-deep")
 def compact_deep(num_classes: int) -> CompactEncoder:
-    """One more block: each cell of the map sees 19 pixels of the view, not 15."""
+    """A compact encoder with one more block: its map's cells see 19 pixels of the view, not 15."""
     return CompactEncoder(num_classes, widths=(32, 64, 64, 128), strides=(2, 1, 2, 1))

@@ -1,4 +1,4 @@
-"""The early layers of a network of timm: a fine feature map at a small part of the cost."""
+"""The early layers of a timm network: a fine feature map at a small part of the cost."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from gfnet_env.encoders.weights import downloaded, explained, load_weights_file
 
 @ENCODERS.register("early")
 class EarlyEncoder(Encoder):
-    """The layers of a timm network up to one of its feature maps; for glances, which need detail.
+    """The layers of a timm network up to one of its feature maps, for glances, which need detail.
 
     The vector is the mean and the maximum of each channel, V = 2·C.
 
     Args:
         name: Its timm name.
-        level: Number of the map among those that timm lists: in a network of stages the strides are
-            2, 4, 8, … or 4, 8, 16, …
-        num_classes: Classes of its own head, K.
+        level: Index of the map in timm's list of the network's feature maps. In a network of stages
+            their strides are 2, 4, 8, … or 4, 8, 16, …
+        num_classes: Number of classes of its own head, K.
         weights: None (random), ``pretrained`` (downloaded), or a file; see ``TimmEncoder``.
 
     Raises:

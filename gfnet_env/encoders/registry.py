@@ -29,11 +29,11 @@ def build_encoder(
     patch_size: int | None = None,
     trusted: bool = True,
 ) -> Encoder:
-    """Build an encoder; see the module for what a spec may be.
+    """Build an encoder; the module's docstring describes specs.
 
     Args:
-        spec: What to build.
-        num_classes: Classes of its own head, K.
+        spec: Spec of the encoder.
+        num_classes: Number of classes of its own head, K.
         weights: See ``TimmEncoder`` and ``TorchvisionEncoder``; most others take none.
         patch_size: Side of the views, P; see ``TimmEncoder``.
         trusted: See ``Registry.build``.

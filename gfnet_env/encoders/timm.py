@@ -1,4 +1,4 @@
-"""Encoders of timm, by their timm names or those of the GFNet paper."""
+"""Encoders of timm, by their names in timm or in the GFNet paper."""
 
 import inspect
 import math
@@ -18,31 +18,31 @@ _ALIASES = {
     "regnety_800m": "regnety_008",
     "regnety_1.6g": "regnety_016",
 }
-# A width that timm can build, but has neither a name nor weights for.
+# timm can build this width, but has no name and no weights for it.
 _MOBILENETV3_125 = "mobilenetv3_large_125"
 
 
 class TimmEncoder(Encoder):
-    """Any network of timm that ends in one linear layer, and MobileNetV3-Large of width 1.25.
+    """Any timm network that ends in one linear layer, and MobileNetV3-Large of width 1.25.
 
     The vector is the input of that layer: the pooled map, the output of a hidden layer (1,280
-    features from the 960 channels of MobileNetV3-Large), or the class token. The map of a network
-    of tokens is the tokens in their places, without those that have no place.
+    features from the 960 channels of MobileNetV3-Large), or the class token. For a transformer, the
+    map holds the tokens at their places, without the tokens that have no place.
 
     Args:
         name: Its timm name, or the paper's: ``regnety_600m``, ``regnety_800m``, ``regnety_1.6g``,
             ``mobilenetv3_large_125``.
-        num_classes: Classes of its own head, which a file of weights fills if it fits.
+        num_classes: Number of classes of its own head. A file of weights fills the head if it fits.
         weights: None (random), ``pretrained`` (downloaded), or a file (safetensors, or a ``.pth``
             that is read without running pickled code). Positional embeddings are interpolated.
-        patch_size: P, side of the views; networks for one fixed size are built for it. None is the
-            size of their weights.
-        options: More arguments of ``timm.create_model``, such as ``depth=2``.
+        patch_size: P, side of the views. Networks for one fixed size are built for P; None means
+            the size of their weights.
+        options: Further arguments of ``timm.create_model``, such as ``depth=2``.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The network does not end in one linear layer or cannot be built, or its weights
-            do not fit or cannot be had.
+            do not fit or are not available.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class TimmEncoder(Encoder):
         if features.ndim != 3:
             return features
         count = features.shape[1]
-        # Where the network does not say how many tokens have no place, the others make a square.
+        # If the network does not say how many tokens have no place, the others form a square.
         prefix = getattr(self.model, "num_prefix_tokens", count - math.isqrt(count) ** 2)
         side = math.isqrt(count - prefix)
         if side == 0 or side**2 != count - prefix:
             raise ValueError(
-                f"the {count - prefix} tokens of the encoder {type(self.model).__name__} are no "
-                "square map; choose another network"
+                f"the {count - prefix} tokens of the encoder {type(self.model).__name__} do "
+                "not form a square map; choose another network"
             )
         return features[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
 
@@ -111,21 +111,21 @@ def timm_names() -> list[str]:
 
 
 def timm_options(text: str, spec: str) -> dict[str, Any]:
-    """Arguments of ``timm.create_model``, from text such as ``depth=2,num_heads=3``.
+    """Read arguments of ``timm.create_model`` from text such as ``depth=2,num_heads=3``.
 
     Raises:
         ValueError: The text has another form, or sets classes or weights.
     """
     import timm
 
-    # A spec may come from a file, which must name no other file to read.
+    # A spec may come from a file, and a file must not name other files to read.
     refused = {*inspect.signature(timm.create_model).parameters, "num_classes", "in_chans"}
     options: dict[str, Any] = {}
     for item in split_items(text):
         key, sign, value = item.partition("=")
         if not sign or key in options or key in refused or key.startswith("pretrained"):
             raise ValueError(
-                f"the encoder {spec!r} takes arguments of the network once each, such as depth=2, "
+                f"the encoder {spec!r} takes each argument of the network once, such as depth=2, "
                 f"not {item!r}"
             )
         options[key] = convert(value, Any, key)
@@ -172,7 +172,7 @@ def _check(model: Any, name: str, patch_size: int | None) -> None:
 
 
 def _interpolated(tensors: Tensors, model: nn.Module) -> Tensors:
-    """The tensors of a file, with positional embeddings for the input size of a model."""
-    # By timm's convention, the module that defines a network defines this too.
+    """The tensors of a file, with positional embeddings resized for a model's input."""
+    # By timm's convention, this function is in the module that defines the network.
     resize = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     return tensors if resize is None else resize(tensors, model)

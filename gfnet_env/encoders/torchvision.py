@@ -21,19 +21,19 @@ _HEADS = ("fc", "classifier", "head")
 class TorchvisionEncoder(Encoder):
     """Any convolutional classifier of torchvision whose head takes a pooled vector.
 
-    The vector is the input of the head, hidden layers included; the map is the last (B, C, h, w)
-    tensor before it.
+    The vector is the input of the head, hidden layers included. The map is the last (B, C, h, w)
+    tensor before the head.
 
     Args:
         name: Its torchvision name: ``shufflenet_v2_x1_0``, …
-        num_classes: Classes of its own head, which a file of weights fills if it fits.
+        num_classes: Number of classes of its own head. A file of weights fills the head if it fits.
         weights: None (random), ``pretrained`` (torchvision's default ones, downloaded), or a file
             (safetensors, or a ``.pth`` that is read without running pickled code).
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: There is no such network, it has no such map and vector, or its weights do not
-            fit or cannot be had.
+            fit or are not available.
     """
 
     def __init__(self, name: str, num_classes: int, weights: str | Path | None = None) -> None:
@@ -57,7 +57,7 @@ class TorchvisionEncoder(Encoder):
         if head is None or nodes is None:
             raise ValueError(
                 f"the torchvision network {name!r} has no head that takes in a pooled feature map; "
-                "choose another network, or the same of timm"
+                "choose another network, or the same network from timm"
             )
         if weights == "pretrained":
             with downloaded(f"torchvision:{name}"):
@@ -86,7 +86,7 @@ def _map_and_vector(model: nn.Module, head: str) -> tuple[str, str] | None:
 
     model.eval()
     try:
-        # Traced as ``create_feature_extractor`` does it, so that names agree.
+        # Traced in the same way as ``create_feature_extractor``, so that names agree.
         blocks = [kind for kind in vars(ops).values() if inspect.isclass(kind)]
         tracer = NodePathTracer(
             autowrap_modules=(math, ops),

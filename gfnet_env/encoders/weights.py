@@ -1,4 +1,4 @@
-"""Files of weights, whose classes may differ from those of the network."""
+"""Load files of weights, whose classes may differ from the network's."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -49,9 +49,9 @@ def fill(
         model: The model.
         tensors: A state dict.
         path: Where it comes from, for messages.
-        heads: Names of the modules that make logits; these stay as they are if the file has other
+        heads: Names of the modules that compute logits; they stay unchanged if the file has other
             classes.
-        adapt: Converts the tensors of another input size.
+        adapt: Converts tensors made for another input size.
 
     Raises:
         ValueError: Something does not fit.

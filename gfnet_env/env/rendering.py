@@ -1,4 +1,4 @@
-"""Drawings of where a policy looked."""
+"""Draw where a policy looked."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from gfnet_env.images import ImageSet
 from gfnet_env.looks import Look, ViewConfig
 
-# Larger pictures are drawn smaller, smaller ones larger.
+# Larger pictures are reduced for drawing, smaller ones enlarged.
 _MAX_SIDE = 1024
 _MIN_SIDE = 256
 _CAPTION_HEIGHT = 22
@@ -26,9 +26,9 @@ def draw_looks(
 
     Args:
         images: The set.
-        index: Of the picture.
+        index: Index of the picture.
         looks: S looks at it.
-        view: Of the model.
+        view: The model's view.
         caption: One line.
 
     Returns:
@@ -69,7 +69,7 @@ def _picture(images: ImageSet, index: int) -> Image.Image:
 def caption(
     class_names: Sequence[str] | None, prediction: int, label: int | None, confidence: float
 ) -> str:
-    """The prediction and its confidence; and the true class, if that is known and another."""
+    """The prediction and its confidence, and the true class if it is known and different."""
 
     def name(number: int) -> str:
         return class_names[number] if class_names else str(number)

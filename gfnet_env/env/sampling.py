@@ -1,4 +1,4 @@
-"""Which image an episode shows."""
+"""Choose the image of each episode."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class ImageOrder:
         return int(self._epoch[self._position - 1])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later draws depend on: numbers, strings and tensors."""
+        """Everything that later draws depend on: numbers, strings and tensors."""
         return {
             "generator": self._rng.bit_generator.state,
             "epoch": torch.from_numpy(self._epoch),
@@ -60,16 +60,16 @@ class ImageOrder:
 
 
 class ImageOrders:
-    """Which image each sub-environment shows next: one that was requested, or that of its order.
+    """The next image of each sub-environment: a requested one, or else the next of its own order.
 
     Args:
-        features: Of the images.
+        features: Features of the images.
         count: Number of sub-environments.
         sampling: How often each image is drawn, see ``GlanceFocusVectorEnv``.
 
     Attributes:
-        weights: Relative frequencies of the images; None, also before the first order, if all are
-            drawn alike.
+        weights: Relative frequencies of the images. None if all are equally likely, and before the
+            first order is made.
     """
 
     def __init__(self, features: FeatureSource, count: int, sampling: Sampling) -> None:
@@ -106,7 +106,7 @@ class ImageOrders:
         return self._requested.popleft() if self._requested else self._orders[row].draw()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later draws depend on: numbers, strings and tensors."""
+        """Everything that later draws depend on: numbers, strings and tensors."""
         return {
             "orders": [order.state_dict() for order in self._orders],
             "requested": list(self._requested),
@@ -116,11 +116,11 @@ class ImageOrders:
         """Resume where ``state_dict`` was called.
 
         Raises:
-            ValueError: The state is of another number of sub-environments.
+            ValueError: The state has another number of sub-environments.
         """
         if len(state["orders"]) != self._count:
             raise ValueError(
-                f"the state is of {len(state['orders'])} sub-environments, not {self._count}"
+                f"the state has {len(state['orders'])} sub-environments, not {self._count}"
             )
         self._orders = [self._order(0) for _ in range(self._count)]
         for order, saved in zip(self._orders, state["orders"], strict=True):
@@ -130,16 +130,17 @@ class ImageOrders:
     def _order(self, seed: int) -> ImageOrder:
         if self._sampling == "uncertain" and self.weights is None:
             weights = glance_uncertainty(self._features)
-            # Without any doubt, there is nothing to prefer.
+            # If no glance leaves any doubt, all images are equally likely.
             self.weights = weights if weights.sum() > 0 else np.ones_like(weights)
         return ImageOrder(len(self._features.images), seed, self.weights)
 
 
 @torch.no_grad()
 def glance_uncertainty(features: FeatureSource, batch_size: int = 256) -> npt.NDArray[np.float64]:
-    """1 − p_glance(y) of every image of a set, (N,): the most that looks could gain there.
+    """1 − p_glance(y) of every image of a set, (N,): the most that looks could gain.
 
-    Drawing by it spends episodes on images that the glance has not settled, which have a reward.
+    Sampling in proportion to it spends episodes on images that the glance leaves uncertain, where
+    looks can still earn a reward.
     """
     uncertainty = [
         1 - glance(features, batch.indices).label_confidence(batch.labels).cpu().double().numpy()

@@ -15,8 +15,8 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
 
     Args:
         render_mode: None or ``rgb_array``.
-        arguments: Of ``GlanceFocusVectorEnv``, which also describes the process and the options of
-            ``reset``; except ``num_envs`` and ``autoreset_mode``.
+        arguments: Arguments of ``GlanceFocusVectorEnv``, except ``num_envs`` and
+            ``autoreset_mode``. That class also describes the process and the options of ``reset``.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
@@ -65,6 +65,6 @@ def _first(observations: Observations) -> Observations:
 
 
 def _first_info(infos: Info) -> Info:
-    """Scalars, but the logits as an array."""
+    """Infos as scalars, except the logits, which stay an array."""
     given = {key: value[0] for key, value in infos.items() if not key.startswith("_")}
     return {key: value if value.ndim else value.item() for key, value in given.items()}

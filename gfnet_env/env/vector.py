@@ -1,4 +1,4 @@
-"""The environment: N pictures at once, one call of each encoder a step."""
+"""The environment: N pictures at once, with one call of each encoder per step."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,41 +43,42 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     the gain in the classifier's confidence in the true class. The episode terminates after the last
     look, when the exit rule says so, or with an action that stops.
 
-    Sub-environment i goes through the images in an order of its own, fixed by its seed: seed + i
-    when ``reset`` is given one seed. ``reset(options={"indices": […]})`` puts images in front of
-    that order, for the sub-environments in turn. ``reset(options={"reset_mask": mask})`` resets
-    only the sub-environments of the (N,) boolean mask.
+    Sub-environment i goes through the images in its own order, which its seed fixes; if ``reset``
+    gets one seed, sub-environment i uses seed + i. ``reset(options={"indices": […]})`` puts images
+    before that order, one for each sub-environment in turn. ``reset(options={"reset_mask": mask})``
+    resets only the sub-environments of the (N,) boolean mask.
 
-    ``info`` holds, one per sub-environment: ``index`` and ``label`` of the image, the ``logits``
-    (N, K), the ``prediction`` and its ``confidence``, ``label_confidence`` (of the true class) and
-    ``correct``.
+    ``info`` holds one entry per sub-environment of each of these: ``index`` and ``label`` of the
+    image, the ``logits`` (N, K), the ``prediction`` and its ``confidence``, ``label_confidence``
+    (of the true class) and ``correct``.
 
     Args:
-        num_envs: N.
-        model: A model, or the folder of a ``GlanceFocusNetwork``; None is the packaged one. It is
-            put into evaluation mode and never trained.
-        images: An image set or its spec; None is what the model was trained on.
-        split: Of the image set, if ``images`` is a spec.
+        num_envs: Number of sub-environments, N.
+        model: A model, or the folder of a ``GlanceFocusNetwork``; None is the packaged one. The
+            model is put into evaluation mode and never trained.
+        images: An image set or its spec; None means the images that the model was trained on.
+        split: Split of the image set, if ``images`` is a spec.
         data_root: Folder of downloaded data sets.
         features: Source of features, see ``build_features``: ``live`` encodes at every step;
             ``cached`` keeps a store on disk for a lattice of looks, which actions are snapped to.
-        focus_steps: Looks of an episode; None is as many as the model has.
+        focus_steps: Looks per episode; None means the model's number.
         actions: See ``build_actions``: ``continuous`` locations, cells of a ``grid:cells=7``,
             ``zoom``; any of them with ``+stop``.
-        observation: See ``OBSERVATIONS``; None is ``maps``, with the scale of the latest look if
-            actions choose it.
+        observation: See ``OBSERVATIONS``; None means ``maps``, with the scale of the latest look if
+            actions choose the scale.
         reward: A name in ``REWARDS``, or a function of a ``Transition``.
         look_cost: Cost of each look, in units of the reward; a stop costs nothing.
         exits: When an episode ends before the last look, see ``EXITS``: ``never``,
             ``confidence:threshold=0.9``, …
-        sampling: ``all`` images alike, or ``uncertain``: each as often as the glance leaves the
-            true class in doubt. That costs one glance at every image at the first reset.
-        device: Of the model, see ``resolve_device``; None leaves it where it is.
+        sampling: ``all`` draws all images equally often. ``uncertain`` draws each image in
+            proportion to the doubt that the glance leaves about the true class; this costs one
+            glance at every image at the first reset.
+        device: Device of the model, see ``resolve_device``; None leaves the model where it is.
         render_mode: None or ``rgb_array``.
-        autoreset_mode: When a sub-environment whose episode has ended begins anew.
+        autoreset_mode: When a sub-environment begins a new episode after the end of one.
 
     Raises:
-        ValueError: An argument is unknown or out of range, or images and model do not fit.
+        ValueError: An argument is unknown or out of range, or the images and the model do not fit.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -162,7 +163,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _make_episodes(self) -> None:
-        """What changes from step to step, before the first reset."""
+        """Make what changes from step to step, as it is before the first reset."""
         self._ended = np.zeros(self.num_envs, dtype=bool)
         self._indices = np.zeros(self.num_envs, dtype=np.int64)
         shape = (self.num_envs, self.focus_steps)
@@ -203,13 +204,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """Look once at every picture whose episode has not ended.
 
         Args:
-            actions: In ``action_space``; values beyond a Box are clipped. Those of sub-environments
-                that begin anew instead (NEXT_STEP) are ignored.
+            actions: Actions in ``action_space``; values beyond a Box are clipped. Sub-environments
+                that begin a new episode in this step (NEXT_STEP) ignore their actions.
 
         Raises:
-            RuntimeError: The environment was never reset, or (autoreset disabled) an ended episode
-                was not.
-            ValueError: An action is NaN, no cell, or of the wrong shape or type.
+            RuntimeError: The environment was never reset, or, with autoreset disabled, an episode
+                has ended and was not reset.
+            ValueError: An action is NaN, is not a cell, or has the wrong shape or type.
         """
         beginning = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         active = np.arange(self.num_envs) if beginning is None else np.flatnonzero(~beginning)
@@ -235,10 +236,10 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Cells that the current episodes have not looked at, (N, actions).
 
-        Once an episode has looked at all cells, all are True again; a stop always is.
+        Once an episode has looked at all cells, all are True again. A stop is always True.
 
         Raises:
-            ValueError: Actions are not cells of a grid.
+            ValueError: The actions are not cells of a grid.
         """
         taken = ~self._scales.isnan()
         return self.actions.masks(Look.at(self._locations, self._scales), taken).numpy()
@@ -258,7 +259,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         return tuple(frames)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later steps depend on, except the model and the images.
+        """Everything that later steps depend on, except the model and the images.
 
         Returns:
             Numbers, strings and tensors, in lists and dicts.
@@ -280,7 +281,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """Resume where ``state_dict`` was called, in an environment with the same arguments.
 
         Raises:
-            ValueError: The state is of another number of sub-environments.
+            ValueError: The state has another number of sub-environments.
         """
         self._orders.load_state_dict(state)
         self._indices = state["indices"].numpy().copy()

@@ -1,4 +1,4 @@
-"""When enough is known of a picture."""
+"""Exit rules: when to stop looking at a picture."""
 
 from gfnet_env.exits.base import EXITS, ExitRule
 from gfnet_env.exits.rules import ConfidenceExit, ThresholdExit, never

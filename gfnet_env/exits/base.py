@@ -1,4 +1,4 @@
-"""Exit rules: when enough is known of a picture."""
+"""The type of exit rules, which say when to stop looking at a picture."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ from torch import Tensor
 from gfnet_env.models.base import State
 from gfnet_env.registry import Registry
 
-# From the state of B pictures to which of them exit now, (B,) bool. Besides, pictures exit after
-# the last look, and when the policy stops.
+# Maps the state of B pictures to whether each exits now, (B,) bool. Pictures also exit after the
+# last look, and when the policy stops.
 ExitRule = Callable[[State], Tensor]
 
 EXITS: Registry[ExitRule] = Registry("exit rule", functions_are_parts=True)

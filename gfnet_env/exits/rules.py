@@ -18,10 +18,10 @@ def never(state: State) -> Tensor:
 
 @EXITS.register("confidence")
 class ConfidenceExit:
-    """A picture exits after a look once its most confident class reaches a probability.
+    """A picture exits after a look once its highest class probability reaches a threshold.
 
     Args:
-        threshold: In [0, 1].
+        threshold: The probability, in [0, 1].
 
     Raises:
         ValueError: The threshold is out of range.
@@ -40,10 +40,10 @@ class ThresholdExit:
     """A picture exits at the first step whose threshold its confidence reaches (GFNet, 3.1).
 
     Args:
-        thresholds: One per step, glance first: at 0 all pictures exit, above 1 none.
+        thresholds: One per step, glance first. At 0 all pictures exit, above 1 none.
 
     Raises:
-        ValueError: There is none, or one is negative or not finite.
+        ValueError: There are no thresholds, or one is negative or not finite.
     """
 
     def __init__(self, thresholds: Sequence[float]) -> None:

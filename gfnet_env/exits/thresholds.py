@@ -1,4 +1,4 @@
-"""Confidence thresholds: for wanted exit shares, and for accuracy at a price."""
+"""Confidence thresholds: for given exit shares, and for the best accuracy at a price."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-# No confidence reaches it.
+# No confidence reaches this threshold.
 NEVER = 2.0
 # At ratios of e^±30, all but a 1e-12th exit at the first or at the last step.
 _LOG_RATIO = 30.0
@@ -31,15 +31,15 @@ def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
 def thresholds_for_shares(
     confidence: npt.NDArray[np.floating], shares: Sequence[float] | npt.NDArray[np.float64]
 ) -> list[float]:
-    """Thresholds under which those shares of the given images exit at each step.
+    """Thresholds under which the given shares of images exit at each step.
 
     Args:
-        confidence: Of N images after each of T steps, (N, T), on a calibration split.
-        shares: Of the images that are to exit at each step, (T,), adding up to 1.
+        confidence: Confidence for N images of a calibration split after each of T steps, (N, T).
+        shares: Share of the images that should exit at each step, (T,), adding up to 1.
 
     Returns:
-        T thresholds, see ``ThresholdExit``; the last is 0. Equal confidences exit together, so the
-        shares are met as nearly as they allow.
+        T thresholds, see ``ThresholdExit``; the last is 0. Images of equal confidence exit
+        together, so the shares are met as closely as that allows.
 
     Raises:
         ValueError: A shape is wrong, or a number is negative or not finite.
@@ -67,18 +67,20 @@ def thresholds_for_shares(
 def shares_for_cost(
     cost: float, step_costs: Sequence[float] | npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float64]:
-    """The geometric exit shares whose mean cost is ``cost``; at the ends, all exit at one step.
+    """The geometric exit shares whose mean cost is ``cost``; at the extremes, all exit at one step.
 
     Args:
-        cost: Mean per image.
-        step_costs: Of an image that exits at each step, (T,), rising.
+        cost: Mean cost per image.
+        step_costs: Cost of an image that exits at each step, (T,), rising.
 
     Raises:
-        ValueError: The cost is below that of the first step or above that of the last.
+        ValueError: The cost is below the first step's or above the last step's.
     """
     costs = np.asarray(step_costs, dtype=np.float64)
     if not costs[0] <= cost <= costs[-1]:
-        raise ValueError(f"no exits cost {cost:g} on average: {costs[0]:g} to {costs[-1]:g} do")
+        raise ValueError(
+            f"no exits cost {cost:g} on average; costs range from {costs[0]:g} to {costs[-1]:g}"
+        )
     for end in (0, -1):
         if cost == costs[end]:
             shares = np.zeros(len(costs))
@@ -101,14 +103,15 @@ def thresholds_for_price(
 ) -> list[float]:
     """Thresholds that maximise accuracy − price · mean cost over the given images.
 
-    Coordinate ascent sets each threshold in turn to the best while the others stay, until none
-    changes. The first round goes back from the last step, as if no image had exited before.
+    Coordinate ascent sets one threshold after the other to its best value while the others stay
+    fixed, until none changes. The first round goes backwards from the last step, as if no image had
+    exited before.
 
     Args:
-        confidence: Of N images after each of T steps, (N, T), on a calibration split.
+        confidence: Confidence for N images of a calibration split after each of T steps, (N, T).
         correct: Whether the most confident class was the true one, (N, T).
-        costs: Of an image that exits at each step, (T,), or of each of the images, (N, T).
-        price: Accuracy that a unit of cost must bring, at least 0.
+        costs: Cost of an exit at each step, (T,), or for each image, (N, T).
+        price: Gain in accuracy that a unit of cost must bring, at least 0.
 
     Returns:
         T thresholds; the last is 0.
@@ -148,8 +151,8 @@ def _best_threshold(confidence: npt.NDArray[np.floating], gain: npt.NDArray[np.f
     """The threshold with the highest total gain, with the fewest exits among equals.
 
     Args:
-        confidence: Of the images that may exit, (R,).
-        gain: Value of exiting now less that of going on, (R,).
+        confidence: Confidence for the images that may exit, (R,).
+        gain: Value of exiting now minus the value of going on, (R,).
     """
     if len(confidence) == 0:
         return NEVER
@@ -170,7 +173,7 @@ def _threshold_for(confidence: npt.NDArray[np.floating], exits: int) -> float:
         return 0.0
     ordered = np.sort(confidence)
     below, reached = ordered[-exits - 1], ordered[-exits]
-    # Half-way to the next one below: the batch size changes how sums are rounded, and an image
-    # should exit at the same step in every batch.
+    # Half-way to the next lower confidence: the batch size changes how sums are rounded, and an
+    # image should exit at the same step in every batch.
     middle = (below + reached) / 2
     return float(middle if below < middle else reached)

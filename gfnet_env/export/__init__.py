@@ -1,4 +1,4 @@
-"""The assembled network without torch: ONNX graphs, and the runner that goes with them."""
+"""The assembled network without torch: ONNX graphs, and the runner that executes them."""
 
 from gfnet_env.export.onnx import export_onnx, export_static
 

@@ -1,4 +1,4 @@
-"""Export to ONNX: a graph for each part, and JSON for the rest."""
+"""Export to ONNX: one graph per part, and JSON for the rest."""
 
 import dataclasses
 import importlib.util
@@ -30,9 +30,9 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     """Write a network as a folder that runs without torch and without this library.
 
     The folder holds ``glance.onnx``, ``policy.onnx`` and ``focus.onnx``, which take batches of any
-    size; ``start.onnx``, the first decision of a policy that has a memory; ``gfnet.json`` with
+    size; ``start.onnx``, the first decision, if the policy has a memory; ``gfnet.json`` with
     thresholds, class names and geometry; and ``classify.py``, which needs numpy, Pillow and
-    onnxruntime. A kill leaves all old files or all new ones.
+    onnxruntime. If the process is killed, the folder holds either all old files or all new ones.
 
     Args:
         gfnet: The assembled network, with its thresholds.
@@ -40,9 +40,9 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
 
     Raises:
         ImportError: The packages that write ONNX are missing.
-        ValueError: The model or the policy is no torch module or cannot be traced, the policy's
-            memory changes its shape or begins with hidden knowledge, or Pillow cannot resize as the
-            model does.
+        ValueError: The model or the policy is not a torch module or cannot be traced; the policy's
+            memory changes its shape, or starts with more than an observation shows; or Pillow
+            cannot resize in the same way as the model.
     """
     check_packages()
     _check_model(gfnet.model)
@@ -54,9 +54,9 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:
-    """Write a static network as one graph, from pixels (B, R, R, 3) at its resolution to logits.
+    """Write a static network as one graph, which maps pixels (B, R, R, 3) to logits.
 
-    Raises as ``export_onnx``.
+    It raises the same errors as ``export_onnx``.
     """
     check_packages()
     pixels = _blank_pixels(network.view.size, network.device)
@@ -76,21 +76,21 @@ def check_packages() -> None:
 def _check_model(model: Model) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(
-            f"a model of type {type(model).__name__} cannot be exported: it is no torch module"
+            f"a model of type {type(model).__name__} cannot be exported: it is not a torch module"
         )
     if not model.view.antialias or model.view.align_corners:
         raise ValueError(
-            "a network that does not antialias its views cannot be exported, nor one that aligns "
-            "its corners: the exported folder resizes with Pillow, which always does the one and "
-            "never the other"
+            "a network that does not antialias its views cannot be exported, nor can one that "
+            "aligns corners: the exported folder resizes with Pillow, which always antialiases and "
+            "never aligns corners"
         )
 
 
 def _check_policy(policy: Policy) -> None:
     if not isinstance(policy, nn.Module):
         raise ValueError(
-            f"a policy of type {type(policy).__name__} cannot be exported: it is no torch module; "
-            "learn one, or write one as a module"
+            f"a policy of type {type(policy).__name__} cannot be exported: it is not a torch "
+            "module; learn one, or write one as a module"
         )
     if isinstance(policy, Starts):
         raise ValueError(
@@ -155,12 +155,12 @@ class _Focus(nn.Module):
         features = self.model.encode_window(_channels_first(given["pixels"]))
         looks = Look.at(given["location"], given["scale"])
         after = _named_state(self.model.look(features, looks, _state(self.kind, given)))
-        # Unchanged tensors are no outputs.
+        # Unchanged tensors are not outputs.
         return {name: value for name, value in after.items() if value is not given.get(name)}
 
 
 class _Decision(nn.Module):
-    """A policy, from the state to its looks and their windows."""
+    """A policy, which maps the state to its looks and their windows."""
 
     def __init__(self, policy: Policy, model: Model, kind: type[State], memory: Memory) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class _Decision(nn.Module):
 
 
 class _Static(nn.Module):
-    """A static network, of pictures (B, R, R, 3)."""
+    """A static network on pictures (B, R, R, 3)."""
 
     def __init__(self, network: StaticNetwork) -> None:
         super().__init__()
@@ -216,13 +216,13 @@ def _blank_pixels(side: int, device: torch.device) -> Tensor:
 def _graph(name: str, module: nn.Module, given: Named) -> bytes:
     """The ONNX file of a part, traced with example inputs."""
     batch = torch.export.Dim("batch")
-    # The exporter would take one tensor under two names for one input.
+    # The exporter would treat one tensor under two names as a single input.
     given = {key: tensor.clone() for key, tensor in given.items()}
     # Names of inputs and outputs must differ.
     outputs = [f"new_{key}" if key in given else key for key in module.eval()(given)]
     try:
         with warnings.catch_warnings():
-            # Of the names of axes, and of deprecations within the exporter.
+            # Warnings about the names of axes, and about deprecations within the exporter.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,

@@ -3,7 +3,7 @@
 python classify.py PICTURE [PICTURE ...]
 
 The network glances at each picture scaled down, then looks at windows of it while it is unsure.
-Pictures that are sure leave the batch. Needs numpy, Pillow and onnxruntime.
+Pictures that it is sure of leave the batch. It needs numpy, Pillow and onnxruntime.
 """
 
 import argparse
@@ -35,8 +35,8 @@ class Prediction:
         classes: The most confident class at the exit, (B,) int64.
         confidence: Its probability, (B,) float32.
         exit_step: Looks taken, (B,) int64 in [0, N].
-        locations: Of the looks, (B, N, 2) in [-1, 1]; NaN if not taken.
-        scales: Side of each window as a multiple of P, (B, N); NaN likewise.
+        locations: Locations of the looks, (B, N, 2) in [-1, 1]; NaN if not taken.
+        scales: Side of each window as a multiple of P, (B, N); NaN if not taken.
         multiply_adds: Cost of each picture, (B,) int64.
     """
 
@@ -52,10 +52,10 @@ class Runner:
     """An exported network.
 
     Args:
-        folder: Written by ``export_onnx``.
-        threads: Threads of one operation; None leaves it to onnxruntime. The policy always has one:
-            its operations are too small to be shared. For small windows of single pictures, one
-            thread is as fast as two.
+        folder: Folder written by ``export_onnx``.
+        threads: Threads per operation; None leaves the number to onnxruntime. The policy always
+            uses one thread, because its operations are too small to share. For small windows of
+            single pictures, one thread is as fast as two.
         providers: Execution providers of onnxruntime.
 
     Raises:
@@ -137,7 +137,7 @@ class Runner:
                 locations[rows, step - 1] = known["location"]
                 scales[rows, step - 1] = known["scale"]
         thresholds = np.array(self.thresholds, dtype=np.float32)
-        # The policy stopped those that left early without being sure.
+        # Pictures that left early without being sure were stopped by the policy.
         stopped = (exit_step < steps) & (confidence < thresholds[exit_step])
         costs = self._costs[exit_step] + self._stop_cost * stopped
         return Prediction(classes, confidence, exit_step, locations, scales, costs)
@@ -203,13 +203,13 @@ class Runner:
 
 
 def _without(leaving: npt.NDArray[np.bool_], rows: Rows, known: Named) -> tuple[Rows, Named]:
-    """The rows that do not leave."""
+    """Keep the rows that do not leave."""
     stay = ~leaving
     return rows[stay], {name: value[stay] for name, value in known.items()}
 
 
 def _find(folder: Path, name: str) -> Path:
-    # Newer files that a kill kept from being moved to their places come first.
+    # Newer files come first: a kill may have kept them from being moved to their places.
     for path in (folder / ".committed" / name, folder / name):
         if path.is_file():
             return path
@@ -229,7 +229,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # After a graph, its spinning threads would take the cores from other graphs' threads.
+    # Spinning threads of a finished graph would take the cores from other graphs' threads.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))

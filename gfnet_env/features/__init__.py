@@ -1,4 +1,4 @@
-"""What serves a model's features of images: live, cached."""
+"""Sources of a model's features of images: live or cached."""
 
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.features.cached import CachedFeatures

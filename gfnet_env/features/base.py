@@ -1,4 +1,4 @@
-"""Sources of the features of what a model looks at."""
+"""The protocol of feature sources."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class FeatureSource(Protocol):
-    """Serves the features that a model's encoders make of the images of a set.
+    """Serves a model's features of the images of a set.
 
     Attributes:
         model: The model; features are on its device.
@@ -24,13 +24,13 @@ class FeatureSource(Protocol):
     images: ImageSet
 
     def overview(self, indices: Indices) -> Features:
-        """``Model.encode_overview`` of images ``indices``, (B,)."""
+        """``Model.encode_overview`` of the images ``indices``, (B,)."""
         ...
 
     def window(self, indices: Indices, looks: Look) -> Features:
-        """``Model.encode_window`` of one look at each of images ``indices``, (B,)."""
+        """``Model.encode_window`` of one look at each of the images ``indices``, (B,)."""
         ...
 
     def snap(self, looks: Look) -> Look:
-        """Where looks really go: a source that keeps features may know only some looks."""
+        """Where looks really go: a source with stored features may have only some looks."""
         ...

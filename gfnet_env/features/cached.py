@@ -26,31 +26,31 @@ DEFAULT_CELLS = 13
 DEFAULT_FOLDER = Path("runs") / "features"
 DEFAULT_LIMIT_GIB = 128.0
 
-# Version of the layout of entries and of their checksums.
+# Version of the layout and the checksums of entries.
 _FORMAT = 2
 
 
 class CachedFeatures:
     """The features of every overview and of windows at a lattice of looks, each computed once.
 
-    A look goes to the nearest location of the lattice and to the nearest scale. Its features there
-    are those of ``LiveFeatures``, except for the rounding of sums, which depends on the number of
-    views in a batch. So a run on an empty store and one on a full store may differ in the last bits
-    of a number.
+    A look goes to the nearest location of the lattice and to the nearest scale. The features there
+    equal those of ``LiveFeatures``, except for the rounding of sums, which depends on the number of
+    views in a batch. So runs on an empty store and on a full store may differ in the last bits of a
+    number.
 
     Each combination of encoder weights, views, precision, lattice and images has a store of its own
     in ``folder``. All runs and processes of a machine share it: several may fill it at once, and
     each may be killed at any moment, see ``EntryStore``. It takes 4 bytes (bfloat16: 2) for each
-    number that was computed. Images are read only for what it lacks.
+    number that was computed. Images are read only for features that the store lacks.
 
     Args:
         model: See ``FeatureSource``; in evaluation mode. Its encoders must not change any more.
         images: See ``FeatureSource``.
-        cells: G, of the lattice along each axis.
+        cells: G, cells of the lattice along each axis.
         scales: S scales of windows, each at least 1. An image has 1 + S·G² views.
-        precision: Of the encoders and the store.
-        folder: Of the stores, or a store.
-        limit_gib: Most GiB of the full store.
+        precision: Precision of the encoders and the store.
+        folder: Folder of all stores, or of one store.
+        limit_gib: Maximum size of the full store, in GiB.
 
     Raises:
         ValueError: A value is wrong, the model is in training mode, the full store would be over
@@ -124,7 +124,7 @@ class CachedFeatures:
     def _compute(self, numbers: Numbers, layout: Layout) -> Entries:
         """Encode and store some entries, all of overviews or all of windows."""
         indices, views = np.divmod(numbers, self.views)
-        # In the store's precision, whatever the caller's is.
+        # In the store's precision, regardless of the caller's.
         with torch.no_grad(), autocast(self.model.device, self.precision):
             if layout is self._overview:
                 features = self._live.overview(indices)
@@ -189,10 +189,10 @@ def _gib(size: int) -> str:
 
 
 def _origin(model: Model, images: ImageSet) -> dict[str, Any]:
-    """What the features of images depend on beside the store's settings: JSON.
+    """What the features of images depend on, besides the store's settings, as JSON.
 
-    We assume that the code of an encoder, the version of torch and the device change rounding at
-    most.
+    We assume that the code of an encoder, the version of torch and the device change only the
+    rounding.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(

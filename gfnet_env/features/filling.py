@@ -1,4 +1,4 @@
-"""Computing cached features in advance."""
+"""Compute cached features in advance."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,13 +42,13 @@ def cache_features(
 ) -> CachedFeatures:
     """Compute all features of a split that the store lacks.
 
-    Several processes share the work, since each goes through the images in an order of its own. A
-    killed one leaves what it has computed.
+    Several processes can share the work, since each goes through the images in its own order. If
+    one is killed, the features that it has computed stay in the store.
 
     Args:
         config: What to compute.
-        model: Instead of ``config.network``; it stays on its device.
-        images: The split, instead of ``config.images``.
+        model: Model to use instead of ``config.network``; it stays on its device.
+        images: Split to use instead of ``config.images``.
 
     Returns:
         The complete features.

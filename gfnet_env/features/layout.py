@@ -18,10 +18,10 @@ class Layout:
 
     Args:
         example: Features of one view.
-        kept: Type of floating-point numbers in the store; other numbers keep their own.
+        kept: Type of floating-point numbers in the store; other numbers keep their type.
 
     Attributes:
-        shapes: Of each tensor, for one view.
+        shapes: Shape of each tensor, for one view.
         words: W, size of the features, in words of 8 bytes.
     """
 

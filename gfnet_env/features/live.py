@@ -17,23 +17,23 @@ from gfnet_env.precision import Precision, autocast, precision_type, with_weight
 class LiveFeatures:
     """The encoders, called once for all images of a step.
 
-    In float32, and unless glances are kept, gradients flow through the encoders, and a caller's
-    ``torch.autocast`` applies.
+    In float32, gradients flow through the encoders and a caller's ``torch.autocast`` applies,
+    unless glances are kept.
 
     Args:
         model: See ``FeatureSource``.
         images: See ``FeatureSource``.
-        precision: What the encoders compute in. For bfloat16, a copy of the model, made now,
-            encodes; its features are float32 numbers rounded to bfloat16.
+        precision: Precision of the encoders. With bfloat16, a copy of the model, made at
+            construction, encodes; its features are float32 numbers rounded to bfloat16.
         keep_glances: Whether to keep the features of every overview on the model's device, so that
-            no overview is encoded twice. Its encoder must not change then.
+            no overview is encoded twice. The encoder must not change then.
 
     Attributes:
-        overviews: The pixels that were encoded last; None before.
+        overviews: Pixels of the overviews encoded last; None at first.
         windows: Number of windows encoded so far.
 
     Raises:
-        ValueError: The precision is unknown; or the model is in training mode, and features are
+        ValueError: The precision is unknown; or the model is in training mode although features are
             kept or come from a copy.
     """
 
@@ -56,7 +56,7 @@ class LiveFeatures:
         self._encoding = model
         if isinstance(model, nn.Module):
             self._encoding = with_weights_in(model, precision)
-        # Which glances are kept, and their features.
+        # Which glances are kept, and the features of those.
         self._kept = np.zeros(len(images), dtype=bool) if keep_glances else None
         self._glances: Features = None
 
@@ -103,13 +103,13 @@ class LiveFeatures:
 
 
 def check_evaluation_mode(model: Model) -> None:
-    """Raises ``ValueError`` in training mode, where an image's features depend on its batch."""
+    """Raise ``ValueError`` in training mode, in which an image's features depend on its batch."""
     if model.training:
-        raise ValueError("features are those of a model in evaluation mode; call its eval()")
+        raise ValueError("features must come from a model in evaluation mode; call its eval()")
 
 
 def _as_type(features: Features, kind: torch.dtype) -> Features:
-    """Features whose floating-point tensors have a type."""
+    """Convert the floating-point tensors of features to a type."""
     return rows.map_tensors(
         lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor, features
     )

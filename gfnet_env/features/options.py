@@ -20,7 +20,7 @@ from gfnet_env.precision import Precision
 from gfnet_env.registry import Registry
 from gfnet_env.settings import Above, AtLeast, Settings
 
-# Makes a source of features of a model and images.
+# Makes a feature source for a model and images.
 MakeFeatures = Callable[[Model, ImageSet], FeatureSource]
 # See ``build_features``.
 FeatureSpec = str | MakeFeatures | FeatureSource
@@ -34,11 +34,11 @@ COST_OPTIONS = frozenset({"cache", "cache_gib", "keep_glances"})
 
 
 def build_features(features: FeatureSpec, model: Model, images: ImageSet) -> FeatureSource:
-    """A source of a model's features of images.
+    """Build a source of a model's features of images.
 
     Args:
         features: A spec: ``live``, ``cached:cells=7,scales=[1,2]``, or ``module:NAME`` of your own;
-            or a function of a model and images that makes a source; or a source.
+            a function that makes a source from a model and images; or a source.
         model: The model.
         images: The set.
 
@@ -59,11 +59,11 @@ class CacheOptions(Settings):
     scales: Annotated[tuple[float, ...], AtLeast(1)] = (1.0,)
     """Scales of the windows whose features are cached."""
     cache: Path = DEFAULT_FOLDER
-    """Folder of cached features."""
+    """Folder for cached features."""
     cache_gib: Annotated[float, Above(0)] = DEFAULT_LIMIT_GIB
-    """Most GiB of the cached features of a split."""
+    """Maximum size of the cached features of a split, in GiB."""
     precision: Precision = "float32"
-    """Of the encoders and the cache: float32 or bfloat16."""
+    """Precision of the encoders and the cache: float32 or bfloat16."""
 
     def open_cache(self, model: Model, images: ImageSet) -> CachedFeatures:
         """``CachedFeatures`` with these options."""
@@ -83,7 +83,7 @@ class FeatureOptions(CacheOptions):
     """Where an environment's features come from."""
 
     features: Literal["live", "cached"] = "live"
-    """live: the encoders at every step; cached: computed once, for a lattice of locations."""
+    """live: encoded at every step; cached: computed once, for a lattice of locations."""
     keep_glances: bool = False
     """Whether live features keep every image's glance in memory."""
 
@@ -91,11 +91,11 @@ class FeatureOptions(CacheOptions):
         super().__post_init__()
         if self.keep_glances and self.features != "live":
             raise ValueError(
-                f"keep_glances is for live features; {self.features} ones keep every glance anyway"
+                f"keep_glances is for live features; {self.features} features keep glances anyway"
             )
 
     def source(self) -> MakeFeatures:
-        """What makes features with these options."""
+        """The function that makes features with these options."""
         if self.features == "cached":
             return self.open_cache
         return partial(LiveFeatures, precision=self.precision, keep_glances=self.keep_glances)

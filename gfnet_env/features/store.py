@@ -1,4 +1,4 @@
-"""Entries by number in one sparse file that many processes may read and write at once."""
+"""Numbered entries in one sparse file, which many processes may read and write at once."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -22,22 +22,23 @@ Numbers = npt.NDArray[np.int64]
 class EntryStore:
     """Entries of one size, each of which is present or missing.
 
-    Entry n lies at n times its size. Entries that were never written are a hole of the file, which
-    takes no room on disk. An entry begins with a checksum of its number and its words. With a wrong
-    checksum it counts as missing: it was never written, its writer was killed or is still at work,
-    or the disk damaged or misplaced it. So no lock is needed, and nothing wrong is read.
+    Entry n lies at n times its size. Entries that were never written are a hole in the file, which
+    takes no room on disk. An entry begins with a checksum of its number and its words. An entry
+    with a wrong checksum counts as missing: it was never written, its writer was killed or is still
+    at work, or the disk damaged or misplaced it. So no lock is needed, and no wrong entry is read.
 
-    A second file has a mark for every entry that was written. A mark proves nothing, but its
-    absence saves reading holes, which is slow.
+    A second file has a mark for every entry that was written. A mark proves nothing, but a missing
+    mark saves reading a hole, which is slow.
 
     Args:
-        folder: Of the store; created if missing.
-        description: What the entries are, JSON. A folder holds the entries of one description.
-        count: Most entries.
+        folder: Folder of the store; created if missing.
+        description: Description of the entries, JSON. A folder holds the entries of one
+            description.
+        count: Maximum number of entries.
         words: W, size of an entry, in words of 8 bytes.
 
     Raises:
-        ValueError: The folder holds entries of another description, or a file was cut off.
+        ValueError: The folder holds entries of another description, or a file was truncated.
         OSError: The folder cannot be written.
     """
 
@@ -65,7 +66,7 @@ class EntryStore:
     def bytes_on_disk(self) -> int:
         """Size of the present entries."""
         states = [(self.folder / name).stat() for name in (_DATA, _MARKS)]
-        # In blocks of 512 bytes, whatever the disk's own are; not every system counts them.
+        # In blocks of 512 bytes, regardless of the disk's block size; not every system counts them.
         return sum(
             512 * state.st_blocks if hasattr(state, "st_blocks") else state.st_size
             for state in states
@@ -83,7 +84,7 @@ class EntryStore:
         else:
             lines = np.zeros((len(numbers), 1 + self.words), dtype=np.uint64)
             lines[marked] = self._file.take(numbers[marked], axis=0)
-        # Of the copy, which no other process can change any more.
+        # Checksums of the copy, which no other process can change any more.
         return lines[:, 1:], lines[:, 0] == _checksums(numbers, lines[:, 1:])
 
     def write(self, numbers: Numbers, entries: Entries) -> None:
@@ -121,7 +122,7 @@ class EntryStore:
             )
 
     def _write_lines(self, name: str, numbers: Numbers, lines: npt.NDArray[Any]) -> None:
-        """Write lines (R, …) of a file, not of its map: there, a full disk kills the process."""
+        """Write lines (R, …) to a file, not to its map: there, a full disk kills the process."""
         path = self.folder / name
         with writing(path), path.open("r+b") as file:
             for number, line in zip(numbers.tolist(), lines, strict=True):
@@ -139,9 +140,10 @@ class EntryStore:
 def _checksums(numbers: Numbers, entries: Entries) -> Entries:
     """The checksums of entries, (R,).
 
-    Each is the sum modulo 2^64 of the number and of all halves of words, each times a random odd
-    constant of its place (multilinear hashing; Dietzfelbinger et al. 1997). It always shows another
-    number and one changed half; other damage passes with a chance of about 2^-32.
+    Each is the sum modulo 2^64 of the number and all halves of words, each multiplied by a random
+    odd constant for its place (multilinear hashing; Dietzfelbinger et al. 1997). It always detects
+    another number or one changed half; other damage goes unnoticed with a probability of about
+    2^-32.
     """
     halves = entries.view(np.uint32)
     factors = _factors(1 + halves.shape[1])
@@ -153,7 +155,7 @@ def _checksums(numbers: Numbers, entries: Entries) -> Entries:
 
 @cache
 def _factors(count: int) -> Entries:
-    """Random odd numbers, always the same ones."""
+    """Random odd numbers, the same in every call."""
     # The bare generator is the same in every version of numpy.
     factors: Entries = np.random.PCG64(0).random_raw(count) | np.uint64(1)
     return factors

@@ -1,4 +1,4 @@
-"""Where images come from."""
+"""Image sets: where the pictures come from."""
 
 from gfnet_env.images.array import ArrayImages
 from gfnet_env.images.augmentation import Augmentation, augment

@@ -16,11 +16,11 @@ class ArrayImages(ImageSet):
     """Images that are already in memory.
 
     Args:
-        pixels: (N, 3, H, W) uint8, an array or a tensor on any device, where views are made too;
-            shared, not copied, unless read-only.
+        pixels: (N, 3, H, W) uint8, an array or a tensor on any device; views are made on that
+            device. They are shared, not copied, unless read-only.
         labels: (N,) integers, at least 0; all 0 by default.
         class_names: One name per class, if the classes have names.
-        boxes: (N, 4) as (top, left, bottom, right) in pixels, if the objects' places are known.
+        boxes: Boxes of the objects, (N, 4) as (top, left, bottom, right) in pixels, if known.
         normalised: Whether pixels are floats instead, normalised as the encoders expect.
 
     Raises:
@@ -37,7 +37,7 @@ class ArrayImages(ImageSet):
         normalised: bool = False,
     ) -> None:
         if isinstance(pixels, np.ndarray) and not pixels.flags.writeable:
-            # Torch cannot share memory that it must not write to.
+            # Torch cannot share read-only memory.
             pixels = pixels.copy()
         self._pixels = torch.as_tensor(pixels)
         _check_pixels(self._pixels, normalised)
@@ -66,7 +66,7 @@ def check_labels(labels: npt.ArrayLike | Tensor, count: int) -> Tensor:
             f"labels must be integers, ({count},), one per image, not {tuple(tensor.shape)} "
             f"{tensor.dtype}"
         )
-    # Some types of integers have no comparison.
+    # Some integer types do not support comparison.
     tensor = tensor.long()
     if count and tensor.min() < 0:
         raise ValueError(f"labels must be at least 0; one is {int(tensor.min())}")

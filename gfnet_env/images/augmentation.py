@@ -23,7 +23,7 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(Settings):
-    """How training pictures are changed at random; by default not at all."""
+    """Random changes of training pictures; none by default."""
 
     crop_scale: Annotated[tuple[float, float] | None, Above(0), Between(0, 1)] = None
     """Least and greatest share of a training picture's area that a random crop keeps, often
@@ -49,14 +49,14 @@ def random_resized_crop(
 ) -> Numbers:
     """Random crops (Szegedy et al., "Going Deeper with Convolutions", 2015).
 
-    As ``torchvision.transforms.v2.RandomResizedCrop``, but from given random numbers: the first of
-    ten crops that fits, or else the middle of the picture.
+    Like ``torchvision.transforms.v2.RandomResizedCrop``, but with given random numbers: it takes
+    the first of ten crops that fits, or else the middle of the picture.
 
     Args:
         draws: Uniform numbers in [0, 1), (B, 10, 4).
-        sizes: (H, W) of each picture, (B, 2), or of all, (2,), in pixels.
+        sizes: (H, W) of each picture, (B, 2), or of all pictures, (2,), in pixels.
         scale: Least and greatest share of a picture's area.
-        ratio: Least and greatest width over height; uniform in its logarithm.
+        ratio: Least and greatest ratio of width to height; its logarithm is uniform.
 
     Returns:
         (B, 4) as (top, left, bottom, right) in pixels.
@@ -80,20 +80,21 @@ def random_resized_crop(
 
 
 class AugmentedImages(PictureImages):
-    """A set as one epoch of training sees it: its pictures are crops and mirror images.
+    """A set as one training epoch sees it: its pictures are randomly cropped and mirrored.
 
-    The draws for an image depend on (seed, epoch, index) only: not on its batch, the process that
+    The draws for an image depend only on (seed, epoch, index), not on its batch, the process that
     reads it, or whether the run was resumed.
 
-    Crops are taken from pictures at full resolution. In a set of one size they are resized to it;
-    else they keep their resolution, and views enlarge crops smaller than P. Boxes follow the crop
-    and the mirror, and are cut off at the edges: the box of an object outside the crop is empty.
+    Crops are taken from pictures at full resolution. In a set of one size, crops are resized to
+    that size. In other sets they keep their resolution, and views enlarge crops smaller than P.
+    Boxes follow the crop and the mirroring and are clipped at the edges, so the box of an object
+    outside the crop is empty.
 
     Args:
         images: The set.
-        augmentation: How its pictures are changed.
+        augmentation: How to change its pictures.
         seed: Seed of the draws.
-        epoch: Which epoch, from 0.
+        epoch: Number of the epoch, from 0.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Image sets: labelled pictures by index, each of its own height and width, seen by views."""
+"""The base class of image sets: labelled pictures of any sizes, which are seen through views."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from gfnet_env.looks import Look, ViewConfig
 
 DEFAULT_MEMORY_LIMIT = 2**30
 
-# What may be copied of whole pictures to resize them together.
+# Most bytes of whole pictures to copy in order to resize them together.
 _COPIED_BYTES = 2**22
 
 Indices = Sequence[int] | npt.NDArray[np.integer] | Tensor | slice | int
@@ -25,7 +25,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 class ImageSet(ABC):
-    """Labelled pictures. Nobody else holds them: others see views of P×P pixels.
+    """Labelled pictures, which other code sees only through views of P×P pixels.
 
     A set of your own provides ``labels``, ``_sizes`` and ``_regions``. If it decodes whole
     pictures, derive from ``PictureImages`` instead.
@@ -37,11 +37,11 @@ class ImageSet(ABC):
         labels: Class of every image, (N,) int64.
         class_names: One name per class, or None.
         boxes: Where the object is, (N, 4) float32 as (top, left, bottom, right) in pixels, or None.
-        sources: Number of the original that each image was made from, (N,) int64. Images of one
-            original are not independent. None if each image has an original of its own.
-        fixed_size: (H, W) of all pictures, or None where each has its own.
-        fit: How pictures got their shape, see ``FolderImages``.
-        normalised: Whether pixels are floats, normalised as the encoders expect, not uint8.
+        sources: Number of the original that each image was made from, (N,) int64; images of one
+            original are not independent. None if each image has its own original.
+        fixed_size: (H, W) of all pictures, or None if each has its own size.
+        fit: How pictures were brought to their shape, see ``FolderImages``.
+        normalised: Whether pixels are floats, normalised as the encoders expect, instead of uint8.
         memory_limit: Most bytes of decoded pictures that the set keeps.
     """
 
@@ -93,7 +93,7 @@ class ImageSet(ABC):
         return torch.cat([self._padded(numbers[[row]], sizes[[row]], view) for row in rows])
 
     def window(self, indices: Indices, looks: Look, view: int | ViewConfig) -> Tensor:
-        """What one look at each picture shows; at scale 1 the picture's own pixels.
+        """The window of one look at each picture; at scale 1 it holds the picture's own pixels.
 
         See ``overview`` for the arguments and the result.
 
@@ -115,14 +115,14 @@ class ImageSet(ABC):
         self._checked_sizes(self._check(indices), view)
 
     def picture(self, index: int, max_side: int | None = None) -> Tensor:
-        """One picture, (3, H, W): all its pixels, or reduced so that no side is longer."""
+        """One picture, (3, H, W), at full size, or reduced so that no side exceeds ``max_side``."""
         return self._pixels_of(self._check(index), max_side)[0]
 
     def __getitem__(self, indices: Indices) -> Tensor:
-        """All pixels of pictures of one size, (B, 3, H, W).
+        """All pixels of some pictures, which must have one size, (B, 3, H, W).
 
         Raises:
-            ValueError: Each picture has its own size.
+            ValueError: The set has no ``fixed_size``.
         """
         if self.fixed_size is None:
             raise ValueError(
@@ -134,7 +134,7 @@ class ImageSet(ABC):
     def digest(self) -> str:
         """64 hexadecimal digits that tell these pixels from all others.
 
-        Made of all pixels here; a set that knows where its pixels come from need not read them.
+        This method reads all pixels; a set that knows where its pixels come from need not.
         """
         parts = [digest(self.picture(index)) for index in range(len(self))]
         return digest("pixels", len(self), parts)
@@ -147,16 +147,17 @@ class ImageSet(ABC):
 
     @abstractmethod
     def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
-        """Parts of pictures, resized to one shape.
+        """Cut parts out of pictures and resize them to one shape.
 
         Args:
             indices: Which pictures, (B,), checked.
-            boxes: The part of each, (B, 4) int64 as (top, left, bottom, right), within the picture.
+            boxes: The part of each picture, (B, 4) int64 as (top, left, bottom, right), within the
+                picture.
             shape: (h, w) of the result.
             view: How to resize a part of another shape.
 
         Returns:
-            (B, 3, h, w), or (B, 1, h, w) of grey pictures.
+            (B, 3, h, w), or (B, 1, h, w) for grey pictures.
         """
 
     def _show(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
@@ -172,7 +173,7 @@ class ImageSet(ABC):
         return self._show(indices, _whole(sizes), shape, ViewConfig(size=max(shape)))
 
     def _padded(self, index: Numbers, size: Tensor, view: ViewConfig) -> Tensor:
-        """The overview of one picture with black beside it, (1, 3, P, P)."""
+        """The overview of one picture, padded with black, (1, 3, P, P)."""
         corner, extents = view.frame(size)
         scale = view.size / int(extents[0, 0])
         top, left = (max(0, round(-int(c) * scale)) for c in corner[0])
@@ -215,14 +216,14 @@ class ImageSet(ABC):
 
 
 def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
-    """``ImageSet._regions`` of images that lie in one tensor, (B, C, h, w).
+    """``ImageSet._regions`` for images in one tensor; returns (B, C, h, w).
 
     Args:
         pixels: (S, C, H, W); only the parts are read.
         rows: Which images, (B,) int64 in [0, S), on the device of the pixels.
-        boxes: See ``ImageSet._regions``, also for the others.
+        boxes: See ``ImageSet._regions``.
         shape: (h, w) of the result.
-        view: How to resize.
+        view: How to resize, see ``ImageSet._regions``.
     """
     boxes = boxes.to(pixels.device)
     extents = boxes[:, 2:] - boxes[:, :2]
@@ -234,13 +235,13 @@ def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewCon
     height, width = extents[0].tolist()
     too_many = len(rows) == 1 or len(rows) * pixels[0].nbytes > _COPIED_BYTES
     if (height, width) == pixels.shape[2:] and too_many:
-        # Fresh memory for a copy of all costs more than as many calls.
+        # Allocating a copy of all parts costs more than one call per part.
         return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
     # A view of every possible part: only the chosen pixels are copied.
     windows = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
     chosen = rows, boxes[:, 0], boxes[:, 1]
     if pixels.dtype == torch.uint8 and pixels.device.type == "cpu":
-        # Torch copies them one by one, and numpy many at a time.
+        # Torch copies the pixels one by one, numpy many at a time.
         parts = windows.numpy()[tuple(each.numpy() for each in chosen)]
         return resize(torch.from_numpy(parts), shape, view)
     return resize(windows[chosen], shape, view)
@@ -257,5 +258,5 @@ def _as_config(view: int | ViewConfig) -> ViewConfig:
 
 
 def _whole(sizes: Tensor) -> Tensor:
-    """Boxes (B, 4) of all of some pictures of sizes (B, 2)."""
+    """Boxes (B, 4) that hold all of each picture, from the sizes (B, 2)."""
     return torch.cat([torch.zeros_like(sizes), sizes], dim=1)

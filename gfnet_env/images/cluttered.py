@@ -1,8 +1,8 @@
 """Cluttered scenes: a digit at a random place among fragments of other digits.
 
 They follow the cluttered translated MNIST of Mnih et al., "Recurrent Models of Visual Attention"
-(NIPS 2014, section 4.1). They are small enough to train on anywhere, and yet a thumbnail does not
-show which digit it is, while a patch at the right place does.
+(NIPS 2014, section 4.1). They are small enough to train on anywhere. Yet a thumbnail does not show
+which digit it is, while a window at the right place does.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from gfnet_env.randomness import uniform
 
 @dataclass(frozen=True)
 class Clutter:
-    """How scenes are composed; lengths in pixels.
+    """How scenes are composed; lengths are in pixels.
 
     Attributes:
         canvas: Side of the scene.
@@ -49,16 +49,16 @@ class Clutter:
 
 
 class ClutteredScenes(PictureImages):
-    """Scenes, rendered on demand; the same (seed, split, index) always gives the same one.
+    """Scenes, rendered on demand; the same (seed, split, index) always gives the same scene.
 
     Args:
-        digits: Scanned digits to draw from, (D, h, w) uint8, bright on dark.
-        labels: Their classes, (D,).
+        digits: Scanned digits to compose scenes of, (D, h, w) uint8, bright on dark.
+        labels: Classes of the digits, (D,).
         clutter: How scenes are composed.
         scenes: Number of scenes.
         seed: Seed of the scenes.
         split: Number of the split: splits do not share random numbers.
-        memory_limit: Most bytes of rendered scenes to keep.
+        memory_limit: Maximum bytes of rendered scenes to keep.
     """
 
     sources: Numbers
@@ -93,11 +93,11 @@ class ClutteredScenes(PictureImages):
         self.boxes = torch.from_numpy(box.astype(np.float32))
 
     def _integers(self, index: Numbers, draw: int | Numbers, high: int | Numbers) -> Numbers:
-        """Random numbers ``draw`` of scenes: integers in [0, high); the arguments broadcast."""
+        """Random integers in [0, high) of scenes, number ``draw``; the arguments broadcast."""
         return (uniform(*self._keys, index, draw) * high).astype(np.int64)
 
     def digest(self) -> str:
-        """The digest of what the scenes are made of; renders none."""
+        """The digest of everything that determines the scenes; renders none of them."""
         origin = [dataclasses.asdict(self.clutter), self._keys, len(self)]
         return digest("scenes", origin, self._digits)
 
@@ -111,7 +111,7 @@ class ClutteredScenes(PictureImages):
         return torch.from_numpy(scenes).unsqueeze(1)
 
     def _pieces(self, indices: Numbers) -> Iterator[tuple[Pixels, Numbers, Numbers]]:
-        """Fragments of digits other than the scenes' own, (B, piece, piece), and their corners."""
+        """Fragments of other digits than the scenes' own, (B, piece, piece), and their corners."""
         side, piece = self.clutter.canvas, self.clutter.piece
         others, crops = len(self._digits) - 1, self.clutter.digit - piece + 1
         highs = np.array([others, crops, crops, side - piece + 1, side - piece + 1])
@@ -135,7 +135,7 @@ def _draw(
     top: Numbers,
     left: Numbers,
 ) -> None:
-    """Draw one square picture into each scene; where they overlap, the brighter pixel stays."""
+    """Draw one square picture into each scene; the brighter of two overlapping pixels stays."""
     rows, columns = _window(top, left, pictures.shape[-1])
     scene = np.arange(len(scenes))[:, None, None]
     scenes[scene, rows, columns] = np.maximum(scenes[scene, rows, columns], pictures)
@@ -155,7 +155,7 @@ def _register(
     counts: tuple[int, int, int],
     default: Clutter,
 ) -> None:
-    """Register scenes; ``counts`` are those of train, val and test."""
+    """Register scenes; ``counts`` are the numbers of scenes of train, val and test."""
 
     @IMAGES.register(name)
     def open_scenes(
@@ -184,7 +184,7 @@ def _register(
 
 
 _MNIST = (54_000, 6_000, 10_000)
-# Name, digits, scenes of each split; canvas, digit, pieces, piece.
+# Name, digits, numbers of scenes of each split; canvas, digit, pieces, piece.
 for _name, _digits, _counts, _default in (
     ("cluttered-digits", scanned_digits, (20_000, 2_000, 2_000), (128, 20, 10, 10)),
     ("cluttered-mnist", mnist_digits, _MNIST, (128, 28, 8, 12)),

@@ -1,4 +1,4 @@
-"""Any map-style data set as an image set."""
+"""Use any map-style data set as an image set."""
 
 from typing import Any
 
@@ -19,16 +19,19 @@ class DatasetImages(PictureImages):
     """A map-style ``torch.utils.data.Dataset`` of (picture, label).
 
     Pictures keep their own sizes. A picture is a PIL picture of any mode, or an array or tensor of
-    uint8: (H, W), (H, W, C) or (C, H, W), with C of 1 or 3. An index must always give the same one.
+    uint8: (H, W), (H, W, C) or (C, H, W), with C of 1 or 3. An index must always give the same
+    picture.
 
     Args:
-        dataset: Has ``__len__`` and ``__getitem__``. Its ``targets`` or ``labels`` are the labels;
-            without either, all items are read once. Its ``classes`` are their names.
+        dataset: The data set, which has ``__len__`` and ``__getitem__``. Its ``targets`` or
+            ``labels`` are the labels; without either, all items are read once. Its ``classes`` are
+            the class names.
         workers: See ``PictureImages``.
         memory_limit: See ``PictureImages``.
 
     Raises:
-        ValueError: It is no such data set; or, when asked for a picture, it is no such picture.
+        ValueError: The object is not such a data set; or, when a picture is read, an item is not
+            such a picture.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pictures as Pillow holds them, for what is looked at only now."""
+"""Pictures as Pillow decodes them, for pictures that are not kept."""
 
 import math
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from gfnet_env.images.picture import Array, as_array, bands
 from gfnet_env.images.resize import Shape, resize, resize_bands
 from gfnet_env.looks import ViewConfig
 
-# Larger parts are resized band by band; the result is the same to the bit.
+# Larger parts are resized band by band; the result is the same, bit for bit.
 _WHOLE_BYTES = 2**22
 
 
 class Decoded:
-    """A decoded picture. Only what is looked at is copied: a copy of all takes 3 bytes a pixel.
+    """A decoded picture. Only the part that is seen is copied; a full copy takes 3 bytes per pixel.
 
     Args:
-        picture: ``RGB`` or ``L``.
+        picture: A picture of mode ``RGB`` or ``L``.
 
     Attributes:
         shape: (C, H, W).
-        nbytes: Of all pixels.
+        nbytes: Size of all pixels in bytes.
     """
 
     def __init__(self, picture: Image.Image) -> None:

@@ -1,4 +1,4 @@
-"""Handwritten digits that scenes are composed of."""
+"""The handwritten digits that scenes are composed of."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gfnet_env.images.download import ensure_downloaded
 
-# The splits of digits are part of the data sets: no seed of a user's changes them.
+# The splits of digits are part of the data sets; no user's seed changes them.
 _SPLIT_SEED = 0
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,7 +27,7 @@ def scanned_digits(split: str, _data_root: Path) -> tuple[Pixels, Labels]:
 
 
 def mnist_digits(split: str, data_root: Path) -> tuple[Pixels, Labels]:
-    """MNIST: 54,000 of the training digits, the other 6,000 (val) or the 10,000 test digits.
+    """MNIST: 54,000 training digits (train), the other 6,000 (val), or the 10,000 test digits.
 
     Raises:
         OSError: The digits are missing and could not be downloaded.

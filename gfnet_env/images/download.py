@@ -1,4 +1,4 @@
-"""Downloads that are either whole or not there."""
+"""Downloads that are either complete or absent."""
 
 import os
 import tempfile
@@ -10,20 +10,20 @@ from pathlib import Path
 def ensure_downloaded(
     name: str, root: Path, folder: str, download: Callable[[Path], object]
 ) -> None:
-    """Download a data set unless it is there.
+    """Download a data set unless it is present.
 
-    torchvision takes any folder of the right name for the whole data set. So this downloads into a
-    temporary folder and moves what is complete: a failure or a kill leaves nothing that passes for
-    the data set.
+    torchvision takes any folder of the right name for the complete data set. So this function
+    downloads into a temporary folder and moves the result when it is complete. After a failure or a
+    kill, nothing is left that could be mistaken for the data set.
 
     Args:
-        name: The data set, for messages.
+        name: Name of the data set, for messages.
         root: Folder of data sets.
-        folder: Of this data set, below ``root``.
-        download: Downloads ``folder`` into the folder that it is given.
+        folder: Folder of this data set, below ``root``.
+        download: Function that downloads ``folder`` into a given folder.
 
     Raises:
-        OSError: It is not there and could not be downloaded, unpacked or written.
+        OSError: The data set is missing and could not be downloaded, unpacked or written.
     """
     target = root / folder
     if target.exists():

@@ -22,7 +22,7 @@ from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.registry import split_items
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-# Share of val and of test in a tree without splits.
+# Share of val, and of test, in a tree without splits.
 _HELD_OUT_SHARE = 0.15
 
 
@@ -31,14 +31,15 @@ class FolderImages(PictureImages):
 
     Args:
         files: The picture files.
-        labels: Their classes, (N,).
+        labels: Classes of the pictures, (N,).
         class_names: One name per class.
         image_size: Side of square pictures, in pixels.
-        fit: How pictures get their shape: ``whole`` pictures keep it, and their resolution;
+        fit: How pictures are brought to a shape: ``whole`` keeps their shape and resolution;
             ``crop`` resizes the shorter side to ``image_size`` and takes the centre; ``stretch``
             resizes both sides to ``image_size``.
         crop: Share of a square's side that is kept: pictures are brought to squares of
-            ``int(image_size / crop)``, and the middle of those is taken. Not for whole pictures.
+            ``int(image_size / crop)`` and cropped to the middle. It does not apply to whole
+            pictures.
         workers: See ``PictureImages``.
         memory_limit: See ``PictureImages``.
 
@@ -46,8 +47,8 @@ class FolderImages(PictureImages):
         files: The picture files.
 
     Raises:
-        ValueError: A number is out of range, or ``fit`` unknown; or, when asked for a picture that
-            cannot be decoded; the message names the file.
+        ValueError: A number is out of range, or ``fit`` is unknown; or, when a picture is read, it
+            cannot be decoded. The message names the file.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class FolderImages(PictureImages):
 
     @property
     def originals(self) -> "FolderImages":
-        """The same pictures, whole; none of them is kept."""
+        """The same pictures, whole; none of them is kept in memory."""
         if self.fit == "whole":
             return self
         if self._originals is None:
@@ -90,7 +91,7 @@ class FolderImages(PictureImages):
     def digest(self) -> str:
         """The digest of the files' classes, names, sizes and mtimes, and of the fit.
 
-        No picture is read, and a folder that is moved as it is stays the same set.
+        No picture is read. Moving the folder does not change the digest.
         """
         files = [
             (file.parent.name, file.name, state.st_size, state.st_mtime_ns)
@@ -121,7 +122,7 @@ class FolderImages(PictureImages):
         if (known := self._known_sizes[index]).any() and (height, width) != tuple(known):
             raise ValueError(
                 f"{self.files[index]} is {height}×{width}, and not {known[0]}×{known[1]} as its "
-                "header said; save it anew"
+                "header said; save it again"
             )
         return picture
 
@@ -138,7 +139,7 @@ def open_folder(
     workers: int = 4,
     memory_limit: int = DEFAULT_MEMORY_LIMIT,
 ) -> FolderImages:
-    """One split of a folder tree; see ``FolderImages`` for the arguments that are its.
+    """Open one split of a folder tree; see ``FolderImages`` for the arguments that they share.
 
     The tree is ``{train,val,test}/CLASS/*``, or ``CLASS/*``, which ``seed`` splits class by class.
 
@@ -164,7 +165,7 @@ def open_folder(
 
 
 def folder_split_by_seed(spec: str) -> Path | None:
-    """The folder of a spec whose splits depend on a seed."""
+    """The folder of a spec, if its splits depend on a seed; else None."""
     name, _, rest = spec.partition(":")
     if name != "folder" or not rest:
         return None
@@ -177,7 +178,7 @@ def _has_splits(root: Path) -> bool:
 
 
 def listed(by_class: Mapping[str, Sequence[Path]]) -> tuple[list[Path], list[int]]:
-    """All files of some classes, and their labels: the places of their classes."""
+    """All files of some classes, and their labels: the positions of their classes."""
     files = [file for class_files in by_class.values() for file in class_files]
     labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
     return files, labels

@@ -1,4 +1,4 @@
-"""Where the object is, pixel by pixel: from boxes, or from mask files beside a folder of images."""
+"""Masks of the objects, from boxes or from mask files that belong to a folder of images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +14,27 @@ from gfnet_env.images.folder import FolderImages
 from gfnet_env.images.picture import bring, opened, picture_size
 from gfnet_env.images.threads import Threads
 
-# From the indices of some images, (B,), to the pixels of their objects, (H, W) bool of each.
+# Maps the indices of some images, (B,), to their objects' pixels, (H, W) bool per image.
 Masks = Callable[[Numbers], list[Tensor]]
 
 _DECODERS = 4
 
 
 def object_masks(images: ImageSet, folder: Path | None = None, split: str = "test") -> Masks | None:
-    """The objects of an image set; None if there is neither a folder nor a box.
+    """The objects of an image set; None if there are neither mask files nor boxes.
 
     Args:
         images: The set.
         folder: Mask files of a folder of images; None takes the boxes of the set. The mask of a
             picture ``…/CLASS/NAME.*`` is ``FOLDER/SPLIT/CLASS/NAME.png``, or
-            ``FOLDER/CLASS/NAME.png`` if there is no ``FOLDER/SPLIT``. It is as large as the
-            picture, and zero outside the object.
-        split: Which split the set is.
+            ``FOLDER/CLASS/NAME.png`` if there is no ``FOLDER/SPLIT``. A mask has the size of its
+            picture and is zero outside the object.
+        split: The split of the set.
 
     Raises:
         FileNotFoundError: A mask is missing.
-        ValueError: The images are no picture files; or, later, a mask is damaged or has another
-            size than its picture.
+        ValueError: The images are not picture files; or, later, a mask is damaged or differs in
+            size from its picture.
     """
     if folder is None:
         return None if images.boxes is None else lambda indices: _box_masks(images, indices)
@@ -55,7 +55,7 @@ def object_masks(images: ImageSet, folder: Path | None = None, split: str = "tes
 
     def read(index: int) -> Tensor:
         marked = _read_mask(masks[index], images.files[index])
-        # With the filter of the pictures: what is at least half an object's pixel is one.
+        # With the pictures' filter; a pixel belongs to the object if at least half of it does.
         mask = bring(Image.fromarray(marked.astype(np.uint8) * 255), *images.fitting)
         return torch.from_numpy(np.array(mask) >= 128)
 
@@ -81,7 +81,7 @@ def _box_masks(images: ImageSet, indices: Numbers) -> list[Tensor]:
 def _read_mask(path: Path, picture: Path) -> npt.NDArray[np.bool_]:
     """The pixels of a mask file that are not zero, (H, W) bool."""
     with opened(path) as file:
-        # Opacity says nothing; of a palette, the numbers count, not the colours.
+        # Opacity is ignored; in a palette picture, the indices count, not the colours.
         values = np.asarray(file.convert("RGB") if file.mode in ("RGBA", "LA") else file)
     marked = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
     height, width = picture_size(picture)

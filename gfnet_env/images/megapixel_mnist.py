@@ -1,8 +1,9 @@
-"""Megapixel MNIST: five digits on a large black canvas among many strokes that mean nothing.
+"""Megapixel MNIST: five digits on a large black canvas, among many meaningless strokes.
 
-After Katharopoulos and Fleuret, "Processing Megapixel Images with Deep Attention-Sampling Models"
-(ICML 2019), with the tasks of Bergner et al., "Iterative Patch Selection" (ICLR 2023). The digits
-are 0.2% of a picture of 1500×1500. No picture is ever held: what is asked for is rendered.
+It follows Katharopoulos and Fleuret, "Processing Megapixel Images with Deep Attention-Sampling
+Models" (ICML 2019), with the tasks of Bergner et al., "Iterative Patch Selection" (ICLR 2023). The
+digits are 0.2% of a picture of 1500×1500. No picture is ever stored; the requested parts are
+rendered.
 """
 
 from pathlib import Path
@@ -26,28 +27,29 @@ Order = Literal["noise-first", "digits-first"]
 # Side of digits and strokes, in pixels.
 _PIECE = 28
 _DIGITS, _SAME = 5, 3
-# Whole pictures that are rendered at once.
+# Number of whole pictures to render at once.
 _RENDERED_BYTES = 2**25
 
-# What random numbers are for, so that none is drawn twice.
+# Purposes of random numbers, as keys, so that none is drawn twice.
 _LABEL, _DIGIT, _PLACE, _PATTERN, _NOISE, _NOISE_PLACE = range(6)
 
 
 class MegapixelMNIST(ImageSet):
-    """Pictures of five digits, three of which are the same, on noise.
+    """Pictures of five digits, three of them equal, on noise.
 
-    The same (seed, split, index) always gives the same picture, whatever the number of pictures.
+    The same (seed, split, index) always gives the same picture, regardless of the number of
+    pictures.
 
     Args:
-        digits: To draw from, (D, 28, 28) uint8, bright on dark.
-        labels: Their classes, (D,).
-        side: Of the canvas, in pixels; at least 84.
+        digits: Digits to compose pictures of, (D, 28, 28) uint8, bright on dark.
+        labels: Classes of the digits, (D,).
+        side: Side of the canvas, in pixels; at least 84.
         images: Number of pictures.
-        noise: Strokes on each picture, of as many patterns.
-        task: The class of a picture: the digit that is there three times (``majority``), the
-            largest (``max``), or the one nearest to the top edge (``top``).
-        order: What is pasted first; what is pasted later covers it, with its black pixels too.
-        seed: Of the pictures.
+        noise: Number of strokes on each picture, and of stroke patterns.
+        task: What the class of a picture is: the digit that occurs three times (``majority``), the
+            largest digit (``max``), or the digit nearest to the top edge (``top``).
+        order: What is pasted first. Later pastes cover it, also with their black pixels.
+        seed: Seed of the pictures.
         split: Number of the split: splits do not share random numbers.
 
     Raises:
@@ -98,14 +100,14 @@ class MegapixelMNIST(ImageSet):
         self._origin = digest("megapixel-mnist", self._keys, side, noise, task, order, digits)
 
     def digest(self) -> str:
-        """The digest of what the pictures are made of; renders none."""
+        """The digest of everything that determines the pictures; renders none of them."""
         return digest(self._origin, len(self))
 
     def _uniform(self, *keys: int | Numbers) -> np.ndarray:
         return uniform(*self._keys, *keys)
 
     def _draw_digits(self, index: Numbers, labels: Labels) -> Numbers:
-        """The digits of each picture, (N, 5): three of one class, then two of others."""
+        """The digits of each picture, (N, 5): three of one class, then two of other classes."""
         by_class = [np.flatnonzero(labels == name) for name in range(10)]
         others = [np.flatnonzero(labels != name) for name in range(10)]
         classes = (self._uniform(_LABEL, index) * 10).astype(np.int64)
@@ -121,7 +123,7 @@ class MegapixelMNIST(ImageSet):
         return np.array(columns).T
 
     def _draw_corners(self, index: Numbers) -> Numbers:
-        """The top left pixel of each digit, (N, 5, 2), drawn again while two digits overlap."""
+        """The top left pixel of each digit, (N, 5, 2), redrawn while two digits overlap."""
         corners = np.empty((len(index), _DIGITS, 2), dtype=np.int64)
         for number in range(_DIGITS):
             wrong, attempt = index, 0
@@ -135,7 +137,7 @@ class MegapixelMNIST(ImageSet):
         return corners
 
     def _draw_strokes(self) -> Pixels:
-        """The patterns of the split: two lines each, of slopes tan(U·π/2.5), with rough grey."""
+        """The patterns of the split: two lines each, of slopes tan(U·π/2.5), in noisy grey."""
         number = np.arange(self._noise)
         draws = self._uniform(_PATTERN, number[:, None], np.arange(4))
         lines = np.zeros((self._noise, _PIECE, _PIECE), dtype=bool)
@@ -200,7 +202,7 @@ def megapixel_mnist(
     seed: int,
     data_root: Path,
 ) -> MegapixelMNIST:
-    """MNIST's digits; val has as many pictures as test, of digits that are not in train."""
+    """Pictures of MNIST digits; val has as many as test, with digits that are not in train."""
     return MegapixelMNIST(
         *mnist_digits(split, data_root),
         side=side,

@@ -1,4 +1,4 @@
-"""Decoding one picture file; needs no other module of this library."""
+"""Decode one picture file; this module imports no other module of the library."""
 
 import struct
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-# How a picture gets its shape, see ``bring``.
+# How a picture is brought to a shape, see ``bring``.
 Fit = Literal["whole", "crop", "stretch"]
 
 _BICUBIC = Image.Resampling.BICUBIC
 # Orientations from this on swap height and width (Exif 2.3, tag 274).
 _FIRST_TURNED = 5
-# Rows that are copied at a time.
+# Number of rows to copy at a time.
 _BAND = 16
 
 Array = npt.NDArray[np.uint8]
-# Chunks that may hold a PNG file's orientation.
+# Chunks that may hold the orientation of a PNG file.
 _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
@@ -38,16 +38,16 @@ def decode(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or no picture, or its levels are floating-point numbers;
-            ``image_size`` is below 1, ``fit`` unknown or ``crop`` not in (0, 1].
+        ValueError: The file is truncated or not a picture, or has floating-point levels; or
+            ``image_size`` is below 1, ``fit`` is unknown, or ``crop`` is not in (0, 1].
     """
     check_fitting(image_size, fit, crop)
     with opened(path) as file:
         if image_size is not None and fit == "crop":
-            # Decodes a JPEG at a fraction of its size, but no smaller than needed.
+            # Decodes a JPEG at a reduced size, but no smaller than needed.
             side = int(image_size / crop)
             file.draft("RGB", (side, side))
-        # Both copy the picture only if they have to.
+        # Both copy the picture only if necessary.
         ImageOps.exif_transpose(file, in_place=True)
         picture = in_eight_bits(file, path)
         # Loaded while the file is open.
@@ -67,28 +67,28 @@ def as_array(picture: Image.Image) -> Array:
 
 
 def bands(picture: Image.Image, box: tuple[int, int, int, int]) -> Iterator[Array]:
-    """The rows of a part (left, top, right, bottom), some at a time, (R, w, 3) or (R, w).
+    """Yield the rows of a part (left, top, right, bottom), several at a time, (R, w, 3) or (R, w).
 
-    Pillow makes a second copy of what ``np.asarray`` reads.
+    This saves memory: Pillow makes a second copy of whatever ``np.asarray`` reads.
     """
     left, first, right, last = box
     for top in range(first, last, _BAND):
-        # Unlike ``asarray``, a writable array.
+        # A writable array, unlike the result of ``asarray``.
         yield np.array(picture.crop((left, top, right, min(last, top + _BAND))))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture file, from its header, after the turn that ``decode`` gives it.
+    """(H, W) of a picture file, from its header, after the rotation that ``decode`` applies.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no picture.
+        ValueError: The file is not a picture.
     """
     with opened(path) as file:
         width, height = file.size
         if file.format == "TIFF" or (file.format == "PNG" and not _has_exif(path)):
-            # Pillow has turned the size of a TIFF file already. It would decode all of a PNG file
-            # to look for an orientation.
+            # Pillow has already rotated the size of a TIFF file. To find the orientation of a PNG
+            # file, it would decode the whole file.
             return height, width
         turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
         return (width, height) if turned else (height, width)
@@ -102,7 +102,7 @@ def bring(picture: Image.Image, image_size: int | None, fit: Fit, crop: float = 
         image_size: Side of the square, in pixels; None leaves the picture as it is.
         fit: ``crop`` resizes the shorter side and takes the centre, ``stretch`` resizes both sides,
             ``whole`` leaves the picture as it is.
-        crop: Share of the side of a larger square that its middle, the result, has.
+        crop: Share of a larger square's side that the result, its middle, covers.
     """
     if image_size is None or fit == "whole":
         return picture
@@ -114,7 +114,7 @@ def bring(picture: Image.Image, image_size: int | None, fit: Fit, crop: float = 
 
 
 def check_fitting(image_size: int | None, fit: str, crop: float) -> None:
-    """Raises ``ValueError`` unless pictures can be brought to squares in this way."""
+    """Raise ``ValueError`` unless pictures can be brought to squares in this way."""
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
     if fit not in get_args(Fit):
@@ -142,11 +142,11 @@ def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file with only its header read.
+    """Open a picture file, reading only its header.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded, now or later in the ``with`` block.
+        ValueError: The file cannot be decoded, now or later in the ``with`` block.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no picture {path}")
@@ -155,7 +155,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield file
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"cannot decode {path} ({error}); the file is damaged or no picture: "
+            f"cannot decode {path} ({error}); the file is damaged or not a picture: "
             "replace it, or move it out of the folder"
         ) from error
 

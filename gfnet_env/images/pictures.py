@@ -1,4 +1,4 @@
-"""Pictures that are decoded or rendered whole, and kept up to a limit."""
+"""Image sets that decode or render whole pictures and keep them up to a memory limit."""
 
 import math
 from abc import abstractmethod
@@ -16,16 +16,17 @@ from gfnet_env.images.resize import Shape
 from gfnet_env.images.threads import Threads
 from gfnet_env.looks import ViewConfig
 
-# Batches that must fit before one is read ahead: ``batches`` reads two while one is looked at.
+# Number of batches that must fit in memory for reading ahead: ``batches`` reads two while one is in
+# use.
 _BATCHES = 3
 
 
 class PictureImages(ImageSet):
-    """Base of sets that decode or render whole pictures. Safe for threads.
+    """Base of sets that decode or render whole pictures. It is thread-safe.
 
     Args:
         workers: Threads that decode pictures; 0 decodes in the calling thread.
-        memory_limit: Most bytes of decoded pictures to keep; the others are read each time.
+        memory_limit: Maximum bytes of decoded pictures to keep; the others are read each time.
 
     Raises:
         ValueError: A number is below 0.
@@ -44,21 +45,21 @@ class PictureImages(ImageSet):
         """Decode or render some pictures.
 
         Args:
-            indices: Which, (B,), checked. If pictures have sizes of their own, several threads ask
-                for one at a time.
+            indices: Checked indices, (B,). In a set without ``fixed_size``, several threads request
+                one picture at a time.
 
         Returns:
-            (B, C, H, W) uint8 of a set of one size, or else (C, h, w) of each, which may be
-            ``Decoded``; grey pictures may have one channel.
+            (B, C, H, W) uint8 if the set has a ``fixed_size``, or else (C, h, w) for each picture,
+            which may be ``Decoded``. Grey pictures may have one channel.
         """
 
     def _measure(self, index: int) -> Sequence[int]:
-        """(H, W) of one picture that has a size of its own; by default it is read."""
+        """(H, W) of one picture of a set without ``fixed_size``; by default the picture is read."""
         return self._picture(index, ()).shape[1:]
 
     @cached_property
     def _known_sizes(self) -> Numbers:
-        """(H, W) of each picture that has a size of its own, (N, 2); zeros until measured."""
+        """(H, W) of each picture of a set without ``fixed_size``, (N, 2); zeros until measured."""
         return np.zeros((len(self), 2), dtype=np.int64)
 
     def _sizes(self, indices: Numbers) -> Tensor:
@@ -70,7 +71,7 @@ class PictureImages(ImageSet):
         return torch.from_numpy(self._known_sizes[indices])
 
     def prefetch(self, indices: Indices) -> None:
-        """Read pictures that will be looked at soon, if three such batches fit."""
+        """Read pictures that are needed soon, if three such batches fit into memory."""
         numbers = np.unique(self._check(indices))
         if self.fixed_size is None:
             bytes_needed = 3 * int(self._sizes(numbers).prod(dim=1).sum())
@@ -119,13 +120,13 @@ class PictureImages(ImageSet):
         corners = boxes.tolist()
 
         def show(index: int) -> list[Tensor]:
-            # A picture that does not fit is dropped at once.
+            # A picture that does not fit into memory is dropped at once.
             picture = self._picture(index, rows_of)
             part = picture.cut if isinstance(picture, Decoded) else partial(cut_one, picture)
             parts = [part(corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
 
-        # A window of a kept picture takes less time than starting a thread.
+        # Cutting a window from a kept picture is faster than starting a thread.
         exact = bool((boxes[:, 2:] - boxes[:, :2] == torch.tensor(shape)).all())
         quick = [index for index in rows_of if exact and index in self._recent]
         slow = [index for index in rows_of if index not in quick]
@@ -169,8 +170,8 @@ class _Slots:
 
     Args:
         images: Number of pictures of the set.
-        pixels: Some of them, (B, C, H, W).
-        memory_limit: In bytes.
+        pixels: Some of the pictures, (B, C, H, W), for their shape and type.
+        memory_limit: Maximum size in bytes.
 
     Attributes:
         count: Number of pictures that fit.
@@ -179,7 +180,7 @@ class _Slots:
     def __init__(self, images: int, pixels: Tensor, memory_limit: int) -> None:
         size = math.prod(pixels.shape[1:]) * pixels.element_size()
         self.count = min(images, memory_limit // size)
-        # Numpy's large pages and copies of whole pictures are ten times as fast as torch's.
+        # With numpy's large pages, copying whole pictures is ten times as fast as with torch.
         self._bytes = np.empty((self.count, size), dtype=np.uint8)
         kept = torch.from_numpy(self._bytes).view(pixels.dtype)
         self._pixels = kept.view(self.count, *pixels.shape[1:])
@@ -189,7 +190,7 @@ class _Slots:
         self._next = 0
 
     def find(self, indices: Numbers) -> Numbers:
-        """The slots of some pictures; -1 of those not kept."""
+        """The slots of some pictures; -1 for pictures that are not kept."""
         return self._slot[indices]
 
     def cut(self, slots: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
@@ -232,7 +233,7 @@ class _Recent:
         return picture
 
     def make_room(self, size: int, needed: Collection[int]) -> bool:
-        """Drop pictures until one of ``size`` bytes fits; the needed ones stay."""
+        """Drop pictures until ``size`` bytes fit; the needed pictures stay."""
         if size > self._limit:
             return False
         for old in [each for each in self._pictures if each not in needed]:

@@ -1,4 +1,4 @@
-"""Published sets of photographs, as torchvision downloads and lays them out.
+"""Published sets of photographs, in torchvision's folder layout.
 
 torchvision is slow to import and most image sets do without it, so functions import it themselves.
 """
@@ -17,14 +17,14 @@ from gfnet_env.images.folder import FolderImages, listed, split_on_disk
 from gfnet_env.images.picture import Fit
 from gfnet_env.images.registry import IMAGES, SPLITS
 
-# The splits of a published set are part of it: no seed of a user's changes them.
+# The splits of a published set are part of the set; no user's seed changes them.
 _SPLIT_SEED = 0
 # Share of the training pictures that becomes val if a set has two splits.
 _VAL_SHARE = 0.1
 
 
 class Listing(NamedTuple):
-    """Pictures: their files, their classes, and the names of all classes."""
+    """Files of pictures, their labels, and the names of all classes."""
 
     files: Sequence[Path]
     labels: Sequence[int]
@@ -36,10 +36,12 @@ class _Published:
     """A published set.
 
     Attributes:
-        prepare: Downloads it into a root folder, unless it is there.
-        pictures: Lists one of its own splits.
-        splits: Its own names of train, val and test; train and val share one of the same name.
-        group: Of a picture; no group is in two splits. By default, every picture is a group.
+        prepare: Downloads the set into a root folder, unless it is there.
+        pictures: Lists one of the set's own splits.
+        splits: The set's own names for train, val and test; if train and val have the same name,
+            they share that split.
+        group: Maps a picture to its group; no group is in two splits. By default, every picture is
+            its own group.
     """
 
     prepare: Callable[[Path], None]
@@ -49,16 +51,16 @@ class _Published:
 
 
 def list_published(name: str, root: Path, split: str) -> Listing:
-    """The pictures of one split of a set in ``PUBLISHED``; ``root`` is as torchvision has it.
+    """The pictures of one split of a set in ``PUBLISHED``; ``root`` has torchvision's layout.
 
-    A missing set is downloaded. Flowers102 has three splits. The others have two: what is published
-    for validation (Imagenette, ImageNet) or for testing (Oxford-IIIT Pet, GTSRB) is ``test``, and
-    always the same tenth of the training pictures of each class is ``val``. All 30 pictures of a
-    sign of GTSRB are in one split.
+    A missing set is downloaded. Flowers102 has three splits. The others have two: the split
+    published for validation (Imagenette, ImageNet) or testing (Oxford-IIIT Pet, GTSRB) is ``test``,
+    and a fixed tenth of the training pictures of each class is ``val``. All 30 pictures of one sign
+    of GTSRB are in the same split.
 
     Raises:
         OSError: The set is missing and could not be downloaded.
-        ValueError: It is incomplete, or a split has a class that ``train`` lacks.
+        ValueError: The set is incomplete, or a split has a class that ``train`` lacks.
     """
     published = PUBLISHED[name]
     published.prepare(root)
@@ -90,8 +92,9 @@ def _part(listing: Listing, split: str, group: Callable[[Path], str]) -> Listing
     for label, groups in sorted(by_class.items()):
         if len(groups) == 1:
             raise ValueError(
-                f"the class {listing.class_names[label]!r} has too little to hold some of it out: "
-                f"{next(iter(groups))}; the set is incomplete: delete it and download it again"
+                f"the class {listing.class_names[label]!r} has only {next(iter(groups))}, too "
+                "little to hold some of it out; the set is incomplete: delete it and download it "
+                "again"
             )
         order = np.random.default_rng((_SPLIT_SEED, label)).permutation(len(groups))
         held_out = max(1, round(_VAL_SHARE * len(groups)))
@@ -103,7 +106,7 @@ def _part(listing: Listing, split: str, group: Callable[[Path], str]) -> Listing
 
 
 def _checked(files: Sequence[str | Path], labels: Sequence[int], names: Sequence[str]) -> Listing:
-    """What a set says it holds; raises ``FileNotFoundError`` if something is missing."""
+    """The listing of a set; raises ``FileNotFoundError`` if a file is missing."""
     paths = [Path(file) for file in files]
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -114,7 +117,7 @@ def _checked(files: Sequence[str | Path], labels: Sequence[int], names: Sequence
 
 
 def _tree(root: Path, split: str, names: dict[str, tuple[str, ...]]) -> Listing:
-    """A set whose folders are WordNet's numbers of the classes."""
+    """List a set whose folders are named by the classes' WordNet numbers."""
     by_class = split_on_disk(root, split)
     return Listing(*listed(by_class), [names[wnid][0] for wnid in by_class])
 
@@ -127,7 +130,7 @@ def _imagenette(root: Path, split: str) -> Listing:
     return _tree(root / "imagenette2", split, names)
 
 
-# torchvision keeps the files of the next three in private attributes only.
+# torchvision keeps the files of the next three sets only in private attributes.
 def _flowers102(root: Path, split: str) -> Listing:
     from torchvision import datasets
 
@@ -163,7 +166,7 @@ def _imagenet(root: Path, split: str) -> Listing:
 
 
 def _download(folder: str, name: str, *splits: str) -> Callable[[Path], None]:
-    """What downloads a data set of torchvision."""
+    """The function that downloads a data set of torchvision."""
 
     def download(root: Path) -> None:
         from torchvision import datasets
@@ -176,7 +179,7 @@ def _download(folder: str, name: str, *splits: str) -> Callable[[Path], None]:
 
 
 def _unpack_imagenet(root: Path) -> None:
-    """Unpack the archives, which only a person can download."""
+    """Unpack the archives, which must be downloaded by hand."""
     from torchvision.datasets import imagenet
 
     def unpack(part: str, folder: str, parse: Callable[..., None]) -> None:

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from gfnet_env.images.base import ImageSet, Numbers
 
-# Batches to read ahead: enough to hide one that is slow to decode.
+# Number of batches to read ahead: enough to hide one that is slow to decode.
 _AHEAD = 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images of a set; their pixels are the set's.
+    """A batch of images of a set; the set holds their pixels.
 
     Attributes:
-        indices: Which, (B,).
-        labels: Their classes, (B,).
-        boxes: Where the objects are, (B, 4) as in ``ImageSet``, or None where the set has none.
+        indices: Indices of the images, (B,).
+        labels: Classes of the images, (B,).
+        boxes: Boxes of the objects, (B, 4) as in ``ImageSet``, or None if the set has none.
     """
 
     indices: Numbers
@@ -38,13 +38,13 @@ def batches(
 ) -> Iterator[Batch]:
     """Go through a set once, while a thread reads the pictures of the next two batches.
 
-    A thread is enough: decoding and resizing release the interpreter's lock.
+    One thread is enough: decoding and resizing release the interpreter's lock.
 
     Args:
         images: The set.
         batch_size: Images per batch, at least 1; the last batch may be smaller.
         order: Indices to go through; None takes all in order.
-        device: Of the tensors of a batch.
+        device: Device of the tensors of a batch.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")

@@ -1,4 +1,4 @@
-"""Image sets by name: one spec says which pictures, and is saved with what was trained on them."""
+"""Image sets by spec; a network is saved with the spec of the images it was trained on."""
 
 import re
 from dataclasses import dataclass
@@ -38,23 +38,24 @@ def load_images(
     Args:
         spec: A name in ``IMAGES`` with its parameters, such as ``folder:PATH``, or an image set. A
             ``module:NAME`` of your own is a function that returns an image set or a map-style
-            ``torch.utils.data.Dataset``, see ``DatasetImages``. It gets those of the arguments
-            below that it has parameters for.
-        split: ``train``, ``val`` or ``test``; see ``list_published`` for those of published sets.
+            ``torch.utils.data.Dataset``, see ``DatasetImages``. It gets only the arguments below
+            that it has parameters for.
+        split: ``train``, ``val`` or ``test``; see ``list_published`` for the splits of published
+            sets.
         image_size: Side that pictures are brought to, in pixels; scenes and whole pictures keep
-            theirs.
-        seed: Seed of the scenes, and of the splits of a folder that has none.
-        data_root: Folder of data sets, laid out as torchvision does it; missing ones are downloaded
-            to it. Only ImageNet's archives must be put there by hand.
+            their size.
+        seed: Seed of the scenes, and of the splits of a folder without splits.
+        data_root: Folder of data sets, in torchvision's layout. Missing sets are downloaded to it;
+            only ImageNet's archives must be put there by hand.
         workers: Threads that decode pictures; 0 decodes in the calling thread.
-        memory_limit: Most bytes of decoded pictures to keep; the others are decoded each time.
-        fit: How pictures get their shape if the spec has no ``fit=``, see ``FolderImages``; None is
-            ``whole`` for folders and ``crop`` for published sets.
+        memory_limit: Maximum bytes of decoded pictures to keep; the others are decoded each time.
+        fit: How pictures are brought to a shape if the spec has no ``fit=``, see ``FolderImages``.
+            None means ``whole`` for folders and ``crop`` for published sets.
         crop: Share of a picture's side that a centre crop keeps, see ``FolderImages``.
         trusted: Whether the spec may import a module, see ``Registry.build``.
 
     Raises:
-        ValueError: Spec, parameter or split are unknown or wrong, or a set is incomplete.
+        ValueError: The spec, a parameter or the split is unknown or wrong, or a set is incomplete.
         FileNotFoundError: The folder is missing.
         OSError: A data set could not be downloaded.
     """
@@ -83,14 +84,15 @@ class ReadingOptions(Settings):
     """How images are read, for every command."""
 
     data_root: Path = Path("data")
-    """Folder of data sets; missing ones are downloaded to it."""
+    """Folder of data sets; missing sets are downloaded to it."""
     workers: Annotated[int, AtLeast(0)] = 4
     """Threads that decode pictures; 0 decodes in the calling thread."""
     memory_gib: Annotated[float, AtLeast(0)] = 1.0
-    """Most GiB of a split's decoded pictures to keep; the others are decoded each time."""
+    """Maximum size of a split's decoded pictures in memory, in GiB; the others are decoded each
+    time."""
 
     def load(self, spec: str, split: str, **options: Any) -> ImageSet:
-        """``load_images`` with these and other options."""
+        """Call ``load_images`` with these and other options."""
         return load_images(
             spec,
             split,

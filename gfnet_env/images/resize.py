@@ -1,4 +1,4 @@
-"""Scaling whole images down without a second copy of them."""
+"""Scale whole images down without a second copy of them."""
 
 from collections.abc import Iterable
 
@@ -10,24 +10,24 @@ from gfnet_env.looks import ViewConfig
 
 Shape = tuple[int, int]
 
-# Most bytes of the images that torch may copy at a time.
+# Maximum bytes of the images that torch may copy at a time.
 _BAND_BYTES = 2**24
-# Channels that torch resizes fastest together.
+# Number of channels that torch resizes fastest together.
 _TOGETHER = 4
 
 
 def resize(images: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
-    """Resize images, reading each once. Needs little memory beside the images and the result.
+    """Resize images, reading each once, with little memory besides the images and the result.
 
     Args:
         images: (B, C, H, W), uint8 or floats.
         shape: (h, w) of the result.
-        view: How: ``interpolation``, ``antialias`` and ``align_corners``.
+        view: How to resize: ``interpolation``, ``antialias`` and ``align_corners``.
 
     Returns:
-        (B, C, h, w), the images themselves if they have this shape. Floats of floats, uint8 of
-        uint8; but unrounded floats if corners are aligned, like the release of GFNet's authors,
-        which normalises first.
+        (B, C, h, w); the images themselves if they have this shape. Floats stay floats and uint8
+        stays uint8. If corners are aligned, the result is unrounded floats, as in the GFNet
+        authors' release, which normalises first.
     """
     if images.shape[2:] == shape:
         return images
@@ -39,24 +39,24 @@ def resize(images: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
 
 
 def resize_bands(bands: Iterable[Tensor], shape: Shape, view: ViewConfig) -> Tensor:
-    """``resize`` of images that come in bands of their rows, (B, C, r, W) each."""
+    """``resize`` for images that come in bands of rows, (B, C, r, W) each."""
     narrow = []
     for band in bands:
         kind = band.dtype
-        # Columns first, as torch does it, so that the result is the same to the bit.
+        # Columns first, as in torch, so that the result is the same, bit for bit.
         narrow.append(_interpolate(band, (band.shape[2], shape[1]), view))
     return _as_type(_interpolate(torch.cat(narrow, dim=2), shape, view), kind, view)
 
 
 def _as_type(resized: Tensor, kind: torch.dtype, view: ViewConfig) -> Tensor:
-    """Resized images in the type that those of some type have, see ``resize``."""
+    """Convert resized images to the type that ``resize`` returns for images of a type."""
     if resized.dtype == torch.uint8 or kind.is_floating_point or view.align_corners:
         return resized
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def _copied_bytes(images: Tensor, view: ViewConfig) -> int:
-    """What torch would copy of these images to resize them in one go."""
+    """Number of bytes that torch would copy to resize these images in one call."""
     if images.dtype == torch.float32:
         return 0
     if not _stays_uint8(images, view):
@@ -81,7 +81,7 @@ def _interpolate(pixels: Tensor, size: Shape, view: ViewConfig) -> Tensor:
     planes = pixels.shape[0] * pixels.shape[1]
     if planes < _TOGETHER or not pixels.is_contiguous():
         return how(pixels)
-    # Faster, and the same to the bit.
+    # Faster, with the same result, bit for bit.
     flat = pixels.view(planes, *pixels.shape[2:])
     whole = planes - planes % _TOGETHER
     first = how(flat[:whole].view(-1, _TOGETHER, *flat.shape[1:])).view(whole, *size)

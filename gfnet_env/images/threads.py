@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """A pool of threads and a lock; a copy or a forked process has its own.
+    """A pool of threads and a lock; each copy and each forked process has its own.
 
     Args:
-        workers: Threads; 0 works in the calling thread.
+        workers: Number of threads; 0 works in the calling thread.
 
     Raises:
         ValueError: ``workers`` is below 0.
@@ -32,7 +32,7 @@ class Threads:
         self._all.add(self)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """The results of a function of each item, in order; raises the first exception."""
+        """The results of a function for each item, in order; raises the first exception."""
         items = list(items)
         if self.workers == 0 or len(items) < 2:
             return list(map(function, items))
@@ -49,6 +49,6 @@ class Threads:
             threads.lock, threads._pool = threading.Lock(), None
 
 
-# A forked child has none of its parent's threads and would wait for them forever.
+# A forked child lacks its parent's threads and would wait for them forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=Threads._renew_all)

@@ -1,4 +1,4 @@
-"""Budgets: thresholds for a mean cost, and the accuracy that they bring."""
+"""Budgets: thresholds for a mean cost, and the accuracy under them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -30,12 +30,12 @@ _Costs = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class OperatingPoint(Settings):
-    """What thresholds give on some images.
+    """The results of thresholds on some images.
 
     Attributes:
         thresholds: One per step, T of them.
         accuracy: Share of correct images.
-        multiply_adds: Mean per image.
+        multiply_adds: Mean multiply-adds per image.
         exit_share: Share of the images that exit at each step, T of them.
     """
 
@@ -47,7 +47,7 @@ class OperatingPoint(Settings):
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Measured milliseconds per image of an exit at each step, T numbers, on a device."""
+    """Measured milliseconds per image for an exit at each step, T numbers, on a device."""
 
     milliseconds: tuple[float, ...]
     device: torch.device
@@ -55,16 +55,17 @@ class LatencyTable:
 
 @dataclass(frozen=True)
 class BudgetTable:
-    """Thresholds for mean costs all over the range.
+    """Thresholds for mean costs over the whole range.
 
     Attributes:
-        points: By rising cost, at least one; their figures are those of the calibration split.
+        points: At least one point, by rising cost; the figures were measured on the calibration
+            split.
     """
 
     points: tuple[OperatingPoint, ...]
 
     def within(self, budget: float) -> OperatingPoint:
-        """The point that spends a mean number of multiply-adds; see ``EarlyExitGFNet.set_budget``.
+        """The point for a mean number of multiply-adds; see ``EarlyExitGFNet.set_budget``.
 
         Raises:
             ValueError: The cheapest point costs more.
@@ -73,7 +74,7 @@ class BudgetTable:
         return self._within(costs, budget, "{:,.0f} multiply-adds")
 
     def within_time(self, milliseconds: float, latency: LatencyTable) -> OperatingPoint:
-        """The point that spends a mean time, as the exits were timed.
+        """The point for a mean time, based on the measured times of exits.
 
         Raises:
             ValueError: The cheapest point takes longer.
@@ -87,7 +88,7 @@ class BudgetTable:
         return next(point for point in self.points if point.accuracy >= enough)
 
     def _within(self, costs: Sequence[float], budget: float, shown: str) -> OperatingPoint:
-        """The point of a budget, in the unit of the points' costs, interpolated between two."""
+        """The point of a budget in the unit of ``costs``, interpolated between two points."""
         if not budget >= costs[0]:
             raise ValueError(
                 f"no thresholds meet a budget of {shown.format(budget)}: the glance alone costs "
@@ -103,12 +104,12 @@ class BudgetTable:
 def exit_costs(
     looks: npt.NDArray[np.int64], step_costs: Sequence[int], stop_cost: int
 ) -> npt.NDArray[np.int64]:
-    """Multiply-adds of each image if it exits at each step, (N, T).
+    """Multiply-adds of each image for an exit at each step, (N, T).
 
     Args:
-        looks: How many looks the policy takes at each image before it stops, (N,).
-        step_costs: Of an image that exits at each step, T of them.
-        stop_cost: Of the decision to stop.
+        looks: Number of looks at each image before the policy stops, (N,).
+        step_costs: Cost of an image that exits at each step, T of them.
+        stop_cost: Cost of the decision to stop.
     """
     steps = np.arange(len(step_costs))
     reached = np.minimum(steps, looks[:, None])
@@ -116,20 +117,20 @@ def exit_costs(
 
 
 def exits_of(record: Record, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
-    """The step at which each recorded image exits, (N,): by thresholds, or as the policy stops."""
+    """The step at which each recorded image exits, (N,), by thresholds or when the policy stops."""
     return np.minimum(exit_steps(record.confidence, thresholds), record.looks)
 
 
 def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -> BudgetTable:
-    """Thresholds for mean costs from the first step's to that of all steps.
+    """Solve thresholds for mean costs from the cost of the first step to the cost of all steps.
 
     Args:
         record: Every step of the images of a calibration split.
-        costs: Multiply-adds of each image if it exits at each step, (N, T), see ``exit_costs``.
+        costs: Multiply-adds of each image for an exit at each step, (N, T), see ``exit_costs``.
         method: ``geometric`` takes exit shares q_t ∝ ratio^t (GFNet, section 4.1), from all at the
-            glance to all at the last step. ``searched`` looks for the thresholds of most accuracy
-            at each cost and keeps those that no cheaper ones match: more accurate where the
-            calibration split is large. Its costs end where spending more gains nothing on that
+            glance to all at the last step. ``searched`` searches for the most accurate thresholds
+            at each cost and keeps those that no cheaper thresholds match; this is more accurate if
+            the calibration split is large. Its costs end where spending more gains nothing on that
             split, so it may spend less than a budget.
 
     Raises:
@@ -152,7 +153,7 @@ def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -
 
 
 def operating_point(record: Record, costs: _Costs, thresholds: Sequence[float]) -> OperatingPoint:
-    """What thresholds give on recorded images whose costs are (N, T), see ``exit_costs``."""
+    """The results of thresholds on recorded images with costs (N, T), see ``exit_costs``."""
     exits = exits_of(record, thresholds)
     share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
     spent = np.take_along_axis(costs, exit_steps(record.confidence, thresholds)[:, None], axis=1)
@@ -167,7 +168,7 @@ def operating_point(record: Record, costs: _Costs, thresholds: Sequence[float]) 
 def _searched(
     record: Record, costs: _Costs, means: npt.NDArray[np.float64]
 ) -> Iterator[OperatingPoint]:
-    """Points of most accuracy at prices that range from none to more than any accuracy is worth."""
+    """The most accurate points at prices from zero to more than any accuracy is worth."""
     span = max(float(means[-1] - means[0]), 1.0)
     for price in (0.0, *(np.geomspace(1e-4, 10, _PRICES) / span)):
         thresholds = thresholds_for_price(record.confidence, record.correct, costs, price)
@@ -175,7 +176,7 @@ def _searched(
 
 
 def _between(below: OperatingPoint, above: OperatingPoint, weight: float) -> OperatingPoint:
-    """The point between two, the first at weight 0: all its figures are interpolated."""
+    """The point between two (weight 0 is the first), with all figures interpolated."""
 
     def between(one: float, other: float) -> float:
         return (1 - weight) * one + weight * other
@@ -191,9 +192,9 @@ def _between(below: OperatingPoint, above: OperatingPoint, weight: float) -> Ope
 def _thresholds_between(
     below: OperatingPoint, above: OperatingPoint, weight: float
 ) -> tuple[float, ...]:
-    """Thresholds between those of one point, at weight 0, and of another, at weight 1."""
+    """Thresholds between those of one point (weight 0) and of another (weight 1)."""
     return tuple(
-        # NEVER is no confidence: what lies between it and one ends at certainty.
+        # NEVER is not a confidence: between it and a confidence, thresholds end at certainty.
         one if one == other else (1 - weight) * min(one, 1.0) + weight * min(other, 1.0)
         for one, other in zip(below.thresholds, above.thresholds, strict=True)
     )
@@ -202,7 +203,7 @@ def _thresholds_between(
 def _between_neighbours(
     record: Record, costs: _Costs, points: Sequence[OperatingPoint]
 ) -> Iterator[OperatingPoint]:
-    """Points between neighbours whose costs are further apart than the spacing of a table."""
+    """Points between neighbours whose costs are further apart than a table's spacing."""
     for below, above in pairwise(points):
         gaps = math.log(above.multiply_adds / below.multiply_adds) / math.log(_SPACING)
         for weight in np.linspace(0, 1, math.ceil(gaps) + 1)[1:-1]:

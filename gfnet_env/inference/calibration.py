@@ -1,4 +1,4 @@
-"""What an assembled network learns of some images: its thresholds, budgets and times."""
+"""Calibrate an assembled network on some images: thresholds, budgets and times."""
 
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
@@ -13,11 +13,11 @@ from gfnet_env.timing import median_seconds
 def assemble(
     model: Model, policy: Policy, images: ImageSet, batch_size: int = 256
 ) -> EarlyExitGFNet:
-    """Model and policy, calibrated, with the thresholds of ``BudgetTable.cheapest``.
+    """Assemble and calibrate a network, with the thresholds of ``BudgetTable.cheapest``.
 
     Args:
-        model: What sees.
-        policy: Who decides where to look.
+        model: The model.
+        policy: Decides where to look.
         images: See ``calibrate``.
         batch_size: Images per batch.
     """
@@ -30,7 +30,7 @@ def assemble(
 def calibrate(
     gfnet: EarlyExitGFNet, images: ImageSet, method: Method = "geometric", batch_size: int = 256
 ) -> BudgetTable:
-    """Solve thresholds for mean costs all over the range, and set ``gfnet.budgets``.
+    """Solve thresholds for mean costs over the whole range, and set ``gfnet.budgets``.
 
     Args:
         gfnet: Its thresholds stay as they are.
@@ -52,8 +52,8 @@ def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> 
 
     Args:
         gfnet: Its thresholds stay as they are.
-        images: A batch of the number and size of those to come.
-        repeats: How often each exit is timed; the median counts.
+        images: A batch with the number and size of images to expect later.
+        repeats: How often each exit is timed; the median is used.
 
     Raises:
         ValueError: There are no images, or ``repeats`` is below 1.

@@ -37,8 +37,8 @@ class Answers(Beliefs):
     Attributes:
         logits: (B, K) float32.
         exit_step: Looks taken, (B,) int64 in [0, T - 1].
-        locations: Where the looks were, (B, T - 1, 2) in [-1, 1]; NaN where no look was taken.
-        scales: Of the looks, (B, T - 1), at least 1; NaN where no look was taken.
+        locations: Locations of the looks, (B, T - 1, 2) in [-1, 1]; NaN if no look was taken.
+        scales: Scales of the looks, (B, T - 1), at least 1; NaN if no look was taken.
     """
 
     logits: Tensor
@@ -58,7 +58,7 @@ class Answers(Beliefs):
         )
 
     def update(self, number: int, step: Step) -> None:
-        """Write in place what is known after a step of a rollout, by its number, glance first."""
+        """Write the results of a step of a rollout in place; ``number`` 0 is the glance."""
         looked, state = step.rows, step.state
         self.logits[looked] = state.logits.float()
         self.exit_step[looked] = number
@@ -72,23 +72,23 @@ class Prediction(Answers):
     """The answers for B images and their cost; ``rows`` selects and concatenates predictions.
 
     Attributes:
-        multiply_adds: Cost of each image, (B,) int64; a policy's decision to stop counts.
+        multiply_adds: Cost of each image, (B,) int64, including a policy's decision to stop.
     """
 
     multiply_adds: Tensor
 
 
 class EarlyExitGFNet(nn.Module):
-    """A model, a policy, and one confidence threshold per step: it infers and never learns.
+    """A model, a policy, and one confidence threshold per step, for inference only.
 
     Args:
-        model: What sees.
-        policy: Who decides where to look: any ``Policy``, a user's own ``nn.Module`` included.
-        thresholds: One per step, T of them; None never exits before the last step.
+        model: The model.
+        policy: Decides where to look: any ``Policy``, including a user's own ``nn.Module``.
+        thresholds: One per step, T of them; with None, no image exits before the last step.
 
     Attributes:
-        model: The same; it cannot be set.
-        policy: The same; setting another one removes budgets and latencies.
+        model: The model; it cannot be set.
+        policy: The policy; setting another one removes budgets and latencies.
         budgets: What ``calibrate`` solved, or None.
         latency: What ``measure_latency`` measured, or None.
     """
@@ -103,14 +103,14 @@ class EarlyExitGFNet(nn.Module):
         self.model = model
         self.policy = policy
         self.set_thresholds([NEVER] * (1 + model.focus_steps) if thresholds is None else thresholds)
-        # Counted before anyone hooks the encoders, since counting calls them.
+        # Counted before a caller adds hooks to the encoders, since counting calls them.
         self._step_costs = model.multiply_adds()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "model" and hasattr(self, "model"):
             raise AttributeError(
-                "costs, budgets and thresholds are those of its model: make a new EarlyExitGFNet "
-                "of another one"
+                "costs, budgets and thresholds belong to its model: make a new EarlyExitGFNet "
+                "for another model"
             )
         if name == "policy":
             # torch alone refuses a plain callable in place of a module.
@@ -122,7 +122,7 @@ class EarlyExitGFNet(nn.Module):
             value.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode whatever ``mode`` says."""
+        """Stay in evaluation mode regardless of ``mode``."""
         return super().train(False)
 
     @property
@@ -131,10 +131,10 @@ class EarlyExitGFNet(nn.Module):
         return self._thresholds
 
     def set_thresholds(self, thresholds: Sequence[float]) -> None:
-        """Set the confidences at which images exit: 0 exits all, above 1 none.
+        """Set the confidences at which images exit: with 0 all images exit, above 1 none.
 
         Raises:
-            ValueError: There are not T of them, or one is negative or not finite.
+            ValueError: There are not T thresholds, or one is negative or not finite.
         """
         steps = 1 + self.model.focus_steps
         if len(thresholds) != steps:
@@ -150,11 +150,11 @@ class EarlyExitGFNet(nn.Module):
 
     @property
     def stop_multiply_adds(self) -> int:
-        """Multiply-adds that a decision to stop adds to an exit."""
+        """Multiply-adds that the decision to stop adds to the cost of an exit."""
         return self._counted_policy()[1]
 
     def _counted_policy(self) -> tuple[int, int]:
-        """Multiply-adds of the policy for one image: before its first decision, and of each."""
+        """The policy's multiply-adds for one image: before its first decision, and per decision."""
         if self._policy_costs is None:
             self._policy_costs = (
                 start_multiply_adds(self.policy, self.model),
@@ -167,20 +167,21 @@ class EarlyExitGFNet(nn.Module):
     ) -> OperatingPoint:
         """Set the thresholds for a mean cost from the table of ``calibrate``.
 
-        A budget above the last of the table is not spent in full: geometric exits end at all steps
-        of all images, searched ones where more gained nothing on the calibration split.
+        A budget above the last one of the table is not spent in full: with geometric exits, the
+        last point already takes all steps of all images; with searched exits, spending more gained
+        nothing on the calibration split.
 
         Args:
             multiply_adds: What an image may cost on average.
-            milliseconds: The same in time, after ``measure_latency``. We take an image to last as
-                long as its exit did. A batch that takes no less time when images leave it exceeds
-                the budget.
+            milliseconds: The same as a time, after ``measure_latency``. We assume that an image
+                takes the measured time of its exit. If a batch does not get faster when images
+                leave it, it exceeds the budget.
 
         Returns:
-            The operating point. Between two of the table, its cost and accuracy are interpolated.
+            The operating point; its cost and accuracy are interpolated between points of the table.
 
         Raises:
-            RuntimeError: The network was not calibrated, or no latency was measured on its device.
+            RuntimeError: The network is not calibrated, or no latency was measured on its device.
             ValueError: There is not exactly one budget, or the glance alone costs more.
         """
         if (multiply_adds is None) == (milliseconds is None):
@@ -204,7 +205,7 @@ class EarlyExitGFNet(nn.Module):
     def forward(
         self, images: Pixels, indices: Indices | None = None, *, normalised: bool = False
     ) -> Prediction:
-        """Classify images in one batch, which each leaves as soon as it is confident enough.
+        """Classify images in one batch; each leaves it as soon as the network is confident enough.
 
         Args:
             images: (N, 3, H, W) uint8, or an image set.
@@ -236,13 +237,14 @@ class EarlyExitGFNet(nn.Module):
         deadline: float | None = None,
         normalised: bool = False,
     ) -> Iterator[Prediction]:
-        """Yield the answers for a batch after every step, whatever the thresholds: stop any time.
+        """Yield the answers for a batch after every step, ignoring thresholds; stop at any time.
 
         Args:
             images: See ``forward``.
             indices: See ``forward``.
-            deadline: Seconds from this call on. A step begins only if it ends in time when it takes
-                as long as the longest one so far. The glance is always given.
+            deadline: Seconds from this call on. A step begins only if it would end in time,
+                assuming that it takes as long as the longest step so far. The answer of the glance
+                is always given.
             normalised: See ``forward``.
 
         Raises:
@@ -262,10 +264,10 @@ class EarlyExitGFNet(nn.Module):
             answers.update(number, step)
             prediction = self._prediction(answers, never, number)
             if math.isfinite(end):
-                # The step must be done, and not only begun, when the clock is read.
+                # The device must have finished the step before the clock is read.
                 synchronise(self.model.device)
             longest = max(longest, time.perf_counter() - started)
-            # Later steps write into the answers.
+            # Copied, because later steps write into the answers.
             yield rows.map_tensors(torch.clone, prediction)
             started = time.perf_counter()
             if started + longest > end:
@@ -277,20 +279,21 @@ class EarlyExitGFNet(nn.Module):
         return Context(LiveFeatures(self.model, images), _numbers(images, indices))
 
     def _prediction(self, answers: Answers, thresholds: Sequence[float], last: int) -> Prediction:
-        """The prediction after step ``last`` of a rollout under thresholds."""
+        """The prediction after step ``last`` of a rollout, under thresholds."""
         exits = answers.exit_step
         wanted = torch.tensor(thresholds, device=exits.device)[exits]
-        # The policy stopped at images that exit earlier without being sure.
+        # Images that exited early without being sure were stopped by the policy.
         stopped = (exits < last) & (answers.confidence < wanted)
         costs = torch.tensor(self.multiply_adds, device=exits.device)[exits]
         costs += self.stop_multiply_adds * stopped
         return Prediction(**vars(answers), multiply_adds=costs)
 
     def save(self, folder: str | Path) -> None:
-        """Write model, policy, thresholds and budgets into a folder, all of them or nothing.
+        """Write the model, policy, thresholds and budgets into a folder, all of them or nothing.
 
         Raises:
-            ValueError: Model or policy cannot be saved, or something has no place in JSON.
+            ValueError: The model or the policy cannot be saved, or a value cannot be written as
+                JSON.
         """
         storage.save(self, folder)
 
@@ -300,7 +303,8 @@ class EarlyExitGFNet(nn.Module):
 
         Raises:
             FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file is damaged or of another save, or the parts do not fit each other.
+            ValueError: A file is damaged or belongs to another save, or the parts do not fit
+                together.
         """
         return storage.load(cls, folder)
 

@@ -1,4 +1,4 @@
-"""The checkpoints that GFNet's authors released, as assembled networks."""
+"""Load the checkpoints that GFNet's authors released as assembled networks."""
 
 import dataclasses
 import pickle
@@ -22,7 +22,7 @@ from gfnet_env.policies.recurrent import RecurrentPolicy
 
 @dataclass(frozen=True)
 class _Architecture:
-    """What a checkpoint does not say about itself; see ``NetworkConfig`` and ``TrainingData``."""
+    """Facts that a checkpoint does not hold; see ``NetworkConfig`` and ``TrainingData``."""
 
     interpolation: Interpolation
     glance_logits: GlanceLogits | None = None
@@ -45,7 +45,7 @@ _ARCHITECTURES = {
 # The parts of a checkpoint.
 _GLOBAL, _LOCAL, _CLASSIFIER, _POLICY = "model_prime_state_dict", "model_state_dict", "fc", "policy"
 
-# The authors' RegNets are those of pycls, whose names these patterns turn into timm's.
+# The authors' RegNets come from pycls; these patterns turn its names into timm's.
 _REGNET_NAMES = (
     (r"^(s\d+\.b\d+)\.proj\.", r"\1.downsample.conv."),
     (r"^(s\d+\.b\d+)\.bn\.", r"\1.downsample.bn."),
@@ -66,12 +66,13 @@ def load_official(
 ) -> EarlyExitGFNet:
     """Read a checkpoint (``*.pth.tar``) that the authors of GFNet released.
 
-    Its predictions are those of their code, but for rounding. ``model.trained_on`` says how they
-    cropped pictures for evaluation. Thresholds are not set: ``calibrate`` solves them.
+    Its predictions equal those of the authors' code, except for rounding. ``model.trained_on`` says
+    how the authors cropped pictures for evaluation. Thresholds are not set; ``calibrate`` solves
+    them.
 
     Args:
         path: The file.
-        interpolation: How the overview is resized; by default as the authors did, bilinear for
+        interpolation: How overviews are resized; by default as in the authors' code, bilinear for
             DenseNets and RegNets and bicubic for the others.
 
     Returns:
@@ -79,7 +80,7 @@ def load_official(
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: The file is damaged, would run code on loading, or is no such checkpoint.
+        ValueError: The file is damaged, would run code on loading, or is not such a checkpoint.
     """
     path = Path(path).expanduser()
     checkpoint = _read(path)
@@ -139,10 +140,10 @@ def _read(path: Path) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is damaged, or holds more than tensors and plain values, which would have to "
-            f"run code on loading and is refused: {str(error).splitlines()[0]}"
+            f"{path} is damaged, or holds more than tensors and plain values; loading those would "
+            f"run code, so it is refused: {str(error).splitlines()[0]}"
         ) from error
-    # A damaged file makes zipfile or torch raise anything.
+    # With a damaged file, zipfile and torch raise errors of many kinds.
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}); download it again") from error
     wanted = ("model_name", "patch_size", "flops", _GLOBAL, _LOCAL, _CLASSIFIER, _POLICY)
@@ -150,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
     missing = [key for key in wanted if found.get(key) is None]
     if missing:
         raise ValueError(
-            f"{path} is no released checkpoint of GFNet: it has no {', '.join(missing)}"
+            f"{path} is not a released checkpoint of GFNet: it has no {', '.join(missing)}"
         )
     name, costs = found["model_name"], found["flops"]
     if not isinstance(costs, Sized):
@@ -165,21 +166,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _numpy_makers() -> list[Any]:
-    """What unpickles numpy's numbers and arrays; it makes data and runs no code of the file."""
+    """The functions that unpickle numpy's numbers and arrays; they run no code of the file."""
     number, array = (value.__reduce__()[0] for value in (np.float64(0), np.zeros(1)))
     kinds = [type(np.dtype(name)) for name in ("float32", "float64", "int64")]
-    # Also by their names before numpy 2.
+    # Also under their names before numpy 2.
     former = "numpy.core.multiarray"
     renamed = [(number, f"{former}.scalar"), (array, f"{former}._reconstruct")]
     return [np.ndarray, np.dtype, *kinds, number, array, *renamed]
 
 
 def _without_wrapper(tensors: Any, part: str, path: Path) -> dict[str, Tensor]:
-    """A part's tensors by names without the ``module.`` of ``DataParallel``."""
+    """A part's tensors, by names without the ``module.`` of ``DataParallel``."""
     if not isinstance(tensors, Mapping) or not all(
         isinstance(value, Tensor) for value in tensors.values()
     ):
-        raise ValueError(f"{part} in {path} is no state dict; download the file again")
+        raise ValueError(f"{part} in {path} is not a state dict; download the file again")
     return {key.removeprefix("module."): value for key, value in tensors.items()}
 
 
@@ -198,7 +199,7 @@ def _encoder_tensors(
 
 
 def _classifier_tensors(tensors: Mapping[str, Tensor], focus_steps: int) -> dict[str, Tensor]:
-    """The classifier's tensors by their names in a network, without layers of further steps."""
+    """The classifier's tensors by their names in a network, without the layers of later steps."""
     renamed = {}
     for key, value in tensors.items():
         layer = re.fullmatch(r"fc_(\d+)\.(\w+)", key)
@@ -226,7 +227,7 @@ def _policy(
     )
     renamed = {}
     for key, value in tensors.items():
-        # Flattening before the first layer is a layer of its own here.
+        # Here, flattening is a separate layer before the first one.
         if not convolves:
             key = re.sub(r"state_encoder\.(\d)", lambda at: f"encoder.{int(at[1]) + 1}", key)
         key = _cell_name(key.replace("state_encoder.", "encoder."), "gru")
@@ -237,5 +238,5 @@ def _policy(
 
 
 def _cell_name(key: str, layer: str) -> str:
-    """The name in a ``GRUCell`` of what a one-layer ``GRU`` has."""
+    """The name in a ``GRUCell`` of a tensor of a one-layer ``GRU``."""
     return key.replace(f"{layer}.", "cell.").removesuffix("_l0") if key.startswith(layer) else key

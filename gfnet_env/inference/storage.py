@@ -1,4 +1,4 @@
-"""Assembled networks on disk: a folder that is written as a whole, whose parts belong together."""
+"""Assembled networks on disk: a folder that is written as a whole, with digests of its files."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Assembled = TypeVar("Assembled", bound="EarlyExitGFNet")
 
 _FILE = "gfnet.json"
-# Of the other files and of the rest of this one; folders of 0.1 have neither.
+# Digests of the other files and of the rest of this one; folders of version 0.1 have neither.
 _FILES, _DIGEST = "files_sha256", "sha256"
 
 
@@ -40,7 +40,7 @@ def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
 
 
 def check_saveable_model(model: Model) -> None:
-    """Raises ``ValueError`` unless a model can be part of a saved network."""
+    """Raise ``ValueError`` unless a model can be part of a saved network."""
     if type(model) is not GlanceFocusNetwork:
         raise ValueError(
             f"{type(model).__name__} cannot be saved: a folder is loaded as a GlanceFocusNetwork; "
@@ -59,7 +59,7 @@ def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
-        ValueError: A file is damaged or of another save.
+        ValueError: A file is damaged or belongs to another save.
     """
     folder = Path(folder).expanduser()
     if not (folder / _FILE).is_file():
@@ -95,7 +95,7 @@ def load(kind: type[Assembled], folder: str | Path) -> Assembled:
 
 
 def _check_files(folder: Path, saved: Mapping[str, Any]) -> None:
-    """Raises ``ValueError`` unless all files of a folder are those of one save, and whole."""
+    """Raise ``ValueError`` unless all files of a folder are intact and belong to one save."""
     if _FILES not in saved and _DIGEST not in saved:
         return
     rest = {name: value for name, value in saved.items() if name != _DIGEST}
@@ -105,8 +105,8 @@ def _check_files(folder: Path, saved: Mapping[str, Any]) -> None:
         path = folder / name
         if _sha256(files.read_bytes(path)) != sha256:
             raise ValueError(
-                f"{path} is damaged or of another save than the {_FILE} beside it; restore both "
-                "from one copy"
+                f"{path} is damaged or belongs to another save than the {_FILE} beside it; restore "
+                "both from one copy"
             )
 
 

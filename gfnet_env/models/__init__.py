@@ -1,4 +1,4 @@
-"""Models: from views to a state with logits, one look after the other."""
+"""Models, which turn views into a state with logits, one look after the other."""
 
 from gfnet_env.models.base import Model, State, blank_state, blank_views, glance_view
 from gfnet_env.models.cost import (

@@ -1,4 +1,4 @@
-"""What a model is: views in, a state with logits out, look after look."""
+"""The model protocol: a model takes views and returns a state with logits after each look."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +10,12 @@ from torch import Tensor
 from gfnet_env.looks import Look, ViewConfig
 from gfnet_env.models.trained_on import TrainingData
 
-# The features of B views: a tree of tensors with B rows, see ``rows``.
+# Features of B views: a tree of tensors with B rows, see ``rows``.
 Features = Any
 
 
 class Beliefs:
-    """What logits say of B pictures."""
+    """Class probabilities of B pictures, from logits."""
 
     logits: Tensor
 
@@ -40,13 +40,13 @@ class Beliefs:
 
 @dataclass(frozen=True, kw_only=True)
 class State(Beliefs):
-    """What a model knows of B pictures after a glance or a look; models add what they remember.
+    """What a model knows about B pictures after a glance or a look. Models may add fields.
 
     Attributes:
         logits: (B, K).
         number: Looks taken so far, (B,) int64; they may differ within a batch.
-        location: Of the last look, (B, 2) in [-1, 1]; zeros at the glance.
-        scale: Of the last look, (B,), see ``Look``; ones at the glance.
+        location: Location of the last look, (B, 2) in [-1, 1]; zeros at the glance.
+        scale: Scale of the last look, (B,), see ``Look``; ones at the glance.
         size: (H, W) of each picture, (B, 2) int64.
     """
 
@@ -58,7 +58,7 @@ class State(Beliefs):
 
     @cached_property
     def probabilities(self) -> Tensor:
-        # The logits of a state never change; those of other beliefs may.
+        # Cached: the logits of a state never change, unlike those of other beliefs.
         return super().probabilities
 
     def label_confidence(self, labels: Tensor) -> Tensor:
@@ -67,13 +67,13 @@ class State(Beliefs):
 
 
 class Model(Protocol):
-    """Classifies a picture by an overview and then windows of it.
+    """Classifies a picture from an overview of it, and then from windows of it.
 
     Attributes:
-        view: How its views are made; ``view.size`` is P. If overviews are made in another way, the
-            attribute ``glance_view`` says how.
+        view: How its views are made; ``view.size`` is P. If its overviews are made in another way,
+            an attribute ``glance_view`` says how.
         num_classes: K.
-        focus_steps: N, the most looks after the glance.
+        focus_steps: N, maximum number of looks after the glance.
         class_names: One name per class, or None.
         trained_on: What its weights were trained on.
         training: Whether it is in training mode.
@@ -97,7 +97,7 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
 
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
-        """Features of overviews, (B, 3, P, P) uint8 or floats in 0..255, or normalised floats."""
+        """Features of overviews, (B, 3, P, P): uint8, floats in 0..255, or normalised floats."""
         ...
 
     def encode_window(self, views: Tensor, normalised: bool = False) -> Features:
@@ -105,10 +105,10 @@ class Model(Protocol):
         ...
 
     def begin(self, features: Features, sizes: Tensor) -> State:
-        """The state after a glance, from the features of overviews of pictures.
+        """The state after a glance, from features of overviews.
 
         Args:
-            features: Of ``encode_overview``.
+            features: Features from ``encode_overview``.
             sizes: (H, W) of the pictures, (B, 2) int64.
         """
         ...
@@ -117,14 +117,14 @@ class Model(Protocol):
         """The state after one more look.
 
         Args:
-            features: Of ``encode_window``.
+            features: Features from ``encode_window``.
             looks: Where the windows are; none of them stops.
             state: The state before.
         """
         ...
 
     def multiply_adds(self) -> list[int]:
-        """Multiply-adds of one picture's glance and of each of its N looks, 1 + N numbers."""
+        """Multiply-adds for one picture of the glance and of each of the N looks, 1 + N numbers."""
         ...
 
     def eval(self) -> Any:
@@ -137,7 +137,7 @@ class Model(Protocol):
 
 
 def check_views(views: Tensor, view: ViewConfig) -> None:
-    """Raises ``ValueError`` unless views are (B, 3, P, P)."""
+    """Raise ``ValueError`` unless views are (B, 3, P, P)."""
     if views.shape[1:] != (3, view.size, view.size):
         raise ValueError(
             f"views must be (B, 3, {view.size}, {view.size}), not {tuple(views.shape)}; take them "
@@ -146,7 +146,7 @@ def check_views(views: Tensor, view: ViewConfig) -> None:
 
 
 def glance_view(model: Model) -> ViewConfig:
-    """How the overviews of a model are made."""
+    """How a model's overviews are made."""
     view: ViewConfig = getattr(model, "glance_view", model.view)
     return view
 

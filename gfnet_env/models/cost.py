@@ -34,8 +34,8 @@ class PartCost:
     Attributes:
         name: The part.
         input_shape: Shape of its main input, without the batch.
-        multiply_adds: Of one call.
-        parameters: Number of them.
+        multiply_adds: Multiply-adds of one call.
+        parameters: Number of parameters.
         activation_bytes: See ``peak_activation_bytes``.
     """
 
@@ -47,11 +47,11 @@ class PartCost:
 
 
 def count_multiply_adds(function: Callable[..., Any], *inputs: Any, **named: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products of one call; all else is free.
+    """Multiply-adds of the convolutions and matrix products of one call; nothing else counts.
 
     Args:
-        function: A module or function. It and modules among the inputs are in evaluation mode
-            meanwhile.
+        function: A module or function. The module and any modules among the inputs are in
+            evaluation mode during the call.
         inputs: Its arguments; a batch of one gives the cost of one picture.
         named: Its keyword arguments.
     """
@@ -75,9 +75,9 @@ def count_parameters(part: object) -> int:
 
 
 def peak_activation_bytes(function: Callable[..., Any], *inputs: Any, **named: Any) -> int:
-    """Peak memory of the inputs and the results of operations during a call.
+    """Peak memory of the inputs and of the results of operations during a call.
 
-    Neither weights count nor what an operation allocates and frees within itself. See
+    Weights do not count, nor does memory that an operation allocates and frees internally. See
     ``count_multiply_adds`` for the arguments.
     """
     module = function if isinstance(function, nn.Module) else nn.Module()
@@ -90,9 +90,9 @@ def peak_activation_bytes(function: Callable[..., Any], *inputs: Any, **named: A
 
 
 def part_costs(model: Model, policy: "Policy | None" = None) -> list[PartCost]:
-    """The cost of every part for one picture: the policy, and the child modules a model calls.
+    """The cost of every part for one picture: the policy, and each child module a model calls.
 
-    Each part counts by its last call, the dearest if the costs of looks differ.
+    Each part counts with its last call, which is the most expensive if the costs of looks differ.
     """
     calls = _last_calls(model)
     if policy is not None:
@@ -141,7 +141,7 @@ def static_multiply_adds(network: "StaticNetwork") -> int:
 
 
 class _Observed(TorchDispatchMode):
-    """Shows every operation of torch to a function: operation, arguments, keywords, result."""
+    """Passes every torch operation to a function: operation, arguments, keywords, result."""
 
     def __init__(self, observe: Callable[..., None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -156,7 +156,7 @@ class _Observed(TorchDispatchMode):
 
 
 class _LiveBytes:
-    """The memory of all counted tensors that are alive, but weights."""
+    """The memory of all counted tensors that are alive, except weights."""
 
     def __init__(self, weights: set[int]) -> None:
         self.peak = self._live = 0
@@ -180,12 +180,12 @@ class _LiveBytes:
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Without fused operators of a device, which have no formula."""
+    """Disable fused operators of a device, which have no cost formula."""
     mkldnn: Any = torch.backends.mkldnn
     mha = torch.backends.mha
     before = mkldnn.enabled, mha.get_fastpath_enabled()
     try:
-        # Its ``flags`` use what torch has deprecated.
+        # Its ``flags`` use deprecated functions of torch.
         mkldnn.enabled = False
         mha.set_fastpath_enabled(False)
         with sdpa_kernel(SDPBackend.MATH):
@@ -197,7 +197,7 @@ def _unfused() -> Iterator[None]:
 
 @contextmanager
 def _evaluating(*owners: Any) -> Iterator[None]:
-    """Without gradients, with modules and owners of methods in evaluation mode."""
+    """Disable gradients, and put modules and owners of methods into evaluation mode."""
     with _COUNTING:
         modules = [getattr(owner, "__self__", owner) for owner in owners]
         parts = [part for each in modules if isinstance(each, nn.Module) for part in each.modules()]

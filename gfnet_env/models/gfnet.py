@@ -1,4 +1,4 @@
-"""GFNet: an encoder for overviews, one for windows, and a classifier over what they saw."""
+"""GFNet: an encoder for overviews, an encoder for windows, and a classifier over their vectors."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -26,20 +26,20 @@ NO_WHERE_MAP = (
 
 @dataclass(frozen=True, kw_only=True)
 class GFNetState(State):
-    """What a GFNet knows of B pictures.
+    """What a GFNet knows about B pictures.
 
     Attributes:
-        feature_map: Of the last view, (B, C, h, w); zeros at the glance if its map has another
-            shape.
-        vector: Of the last view, (B, V).
+        feature_map: Feature map of the last view, (B, C, h, w); zeros at the glance if the glance's
+            map has another shape.
+        vector: Feature vector of the last view, (B, V).
         glance_map: Feature map of the glance, (B, C', h', w'): the only view of the whole picture.
-        seen: Greatest share of each cell of that map that one window has covered, (B, h', w') in
-            [0, 1].
-        memory: Of the classifier, (B, M).
-        heat: The where-map less what was looked at, (B, S, h', w'), see ``WhereMap``; None of a
-            network without one.
-        peak_location: Of the best window by that map, (B, 2).
-        peak_scale: Likewise, (B,).
+        seen: Largest share of each cell of the glance map that a single window has covered, (B, h',
+            w') in [0, 1].
+        memory: Memory of the classifier, (B, M).
+        heat: The where-map without the windows that were looked at, (B, S, h', w'), see
+            ``WhereMap``; None in a network without a where-map.
+        peak_location: Location of the best window by that map, (B, 2).
+        peak_scale: Scale of the best window by that map, (B,).
     """
 
     feature_map: Tensor
@@ -58,14 +58,14 @@ class NetworkConfig(SavedConfig):
 
     Attributes:
         patch_size: P, side of all views, in pixels.
-        glance_size: Side of overviews, in pixels; None for P.
-        glance_encoder: Spec of the encoder of overviews; None for another ``encoder``.
+        glance_size: Side of overviews, in pixels; None means P.
+        glance_encoder: Spec of the encoder of overviews; None builds a second ``encoder``.
         where_scales: Scales of windows that the where-map rates, see ``WhereMap``; none for no map.
-        focus_steps: N, most looks after the glance (T = 1 + N).
+        focus_steps: N, maximum number of looks after the glance (T = 1 + N).
         classifier: Spec of the classifier, see ``build_classifier``.
-        memory_size: M, numbers that the classifier remembers; None for its own choice.
-        glance_logits: Who classifies after the glance: the ``classifier``, or the global
-            ``encoder``'s own head; None for the classifier's own choice.
+        memory_size: M, size of the classifier's memory; None lets the classifier choose.
+        glance_logits: What classifies after the glance: the ``classifier``, or the global
+            ``encoder``'s own head; None lets the classifier choose.
         align_corners: See ``ViewConfig``.
         corner_rounding: See ``ViewConfig.rounding``.
     """
@@ -107,12 +107,12 @@ class GlanceFocusNetwork(SavedModule):
     Args:
         config: How to build it.
         weights: Initial weights of both encoders, see ``TimmEncoder``.
-        trusted: Whether specs may import a module, see ``Registry.build``.
+        trusted: Whether the specs may import a module, see ``Registry.build``.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
         ValueError: A spec is wrong, the encoder has no feature map at this patch size, or the
-            classifier has no logits of the glance and should.
+            classifier should classify after the glance but cannot.
     """
 
     # What features depend on.
@@ -139,11 +139,11 @@ class GlanceFocusNetwork(SavedModule):
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
         self.vector_size = example.vector.shape[1]
-        # A glance by another encoder becomes a vector like those of windows.
+        # Maps a glance's vector from another encoder to the size of the windows' vectors.
         sizes = glance.vector.shape[1], self.vector_size
         self.bridge = None if sizes[0] == sizes[1] else nn.Linear(*sizes)
         if self.bridge is not None:
-            # It says nothing until it has learned to.
+            # Zero until it has learned something.
             nn.init.zeros_(self.bridge.weight)
             nn.init.zeros_(self.bridge.bias)
         self.where = None
@@ -162,18 +162,18 @@ class GlanceFocusNetwork(SavedModule):
         self.memory_size = self.classifier.memory_size
         if config.glance_logits == "classifier" and not self.classifier.judges_glance:
             raise ValueError(
-                f"the classifier {config.classifier!r} has no logits of a glance; "
+                f"the classifier {config.classifier!r} has no logits for a glance; "
                 "set glance_logits to 'encoder'"
             )
         self.glance_logits: GlanceLogits = config.glance_logits or (
             "classifier" if self.classifier.judges_glance else "encoder"
         )
-        # Depthwise convolutions train half as fast in any other layout.
+        # In any other memory layout, depthwise convolutions train half as fast.
         self.to(memory_format=torch.channels_last)
 
     @classmethod
     def build(cls, *, weights: str | Path | None = None, **config: Any) -> Self:
-        """A new network; see ``NetworkConfig`` for the arguments, ``TimmEncoder`` for weights."""
+        """A new network; ``NetworkConfig`` describes the arguments, ``TimmEncoder`` the weights."""
         return cls(NetworkConfig(**config), weights)
 
     @property
@@ -191,7 +191,7 @@ class GlanceFocusNetwork(SavedModule):
 
     def begin(self, features: Features, sizes: Tensor) -> GFNetState:
         feature_map, vector = features
-        # Not len(): an exported graph would keep it for a constant.
+        # Not len(), which would become a constant in an exported graph.
         count = vector.shape[0]
         number = torch.zeros(count, dtype=torch.int64, device=vector.device)
         nowhere = Look.at(torch.zeros(count, 2, device=vector.device))
@@ -212,7 +212,7 @@ class GlanceFocusNetwork(SavedModule):
             if feature_map.shape[1:] == self.feature_shape
             else feature_map.new_zeros(count, *self.feature_shape),
             vector=seen_as,
-            # In the layout that every observation shows it in.
+            # In the memory layout that every observation uses.
             glance_map=feature_map.contiguous(),
             seen=torch.zeros(count, *feature_map.shape[2:], device=vector.device),
             memory=memory,
@@ -246,13 +246,13 @@ class GlanceFocusNetwork(SavedModule):
         return self._rated(after, self.where.inhibited(state.heat, covered, looks, state.size))
 
     def _placed(self, vector: Tensor, looks: Look) -> Tensor:
-        """A vector as the classifier takes it."""
+        """A vector in the form that the classifier takes."""
         if not self.classifier.sees_places:
             return vector
         return torch.cat([vector, place(looks.location, looks.scale)], dim=1)
 
     def _rated(self, state: GFNetState, heat: Tensor) -> GFNetState:
-        """A state with a where-map and its peak."""
+        """Add a where-map and its peak to a state."""
         assert self.where is not None
         peak = self.where.peaks(heat, state.size)
         return dataclasses.replace(
@@ -262,7 +262,7 @@ class GlanceFocusNetwork(SavedModule):
     def own_logits(self, state: GFNetState) -> Tensor | None:
         """Logits of the last view alone, (B, K); all rows are at one step.
 
-        None at a glance whose logits are these already.
+        None at a glance whose logits are already computed from that view alone.
         """
         if int(state.number[0]) > 0:
             return self.window_logits(state.vector, Look.at(state.location, state.scale))
@@ -271,11 +271,11 @@ class GlanceFocusNetwork(SavedModule):
         return self.global_encoder.head(state.vector)
 
     def window_logits(self, vector: Tensor, looks: Look) -> Tensor:
-        """Logits of windows alone, (B, K): by a classifier over sets, or else the encoder's head.
+        """Logits (B, K) of windows alone, by a classifier over sets or else by the encoder's head.
 
         Args:
             vector: Feature vectors, (B, V).
-            looks: That showed them.
+            looks: Looks that showed the windows.
         """
         if not self.classifier.over_sets:
             return self.local_encoder.head(vector)
@@ -286,7 +286,7 @@ class GlanceFocusNetwork(SavedModule):
 
 
 def peak_of(state: State) -> Look:
-    """The best window of each picture by the where-map, less what was looked at.
+    """The best window of each picture by the where-map, without windows already looked at.
 
     Raises:
         ValueError: The model has no where-map.
@@ -297,7 +297,7 @@ def peak_of(state: State) -> Look:
 
 
 def _example_features(encoder: Encoder, size: int, config: NetworkConfig) -> Features:
-    """Features of one black view, for their shapes."""
+    """Features of one black view, to find their shapes."""
     try:
         with torch.no_grad():
             features = encoder.eval()(torch.zeros(1, 3, size, size).byte())

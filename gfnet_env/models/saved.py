@@ -1,4 +1,4 @@
-"""Networks on disk: their configuration as JSON, their weights as safetensors."""
+"""Networks on disk: configuration as JSON, weights as safetensors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from gfnet_env.settings import AtLeast, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig(Settings):
-    """What the configurations of all saved networks have; see ``ViewConfig`` for the others.
+    """The common configuration of saved networks; see ``ViewConfig`` for the other fields.
 
     Attributes:
         encoder: Spec of the encoder, see ``build_encoder``.
@@ -43,7 +43,7 @@ class SavedConfig(Settings):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` gave; 0.1 called ``trained_on`` ``metadata``.
+        """Read the result of ``to_json``; version 0.1 called ``trained_on`` ``metadata``.
 
         Raises:
             TypeError: A field is unknown.
@@ -51,12 +51,13 @@ class SavedConfig(Settings):
         """
         values = dict(saved)
         trained_on = values.pop("trained_on", values.pop("metadata", {}))
-        # Unlike a command's settings, no field is ignored: it may be of a later version.
+        # Unlike in a command's settings, an unknown field is an error: it may come from a later
+        # version.
         return cls(**values, trained_on=TrainingData.from_json(trained_on))
 
 
 class SavedModule(nn.Module):
-    """A network that is saved together with the configuration that it was built from."""
+    """A network that is saved together with its configuration."""
 
     file_name: ClassVar[str]
     config_class: ClassVar[type[SavedConfig]]

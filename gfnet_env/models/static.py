@@ -1,4 +1,4 @@
-"""The static network, GFNet's baseline: one encoder on overviews of one resolution."""
+"""The static network, GFNet's baseline: one encoder on overviews at one resolution."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class StaticConfig(SavedConfig):
 
     @property
     def view(self) -> ViewConfig:
-        """How its one view of a picture is made."""
+        """How the single view of a picture is made."""
         return ViewConfig(
             size=self.resolution,
             interpolation=self.interpolation,
@@ -68,7 +68,7 @@ class StaticNetwork(SavedModule):
 
         Args:
             views: Overviews, (B, 3, R, R), uint8 or floats in 0..255.
-            normalised: Whether they are normalised floats instead.
+            normalised: Whether the views are normalised floats instead.
 
         Raises:
             ValueError: The views have another size.
@@ -81,8 +81,8 @@ def load_static_networks(folder: str | Path) -> list[StaticNetwork]:
     """The static networks of a run of ``train_baseline``, by rising resolution.
 
     Raises:
-        FileNotFoundError: The run is missing, or did not end.
-        ValueError: It holds other results.
+        FileNotFoundError: The run is missing or incomplete.
+        ValueError: The run holds other results.
     """
     folder = Path(folder).expanduser()
     rows = read_json(folder / "results.json").get("static")

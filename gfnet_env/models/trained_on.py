@@ -1,4 +1,4 @@
-"""What a network was trained on: later commands take the same images."""
+"""Record what a network was trained on, so that later commands use the same images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from gfnet_env.settings import Above, AtLeast, Between, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData(Settings):
-    """Where weights come from.
+    """The origin of a network's weights.
 
     Attributes:
         images: Spec of the image set; None if it was in memory or is unknown.
         image_size: Side that pictures were brought to, in pixels; None if each kept its size.
-        image_seed: Seed of the scenes, and of the splits of a folder that has none.
-        fit: How pictures got their shape, see ``FolderImages``.
+        image_seed: Seed of the scenes, and of the splits of a folder without splits.
+        fit: How pictures were brought to their shape, see ``FolderImages``.
         crop: Share of a picture's side that a centre crop kept, see ``FolderImages``.
         seed: Seed of the training.
-        commit: Commit of the code that trained.
-        policy: Run folder of the policy that stage 3 trained with.
+        commit: Commit of the training code.
+        policy: Run folder of the policy that stage 3 used.
         source: File that the weights were imported from.
-        accuracy: On the test split after each step, by the name of the policy.
+        accuracy: Accuracy on the test split after each step, by the name of the policy.
     """
 
     images: str | None = None
@@ -38,7 +38,7 @@ class TrainingData(Settings):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` gave, or the metadata of 0.1, in which any field may lack."""
+        """Read the result of ``to_json``, or metadata of version 0.1, which may lack any field."""
         given = {name: value for name, value in saved.items() if value is not None}
         accuracy = given.get("accuracy", given.get("test_accuracy", {}))
         steps = {policy: tuple(values) for policy, values in accuracy.items()}

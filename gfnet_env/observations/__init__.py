@@ -1,4 +1,4 @@
-"""What a policy is shown."""
+"""Observations: what a policy sees."""
 
 from gfnet_env.observations.base import OBSERVATIONS, Observation, observation_space
 from gfnet_env.observations.flat import FlatView

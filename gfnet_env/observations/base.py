@@ -1,4 +1,4 @@
-"""Observations: what a policy is shown, by the environment and by the assembled network."""
+"""Observations: what the environment and the assembled network show a policy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,15 @@ from torch import Tensor
 from gfnet_env.models.base import Model, State, blank_state
 from gfnet_env.registry import Registry
 
-# From the state of B pictures to a dict of float32 tensors, B rows each. An attribute ``bounds``,
-# a dict of (low, high), may state the range of each.
+# Maps the state of B pictures to a dict of float32 tensors, B rows each. An attribute ``bounds``, a
+# dict of (low, high), may state the range of each tensor.
 Observation = Callable[[State], dict[str, Tensor]]
 
 OBSERVATIONS: Registry[Observation] = Registry(
     "observation", functions_are_parts=True, context=("focus_steps",)
 )
 
-# Spaces need a finite bound, and features have none; no sane network reaches this one.
+# Spaces need finite bounds, and features have none; no sane network exceeds this bound.
 FEATURE_BOUND = 1e6
 
 

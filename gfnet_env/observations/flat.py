@@ -18,8 +18,8 @@ class FlatView:
         parts: The space of one observation, a dict of boxes; the vector keeps their order.
 
     Attributes:
-        parts: Likewise.
-        space: Of one vector, (D,).
+        parts: The same as the argument.
+        space: The space of one vector, (D,).
     """
 
     def __init__(self, parts: spaces.Dict) -> None:
@@ -36,7 +36,7 @@ class FlatView:
     def flatten(
         self, observations: Mapping[str, npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        """(N, D) of N observations, or (D,) of one without a batch axis."""
+        """Convert N observations to vectors (N, D), or one without a batch axis to (D,)."""
         flat = [
             observations[key].reshape(*observations[key].shape[: -len(shape)], math.prod(shape))
             for key, shape in self._shapes.items()
@@ -44,7 +44,7 @@ class FlatView:
         return np.concatenate(flat, axis=-1)
 
     def split(self, vectors: Tensor) -> dict[str, Tensor]:
-        """The observations of vectors (N, D)."""
+        """Convert vectors (N, D) back to observations."""
         sizes = [math.prod(shape) for shape in self._shapes.values()]
         flat = torch.split(vectors, sizes, dim=1)
         return {

@@ -1,4 +1,4 @@
-"""The default observation of a GFNet: its maps, its memory, and where it has looked."""
+"""The default observation of a GFNet: its feature maps, its memory, and where it has looked."""
 
 from typing import ClassVar
 
@@ -11,18 +11,19 @@ from gfnet_env.observations.base import OBSERVATIONS
 
 @OBSERVATIONS.register("maps")
 class MapsObservation:
-    """What a GFNet knows of a picture.
+    """What a GFNet knows about a picture.
 
-    ``features`` (B, C, h, w) is the feature map of the latest view. ``glance`` (B, C·h·w) is that
-    of the glance, since no window shows where else to look; it is flattened because libraries take
-    arrays of three dimensions for pictures. ``seen`` (B, h·w) in [0, 1] is the largest share of
-    each cell that one window has covered. ``memory`` (B, M) is the classifier's. ``location``
-    (B, 2) is that of the latest look, zeros at the glance; ``step`` (B, 1) the number of looks as a
-    share of N; ``scale`` (B, 1) one over the scale of the latest look.
+    ``features`` (B, C, h, w) is the feature map of the latest view. ``glance`` (B, C·h·w) is the
+    feature map of the glance, which shows where else to look, as no window does. It is flattened
+    because libraries mistake arrays of three dimensions for pictures. ``seen`` (B, h·w) in [0, 1]
+    is the largest share of each cell of the glance map that a single window has covered. ``memory``
+    (B, M) is the classifier's memory. ``location`` (B, 2) is the location of the latest look, zeros
+    at the glance. ``step`` (B, 1) is the number of looks taken, divided by N. ``scale`` (B, 1) is
+    one over the scale of the latest look.
 
     Args:
-        focus_steps: N of the network.
-        scale: Whether ``scale`` is shown, for looks that differ in it.
+        focus_steps: N, the network's number of looks.
+        scale: Whether to show ``scale``, for looks of different scales.
     """
 
     bounds: ClassVar = {"seen": (0, 1), "location": (-1, 1), "step": (0, 1), "scale": (0, 1)}
@@ -35,15 +36,16 @@ class MapsObservation:
     def __call__(self, state: State) -> dict[str, Tensor]:
         if not isinstance(state, GFNetState):
             raise TypeError(
-                f"the observation 'maps' is of a GFNet's state, not of a {type(state).__name__}: "
+                f"the observation 'maps' needs the state of a GFNet, not a {type(state).__name__}: "
                 "give the environment an observation of your own"
             )
         if state.glance_map.shape != state.feature_map.shape:
             raise ValueError(
                 "the observation 'maps' shows glances and windows alike, but this network has "
-                "other maps of glances; take the observation 'peak'"
+                "other maps for glances; take the observation 'peak'"
             )
-        # In the memory layout of the environment's arrays, so that policies compute the same bits.
+        # In the environment's memory layout, so that policies compute the same numbers, bit for
+        # bit.
         shown = {
             "features": state.feature_map.float().contiguous(),
             "glance": state.glance_map.float().flatten(1),

@@ -1,4 +1,4 @@
-"""An observation of any model: how often and where it has looked."""
+"""An observation for any model: how often and where it has looked."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from gfnet_env.observations.base import OBSERVATIONS
 
 @OBSERVATIONS.register("plain")
 class PlainObservation:
-    """``number`` (B, 1) of looks taken, ``location`` (B, 2) and ``scale`` (B, 1) of the latest."""
+    """``number`` of looks (B, 1), ``location`` (B, 2) and ``scale`` (B, 1) of the latest look."""
 
     bounds: ClassVar = {"location": (-1, 1)}
 

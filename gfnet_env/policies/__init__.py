@@ -1,4 +1,4 @@
-"""Who decides where to look."""
+"""Policies, which decide where to look."""
 
 from gfnet_env.policies.base import (
     POLICIES,
@@ -22,7 +22,7 @@ from gfnet_env.policies.scan import ScanPolicy
 from gfnet_env.policies.storage import check_saveable, load_policy, policy_files, save_policy
 from gfnet_env.policies.target import TargetPolicy
 
-# Bounds, which are told what no agent may know; and all policies that need no training.
+# Upper bounds, which know more than an agent may; and all policies that need no training.
 BOUNDS = ("target", "oracle")
 UNLEARNED = ("random", "center", "center-then-corners", "grid", "gaussian", "saliency", *BOUNDS)
 

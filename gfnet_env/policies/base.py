@@ -1,4 +1,4 @@
-"""The policy protocol: who decides where to look."""
+"""The policy protocol: a policy decides where to look."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ from gfnet_env.models.base import Model, State
 from gfnet_env.observations import MapsObservation, Observation
 from gfnet_env.registry import Registry
 
-# The memory of a policy: a tree of tensors with a row for each picture (see ``rows``), or None.
+# The memory of a policy: a tree of tensors with one row per picture (see ``rows``), or None.
 Memory = Any
 
 
 class Policy(Protocol):
     """Anything that maps observations to looks, for example a ``torch.nn.Module``.
 
-    It is shown its attribute ``observation`` (see ``Observation``), by default a
-    ``MapsObservation``. If it has an attribute ``actions`` (see ``Actions``), it returns those.
+    It sees the observation in its attribute ``observation`` (see ``Observation``), by default a
+    ``MapsObservation``. If it has an attribute ``actions`` (see ``Actions``), it returns such
+    actions.
     """
 
     def __call__(
@@ -31,12 +32,12 @@ class Policy(Protocol):
         """Decide where to look next in every picture.
 
         Args:
-            observation: B rows.
-            memory: Returned at the step before, less the rows of pictures that have left the batch;
-                at the glance, see ``start``.
+            observation: The observation, with B rows.
+            memory: The memory returned in the step before, without the rows of pictures that have
+                left the batch; see ``start`` for the memory at the glance.
 
         Returns:
-            Looks, or locations (B, 2) in [-1, 1] for looks at full resolution, or actions; and the
+            Looks, locations (B, 2) in [-1, 1] for looks at full resolution, or actions; and the
             memory for the next step.
         """
         ...
@@ -47,13 +48,13 @@ POLICIES: Registry[Policy] = Registry("policy")
 
 @dataclass(frozen=True)
 class Context:
-    """All there is to know about B pictures, most of it hidden from an agent.
+    """Everything known about B pictures, most of it hidden from an agent.
 
     Attributes:
         features: Their ``FeatureSource``, with ``model`` and ``images``.
-        indices: In the image set, (B,).
-        labels: (B,) int64, or None if unknown.
-        boxes: Of the objects, (B, 4) as (top, left, bottom, right) in pixels, or None.
+        indices: Indices in the image set, (B,).
+        labels: True classes, (B,) int64, or None if unknown.
+        boxes: Boxes of the objects, (B, 4) as (top, left, bottom, right) in pixels, or None.
     """
 
     features: Any
@@ -77,12 +78,12 @@ class Starts(Protocol):
 
 
 def start(policy: Policy, context: Context) -> Memory:
-    """The memory of a policy at the glance; None unless it is one that ``Starts``."""
+    """The memory of a policy at the glance; None unless the policy is a ``Starts``."""
     return policy.start(context) if isinstance(policy, Starts) else None
 
 
 def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[Look, Memory]:
-    """The looks that a policy decides on, without gradients and in full precision, as learned.
+    """The looks that a policy decides on, without gradients and in full precision, as in training.
 
     Raises:
         ValueError: The looks have another shape, type or range.
@@ -95,13 +96,13 @@ def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[
 
 
 def shown_to(policy: Policy, model: Model) -> Observation:
-    """The observation that a policy is shown."""
+    """The observation that a policy sees."""
     own: Observation | None = getattr(policy, "observation", None)
     return own or MapsObservation(model.focus_steps)
 
 
 def as_looks(policy: Policy, decided: Look | Tensor, state: State) -> Look:
-    """The looks that a policy returned, or whose actions it returned."""
+    """Convert the result of a policy (looks, locations or actions) to looks."""
     actions = getattr(policy, "actions", None)
     if isinstance(decided, Look):
         return decided

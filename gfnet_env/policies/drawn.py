@@ -1,4 +1,4 @@
-"""Policies that do not look: random looks, drawn by (seed, image, step)."""
+"""Policies that ignore the picture: random looks, drawn by (seed, image, step)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ DrawnMemory = dict[str, Tensor]
 
 
 def drawn_memory(context: Context) -> DrawnMemory:
-    """The keys of draws: the index of each image and the model's N, (B,) each."""
+    """The keys of random draws: the index of each image and the model's N, (B,) each."""
     images = torch.from_numpy(context.indices).to(context.model.device)
     return {"images": images, "looks": torch.full_like(images, context.model.focus_steps)}
 
@@ -27,9 +27,9 @@ def drawn_memory(context: Context) -> DrawnMemory:
 def draw(
     keys: tuple[int, ...], observation: Mapping[str, Tensor], memory: DrawnMemory, count: int
 ) -> Tensor:
-    """Uniform numbers in [0, 1), (B, count) float64, by keys, image and step."""
+    """Draw uniform numbers in [0, 1), (B, count) float64, by keys, image and step."""
     number = observation["number"].squeeze(1)
-    # The key of a step is its share of N.
+    # The key of a step is the step divided by N.
     share = (number / memory["looks"]).float().cpu().numpy()
     steps = (share * 2**20).round().astype(np.int64)
     images = memory["images"].cpu().numpy()
@@ -38,12 +38,12 @@ def draw(
 
 
 class DrawnPolicy(ABC):
-    """Looks that are drawn by (seed, image, step), whatever else is in the batch.
+    """Random looks, drawn by (seed, image, step), regardless of the rest of the batch.
 
     Args:
         seed: Other seeds give other looks.
-        max_scale: Scales are drawn from 1 to this, evenly in their logarithm; 1 looks at full
-            resolution only.
+        max_scale: Largest scale. Scales from 1 to this are drawn uniformly in the logarithm; with
+            1, all looks are at full resolution.
 
     Raises:
         ValueError: The scale is below 1.
@@ -85,7 +85,7 @@ class RandomPolicy(DrawnPolicy):
 
 @POLICIES.register("gaussian")
 class GaussianPolicy(DrawnPolicy):
-    """Locations about the centre, normally distributed; see ``DrawnPolicy``.
+    """Normally distributed locations around the centre; see ``DrawnPolicy``.
 
     Args:
         std: Standard deviation along each axis, on [-1, 1]; locations beyond an edge are clipped.

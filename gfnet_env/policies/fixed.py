@@ -1,4 +1,4 @@
-"""Policies that do not look: the same places for every picture."""
+"""Policies that ignore the picture: the same locations for every picture."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from gfnet_env.policies.base import POLICIES
 
 
 class FixedOrder:
-    """The same locations for every picture, in order, again and again.
+    """The same locations for every picture, in a fixed order, repeated.
 
     Args:
         locations: (S, 2) in [-1, 1].
-        scale: Of all looks, at least 1.
+        scale: Scale of all looks, at least 1.
 
     Raises:
         ValueError: The scale is below 1.
@@ -58,10 +58,10 @@ class GridPolicy(FixedOrder):
 
     Args:
         cells: Locations along each axis.
-        scale: Of all looks.
+        scale: Scale of all looks.
 
     Raises:
-        ValueError: There are no cells.
+        ValueError: ``cells`` is below 1.
     """
 
     def __init__(self, cells: int = 3, scale: float = 1.0) -> None:

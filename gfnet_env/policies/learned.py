@@ -1,4 +1,4 @@
-"""The learned policy as a plain torch module, free of the library that trained it."""
+"""The learned policy as a plain torch module, independent of the library that trained it."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -21,25 +21,25 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 @POLICIES.register("learned")
 class LearnedPolicy(nn.Module):
-    """Maps an observation to an action, deterministically: what an agent has learned.
+    """Maps an observation to an action, deterministically.
 
     Args:
-        shapes: Of each part of an observation, by key.
+        shapes: Shape of each part of an observation, by key.
         hidden_sizes: Widths of the hidden layers between encoder and action.
         focus_steps: N of the model, for the observation.
         patch_size: P of the model, for the actions.
         actions: Spec, see ``build_actions``.
         observation: Spec, see ``OBSERVATIONS``.
-        activation: ``tanh`` or ``relu``, after each hidden layer.
-        squash: What brings numbers to [-1, 1]: ``clamp`` or ``tanh``.
-        revisit: Whether cells of a grid may be looked at twice; if not, each picture's are
-            remembered.
-        recurrent_size: Size of an LSTM after the encoder; None for none.
+        activation: Activation after each hidden layer, ``tanh`` or ``relu``.
+        squash: How to bring numbers to [-1, 1]: ``clamp`` or ``tanh``.
+        revisit: Whether cells of a grid may be looked at twice; if not, the policy remembers the
+            cells of each picture.
+        recurrent_size: Size of an LSTM after the encoder; None means no LSTM.
         encoder: Arguments of the ``ObservationEncoder`` besides ``shapes``.
         trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: A name is unknown, or ``revisit`` is off without cells.
+        ValueError: A name is unknown, or ``revisit`` is off but the actions are not cells.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LearnedPolicy(nn.Module):
             layers += [nn.Linear(before, after), _ACTIVATIONS[config["activation"]]()]
         outputs = space.shape[0] if isinstance(space, spaces.Box) else int(space.n)
         self.actor = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
-        # The last number may be a stop, which is no cell.
+        # The last number may be a stop, which is not a cell.
         cells = outputs - isinstance(self.actions, WithStop)
         self._cells = None if isinstance(space, spaces.Box) else cells
 
@@ -106,19 +106,19 @@ class LearnedPolicy(nn.Module):
     def for_model(
         cls, model: Model, hidden_sizes: Sequence[int], *, observation: str = "maps", **options: Any
     ) -> Self:
-        """A new policy for a model; see the class for the options."""
+        """Make a new policy for a model; see the class for the options."""
         built = OBSERVATIONS.build(observation, focus_steps=model.focus_steps)
         sizes: dict[str, Any] = {"focus_steps": model.focus_steps, "patch_size": model.view.size}
         shapes = _shapes(built, model)
         return cls(shapes, hidden_sizes, observation=observation, **sizes, **options)
 
     def check_fit(self, model: Model) -> None:
-        """Raises ``ValueError`` unless this policy was made for such a model."""
+        """Raise ``ValueError`` unless this policy was made for such a model."""
         wanted = _shapes(self.observation, model)
         if wanted != self.config["shapes"]:
             raise ValueError(
-                f"the policy was made for observations of {self.config['shapes']}, the model has "
-                f"{wanted}; learn a policy for this model"
+                f"the policy was made for observations of {self.config['shapes']}, but the "
+                f"model has {wanted}; learn a policy for this model"
             )
 
     def forward(
@@ -126,9 +126,9 @@ class LearnedPolicy(nn.Module):
     ) -> tuple[Tensor, dict[str, Any] | None]:
         """Actions, (B, D) in [-1, 1] or (B,) int64, and the memory.
 
-        The memory holds ``recurrent``, the hidden and the cell state of the LSTM, each
-        (B, recurrent_size), if there is one, and ``looked``, (B, cells) bool, if ``revisit`` is
-        off; it is None without either.
+        The memory holds ``recurrent``, the hidden and the cell state of the LSTM, each (B,
+        recurrent_size), if there is an LSTM; and ``looked``, (B, cells) bool, if ``revisit`` is
+        off. Without either, it is None.
         """
         before: Mapping[str, Any] = memory or {}
         after: dict[str, Any] = {}
@@ -143,7 +143,7 @@ class LearnedPolicy(nn.Module):
         if self.config["revisit"]:
             return chosen.argmax(dim=1), after or None
         looked = before.get("looked", torch.zeros_like(chosen[:, : self._cells], dtype=torch.bool))
-        # Once no cell is left, all are open again, as in the environment.
+        # Once no cell is left, all cells are allowed again, as in the environment.
         closed = looked & ~looked.all(dim=1, keepdim=True)
         others = torch.zeros_like(chosen[:, self._cells :], dtype=torch.bool)
         cell = chosen.masked_fill(torch.cat([closed, others], dim=1), -torch.inf).argmax(dim=1)
@@ -155,7 +155,7 @@ class LearnedPolicy(nn.Module):
     def arguments_of_01(
         saved: Mapping[str, Any], focus_steps: int, patch_size: int
     ) -> dict[str, Any]:
-        """The arguments of a policy that 0.1 saved, for a network of these sizes."""
+        """The arguments of a policy that version 0.1 saved, for a network of these sizes."""
         depth, height, width = saved["feature_shape"]
         shapes = {
             "features": [depth, height, width],

@@ -6,23 +6,23 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-# Removes a cell that was seen whole from a softmax.
+# Removes a fully seen cell from a softmax.
 _INHIBITION = 10.0
-# Of the squeeze of a map: the deep maps of large encoders would slow down learning.
+# Limits the weights of a squeeze: with the deep maps of large encoders, learning would be slow.
 _MOST_WEIGHTS = 2**16
-# Vectors up to this size are read as they are.
+# Vectors up to this size are used unchanged.
 _FEW = 16
 
 MapShape = tuple[int, int, int]
 
 
 class _MapReader(nn.Module):
-    """Squeezes a feature map to few channels, as GFNet (appendix A) does, and reads it.
+    """Squeezes a feature map to a few channels, as in GFNet (appendix A), and reads it.
 
     Args:
         feature_shape: (C, h, w) of the map.
-        channels: Channels it is squeezed to; fewer if it has more than 1024.
-        points: Half of the numbers that it is reduced to.
+        channels: Number of channels after the squeeze; fewer if the map has more than 1024.
+        points: Half of the size of the output.
     """
 
     def __init__(self, feature_shape: MapShape, channels: int, points: int) -> None:
@@ -31,23 +31,24 @@ class _MapReader(nn.Module):
         self.channels = min(channels, max(1, _MOST_WEIGHTS // depth))
         self.output_size = 2 * points
         self.squeeze = nn.Conv2d(depth, self.channels, 1, bias=False)
-        # Makes the policy independent of the scale of the encoder's features. What follows is
-        # linear, and needs no scale for each channel.
+        # Makes the policy independent of the scale of the encoder's features. The next layer is
+        # linear, so no scale per channel is needed.
         self.normalise = nn.LayerNorm((self.channels, height, width), elementwise_affine=False)
 
     def squeezed(self, feature_map: Tensor) -> Tensor:
-        """(B, channels, h, w) of a map (B, C, h, w)."""
+        """Squeeze a map (B, C, h, w) to (B, channels, h, w)."""
         return self.normalise(self.squeeze(feature_map)).relu()
 
 
 class MapEncoder(_MapReader):
-    """Says where in a feature map things are.
+    """Locates things in a feature map.
 
-    From the squeezed map come attention maps. Each is reduced to its expected coordinates (the
-    spatial soft-argmax of Levine et al., 2016), from which a location is a linear map away.
+    The squeezed map gives attention maps. Each is reduced to its expected coordinates (the spatial
+    soft-argmax of Levine et al., 2016), so a location is a linear function of the output.
 
-    What windows have shown is blanked out in a glance: attention moves to the next best place
-    without having to learn it (the inhibition of return of Itti, Koch and Niebur, 1998).
+    In the map of a glance, cells that windows have shown are blanked out, so attention moves to the
+    next best place without having to learn that (the inhibition of return of Itti, Koch and Niebur,
+    1998).
     """
 
     cell_coordinates: Tensor
@@ -71,9 +72,9 @@ class MapEncoder(_MapReader):
 
 
 class FlatMapEncoder(_MapReader):
-    """Reads a feature map cell by cell, as the policies of GFNet (appendix A) do.
+    """Reads a feature map cell by cell, like the policies of GFNet (appendix A).
 
-    What windows have shown is blanked out in a glance here too.
+    As in ``MapEncoder``, cells that windows have shown are blanked out in the map of a glance.
     """
 
     def __init__(self, feature_shape: MapShape, channels: int, points: int) -> None:
@@ -90,20 +91,20 @@ class FlatMapEncoder(_MapReader):
 
 
 class ObservationEncoder(nn.Module):
-    """Makes one vector of any observation.
+    """Converts any observation to one vector.
 
-    Maps (C, h, w) are read by attention; ``glance`` is a flattened map, blanked out where it was
-    ``seen``. Vectors of more than 16 numbers go through a linear layer each, smaller ones are taken
-    as they are.
+    It reads maps (C, h, w) by attention. ``glance`` is a flattened map, blanked out where it was
+    ``seen``. Each vector of more than 16 numbers goes through a linear layer; smaller vectors are
+    used unchanged.
 
     Args:
-        shapes: Of each part of an observation, by key.
-        channels: Channels that each map is squeezed to.
-        points: Attention maps of each.
-        width: Numbers that a large vector is reduced to.
-        keep_glance: Whether the map of the glance is read at every step or at the first only.
-        inhibition: Whether it is blanked out where it was seen.
-        attention: Whether maps are read by a ``MapEncoder`` or by a ``FlatMapEncoder``.
+        shapes: Shape of each part of an observation, by key.
+        channels: Number of channels that each map is squeezed to.
+        points: Number of attention maps for each map.
+        width: Size that a large vector is reduced to.
+        keep_glance: Whether to read the map of the glance at every step, or only at the first.
+        inhibition: Whether to blank out the map of the glance where it was seen.
+        attention: Whether to read maps with a ``MapEncoder`` or with a ``FlatMapEncoder``.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class ObservationEncoder(nn.Module):
         self.output_size = 0
         self._has_glance = "glance" in shapes and keep_glance
         names = set(shapes) - {"glance", "seen"}
-        # A glance has the shape of ``features``, and comes before them.
+        # A glance has the shape of ``features`` and comes before it.
         if self._has_glance:
             features = cast("MapShape", tuple(shapes["features"]))
             self.glance = reader(features, channels, points)
@@ -142,7 +143,7 @@ class ObservationEncoder(nn.Module):
         self.output_size += sum(vectors[name] for name in self._small)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """(B, output_size) of B observations."""
+        """Convert B observations to vectors (B, output_size)."""
         parts = [self.get_submodule(name)(observation[name]) for name in self._maps]
         if self._has_glance:
             features, step = observation["features"], observation["step"]
@@ -150,7 +151,7 @@ class ObservationEncoder(nn.Module):
             glance = self.glance(
                 observation["glance"].view_as(features), seen if self.inhibition else None
             )
-            # At the glance both maps are the same: one is enough.
+            # At the glance, both maps are the same, so one is enough.
             latest = self._maps.index("features")
             parts[latest] = parts[latest] * (step > 0)
             parts = [glance, *parts]

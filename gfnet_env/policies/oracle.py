@@ -1,4 +1,4 @@
-"""An upper bound for policies: it tries everything and is told the class."""
+"""An upper bound for policies, which tries every location and is told the class."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ OracleMemory = dict[str, Any]
 
 @POLICIES.register("oracle")
 class OraclePolicy:
-    """At every step, the location of a lattice with the highest confidence in the true class.
+    """Looks at the location of a lattice with the highest confidence in the true class.
 
-    It tries every cell, so each step costs cells² looks, and it does not plan ahead.
+    It tries every location at every step, so each step costs cells² looks. It does not plan ahead.
 
     Args:
-        cells: Along each axis.
+        cells: Number of locations along each axis.
     """
 
     def __init__(self, cells: int = 7) -> None:
@@ -33,7 +33,7 @@ class OraclePolicy:
         return {"state": state}
 
     def start(self, context: Context) -> OracleMemory:
-        """The context as a memory; a ``ValueError`` if the true classes are not known."""
+        """Keep the context as the memory; raises ``ValueError`` if the true classes are unknown."""
         if context.labels is None:
             raise ValueError("the policy 'oracle' needs images whose true classes are known")
         return {
@@ -45,7 +45,7 @@ class OraclePolicy:
     def __call__(
         self, observation: dict[str, Any], memory: OracleMemory
     ) -> tuple[Tensor, OracleMemory]:
-        # Not at the top: ``rollout`` imports policies.
+        # Imported here, because ``rollout`` imports policies.
         from gfnet_env.rollout import look
 
         state: State = observation["state"]

@@ -15,14 +15,15 @@ from gfnet_env.policies.base import POLICIES
 class RecurrentPolicy(nn.Module):
     """Maps the feature map of the latest view and a memory to a location (GFNet, 3.2).
 
-    A 1×1 convolution squeezes the map; after flattening come a hidden layer, a gated recurrent unit
-    and a linear layer, whose sigmoid is the location from 0, top left, to 1, bottom right.
+    A 1×1 convolution squeezes the map. After flattening follow a hidden layer, a gated recurrent
+    unit and a linear layer. The sigmoid of the last layer is the location, from 0 (top left) to 1
+    (bottom right).
 
     Args:
-        feature_shape: (C, h, w) of ``features``.
-        hidden_size: Of the memory.
-        squeezed_channels: Of the squeezed map; None does not squeeze it.
-        flat_size: Width of one more layer after flattening; None for none.
+        feature_shape: Shape of ``features``, (C, h, w).
+        hidden_size: Size of the memory.
+        squeezed_channels: Number of channels of the squeezed map; None does not squeeze the map.
+        flat_size: Width of one more layer after flattening; None means no such layer.
 
     Raises:
         ValueError: A size is below 1.
@@ -57,7 +58,7 @@ class RecurrentPolicy(nn.Module):
         self.actor = nn.Linear(hidden_size, 2)
 
     def check_fit(self, model: Model) -> None:
-        """Raises ``ValueError`` unless this policy was made for such a model."""
+        """Raise ``ValueError`` unless this policy was made for such a model."""
         state = blank_state(model)
         shape = list(state.feature_map.shape[1:]) if isinstance(state, GFNetState) else None
         if shape != self.config["feature_shape"]:
@@ -72,6 +73,6 @@ class RecurrentPolicy(nn.Module):
         """Locations (B, 2) in [-1, 1], and the memory (B, hidden_size)."""
         memory = self.cell(self.encoder(observation["features"]), memory)
         share = self.actor(memory).sigmoid()
-        # float64 keeps all digits of a small share, which could move a corner by a pixel.
+        # float64 keeps all digits of a small share; rounding could move a corner by a pixel.
         wide = share if share.device.type == "mps" else share.to(torch.float64)
         return 2 * wide - 1, memory

@@ -1,4 +1,4 @@
-"""A policy without training: it looks at what the glance's class comes from."""
+"""A policy without training, which looks at the evidence for the glance's class."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from gfnet_env.models.gfnet import GlanceFocusNetwork
 from gfnet_env.policies.base import POLICIES, Context
 
-# A cell that is covered by this share has been seen.
+# A cell counts as seen if this share of it is covered.
 _COVERED = 0.5
 
 SaliencyMemory = tuple[Tensor, Tensor]
@@ -17,20 +17,21 @@ SaliencyMemory = tuple[Tensor, Tensor]
 def class_activation(
     network: GlanceFocusNetwork, views: Tensor, normalised: bool = False
 ) -> Tensor:
-    """How much each cell of the glance's map contributes to its most confident class.
+    """How much each cell of the glance's map contributes to the most confident class.
 
     Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) of the global encoder with its own
-    head, without the rectifier, which would only level cells.
+    head, without the rectifier, which would make cells equal.
 
     Args:
         network: In evaluation mode.
         views: Overviews, (B, 3, P, P), see ``ImageSet.overview``.
-        normalised: Whether they are normalised already.
+        normalised: Whether the views are already normalised.
 
     Returns:
         (B, h, w) float32.
     """
-    # Callers disable gradients, some by inference mode. Weights may be frozen, pixels never are.
+    # Callers disable gradients, some by inference mode. Weights may be frozen, so pixels get the
+    # gradient.
     with torch.inference_mode(False), torch.enable_grad():
         pixels = views.clone().float().requires_grad_()
         features = network.global_encoder(pixels, normalised)
@@ -42,10 +43,10 @@ def class_activation(
 
 @POLICIES.register("saliency")
 class SaliencyPolicy:
-    """The window about the most salient cell of the glance that no window has covered yet.
+    """Looks at the most salient cell of the glance that no window has covered yet.
 
-    Salience is ``class_activation``, at the cost of one more glance and its gradient per picture.
-    Cells that were chosen, or covered by half, come last.
+    Salience is ``class_activation``; it costs one more glance and its gradient per picture. Cells
+    that were chosen, or are at least half covered, come last.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class SaliencyPolicy:
         """The salience of all cells in [0, 1], (B, h·w), and their locations, (B, h·w, 2).
 
         Raises:
-            ValueError: The model is no ``GlanceFocusNetwork``.
+            ValueError: The model is not a ``GlanceFocusNetwork``.
         """
         network, images = context.model, context.features.images
         if not isinstance(network, GlanceFocusNetwork):
@@ -76,10 +77,10 @@ class SaliencyPolicy:
         self, observation: Mapping[str, Tensor], memory: SaliencyMemory
     ) -> tuple[Tensor, SaliencyMemory]:
         salience, locations = memory
-        # Below all others, and still in the order of their salience.
+        # Below all other cells, and still in the order of their salience.
         scores = salience - 2 * (observation["seen"] >= _COVERED).float()
         cell = scores.argmax(dim=1, keepdim=True)
         chosen = locations.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)
-        # A window may be smaller than half of a cell.
+        # A window may be smaller than half a cell.
         salience = salience.scatter_add(1, cell, torch.full_like(cell, -2, dtype=scores.dtype))
         return chosen, (salience, locations)

@@ -1,4 +1,4 @@
-"""Policies on disk: JSON for their arguments, safetensors for their weights."""
+"""Policies on disk: arguments as JSON, weights as safetensors."""
 
 import inspect
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _NAME = "policy"
 
 
 def check_saveable(policy: Policy) -> None:
-    """Raises ``ValueError`` unless ``save_policy`` takes this policy."""
+    """Raise ``ValueError`` unless ``save_policy`` can save this policy."""
     if isinstance(policy, TargetPolicy | OraclePolicy):
         raise ValueError(
             f"{type(policy).__name__} cannot be saved: it is told what no deployed network knows"
@@ -32,12 +32,12 @@ def check_saveable(policy: Policy) -> None:
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write ``policy_files`` into a folder, all or none; raises as ``check_saveable``."""
+    """Write ``policy_files`` into a folder, all or none; raises like ``check_saveable``."""
     files.replace_files(folder, policy_files(policy))
 
 
 def policy_files(policy: Policy) -> dict[str, bytes]:
-    """``policy.json`` and, for a module, ``policy.safetensors``; raises as ``check_saveable``."""
+    """``policy.json`` and, for a module, ``policy.safetensors``; raises like ``check_saveable``."""
     check_saveable(policy)
     config = {"name": _spec(policy), "arguments": policy.config}  # type: ignore[attr-defined]
     if isinstance(policy, nn.Module):
@@ -72,7 +72,7 @@ def load_policy(folder: Path) -> Policy:
 
 
 def _arguments(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The arguments of a learned policy; 0.1 kept some of them in the network beside it."""
+    """The arguments of a learned policy; version 0.1 kept some of them in the network beside it."""
     if "shapes" in saved:
         return dict(saved)
     network = files.read_json(folder / "network.json")

@@ -1,4 +1,4 @@
-"""An upper bound for policies: it is told where the object is."""
+"""An upper bound for policies, which is told where the object is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,14 @@ from gfnet_env.policies.base import POLICIES, Context
 
 @POLICIES.register("target")
 class TargetPolicy:
-    """A perfect locator: the window centred on the object, at every step."""
+    """Looks at a window centred on the object, at every step."""
 
     def __init__(self) -> None:
         self.config: dict[str, Any] = {}
         self.observation = PlainObservation()
 
     def start(self, context: Context) -> Tensor:
-        """The locations of the objects, (B, 2); a ``ValueError`` if they are not known."""
+        """The locations of the objects, (B, 2); raises ``ValueError`` if they are unknown."""
         if context.boxes is None:
             raise ValueError(
                 "the policy 'target' needs images whose objects' places are known (boxes)"

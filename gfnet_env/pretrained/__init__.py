@@ -1,4 +1,4 @@
-"""The trained network that comes with the package."""
+"""The trained network that is part of the package."""
 
 from pathlib import Path
 

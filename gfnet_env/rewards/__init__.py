@@ -1,4 +1,4 @@
-"""What a look was worth."""
+"""Rewards of looks."""
 
 from gfnet_env.rewards.base import REWARDS, Reward, Transition, judge
 from gfnet_env.rewards.confidence_gain import confidence_gain

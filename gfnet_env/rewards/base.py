@@ -1,4 +1,4 @@
-"""Rewards: what a look was worth."""
+"""The type of rewards, which say how much a look was worth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from gfnet_env.registry import Registry
 
 @dataclass(frozen=True)
 class Transition:
-    """One look at B pictures, for a reward to judge.
+    """One look at B pictures: the input of a reward.
 
     Attributes:
-        indices: In the image set, (B,).
+        indices: Indices in the image set, (B,).
         labels: True classes, (B,) int64.
         before: State before the look.
         after: State after it.
         terminated: Whether the episode ends with it, (B,) bool.
-        look: From other looks, or locations (B, 2) in [-1, 1], to the state that they would have
-            led to. It does not change the episode, and may be called only by the reward.
+        look: Function that maps other looks, or locations (B, 2) in [-1, 1], to the state that they
+            would have led to. It does not change the episode. Only the reward may call it.
     """
 
     indices: npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ class Transition:
     look: Callable[[Look | Tensor], State]
 
 
-# From a transition to the reward of each look, (B,).
+# Maps a transition to the reward of each look, (B,).
 Reward = Callable[[Transition], Tensor]
 
 REWARDS: Registry[Reward] = Registry("reward", functions_are_parts=True)

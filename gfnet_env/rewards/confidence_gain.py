@@ -9,7 +9,7 @@ from gfnet_env.rewards.base import REWARDS, Transition
 def confidence_gain(transition: Transition) -> Tensor:
     """p_t(y) − p_{t−1}(y), (B,): the rise of the confidence in the true class.
 
-    With gamma = 0, ``RandomContrast`` has the same best policy.
+    With gamma = 0, the best policy is the same as with ``RandomContrast``.
     """
     labels = transition.labels
     after = transition.after.label_confidence(labels)

@@ -1,4 +1,4 @@
-"""The confidence in the true class, less that after a random look."""
+"""The confidence in the true class, compared with the confidence after a random look."""
 
 import numpy as np
 import torch
@@ -7,17 +7,17 @@ from torch import Tensor
 from gfnet_env.randomness import uniform
 from gfnet_env.rewards.base import REWARDS, Transition
 
-# Keeps these draws apart from those of a random policy.
+# A separate key, so that these draws differ from a random policy's.
 _STREAM = 0x636F6E74
 
 
 @REWARDS.register("random-contrast")
 class RandomContrast:
-    """p_t(y) less that after a random look in the same state, (B,) (GFNet, section 3.3).
+    """p_t(y) minus p(y) after a random look in the same state, (B,) (GFNet, section 3.3).
 
-    Like the paper, this estimates the mean over random looks by one of them, at the cost of one
-    more call of the encoder each step. The look is drawn by (seed, image, step), so it is the same
-    whatever the policy does in that state, in a resumed run, and in another environment.
+    As in the paper, a single random look estimates the mean over random looks; it costs one more
+    call of the encoder per step. The look is drawn by (seed, image, step), so it is the same for
+    every action of the policy, in a resumed run, and in another environment.
 
     Args:
         seed: Other seeds give other looks.

@@ -7,6 +7,6 @@ from gfnet_env.rewards.base import REWARDS, Transition
 
 @REWARDS.register("sparse")
 def sparse(transition: Transition) -> Tensor:
-    """1 where an episode ends with the right class, else 0, (B,) float32."""
+    """1 if the episode ends with the right class, else 0, (B,) float32."""
     right = transition.after.classes == transition.labels
     return (right & transition.terminated).float()

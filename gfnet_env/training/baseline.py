@@ -1,4 +1,4 @@
-"""Static baselines: the encoder alone, on whole images, at several resolutions."""
+"""Train static baselines: the encoder alone, on whole images, at several resolutions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from gfnet_env.training.processes import Shares, join_processes
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig(TrainingConfig):
-    """What to train, on what, and how; for a fair comparison, train as in stage 1."""
+    """What to train, on which images, and how; for a fair comparison, train as in stage 1."""
 
     resolutions: Annotated[tuple[int, ...], AtLeast(1)] = ()
     """Sides that whole images are resized to, one network each, in pixels; by default a quarter,
@@ -35,9 +35,9 @@ class StaticResult:
     """Accuracy and cost of a static network.
 
     Attributes:
-        resolution: In pixels.
-        accuracy: On the test split.
-        multiply_adds: Of one image.
+        resolution: Resolution in pixels.
+        accuracy: Accuracy on the test split.
+        multiply_adds: Multiply-adds of one image.
     """
 
     resolution: int
@@ -50,8 +50,8 @@ class BaselineResults:
     """Results of all static networks.
 
     Attributes:
-        images: Of the test split.
-        static: By rising resolution.
+        images: Number of test images.
+        static: Results by rising resolution.
     """
 
     images: int
@@ -71,9 +71,9 @@ def train_baselines(
         The networks by resolution, in evaluation mode.
 
     Raises:
-        FileExistsError: The run folder exists, and overwriting was not asked for.
-        ValueError: A name or a value is wrong, a resolution is above that of the images or too low
-            for the encoder, or the loss is no longer finite.
+        FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
+        ValueError: A name or a value is wrong, a resolution is above the images' or too low for the
+            encoder, or the loss is no longer finite.
     """
     config = config.resolved()
     processes = join_processes(config.control.device)
@@ -115,7 +115,7 @@ def _build_all(
 def _build(
     config: BaselineConfig, resolution: int, images: ImageSet, trained_on: TrainingData
 ) -> StaticNetwork:
-    # Each is seeded anew, so that it does not depend on the others.
+    # Each network is seeded separately, so that it does not depend on the others.
     torch.manual_seed(config.options.seed)
     static = StaticConfig(
         encoder=config.options.encoder,
@@ -144,7 +144,7 @@ def _train(
     shares: Shares,
     part: Run,
 ) -> None:
-    """Train a network and save it, unless that was done before."""
+    """Train a network and save it, unless it was saved before."""
     if (part.folder / "static.json").is_file():
         network.load_state_dict(StaticNetwork.load(part.folder).state_dict())
         network.eval()

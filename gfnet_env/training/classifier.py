@@ -1,4 +1,4 @@
-"""Stages 1 and 3: encoders and classifier, on random windows or on those of a learned policy."""
+"""Stages 1 and 3: train encoders and classifier on random windows or on a learned policy's."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -33,22 +33,23 @@ from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
 from gfnet_env.training.processes import Processes, Shares, join_processes
 
-# What a configuration says of the network; stage 3 takes it over from the network it continues.
+# Settings of the network; stage 3 takes them over from the network that it continues.
 _OF_THE_NETWORK = (
     *("encoder", "patch_size", "focus_steps", "aspect"),
     *("glance_size", "glance_encoder", "where_scales"),
     *("classifier", "memory_size", "glance_logits"),
 )
-# What it takes over from that network's training data, unless given.
+# Settings that stage 3 takes over from that network's training data, unless they are given.
 _OF_ITS_IMAGES = ("images", "image_size", "image_seed", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(TrainingConfig):
-    """What to train, on what, and how."""
+    """What to train, on which images, and how."""
 
     policy: Path | None = None
-    """Stage 3: run folder of train_policy, whose network is trained on its policy's looks."""
+    """For stage 3: run folder of train_policy, whose network is trained on the looks of its
+    policy."""
     network: Flat[NetworkOptions] = field(default_factory=NetworkOptions)
     schedule: Flat[ClassifierSchedule] = field(default_factory=ClassifierSchedule)
 
@@ -67,10 +68,10 @@ class ClassifierResults:
     """Results of a trained network.
 
     Attributes:
-        images: Of the test split.
-        accuracy: On the test split after each step, glance first, by the policy that looks:
-            ``random``, ``heat``, ``learned`` or ``target``.
-        multiply_adds: Of an image that exits at each step, if there is a policy.
+        images: Number of test images.
+        accuracy: Accuracy on the test split after each step, glance first, by the policy that
+            looks: ``random``, ``heat``, ``learned`` or ``target``.
+        multiply_adds: Multiply-adds of an image that exits at each step, if there is a policy.
     """
 
     images: int
@@ -96,10 +97,10 @@ def train_classifier(
         The network, in evaluation mode.
 
     Raises:
-        FileExistsError: The run folder exists, and neither overwriting nor resuming was asked for.
+        FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
         FileNotFoundError: A folder is missing.
-        ValueError: A name or a value is wrong, a run to be resumed was begun with others or has a
-            damaged checkpoint, or the loss is no longer finite.
+        ValueError: A name or a value is wrong, the run to resume was begun with other values or has
+            a damaged checkpoint, or the loss is no longer finite.
     """
     processes = join_processes(config.control.device)
     stage = _stage_1(config, image_sets) if config.policy is None else _stage_3(config, image_sets)
@@ -118,10 +119,10 @@ def train_classifier(
 
 @dataclass(frozen=True)
 class _Stage:
-    """A network and what it is trained on.
+    """A network and the images that it is trained on.
 
     Attributes:
-        config: Resolved.
+        config: The resolved configuration.
         network: What is trained.
         policy: Decides where to look in stage 3; None in stage 1.
         sets: The three splits.
@@ -133,7 +134,7 @@ class _Stage:
     sets: Mapping[str, ImageSet]
 
     def task(self, processes: Processes) -> Task:
-        """Move the network to the device, and say how it learns.
+        """Move the network to the device, and make the task of training it.
 
         Raises:
             ValueError: The images do not fit, or a part to freeze is missing.
@@ -160,7 +161,7 @@ class _Stage:
         )
 
     def _miner(self) -> Miner | None:
-        """What finds windows, if they are mined."""
+        """The miner that finds windows, if they are mined."""
         if self.config.schedule.windows != "mined":
             return None
         if self.network.where is None:
@@ -172,12 +173,12 @@ class _Stage:
 
     @property
     def encoders(self) -> tuple[nn.Module, nn.Module]:
-        """That of glances, and that of looks."""
+        """The encoder of glances, and the encoder of windows."""
         return self.network.global_encoder, self.network.local_encoder
 
     @property
     def own_policy(self) -> Policy | None:
-        """The policy that the network has by now."""
+        """The policy that belongs to the network so far."""
         if self.policy is None and self.network.where is not None:
             return HeatPolicy()
         return self.policy
@@ -208,7 +209,7 @@ class _Stage:
         return ClassifierResults(len(images), accuracy, tuple(gfnet.multiply_adds))
 
     def _accuracies(self, images: ImageSet) -> dict[str, tuple[float, ...]]:
-        """With random looks and, where possible, better ones."""
+        """Accuracies with random looks and, where possible, better ones."""
         policies: dict[str, Policy] = {"random": RandomPolicy()}
         if self.network.where is not None:
             policies["heat"] = HeatPolicy()
@@ -227,8 +228,8 @@ class LookObjective(nn.Module):
 
     Args:
         network: What is trained.
-        pick: From an epoch to its policy, which is not trained.
-        schedule: For the weights of the parts of the loss.
+        pick: Maps an epoch to its policy, which is not trained.
+        schedule: Gives the weights of the parts of the loss.
         miner: Finds the windows instead, if they are mined.
     """
 
@@ -246,8 +247,8 @@ class LookObjective(nn.Module):
     def forward(self, batch: Batch, images: ImageSet, epoch: int) -> Tensor:
         """The loss of each image, (B,): the mean over its steps (GFNet, section 3.3).
 
-        An image has fewer steps if the policy stops. If the glance's logits are those of the
-        encoder's head, they count once.
+        An image has fewer steps if the policy stops. If the encoder's head gives the glance's
+        logits, they count once.
         """
         features = LiveFeatures(self.network, images)
         context = Context(features, batch.indices, batch.labels, batch.boxes)
@@ -275,12 +276,12 @@ class LookObjective(nn.Module):
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each image, (B,), whatever the precision of the logits (B, K)."""
+    """The cross-entropy of each image, (B,), for logits (B, K) of any precision."""
     return functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
 def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
-    """A new network."""
+    """Make the stage for a new network."""
     mines = config.schedule.windows == "mined"
     config = config.resolved({"where_scales": (1.0,)} if mines else {})
     sets = image_sets or open_splits(config)
@@ -299,7 +300,7 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
 
 
 def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
-    """The network of a policy's run, by default on its own training images."""
+    """Make the stage for the network of a policy's run, by default on its own training images."""
     assert config.policy is not None
     begun = EarlyExitGFNet.load(config.policy)
     network = begun.model

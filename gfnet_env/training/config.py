@@ -20,9 +20,9 @@ Windows = Literal["random", "mined"]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Augmentation):
-    """How long to train, how fast, by which optimiser, and on which augmentations.
+    """How long to train, at which rate, with which optimiser and which augmentations.
 
-    Defaults are those of a recipe, or else of ``DEFAULT_SCHEDULE``.
+    Defaults come from a recipe, or else from ``DEFAULT_SCHEDULE``.
     """
 
     flip: OrUnset[bool] = UNSET
@@ -30,18 +30,19 @@ class Schedule(Augmentation):
     epochs: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """Passes over the training images."""
     batch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
-    """Images per step of the optimiser, over all processes."""
+    """Images per step of the optimiser, in all processes together."""
     optimiser: OrUnset[OptimiserName] = UNSET
     """adamw, or sgd with Nesterov momentum."""
     # Nesterov's step needs momentum.
     momentum: OrUnset[Annotated[float, Above(0), Below(1)]] = UNSET
     """Momentum of sgd."""
     learning_rate: OrUnset[Annotated[float, Above(0)]] = UNSET
-    """Peak rate; after the warm-up it decays along a cosine."""
+    """Peak learning rate; after the warm-up, the rate decays along a cosine."""
     classifier_learning_rate: Annotated[float, Above(0)] | None = None
-    """Peak rate of the classifier, which begins untrained; by default ``learning_rate``."""
+    """Peak learning rate of the classifier, which starts untrained; by default
+    ``learning_rate``."""
     warmup: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
-    """Share of the training in which the rate rises to its peak."""
+    """Share of the training during which the rate rises to its peak."""
     weight_decay: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
     """Weight decay of the optimiser."""
     average_decay: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
@@ -59,10 +60,10 @@ class ClassifierSchedule(Schedule):
     encoder_loss: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
     """Weight of the cross-entropy of the encoders' own heads (the paper's lambda)."""
     freeze_global_encoder: OrUnset[bool] = UNSET
-    """Whether the encoder of glances and its head keep their weights."""
+    """Whether to freeze the encoder of glances and its head."""
     windows: OrUnset[Windows] = UNSET
-    """What stage 1 looks at: random windows (the default), or mined ones, those of many candidates
-    that say the most about the class."""
+    """Windows of stage 1: random (the default), or mined: the most informative about the class
+    among many candidates."""
     where_loss: OrUnset[Annotated[float, AtLeast(0)]] = UNSET
     """Weight of the where-map's cross-entropy against the scores of mined windows."""
 
@@ -86,57 +87,59 @@ DEFAULT_SCHEDULE = ClassifierSchedule(
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Settings):
-    """What is trained, its initial weights, and how it fits a machine."""
+    """Encoders, their initial weights, and how training fits a machine."""
 
     encoder: OrUnset[str] = UNSET
-    """Every encoder, by default compact: NAME, NAME:key=value,… or module:NAME of your own."""
+    """Encoder of glances and windows, by default compact: NAME, NAME:key=value,… or module:NAME of
+    your own."""
     aspect: OrUnset[Aspect] = UNSET
     """How an overview becomes square: stretch (the default), or pad with black."""
     weights: str | None = None
     """Initial weights of the encoders: pretrained, or a file; by default random ones."""
     frozen: tuple[str, ...] = ()
-    """Parts of every encoder that keep their weights, by module name: model.conv_stem, …"""
+    """Parts of every encoder to freeze, by module name: model.conv_stem, …"""
     precision: Precision = "float32"
-    """float32, or bfloat16 where torch's autocast deems it safe."""
+    """float32, or bfloat16 wherever torch's autocast considers it safe."""
     accumulation: Annotated[int, AtLeast(1)] = 1
-    """Parts in which a process takes its share of a batch, in turn, to save memory."""
+    """Number of parts in which a process computes its share of a batch, one by one, to save
+    memory."""
     clip_norm: Annotated[float, Above(0)] | None = None
     """Maximum norm of the gradient of all weights; by default none."""
     seed: Annotated[int, AtLeast(0)] = 0
-    """Of the weights, the order of images and their augmentation."""
+    """Seed of the weights, the order of images and their augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(Settings):
-    """How the network is built, and where it begins."""
+    """How the network is built, and what its weights start from."""
 
     patch_size: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
     """P, side of the glance and of the windows, in pixels; by default 32."""
     glance_size: Annotated[int, AtLeast(1)] | None = None
-    """Side of the glance, in pixels, if it is finer than P."""
+    """Side of the glance, in pixels, to make it finer than P; by default P."""
     glance_encoder: str | None = None
-    """Encoder of the glance, if it is another: a small one makes a fine glance cheap."""
+    """Another encoder for the glance; a small one makes a fine glance cheap."""
     where_scales: OrUnset[Annotated[tuple[float, ...], AtLeast(1)]] = UNSET
     """Scales of the windows that the where-map rates, which the policy heat follows; by default 1
     with mined windows, else there is no map."""
     focus_steps: OrUnset[Annotated[int, AtLeast(1)]] = UNSET
-    """N, the most looks after the glance; by default 3."""
+    """N, maximum number of looks after the glance; by default 3."""
     classifier: OrUnset[str] = UNSET
-    """What combines the views: recurrent (the default), cascade, evidence, attention, or
-    module:NAME of your own."""
+    """Classifier, which combines the views: recurrent (the default), cascade, evidence, attention,
+    or module:NAME of your own."""
     memory_size: Annotated[int, AtLeast(1)] | None = None
     """Size of the recurrent classifier's memory; by default at most 512."""
     glance_logits: GlanceLogits | None = None
-    """Source of the glance's logits: classifier or encoder; by default the classifier, but the
-    encoder with a cascade, which has no logits at the glance."""
+    """Source of the glance's logits: classifier or encoder; by default the classifier, or the
+    encoder for a cascade, which has no logits at the glance."""
     baseline: Path | None = None
-    """Run folder of train_baseline: initial weights of the global encoder, from resolution P, and
-    of the local one, from the highest (paper, section 4.1)."""
+    """Run folder of train_baseline for the initial weights: the global encoder starts from the
+    network of resolution P, the local one from the highest resolution (paper, section 4.1)."""
     object_share: OrUnset[Annotated[float, Between(0, 1)]] = UNSET
-    """Share of the random windows put on the object, if its place is known; by default 0."""
+    """Share of the random windows that lie on the object, if its place is known; by default 0."""
 
 
-# Defaults after settings, recipes and earlier stages.
+# Defaults for settings that neither the command, a recipe nor an earlier stage gives.
 _DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "images": DEFAULT_SPEC,
     "image_size": 224,
@@ -150,28 +153,28 @@ _DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "object_share": 0.0,
 }
 
-# Settings that may change when a run is resumed: they change no weight.
+# Settings that may change when a run is resumed, since they do not affect the weights.
 MAY_CHANGE = frozenset(each.name for each in fields(ReadingOptions))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Settings):
-    """What to train, on what, and how."""
+    """What to train, on which images, and how."""
 
     run: Path
-    """Folder for weights and results; shared, if several machines train."""
+    """Folder for weights and results; it must be shared if several machines train."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     schedule: Flat[Schedule] = field(default_factory=Schedule)
     options: Flat[RunOptions] = field(default_factory=RunOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
 
     def resolved(self, *layers: Mapping[str, Any]) -> Self:
-        """A copy with missing settings from the first layer that has them, or the defaults."""
+        """A copy with missing settings taken from the first layer that has them, or defaults."""
         return self.with_defaults(*layers, _DEFAULTS)
 
     @property
     def chosen_images(self) -> tuple[str, int, int]:
-        """Spec, size and seed of the images, of a resolved configuration."""
+        """The spec, size and seed of the images of a resolved configuration."""
         spec, size, seed = self.images.images, self.images.image_size, self.images.image_seed
         assert spec is not None
         assert size is not None
@@ -179,11 +182,11 @@ class TrainingConfig(Settings):
         return spec, size, seed
 
     def trained_on(self, images: ImageSet, *, in_memory: bool) -> TrainingData:
-        """The ``trained_on`` of a network, by a resolved configuration.
+        """The ``trained_on`` of a network that a resolved configuration trains.
 
         Args:
             images: The training split.
-            in_memory: Whether it was given as an object, which has no spec.
+            in_memory: Whether the split was given as an object, which has no spec.
         """
         spec, _, image_seed = self.chosen_images
         size = images.fixed_size

@@ -27,21 +27,21 @@ from gfnet_env.training.processes import Part, Processes, Shares
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A model and how it learns.
+    """A model and how to train it.
 
     Attributes:
         title: For the progress bar.
-        model: What is trained.
+        model: The model to train.
         encoders: Its encoders.
         classifiers: Its classifiers and heads, which may have a learning rate of their own.
-        frozen: Its modules that keep their weights and statistics.
-        objective: A module around the model: from a ``Batch``, the image set as augmented in the
-            epoch, and the epoch, to the loss of every image, (B,). A backward pass goes through one
-            call of it, in which gradients are averaged over processes.
-        validate: From indices of validation images to whether the model is right about them,
-            (n,) bool for each of the names that are logged.
-        validation_images: Images of that split.
-        memory: What a checkpoint keeps beside the model and the optimiser.
+        frozen: Its frozen modules, which keep their weights and statistics.
+        objective: A module around the model. It maps a ``Batch``, the image set as augmented in the
+            epoch, and the epoch to the loss of every image, (B,). Each backward pass goes through
+            one call of it, which averages gradients over processes.
+        validate: Maps indices of validation images to whether the model is right about them, (n,)
+            bool for each logged name.
+        validation_images: Number of validation images.
+        memory: What a checkpoint keeps besides the model and the optimiser.
     """
 
     title: str
@@ -63,7 +63,7 @@ def open_run(
     inputs: Iterable[Path | None] = (),
     parts: Iterable[Path] = (),
 ) -> Iterator[Run]:
-    """``Run.open``, see there, in the first of several processes; the others wait for it."""
+    """Call ``Run.open`` in the first of several processes; the others wait for it."""
     run = Run(config.run)
     with contextlib.ExitStack() as stack:
         if processes.is_main:
@@ -80,18 +80,19 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
     """Train a model, and leave it in evaluation mode.
 
     All random draws (the order of images, their augmentation, dropout) depend only on the seed and
-    the step. So a run that was interrupted ends with the same weights as one that was not, to the
-    bit on one process; and several processes see the same batches as one.
+    the step. So an interrupted run ends with the same weights as an uninterrupted one, on one
+    process bit for bit. Several processes see the same batches as one.
 
     Args:
-        task: The model and how it learns.
+        task: The model and how to train it.
         images: The training split.
-        config: Resolved.
+        config: The resolved configuration.
         shares: Which of the images this process takes.
-        run: Keeps checkpoints and TensorBoard logs; training resumes from its last checkpoint.
+        run: The run, which keeps checkpoints and TensorBoard logs; training resumes from its last
+            checkpoint.
 
     Raises:
-        ValueError: The loss is no longer finite, or the checkpoint is damaged or of other images.
+        ValueError: The loss is no longer finite, or the checkpoint is damaged or from other images.
     """
     training = _Training(task, images, config, shares, run)
     training.restore()
@@ -113,7 +114,7 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
 
 
 def _board(run: Run, step: int, is_main: bool) -> AbstractContextManager[SummaryWriter | None]:
-    """TensorBoard logs of the first process, without those after the step it resumes from."""
+    """TensorBoard logs of the first process, purged after the step that it resumes from."""
     if not is_main:
         return contextlib.nullcontext()
     return SummaryWriter(run.folder / "tensorboard", purge_step=step + 1)
@@ -131,8 +132,8 @@ class _Training:
     """A training under way.
 
     Attributes:
-        step: Steps of the optimiser taken.
-        total: Steps that it will take.
+        step: Number of optimiser steps taken.
+        total: Number of optimiser steps to take.
     """
 
     def __init__(
@@ -173,12 +174,12 @@ class _Training:
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether to save one within an epoch; at its end, validation comes first."""
+        """Whether a checkpoint is due within an epoch; at the end, validation comes first."""
         due = time.monotonic() >= self._saved_at + 60 * self._config.control.checkpoint_minutes
         return due and self.step % self._shares.steps > 0
 
     def save(self, board: SummaryWriter | None) -> None:
-        """Write a checkpoint: all that the next step depends on, less the configuration."""
+        """Write a checkpoint with everything the next step depends on, except the configuration."""
         if board is not None:
             # Otherwise a kill would leave a gap in the logs before the checkpoint.
             board.flush()
@@ -195,7 +196,7 @@ class _Training:
         self._saved_at = time.monotonic()
 
     def epoch(self, epoch: int) -> Iterator[float]:
-        """Take the remaining steps of an epoch; yields the loss of each."""
+        """Take the remaining steps of an epoch, and yield the loss of each."""
         task, seed = self._task, self._config.options.seed
         task.model.train()
         for module in task.frozen:
@@ -224,7 +225,7 @@ class _Training:
         task.model.eval()
         share = np.arange(processes.rank, task.validation_images, processes.count)
         with averaged(task.model, self._average):
-            # A process without a share takes an image that is not counted.
+            # A process without a share uses an image that is not counted.
             correct = task.validate(share if len(share) else np.zeros(1, dtype=np.int64))
         counts = [int(right[: len(share)].sum()) for right in correct.values()]
         totals = processes.total(torch.tensor(counts, device=processes.device))
@@ -243,7 +244,7 @@ class _Training:
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def _backward(self, part: Part, images: ImageSet, epoch: int) -> Tensor:
-        """Add a part to the gradients; returns its share of the loss of the batch, a scalar."""
+        """Add a part to the gradients; returns its share of the batch's loss, a scalar."""
         with contextlib.ExitStack() as stack:
             # Gradients are exchanged once a batch.
             if not part.is_last and isinstance(self._objective, DistributedDataParallel):

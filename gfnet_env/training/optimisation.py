@@ -1,4 +1,4 @@
-"""What moves the weights: optimiser, learning rates, moving average; and frozen parts."""
+"""The optimiser, learning rates, moving average of weights, and frozen parts."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from gfnet_env.training.config import Schedule
 
 
 def frozen_parts(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn.Module]:
-    """The parts of these names of every encoder.
+    """The parts of every encoder that have these names.
 
     Raises:
         ValueError: An encoder has no such part.

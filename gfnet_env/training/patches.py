@@ -1,4 +1,4 @@
-"""The windows of stage 1: random, some of them on the object."""
+"""The random windows of stage 1, some of them on the object."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from gfnet_env.policies.base import Context
 from gfnet_env.policies.drawn import draw, drawn_memory
 from gfnet_env.rows import Shared
 
-# Keeps these draws apart from others of the same seed.
+# A separate key, so that these draws differ from others with the same seed.
 _STREAM = 2
 
 
 class TrainingPatches:
-    """A policy of uniformly random looks, a share of them at the object if its place is known.
+    """A policy of uniformly random looks, some of them at the object if its place is known.
 
-    A look is drawn by (seed, epoch, image, step), so that it is the same in every batch and every
-    process. A look at the object is off its centre by up to a quarter of the window.
+    A look is drawn by (seed, epoch, image, step), so it is the same in every batch and every
+    process. A look at the object misses the object's centre by up to a quarter of the window.
 
     Args:
         seed: Other seeds give other looks.
-        epoch: Counted from 0.
+        epoch: Number of the epoch, from 0.
         object_share: Share of the looks that are at the object, in [0, 1].
     """
 

@@ -1,4 +1,4 @@
-"""Several processes, on one machine or more, that share one training."""
+"""Share one training among several processes, on one machine or more."""
 
 import atexit
 import math
@@ -20,12 +20,12 @@ from gfnet_env.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share a training, and which of them this is.
+    """The processes that share a training, and the rank of this one.
 
     Attributes:
-        device: Of this process.
+        device: Device of this process.
         count: Number of processes.
-        rank: Of this process, in [0, count - 1]; 0 alone writes and reports.
+        rank: Rank of this process, in [0, count - 1]; only rank 0 writes and reports.
     """
 
     device: torch.device
@@ -40,12 +40,13 @@ class Processes:
     def place(self, module: nn.Module) -> None:
         """Move a module to the device.
 
-        On GPUs, batch norm takes its statistics over the whole batch. On CPUs, where torch has no
-        such layer, over the share of each process; the first one's running statistics are kept.
+        On GPUs, batch norm computes its statistics over the whole batch. On CPUs, torch has no such
+        layer, so each process uses its own share; the running statistics of the first process are
+        kept.
         """
         module.to(self.device)
         if self.count > 1 and self.device.type == "cuda":
-            # Unlike torch's function, it knows timm's own batch norm.
+            # Unlike torch's function, timm's also converts timm's own batch norm.
             from timm.layers.norm_act import convert_sync_batchnorm
 
             convert_sync_batchnorm(module)
@@ -64,13 +65,13 @@ class Processes:
         return values
 
     def wait(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             torch.distributed.barrier()
 
 
 def join_processes(device: str) -> Processes:
-    """The processes that ``accelerate launch`` or ``torchrun`` started; else this one alone.
+    """The processes that ``accelerate launch`` or ``torchrun`` started, or else only this one.
 
     Args:
         device: See ``resolve_device``; each process gets a GPU of its own.
@@ -93,13 +94,14 @@ def join_processes(device: str) -> Processes:
 
 @dataclass(frozen=True)
 class Part:
-    """The images of a shared batch that one process takes at once.
+    """The images of a shared batch that one process computes at once.
 
     Attributes:
         batch: The images.
-        counted: Of these, the first ``counted`` belong to the shared batch; the others fill it up.
-        total: Images of the shared batch.
-        is_last: Whether it completes the process's share of the batch.
+        counted: Number of images, from the first, that belong to the shared batch; the others fill
+            it up.
+        total: Number of images of the shared batch.
+        is_last: Whether this part completes the process's share of the batch.
     """
 
     batch: Batch
@@ -110,19 +112,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Shares:
-    """Which images of a shared batch each process takes; all take equally many.
+    """Divides each shared batch among the processes; all get equally many images.
 
     A last batch that is too small for that, or for the statistics of batch norm, is filled up with
     images from the start of the epoch, which do not count in the loss.
 
     Args:
         images: Number of images of the set.
-        batch_size: Of the shared batch.
-        accumulation: Parts in which a process takes its share.
-        processes: Those that share.
+        batch_size: Size of the shared batch.
+        accumulation: Number of parts in which a process computes its share.
+        processes: The processes that share.
 
     Raises:
-        ValueError: The batch cannot be shared evenly, or there is a single image.
+        ValueError: The batch cannot be shared evenly, or there is only one image.
     """
 
     images: int
@@ -152,7 +154,7 @@ class Shares:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
         return math.ceil(self.images / self.batch_size)
 
     def parts(
@@ -163,7 +165,7 @@ class Shares:
         Args:
             images: The set.
             order: All its indices, in the order of the epoch.
-            begin: Batches of the epoch that are done already, fewer than all.
+            begin: Number of batches of the epoch that are already done, fewer than all.
         """
         device, rank = self.processes.device, self.processes.rank
         shape = (self.accumulation, self.processes.count)

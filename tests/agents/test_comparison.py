@@ -185,7 +185,7 @@ def test_networks_that_do_not_go_with_the_others_are_refused(sets, tmp_path):
         compare_schedules(schedules, config, sets, {"other": tmp_path})
     shape = {"encoder": "compact", "patch_size": 32, "num_classes": 10, "focus_steps": 2}
     GlanceFocusNetwork.build(**shape).save(tmp_path / "short")
-    with pytest.raises(ValueError, match="network of default has 2 focus steps, that of others 3"):
+    with pytest.raises(ValueError, match="network of default has 2 focus steps, the others have 3"):
         compare_schedules(schedules, config, sets, {"default": tmp_path / "short"})
     assert not (tmp_path / "run").exists()
 
@@ -216,7 +216,7 @@ def test_a_comparison_goes_on_from_another_folder(sets, tmp_path, monkeypatch):
     [
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"algorithms": ()}, "give at least one algorithm"),
-        ({"algorithms": ("ppo", "ppo")}, "two have one name, or nearly: ppo, ppo"),
+        ({"algorithms": ("ppo", "ppo")}, "these have the same or nearly the same name: ppo, ppo"),
         ({"stage2": PolicySchedule(algorithm="sac")}, "'sac' is not among the algorithms, ppo"),
     ],
 )

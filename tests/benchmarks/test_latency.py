@@ -117,7 +117,7 @@ def test_what_was_not_evaluated_cannot_be_timed(run):
     sets = {split: load_images("cluttered-digits:scenes=10", split) for split in ("val", "test")}
     evaluate(EvaluationConfig(run=run / "run", budgets=2), sets)
     with pytest.raises(
-        ValueError, match=r"not of this best baseline: run evaluate\.py .*--baseline"
+        ValueError, match=r"does not belong to this best baseline: run evaluate\.py .*--baseline"
     ):
         measure_latency(config, sets["test"])
     both = EvaluationConfig(run=run / "run", baseline=run / "static", budgets=2, overwrite=True)
@@ -126,11 +126,11 @@ def test_what_was_not_evaluated_cannot_be_timed(run):
     StaticNetwork(StaticConfig(encoder="compact", resolution=128, num_classes=10)).save(
         run / "static" / "128"
     )
-    with pytest.raises(ValueError, match="not of this best baseline"):
+    with pytest.raises(ValueError, match="does not belong to this best baseline"):
         measure_latency(config, sets["test"])
     network = GlanceFocusNetwork.build(encoder="compact", patch_size=32, num_classes=10)
     EarlyExitGFNet(network, CenterPolicy()).save(run / "run")
-    with pytest.raises(ValueError, match=r"not of this network: run evaluate\.py"):
+    with pytest.raises(ValueError, match=r"does not belong to this network: run evaluate\.py"):
         measure_latency(config, sets["test"])
 
 

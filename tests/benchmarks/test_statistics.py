@@ -48,7 +48,7 @@ def test_copies_of_an_image_do_not_narrow_an_interval():
     ("groups", "message"),
     [
         (np.zeros(3, int), r"groups must be \(4,\)"),
-        (np.ones(4, int), "all values are of one group"),
+        (np.ones(4, int), "all values belong to one group"),
     ],
 )
 def test_groups_that_say_nothing_are_refused(groups, message):

@@ -97,7 +97,7 @@ def test_encoders_have_parameters():
         build_encoder("compact:depth=3", 7)
     # A file that names an encoder must not name another file, nor change the number of classes.
     for option in ("checkpoint_path=x.pth", "pretrained_cfg=x", "num_classes=3", "deep", "a=1,a=2"):
-        with pytest.raises(ValueError, match="takes arguments of the network once each"):
+        with pytest.raises(ValueError, match="takes each argument of the network once"):
             build_encoder(f"resnet18:{option}", 7)
 
 

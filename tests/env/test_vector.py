@@ -492,7 +492,7 @@ def test_an_environment_goes_on_from_its_state(digits, network, sampling):
         for key, value in seen.items():
             np.testing.assert_array_equal(value, seen_there[key])
         assert infos["index"].tolist() == infos_there["index"].tolist()
-    with pytest.raises(ValueError, match="the state is of 3 sub-environments, not 2"):
+    with pytest.raises(ValueError, match="the state has 3 sub-environments, not 2"):
         vector(2, digits, model=network).load_state_dict(state)
 
 

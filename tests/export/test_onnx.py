@@ -348,7 +348,10 @@ class Knowing(nn.Module):
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (RandomPolicy(), "a policy of type RandomPolicy cannot be exported: it is no torch module"),
+        (
+            RandomPolicy(),
+            "a policy of type RandomPolicy cannot be exported: it is not a torch module",
+        ),
         (Growing(), "the policy Growing cannot be exported: its memory changes its shape"),
         (Knowing(), "the policy Knowing cannot be exported: its memory begins with more"),
     ],

@@ -162,7 +162,7 @@ def test_a_store_of_other_features_is_named(tiny_network, tiny_images, cached):
     other = gfnet_env.GlanceFocusNetwork.build(
         encoder="compact", patch_size=16, num_classes=5, focus_steps=2
     )
-    with pytest.raises(ValueError, match="of a model in evaluation mode"):
+    with pytest.raises(ValueError, match="from a model in evaluation mode"):
         cached(other, tiny_images, folder=store)
     other.eval()
     with pytest.raises(ValueError, match="another kind: their encoder weights is '.*', not '.*'"):

@@ -43,7 +43,7 @@ def test_gradients_and_a_callers_autocast_go_through(tiny_network, tiny_images):
 
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"keep_glances": True}])
 def test_a_model_in_training_mode_is_refused(tiny_network, tiny_images, options):
-    with pytest.raises(ValueError, match="of a model in evaluation mode; call its eval"):
+    with pytest.raises(ValueError, match="from a model in evaluation mode; call its eval"):
         LiveFeatures(tiny_network.train(), tiny_images, **options)
 
 

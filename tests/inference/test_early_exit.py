@@ -292,7 +292,9 @@ def test_a_mix_of_two_saves_is_refused(network, tmp_path, mixed):
     saves(network, tmp_path)
     for name in mixed:
         (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
-    with pytest.raises(ValueError, match=r"policy.* is damaged or of another save than the gfnet"):
+    with pytest.raises(
+        ValueError, match=r"policy.* is damaged or belongs to another save than the gfnet"
+    ):
         EarlyExitGFNet.load(tmp_path / "one")
 
 
@@ -303,7 +305,7 @@ def test_a_damaged_file_is_named(network, tmp_path, name):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{name} is damaged or of another save"):
+    with pytest.raises(ValueError, match=rf"{name} is damaged or belongs to another save"):
         EarlyExitGFNet.load(tmp_path / "one")
     path.unlink()
     with pytest.raises(FileNotFoundError, match=name):

@@ -180,13 +180,13 @@ def test_what_is_no_official_checkpoint_is_named(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*checkpoint\.pth\.tar"):
         load_official(path)
     for change, message in (
-        ({"policy": None, "fc": None}, "no released checkpoint of GFNet: it has no fc, policy"),
+        ({"policy": None, "fc": None}, "not a released checkpoint of GFNet: it has no fc, policy"),
         ({"model_name": "vgg16"}, "unknown model 'vgg16'; known: resnet50, densenet121"),
-        ({"model_name": Path("resnet50")}, "would have to run code on loading and is refused"),
+        ({"model_name": Path("resnet50")}, "loading those would run code, so it is refused"),
         ({"flops": [1.0]}, "has 1 steps"),
         ({"flops": 3}, "flops in .* is 3, not a list"),
         ({"model_name": ["resnet50"]}, r"unknown model \['resnet50'\]"),
-        ({"policy": {"weight": 3}}, "policy in .* is no state dict"),
+        ({"policy": {"weight": 3}}, "policy in .* is not a state dict"),
         ({"policy": {"weight": torch.ones(1)}}, "unknown policy: weight"),
         ({"fc": {"weight": torch.ones(1)}}, "unknown classifier: weight"),
         ({"model_name": "mobilenetv3_large_100"}, r"weights in .*checkpoint\.pth\.tar do not fit"),

@@ -283,7 +283,7 @@ def test_a_missing_folder_is_named(tmp_path):
         ({"encoder": "resnet51"}, "unknown encoder 'resnet51'"),
         ({"memory_size": 0}, "memory_size must be at least 1, not 0"),
         ({"glance_logits": "policy"}, "glance_logits must be classifier or encoder, not 'policy'"),
-        ({"classifier": "cascade", "glance_logits": "classifier"}, "'cascade' has no logits of a"),
+        ({"classifier": "cascade", "glance_logits": "classifier"}, "'cascade' has no logits for a"),
         ({"encoder": "vit_tiny_patch16_224:depth=1", "patch_size": 40}, "a multiple of 16, not 40"),
         ({"encoder": "crossvit_tiny_240"}, "does not end in one linear layer"),
     ],

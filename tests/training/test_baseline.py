@@ -136,7 +136,7 @@ def test_stage_1_begins_with_static_networks(sets, tmp_path):
         saved["trained_on"] |= {"images": f"folder:{pictures}", "image_seed": 3}
         static.write_text(json.dumps(saved))
     settings["images"] = f"folder:{pictures}"
-    with pytest.raises(ValueError, match="image_seed=3 makes, so on images that image_seed=0"):
+    with pytest.raises(ValueError, match="by image_seed=3, so on images that image_seed=0"):
         train_classifier(ClassifierConfig.of(run=tmp_path / "other", **settings), sets)
     settings["patch_size"] = 24
     with pytest.raises(ValueError, match="networks of 16, 48 pixels and none of the patch size"):

@@ -1,4 +1,4 @@
-"""What learns a policy, whatever library it comes from."""
+"""Learners, which train a policy, from any library."""
 
 from gfnet_agents.learners.base import LEARNERS, Learner, build_learner, choose_actions
 from gfnet_agents.learners.sb3 import StableBaselinesLearner

@@ -1,4 +1,4 @@
-"""The learner protocol: what learns a policy, whatever library it comes from."""
+"""The learner protocol: a learner trains a policy, with any library."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,24 +24,25 @@ _DEFAULT_ACTIONS: dict[type[spaces.Space[Any]], str] = {
 class Learner(Protocol):
     """Learns a policy in a vector environment.
 
-    Its settings are further keywords of its constructor, with types and defaults: a spec sets them,
-    ``NAME:key=value,…``. It may also take ``replay_gib`` (most GiB for a replay memory) and
-    ``announce`` (shows a line to the user).
+    Its settings are further keyword arguments of its constructor, with types and defaults; a spec
+    sets them, ``NAME:key=value,…``. It may also take ``replay_gib`` (maximum size of a replay
+    memory in GiB) and ``announce`` (a function that shows a line to the user).
 
     Args:
-        env: What it learns in; nobody has reset it, and a reset without a seed takes ``seed``.
-        seed: Of its weights, its actions and the order of images.
-        device: Where it learns.
-        timesteps: Environment steps after which it is done.
-        settings: Its own.
+        env: The environment to learn in. It has not been reset yet, and a reset without a seed uses
+            ``seed``.
+        seed: Seed of its weights, its actions and the order of images.
+        device: Device to learn on.
+        timesteps: Number of environment steps to learn for.
+        settings: Its own settings.
 
     Attributes:
-        action_spaces: Spaces of actions that it takes, ``Box``, ``Discrete`` or both; the first is
-            its default.
+        action_spaces: Action spaces that it supports, ``Box``, ``Discrete`` or both; the first one
+            is the default.
         autoreset_mode: When its environment begins the next episode.
-        steps: Environment steps so far, those of all sub-environments together.
-        mean_return: Of recent episodes; the progress bar shows it.
-        metrics: What it logged last, by TensorBoard tag; another mapping whenever it logs.
+        steps: Environment steps so far, of all sub-environments together.
+        mean_return: Mean return of recent episodes, for the progress bar.
+        metrics: The latest logged values, by TensorBoard tag; a new mapping object for each log.
 
     Raises:
         ValueError: A setting is out of range.
@@ -73,16 +74,17 @@ class Learner(Protocol):
         """Learn until ``steps`` reaches ``timesteps``.
 
         Args:
-            callback: Call it before the first update, between updates and after the last, whenever
-                ``state_dict`` and ``policy`` are consistent. What it raises ends the learning.
+            callback: Function to call before the first update, between updates and after the last
+                update, whenever ``state_dict`` and ``policy`` are consistent. An exception from it
+                ends the learning.
         """
 
     def policy(self) -> Policy:
-        """What was learned so far: a copy in evaluation mode, for the assembled network."""
+        """The current policy: a copy in evaluation mode, for the assembled network."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the learning depends on, so that it resumes bit for bit.
+        """Everything that further learning depends on, so that it can resume bit for bit.
 
         The run itself saves the environment and the global generators of torch and numpy.
 
@@ -92,35 +94,35 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict``; the environment is restored already."""
+        """Resume from a ``state_dict``; the environment has already been restored."""
 
     def save(self, folder: Path) -> None:
-        """Write what a later run may continue from: weights and optimisers."""
+        """Write everything that a later run needs to continue: weights and optimisers."""
 
     def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote; never execute what is in the file.
+        """Read what ``save`` wrote; never execute code from the file.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is damaged, or of another learner.
+            FileNotFoundError: The file does not exist.
+            ValueError: The file is damaged, or belongs to another learner.
         """
 
 
 class LearnerRegistry(Registry[Learner]):
-    """Learners by spec; ``parse`` checks one before there is an environment for it."""
+    """Learners by spec; ``parse`` checks a spec before its environment exists."""
 
     def parse(self, spec: str, *, trusted: bool = True) -> tuple[type[Learner], dict[str, Any]]:
         """The class that a spec names, and its settings; see ``Registry.build``."""
         learner, text = self._split(spec, trusted=trusted)
         if not hasattr(learner, "action_spaces"):
             raise ValueError(
-                f"{spec!r} is no learner: see the protocol Learner, or put an algorithm of "
-                "stable-baselines3 into a class that derives from StableBaselinesLearner"
+                f"{spec!r} is no learner: follow the protocol Learner, or wrap an algorithm of "
+                "stable-baselines3 in a class that derives from StableBaselinesLearner"
             )
         return learner, self._parse(text, self._settable(learner), spec)  # type: ignore[return-value]
 
     def describe(self) -> str:
-        """All names. Settings are too many for a list; an unknown one is answered with them."""
+        """List all names, without their many settings, which the error for an unknown one lists."""
         return ", ".join(self)
 
 
@@ -140,14 +142,14 @@ def build_learner(
 ) -> Learner:
     """Build the learner of a spec; see ``Learner`` for the arguments.
 
-    ``options`` are ``replay_gib`` and ``announce``, for learners that take them.
+    ``options`` may hold ``replay_gib`` and ``announce``, for learners that take them.
 
     Raises:
-        ValueError: There is no such learner, or it does not take the actions or a setting.
+        ValueError: There is no such learner, or it does not support the actions or a setting.
     """
     learner, settings = LEARNERS.parse(spec)
     _check_actions(learner, spec, env.actions)
-    # A learner that resets without a seed draws the same images in every run all the same.
+    # So a learner that resets without a seed still draws the same images in every run.
     env.np_random = np.random.default_rng(seed)
     taken = inspect.signature(learner).parameters
     settings |= {name: value for name, value in options.items() if name in taken}
@@ -155,15 +157,16 @@ def build_learner(
 
 
 def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> Actions:
-    """The actions for a learner.
+    """Build the actions for a learner.
 
     Args:
-        spec: Of the learner.
-        actions: A spec, see ``build_actions``; None for the first kind that the learner takes.
+        spec: Spec of the learner.
+        actions: Spec of the actions, see ``build_actions``; None means the first kind that the
+            learner supports.
         trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: There are no such actions, or the learner does not take them.
+        ValueError: There are no such actions, or the learner does not support them.
     """
     learner, _ = LEARNERS.parse(spec, trusted=trusted)
     built = build_actions(actions or _DEFAULT_ACTIONS[learner.action_spaces[0]], trusted=trusted)
@@ -172,7 +175,7 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
 
 
 def _check_actions(learner: type[Learner], spec: str, actions: Actions) -> None:
-    """Raises ``ValueError`` unless a learner takes some actions."""
+    """Raise ``ValueError`` unless a learner supports the actions."""
     if isinstance(actions.space, learner.action_spaces):
         return
     fitting = [

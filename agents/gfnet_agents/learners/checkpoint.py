@@ -1,7 +1,7 @@
-"""Checkpoints of a learner at work.
+"""Checkpoints of a learner during learning.
 
 A checkpoint holds the states of the learner, of its environment and of the global random
-generators: a learner that was interrupted learns what it would have otherwise, bit for bit.
+generators. So an interrupted learner learns the same as an uninterrupted one, bit for bit.
 """
 
 import random
@@ -17,7 +17,7 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 
 
 def save(checkpoints: Checkpoints, env: GlanceFocusVectorEnv, learner: Learner) -> None:
-    """Write a checkpoint between two updates; before the first steps there is nothing to save."""
+    """Write a checkpoint between two updates, unless no step has been taken yet."""
     if learner.steps > 0:
         states = {"env": env.state_dict(), "learner": learner.state_dict()}
         checkpoints.save(learner.steps, states | {"generators": _generators()})
@@ -52,6 +52,6 @@ def _restore_generators(state: Mapping[str, Any]) -> None:
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy(), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    # This machine may have fewer devices.
+    # This machine may have fewer devices than the one that saved the state.
     for number, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(generator, number)

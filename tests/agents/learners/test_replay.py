@@ -55,7 +55,7 @@ def test_a_memory_is_as_big_as_is_wanted_or_as_fits(make_env):
 
 
 def test_a_memory_that_was_asked_for_must_fit(make_env, small):
-    with pytest.raises(ValueError, match=r"holds \d+ steps, not 5,000; give it more"):
+    with pytest.raises(ValueError, match=r"holds \d+ steps, not 5,000; raise the limit"):
         small("sac", make_env(), buffer_size=5000, replay_gib=0.01)
     with pytest.raises(ValueError, match="does not hold one batch"):
         small("sac", make_env(), replay_gib=1e-6)

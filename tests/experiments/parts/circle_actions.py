@@ -9,10 +9,10 @@ from gfnet_env.looks import Look
 
 
 class Circle(BoxActions):
-    """An angle, in half turns: the place at that angle on a circle around the latest look.
+    """The action is an angle, in half turns, on a circle around the location of the latest look.
 
     Args:
-        radius: Of the circle, where a picture is 2 wide.
+        radius: Radius of the circle; a picture is 2 wide.
     """
 
     def __init__(self, radius: float = 0.5):

@@ -12,14 +12,14 @@ from gfnet_env.policies import LearnedPolicy
 
 
 class Climbing:
-    """Changes all weights at random, and keeps a change whose episodes return more.
+    """Changes all weights at random, and keeps a change if the return of its episodes is higher.
 
     Args:
-        env: See ``Learner``, as the three that follow.
-        seed: Likewise.
-        device: Likewise.
-        timesteps: Likewise.
-        deviation: Of a change.
+        env: See ``Learner``.
+        seed: See ``Learner``.
+        device: See ``Learner``.
+        timesteps: See ``Learner``.
+        deviation: Standard deviation of a change.
     """
 
     action_spaces = (spaces.Box,)

@@ -9,8 +9,8 @@ class Edges(Encoder):
     """Two convolutions.
 
     Args:
-        num_classes: Classes of its own head.
-        width: Channels of its map.
+        num_classes: Number of classes of its own head.
+        width: Number of channels of its map.
     """
 
     def __init__(self, num_classes: int, width: int = 8):

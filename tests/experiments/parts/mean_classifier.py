@@ -10,7 +10,7 @@ class Mean(Classifier):
     """A linear layer over the mean of the views' vectors.
 
     Args:
-        vector_size: Numbers of a vector.
+        vector_size: V, length of a view's vector.
         num_classes: K.
         dropout: Share of the mean that is dropped in training.
     """

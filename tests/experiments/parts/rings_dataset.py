@@ -9,8 +9,8 @@ class Rings(Dataset):
     """Bright rings or discs, each picture of its own height and width.
 
     Args:
-        split: train, val or test; each has pictures of its own.
-        count: Pictures of each.
+        split: train, val or test; each has its own pictures.
+        count: Number of pictures per split.
     """
 
     classes = ("disc", "ring")

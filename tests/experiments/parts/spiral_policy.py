@@ -8,10 +8,10 @@ from gfnet_env.observations import PlainObservation
 
 
 class Spiral:
-    """Places further and further from the centre.
+    """Looks further and further from the centre, on a spiral.
 
     Args:
-        turn: From one look to the next, in full turns.
+        turn: Angle from one look to the next, in full turns.
     """
 
     observation = PlainObservation()

@@ -6,11 +6,11 @@ from gfnet_env.images import ArrayImages
 
 
 def stripes(split: str, count: int = 24):
-    """Noise with a bright stripe, which stands or lies: two classes.
+    """Noise with a vertical or a horizontal bright stripe: two classes.
 
     Args:
-        split: train, val or test; each has pictures of its own.
-        count: Pictures of each.
+        split: train, val or test; each has its own pictures.
+        count: Number of pictures per split.
     """
     rng = np.random.default_rng(["train", "val", "test"].index(split))
     pixels = rng.integers(0, 100, (count, 3, 40, 40), dtype=np.uint8)

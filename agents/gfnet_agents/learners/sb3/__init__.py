@@ -1,6 +1,6 @@
 """The algorithms of stable-baselines3 and sb3-contrib behind the learner protocol."""
 
-# Importing the family registers all of it.
+# Importing the module registers all algorithms.
 import gfnet_agents.learners.sb3.algorithms  # noqa: F401
 from gfnet_agents.learners.sb3.extractor import ObservationExtractor
 from gfnet_agents.learners.sb3.learned import learned_policy

@@ -1,4 +1,4 @@
-"""The algorithms of stable-baselines3 and sb3-contrib as learners, with settings that work here."""
+"""The algorithms of stable-baselines3 and sb3-contrib as learners, with defaults that work here."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _GAUSSIAN = _ACTOR_CRITIC | {
     # Wide enough to reach the next object from the first guess, narrow enough to tell its reward.
     "log_std_init": -1.0,
 }
-# Each look is judged by its own gain: a later look cannot undo what it showed.
+# Each look is rewarded for its own gain: a later look cannot undo what it showed.
 _OWN_GAIN = {"gamma": 0.0, "gae_lambda": 1.0}
 
 
@@ -39,7 +39,7 @@ class PPOLearner(StableBaselinesLearner, algorithm=PPO):
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return _OWN_GAIN | {
             "n_steps": 12,
-            # Fresh episodes teach more than going over old ones again, and cost less.
+            # New episodes teach more than repeated passes over old ones, and cost less.
             "batch_size": 2 * env.num_envs,
             "n_epochs": 2,
             "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
@@ -49,7 +49,7 @@ class PPOLearner(StableBaselinesLearner, algorithm=PPO):
 
 @LEARNERS.register("ppo-gfnet")
 class GFNetPPOLearner(PPOLearner):
-    """PPO as GFNet's authors have it: one step of the optimiser on one episode of each image."""
+    """PPO as in the GFNet authors' code: one optimiser step on one episode of each image."""
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return super().defaults(env) | {
@@ -73,7 +73,7 @@ class A2CLearner(StableBaselinesLearner, algorithm=A2C):
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return _OWN_GAIN | {
-            # Each step of the optimiser uses all new environment steps, so there must be many.
+            # Each optimiser step uses up all new environment steps, so there must be many.
             "n_steps": 1,
             "learning_rate": LinearSchedule(1.5e-3, 1.5e-4, 1.0),
             "use_rms_prop": False,
@@ -120,14 +120,14 @@ class MaskablePPOLearner(PPOLearner, algorithm=MaskablePPO):
 
 
 class _ReplayLearner(StableBaselinesLearner):
-    """The defaults of all that learn from a replay memory."""
+    """The defaults of all learners with a replay memory."""
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         return {
             "gamma": 0.0,
             "learning_rate": 1e-3,
             "batch_size": 128,
-            # Each transition is learned from some sixteen times, whatever num_envs is.
+            # Each transition is sampled about sixteen times, regardless of num_envs.
             "train_freq": 1,
             "gradient_steps": max(1, env.num_envs // 8),
             "learning_starts": 16 * env.num_envs,
@@ -140,7 +140,7 @@ class SACLearner(_ReplayLearner, algorithm=SAC):
     """Soft actor-critic."""
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
-        # A gain is mostly far below 1: a greater weight would drown it.
+        # Gains are mostly far below 1: a larger entropy weight would drown them.
         return super().defaults(env) | {"ent_coef": "auto_0.03"}
 
 
@@ -151,7 +151,7 @@ class TD3Learner(_ReplayLearner, algorithm=TD3):
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
         size = env.single_action_space.shape or ()
         return super().defaults(env) | {
-            # A deterministic actor needs a critic that knows places far from its own.
+            # A deterministic actor needs a critic that knows locations far from the actor's.
             "learning_starts": 64 * env.num_envs,
             "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.5)),
         }
@@ -194,7 +194,7 @@ class RandomSearchLearner(StableBaselinesLearner, algorithm=RandomSearch):
             "n_eval_episodes": env.num_envs,
             "learning_rate": 0.05,
             "delta_std": 0.1,
-            # All weights zero are a saddle: no single one of them matters there.
+            # All-zero weights are a saddle point, where no single weight matters.
             "zero_policy": False,
         }
 

@@ -1,4 +1,4 @@
-"""What stable-baselines3's networks see of an observation."""
+"""The features extractor of observations for stable-baselines3's networks."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ class ObservationExtractor(BaseFeaturesExtractor):
     """``ObservationEncoder`` as stable-baselines3's features extractor.
 
     Args:
-        observation_space: Of the environment.
-        view: What splits observations that are vectors; None where they are dicts.
-        options: Arguments of the encoder in place of its defaults.
+        observation_space: Observation space of the environment.
+        view: Splits observations that are vectors; None if observations are dicts.
+        options: Arguments of the encoder that replace its defaults.
 
     Attributes:
-        shapes: Of each part of an observation, by its key.
+        shapes: Shape of each part of an observation, by key.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From an agent of stable-baselines3 to its policy as a plain torch module."""
+"""Convert an agent of stable-baselines3 to a policy, a plain torch module."""
 
 from collections.abc import Iterable
 
@@ -34,8 +34,9 @@ def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
     It looks where ``agent.predict(observation, deterministic=True)`` does.
 
     Raises:
-        TypeError: Its networks are of an unknown kind, or a wrapper may change what it sees.
-        ValueError: The observation is an object, which no file could name.
+        TypeError: The agent's networks are of an unknown kind, or a wrapper may change what it
+            sees.
+        ValueError: The observation is an object without a name, which a file could not refer to.
     """
     env, policy = _environment(agent), agent.policy
     extractor, *modules = _actor(policy)
@@ -71,7 +72,7 @@ def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
 
 
 def _environment(agent: BaseAlgorithm) -> GlanceFocusVectorEnv:
-    """What an agent learned in, if nothing in between changes what it sees or does."""
+    """The environment of an agent, if no wrapper changes what it sees or does."""
     env = agent.env
     while isinstance(env, VecMonitor | VecCheckNan):
         env = env.venv
@@ -82,16 +83,16 @@ def _environment(agent: BaseAlgorithm) -> GlanceFocusVectorEnv:
         )
     if env.env.observation_spec is None:
         raise ValueError(
-            "the observation is an object without a name, which no file could name: give the "
+            "the observation is an object without a name, and a file needs one: give the "
             "environment module:NAME, or a name of OBSERVATIONS"
         )
     return env.env
 
 
 def _actor(policy: BasePolicy) -> tuple[ObservationExtractor, *tuple[nn.Module, ...]]:
-    """The acting part of a policy: what it sees, and the layers from there to the action.
+    """The acting part of a policy: its features extractor, and the layers from there to the action.
 
-    The LSTM of a recurrent policy, which is in between, is left out.
+    The LSTM of a recurrent policy, which lies in between, is left out.
     """
     if getattr(policy, "use_sde", False) or getattr(policy, "actor_kwargs", {}).get("use_sde"):
         raise TypeError(f"{_CANNOT}: it explores by use_sde")
@@ -114,7 +115,7 @@ def _actor(policy: BasePolicy) -> tuple[ObservationExtractor, *tuple[nn.Module, 
         case ARSPolicy():
             extractor, layers = policy.features_extractor, (policy.action_net,)
         case _:
-            raise TypeError(f"{_CANNOT}: {type(policy).__name__} is none that is known")
+            raise TypeError(f"{_CANNOT}: {type(policy).__name__} is of an unknown kind")
     if not isinstance(extractor, ObservationExtractor):
         raise TypeError(
             f"{_CANNOT}: its features extractor is {type(extractor).__name__}; give it "
@@ -127,8 +128,8 @@ def _actor(policy: BasePolicy) -> tuple[ObservationExtractor, *tuple[nn.Module, 
 def _fold(modules: Iterable[nn.Module]) -> tuple[list[nn.Linear], list[str]]:
     """The linear layers, and the activations that follow them.
 
-    Batch renormalisation, whose statistics no longer change after training, is folded into the
-    linear layer behind it.
+    Batch renormalisation, whose statistics are fixed after training, is folded into the linear
+    layer after it.
     """
     linear: list[nn.Linear] = []
     activations: list[str] = []
@@ -151,7 +152,7 @@ def _fold(modules: Iterable[nn.Module]) -> tuple[list[nn.Linear], list[str]]:
 
 
 def _normalised(layer: nn.Linear, norm: BatchRenorm | None) -> nn.Linear:
-    """The layer with what normalises its input folded in."""
+    """The layer with the normalisation of its input folded in."""
     weight = layer.weight.double()
     bias = torch.zeros(len(weight)).to(weight) if layer.bias is None else layer.bias.double()
     if norm is not None:
@@ -164,7 +165,7 @@ def _normalised(layer: nn.Linear, norm: BatchRenorm | None) -> nn.Linear:
 
 @torch.no_grad()
 def _mean_of(layer: nn.Linear, quantiles: int) -> nn.Linear:
-    """From the layer of all quantiles of each action's value to one of the mean values."""
+    """Convert a layer for all quantiles of each action's value to a layer for the mean values."""
     weight = layer.weight.view(quantiles, -1, layer.in_features)
     return _linear(weight.mean(dim=0), layer.bias.view(quantiles, -1).mean(dim=0))
 
@@ -176,7 +177,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _cell(lstm: nn.LSTM) -> dict[str, Tensor]:
-    """An LSTM's weights by the names that a cell has for them."""
+    """An LSTM's weights, under the names in an LSTM cell."""
     if lstm.num_layers > 1 or lstm.bidirectional or not lstm.bias:
         raise TypeError("only an LSTM of one layer, in one direction and with biases can be taken")
     return {name.removesuffix("_l0"): value for name, value in lstm.state_dict().items()}

@@ -36,11 +36,11 @@ from gfnet_env.files import write_atomically
 from gfnet_env.policies import LearnedPolicy
 
 AGENT_FILE = "agent.zip"
-# What an algorithm gets from elsewhere, or what has no place here: the run keeps the log.
+# Arguments that are set elsewhere or not supported; the run keeps the log.
 _NOT_SETTINGS = frozenset(
     {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
 )
-# Numbers that some algorithm counts by.
+# Counters of the algorithms.
 _COUNTERS = (
     *("num_timesteps", "_n_updates", "_n_calls", "_episode_num"),
     *("_current_progress_remaining", "exploration_rate"),
@@ -50,18 +50,18 @@ _COUNTERS = (
 class StableBaselinesLearner:
     """An algorithm of stable-baselines3 as a ``Learner``.
 
-    Derive from it for one of your own: ``class OwnLearner(PPOLearner, algorithm=OwnPPO)``.
+    Derive from it to add an algorithm: ``class OwnLearner(PPOLearner, algorithm=OwnPPO)``.
 
-    Its settings are the arguments of the algorithm's constructor, under stable-baselines3's names,
-    in place of ``defaults``; those in ``policy_kwargs`` one by one. ``replay_gib`` limits a replay
-    memory, whose size ``announce`` is told before it is allocated; a checkpoint takes as much again
-    while it is written.
+    Its settings are the arguments of the algorithm's constructor, under stable-baselines3's names.
+    They override ``defaults``; entries of ``policy_kwargs`` do so one by one. ``replay_gib`` limits
+    the size of a replay memory, and ``announce`` is called with that size before it is allocated;
+    writing a checkpoint temporarily takes as much again.
 
     Attributes:
         algorithm_class: The algorithm.
-        policy_class: What it learns, as its constructor takes it.
+        policy_class: The policy, as the algorithm's constructor takes it.
         flat: Whether it takes observations as vectors only.
-        agent: The algorithm at work.
+        agent: The instance of the algorithm.
 
     Raises:
         ValueError: A setting is unknown or refused, or a replay memory does not fit.
@@ -115,7 +115,7 @@ class StableBaselinesLearner:
         self.agent.set_logger(Logger(folder=None, output_formats=[self._metrics]))
 
     def defaults(self, env: GlanceFocusVectorEnv) -> dict[str, Any]:
-        """The settings that work in an environment."""
+        """The default settings for an environment."""
         return {}
 
     @property
@@ -154,7 +154,7 @@ class StableBaselinesLearner:
             "episodes": self._env.state_dict(),
             "episode_starts": torch.from_numpy(np.array(agent._last_episode_starts)),
             "memory": [] if memory is None else [*memory.pi, *memory.vf],
-            # Algorithms explore by the generator of the action space.
+            # Algorithms explore with the generator of the action space.
             "actions": agent.action_space.np_random.bit_generator.state,
         }
 
@@ -181,7 +181,7 @@ class StableBaselinesLearner:
         write_atomically(folder / AGENT_FILE, lambda temporary: self.agent.save(temporary))
 
     def load(self, folder: Path) -> None:
-        """See ``Learner``; a replay memory begins empty, and random actions fill it at first.
+        """See ``Learner``. A replay memory starts empty, and random actions fill it at first.
 
         The pickled part of the file is not read.
         """
@@ -196,19 +196,19 @@ class StableBaselinesLearner:
             raise ValueError(f"the agent in {path} does not fit or is damaged: {error}") from error
 
     def _variables(self) -> dict[str, Tensor]:
-        """Tensors that the agent learns outside its networks, by name: its temperature, say."""
+        """Tensors that the agent learns outside its networks, by name, such as its temperature."""
         _, names = self.agent._get_torch_save_params()
         return {name: recursive_getattr(self.agent, name).detach() for name in names}
 
     @torch.no_grad()
     def _set_weights(self, parameters: dict[str, Any], variables: Mapping[str, Tensor]) -> None:
-        """Give the agent weights, as ``get_parameters`` and ``_variables`` returned them."""
+        """Load weights in the form of ``get_parameters`` and ``_variables`` into the agent."""
         self.agent.set_parameters(parameters, device=self.agent.device)
         own = self._variables()
         if set(own) != set(variables):
             raise ValueError(f"it has {sorted(variables)} beside its networks, not {sorted(own)}")
         for name, value in own.items():
-            # In place, since an optimiser holds it.
+            # In place, since an optimiser holds the tensor.
             value.copy_(variables[name])
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
@@ -220,7 +220,7 @@ class StableBaselinesLearner:
             )
 
     def _rollout_buffer(self) -> dict[str, Any]:
-        """Kind of the rollout buffer, where there is a choice."""
+        """The kind of rollout buffer, if there is a choice."""
         if self.flat or "rollout_buffer_class" not in self.__signature__.parameters:
             return {}
         maskable = issubclass(self.algorithm_class, MaskablePPO)
@@ -233,7 +233,7 @@ class StableBaselinesLearner:
         limit_gib: float,
         announce: Callable[[str], object] | None,
     ) -> dict[str, Any]:
-        """Size and kind of the replay memory."""
+        """The size and kind of the replay memory."""
         chosen: dict[str, Any] = {}
         own = settings_of(self.algorithm_class)
         gamma, batch_size = (arguments.get(n, own[n].default) for n in ("gamma", "batch_size"))
@@ -253,7 +253,7 @@ class StableBaselinesLearner:
         if "buffer_size" in arguments and plan.steps < wanted:
             raise ValueError(
                 f"a replay memory of {limit_gib} GiB holds {plan.steps:,} steps, not {wanted:,}; "
-                "give it more, or leave buffer_size out"
+                "raise the limit, or leave buffer_size out"
             )
         if announce is not None:
             announce(str(plan))
@@ -275,7 +275,7 @@ class _BetweenUpdates(BaseCallback):
 
 
 class _Metrics(KVWriter):
-    """Keeps what an algorithm logged last."""
+    """Keeps the latest logged values of an algorithm."""
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
@@ -295,7 +295,7 @@ class _Metrics(KVWriter):
 
 
 def settings_of(algorithm_class: type[BaseAlgorithm]) -> dict[str, inspect.Parameter]:
-    """What may be set of an algorithm's constructor, by name."""
+    """The parameters of an algorithm's constructor that may be set, by name."""
     settings: dict[str, inspect.Parameter] = {}
     for each in algorithm_class.__mro__:
         if "__init__" not in vars(each):
@@ -303,7 +303,7 @@ def settings_of(algorithm_class: type[BaseAlgorithm]) -> dict[str, inspect.Param
         parameters = inspect.signature(vars(each)["__init__"], eval_str=True).parameters
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         settings = {name: p for name, p in parameters.items() if p.kind in named} | settings
-        # What it does not name, it hands on.
+        # Unnamed arguments are passed on to the base class.
         if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
             break
     return {name: each for name, each in settings.items() if name not in _NOT_SETTINGS}
@@ -313,7 +313,7 @@ def _signature(algorithm_class: type[BaseAlgorithm]) -> inspect.Signature:
     """The constructor's signature with an algorithm's settings in place of ``**settings``."""
     own = inspect.signature(StableBaselinesLearner.__init__, eval_str=True).parameters.values()
     settings = (
-        # Its own defaults are not those of the learner, which depend on the environment.
+        # The algorithm's defaults differ from the learner's, which depend on the environment.
         each.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty)
         for each in settings_of(algorithm_class).values()
     )

@@ -1,4 +1,4 @@
-"""Augmented random search on what the other algorithms see."""
+"""Augmented random search on the same observations as the other algorithms."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from gfnet_agents.learners.sb3.extractor import ObservationExtractor
 class RandomSearchPolicy(ARSPolicy):
     """A linear layer on a small ``ObservationExtractor``: fewer weights are easier to search.
 
-    Of its arguments, ``sizes`` are those of the extractor's encoder; see ``ARSPolicy`` for others.
+    ``sizes`` are the arguments of the extractor's encoder; see ``ARSPolicy`` for the others.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RandomSearchPolicy(ARSPolicy):
 
 
 class RandomSearch(ARS):
-    """ARS that counts every look at an image as a step; the original counts a step of all as each.
+    """ARS that counts environment steps correctly: every look at an image is one step.
 
     A rollout starts before its candidates are drawn, so that a resumed run draws the same ones.
     """
@@ -47,7 +47,7 @@ class RandomSearch(ARS):
     def evaluate_candidates(
         self, candidate_weights: torch.Tensor, callback: BaseCallback, async_eval: AsyncEval | None
     ) -> torch.Tensor:
-        # The callback has been told already that a rollout starts.
+        # The callback already knows that a rollout starts.
         silent = CallbackList([])
         silent.init_callback(self)
         return super().evaluate_candidates(candidate_weights, silent, async_eval)

@@ -13,12 +13,12 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 GIB = 2**30
-# Reward, end and truncation of a step, as stable-baselines3 keeps them.
+# Bytes of the reward, end and truncation of a step in stable-baselines3.
 _BYTES_BESIDE = 3 * 4
 
 
 class RewardReplayBuffer(ReplayBuffer):
-    """Keeps no next observations, which nothing is learned from where the discount is zero.
+    """Keeps no next observations, which are not needed if the discount is zero.
 
     The observations of a sample stand in for them.
     """
@@ -47,7 +47,7 @@ class DictRewardReplayBuffer(DictReplayBuffer):
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """How many environment steps a replay memory holds, and the bytes that they take."""
+    """The number of environment steps that a replay memory holds, and their size in bytes."""
 
     steps: int
     bytes: int
@@ -69,16 +69,16 @@ def plan_replay(
     next_observations: bool,
     limit_gib: float,
 ) -> ReplayPlan:
-    """As many steps as are wanted, or as fit.
+    """Plan a replay memory for as many steps as wanted, or as fit.
 
     Args:
-        observation_space: Of one sub-environment.
-        action_space: Likewise.
-        wanted: Environment steps that there is use for.
-        batch_size: Steps that an update draws.
-        num_envs: Sub-environments; each has an equal part.
-        next_observations: Whether the memory keeps what an action led to.
-        limit_gib: Most that it may take, in GiB.
+        observation_space: Observation space of one sub-environment.
+        action_space: Action space of one sub-environment.
+        wanted: Number of environment steps that are useful.
+        batch_size: Number of steps that an update draws.
+        num_envs: Number of sub-environments; each has an equal part.
+        next_observations: Whether the memory keeps next observations.
+        limit_gib: Maximum size in GiB.
 
     Raises:
         ValueError: Not even one batch fits.
@@ -104,7 +104,7 @@ def _bytes(space: spaces.Space[Any]) -> int:
 
 
 def replay_state(buffer: ReplayBuffer) -> dict[str, Any]:
-    """What a replay memory holds, in tensors that share its memory."""
+    """The content of a replay memory, as tensors that share its memory."""
     arrays = {name: torch.from_numpy(array) for name, array in replay_arrays(buffer).items()}
     return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
 
@@ -117,7 +117,7 @@ def load_replay(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
 
 
 def replay_arrays(buffer: ReplayBuffer) -> dict[str, npt.NDArray[Any]]:
-    """All that a replay memory holds, by name, without a copy."""
+    """The content of a replay memory, by name, without a copy."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
         part = getattr(buffer, name, {})

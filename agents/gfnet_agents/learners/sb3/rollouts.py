@@ -22,26 +22,27 @@ class _InPlace:
 
 
 class InPlaceRolloutBuffer(DictRolloutBuffer):
-    """Gives the samples of a ``DictRolloutBuffer``, but observations stay where they were put.
+    """Gives the same samples as a ``DictRolloutBuffer``, but leaves observations in place.
 
-    The original allocates them anew for every rollout, reorders a copy before the update, and
-    copies each sample twice: with the maps of a large encoder, a sixth of an update of PPO.
+    The original allocates observations anew for every rollout, reorders a copy before the update,
+    and copies each sample twice. With the maps of a large encoder, this takes a sixth of a PPO
+    update.
     """
 
     def reset(self) -> None:
         before = vars(self).get("observations", {})
         super().reset()
         for key, held in before.items():
-            # All of it is written before any of it is read.
+            # Everything is written before it is read.
             self.observations[key] = held.rollout if isinstance(held, _InPlace) else held
 
     @staticmethod
     def swap_and_flatten(arr: npt.NDArray[Any]) -> Any:
-        # Values and returns, without a third axis, are small and needed whole.
+        # Values and returns have no third axis: they are small and needed as a whole.
         return _InPlace(arr) if arr.ndim > 2 else DictRolloutBuffer.swap_and_flatten(arr)
 
     def to_torch(self, array: npt.NDArray[Any], copy: bool = False) -> torch.Tensor:
-        # Samples are copies already.
+        # Samples are already copies.
         return super().to_torch(array, copy)
 
 

@@ -1,4 +1,4 @@
-"""From a gymnasium vector environment to one of stable-baselines3."""
+"""Convert a Gymnasium vector environment to one of stable-baselines3."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,21 +17,21 @@ from gfnet_env.observations import FlatView
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """The vector environment as stable-baselines3 wants it.
+    """The vector environment with the interface of stable-baselines3.
 
-    The report of an episode that has ended has its last observation as ``terminal_observation``,
-    its return and length as ``episode``, and as ``is_success`` whether the prediction was right.
+    At the end of an episode, its info holds the last observation as ``terminal_observation``, the
+    return and length as ``episode``, and whether the prediction was right as ``is_success``.
 
     Args:
-        env: A vector environment that resets in the same step.
+        env: A vector environment with autoreset in the same step.
         flat: Whether each observation is one vector, for algorithms that take no dicts.
 
     Attributes:
-        env: The same.
-        view: What makes the vectors, and takes them apart again; None unless flat.
+        env: The same as the argument.
+        view: Makes the vectors and splits them again; None unless ``flat``.
 
     Raises:
-        ValueError: The environment resets at another time.
+        ValueError: The environment has another autoreset mode.
     """
 
     def __init__(self, env: GlanceFocusVectorEnv, *, flat: bool = False) -> None:
@@ -70,7 +70,7 @@ class StableBaselinesVecEnv(VecEnv):
         self._returns += rewards
         self._lengths += 1
         dones = terminations | truncations
-        # Only episodes that have ended have something to report.
+        # Only ended episodes have something to report.
         reports: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for row in np.flatnonzero(dones):
             final = _row(infos["final_info"], row)
@@ -86,19 +86,19 @@ class StableBaselinesVecEnv(VecEnv):
         return self._shown(observations), rewards.astype(np.float32), dones, reports
 
     def observations(self) -> VecEnvObs:
-        """What all sub-environments show now."""
+        """The current observations of all sub-environments."""
         return self._shown(self.env.observations())
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns and lengths of the episodes under way; the environment saves the rest itself."""
+        """Returns and lengths of the current episodes; the environment saves the rest itself."""
         return {
             "returns": torch.from_numpy(self._returns.copy()),
             "lengths": torch.from_numpy(self._lengths.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict``."""
-        # A seed that no reset has taken yet is not for the next one.
+        """Resume from a ``state_dict``."""
+        # Drop a seed that no reset has used yet.
         self._reset_seeds()
         self._returns = state["returns"].numpy().copy()
         self._lengths = state["lengths"].numpy().copy()
@@ -111,7 +111,7 @@ class StableBaselinesVecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the one environment that all sub-environments are."""
+        """Set an attribute of the vector environment, which all sub-environments share."""
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"{attr_name} can only be set for all sub-environments together")
         setattr(self.env, attr_name, value)
@@ -123,7 +123,7 @@ class StableBaselinesVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of the one environment, once; each sub-environment has its own mask."""
+        """Call a method of the vector environment once; each sub-environment gets its own mask."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
         rows = self._get_indices(indices)
         return [result[row] if method_name == "action_masks" else result for row in rows]
@@ -140,7 +140,7 @@ class StableBaselinesVecEnv(VecEnv):
         return observations if self.view is None else self.view.flatten(observations)
 
     def _merged_options(self) -> dict[str, Any] | None:
-        """The options of all sub-environments as one: each may name an image of its own."""
+        """Merge the options of all sub-environments; each may name its own image."""
         if not any(self._options):
             return None
         if not all(set(options) == {"indices"} for options in self._options):
