@@ -144,6 +144,7 @@ class Evaluation(Result):
         budgeted: Accuracy per budget, by method.
         static: Static networks by rising cost; None without them.
         comparison: Early exits against them, by method.
+        policies: What came out under its own policy, ``learned``, and under ``random`` looks.
     """
 
     weights: Mapping[str, str] | None = None
@@ -155,6 +156,7 @@ class Evaluation(Result):
     budgeted: Mapping[str, tuple[BudgetPoint, ...]]
     static: tuple[StaticRow, ...] | None = None
     comparison: Mapping[str, Comparison] | None = None
+    policies: Mapping[str, "PolicyResult"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,8 @@ class PolicyResult(Result):
         share_of_gain: Gain in accuracy over the glance per look, as a share of what the reference
             policy gains on the same images; None where the interval of that reaches zero.
         over_random: Accuracy after the last step less that of random looks.
+        over_glance: Accuracy after the last step less that of the glance.
+        windows: Mean number of windows that were encoded, see ``Record``.
         object_images: How many images show an object.
         centred: Mean per look, see ``Overlap``; None where no look was taken.
         covered: Mean per look, see ``Overlap``.
@@ -182,6 +186,8 @@ class PolicyResult(Result):
     label_confidence_interval: tuple[Interval, ...]
     share_of_gain: tuple[float | None, ...] | None = None
     over_random: Difference | None = None
+    over_glance: Difference | None = None
+    windows: float | None = None
     object_images: int | None = None
     centred: tuple[float | None, ...] | None = None
     covered: tuple[float, ...] | None = None
