@@ -56,10 +56,13 @@ class PolicySchedule(_OneLength):
     algorithm: str | None = None
     """What learns, and its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
     actions: str | None = None
-    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME; +stop behind
-    any of them lets it stop. By default continuous, or grid where the algorithm needs cells."""
+    """What an action is: continuous, grid:cells=7, zoom:max_scale=4, peak, or module:NAME; +stop
+    behind any lets it stop. By default continuous, or grid where the algorithm needs cells."""
     observation: str | None = None
-    """What the policy sees: maps, plain, or module:NAME; by default maps."""
+    """What the policy sees: maps, peak, plain, or module:NAME; by default maps."""
+    begin_from: Literal["scratch", "heat"] | None = None
+    """Where learning begins: scratch (the default), or heat, the policy that follows the network's
+    where-map, which the agent then corrects (actions and observation peak)."""
     focus_steps: Annotated[int | None, AtLeast(1)] = None
     """Looks of an episode; by default as many as the network takes."""
     timesteps: Annotated[int | None, AtLeast(1)] = None
@@ -102,6 +105,7 @@ DEFAULT = PolicySchedule(
     algorithm="ppo",
     timesteps=80_000,
     num_envs=64,
+    begin_from="scratch",
     learn_from="train",
     sampling="uncertain",
     reward="confidence-gain",
@@ -151,7 +155,9 @@ def complete(config: PolicyConfig) -> PolicyConfig:
             setting.
     """
     begun = {} if config.continue_from is None else begun_with(config, config.continue_from)
-    schedule = config.schedule.with_defaults(begun, DEFAULT.given())
+    heat = config.schedule.begin_from == "heat"
+    parts = {"actions": "peak", "observation": "peak"} if heat else {}
+    schedule = config.schedule.with_defaults(begun, parts, DEFAULT.given())
     assert schedule.algorithm is not None
     actions = choose_actions(schedule.algorithm, schedule.actions).spec
     return dataclasses.replace(
