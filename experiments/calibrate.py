@@ -5,13 +5,14 @@ python experiments/calibrate.py --run runs/policy --method searched
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.command_line import parse
 from gfnet_env.inference import Method, calibrate
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.runs import resolve_device
-from gfnet_env.settings import Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class CalibrationConfig(Settings):
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     method: Method = "geometric"
     """How thresholds are solved."""
+    focus_steps: Annotated[int, AtLeast(1)] | None = None
+    """Most looks from now on; classifiers over sets take more than they were trained with."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
@@ -30,6 +33,10 @@ class CalibrationConfig(Settings):
 def main(config: CalibrationConfig) -> None:
     """Load, calibrate, choose thresholds, save."""
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
+    if config.focus_steps is not None:
+        assert isinstance(gfnet.model, GlanceFocusNetwork)
+        gfnet.model.set_focus_steps(config.focus_steps)
+        gfnet = EarlyExitGFNet(gfnet.model, gfnet.policy)
     images = config.images.open(gfnet.model, "val")
     check_fit(gfnet.model, images)
     table = calibrate(gfnet, images, config.method)

@@ -56,10 +56,13 @@ class PolicySchedule(_OneLength):
     algorithm: str | None = None
     """Learner and its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
     actions: str | None = None
-    """Kind of action: continuous, grid:cells=7, zoom:max_scale=4, or module:NAME; append +stop to
-    let it stop. By default continuous, or grid if the algorithm needs cells."""
+    """Kind of action: continuous, grid:cells=7, zoom:max_scale=4, peak, or module:NAME; append +stop
+    to let it stop. By default continuous, or grid if the algorithm needs cells."""
     observation: str | None = None
-    """Observation of the policy: maps, plain, or module:NAME; by default maps."""
+    """Observation of the policy: maps, peak, plain, or module:NAME; by default maps."""
+    begin_from: Literal["scratch", "heat"] | None = None
+    """Policy to begin with: scratch (the default), or heat, which follows the network's where-map.
+    The agent then corrects the map (actions and observation peak)."""
     focus_steps: Annotated[int | None, AtLeast(1)] = None
     """Looks per episode; by default the network's number."""
     timesteps: Annotated[int | None, AtLeast(1)] = None
@@ -103,6 +106,7 @@ DEFAULT = PolicySchedule(
     algorithm="ppo",
     timesteps=80_000,
     num_envs=64,
+    begin_from="scratch",
     learn_from="train",
     sampling="uncertain",
     reward="confidence-gain",
@@ -152,7 +156,9 @@ def complete(config: PolicyConfig) -> PolicyConfig:
             setting.
     """
     begun = {} if config.continue_from is None else begun_with(config, config.continue_from)
-    schedule = config.schedule.with_defaults(begun, DEFAULT.given())
+    heat = config.schedule.begin_from == "heat"
+    parts = {"actions": "peak", "observation": "peak"} if heat else {}
+    schedule = config.schedule.with_defaults(begun, parts, DEFAULT.given())
     assert schedule.algorithm is not None
     actions = choose_actions(schedule.algorithm, schedule.actions).spec
     return dataclasses.replace(

@@ -18,7 +18,7 @@ from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
-from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.runs import Run, RunControl
 from gfnet_env.settings import Flat, Settings
@@ -90,7 +90,7 @@ class StageResult(Result):
     """The results of a stage.
 
     Attributes:
-        patches: The looks that the accuracy was measured with, ``random`` or ``learned``.
+        patches: The looks that the accuracy was measured with: ``random``, ``heat`` or ``learned``.
         accuracy: Accuracy on the test split, per step.
         seconds: Duration; None if another process completed the stage.
     """
@@ -142,12 +142,21 @@ def train_gfnet(
         for number in _STAGES:
             stages |= _run_stage(config, number, stages, image_sets)
             write_json(run.folder / "results.json", PipelineResult(stages).to_json())
-        assembled = [name for name in ("stage3", "stage2") if name in stages]
-        if not assembled:
+        folder = assembled(run.folder)
+        if folder is None:
             return None
-        seconds = _evaluate(config, run.folder / assembled[0], image_sets)
+        seconds = _evaluate(config, folder, image_sets)
         run.finish(PipelineResult(stages, seconds))
-        return EarlyExitGFNet.load(run.folder / assembled[0])
+        return EarlyExitGFNet.load(folder)
+
+
+def assembled(folder: Path) -> Path | None:
+    """The run folder of the last stage that is complete and has a policy, or None.
+
+    Stage 1 has one if its network has a where-map.
+    """
+    stages = (folder / f"stage{number}" for number in reversed(_STAGES))
+    return next((each for each in stages if Run(each).complete and is_assembled(each)), None)
 
 
 def _run_stage(
@@ -196,8 +205,9 @@ def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
     results = run.results
     if "policies" in results:
         return "learned", tuple(results["policies"]["learned"]["accuracy"])
-    patches = "learned" if "learned" in results["accuracy"] else "random"
-    return patches, tuple(results["accuracy"][patches])
+    known = results["accuracy"]
+    patches = next(name for name in ("learned", "heat", "random") if name in known)
+    return patches, tuple(known[patches])
 
 
 def _print_stages(stages: Mapping[str, StageResult]) -> None:

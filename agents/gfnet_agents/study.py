@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from gfnet_agents.config import exits_of_0_1, part_control
-from gfnet_agents.pipeline import PipelineConfig, train_gfnet
+from gfnet_agents.pipeline import PipelineConfig, assembled, train_gfnet
 from gfnet_agents.study_report import GFNetResult, SeedResult, StudyResult, write_report
 from gfnet_env.benchmarks import (
     ComparisonConfig,
@@ -308,5 +308,7 @@ def _time(study: Study, options: StudyOptions, result: SeedResult, image_sets: _
 
 
 def _assembled(gfnet: Path) -> Path:
-    """The run folder of the last stage that has a policy."""
-    return gfnet / ("stage3" if Run(gfnet / "stage3").complete else "stage2")
+    """The run folder of the last stage of a GFNet that was trained."""
+    folder = assembled(gfnet)
+    assert folder is not None
+    return folder

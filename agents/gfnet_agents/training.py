@@ -171,7 +171,8 @@ def _compare(
 ) -> PolicyResults:
     """Compare the learned policy with others on the test split, and draw the results."""
     bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
-    names = ["random", "center", LEARNED, *bounds]
+    heat = ["heat"] * (getattr(gfnet.model, "where", None) is not None)
+    names = ["random", "center", *heat, LEARNED, *bounds]
     policies = choose_policies(names, gfnet.policy, test, config.oracle_images)
     records = record_policies(gfnet.model, policies, test, config.oracle_images, console)
     learned = records[LEARNED]

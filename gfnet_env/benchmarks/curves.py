@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from gfnet_env.benchmarks.curves_report import plot_curves, print_curves, write_csv
+from gfnet_env.benchmarks.policies import compare_records
 from gfnet_env.benchmarks.results import (
     BudgetPoint,
     Comparison,
@@ -18,6 +19,7 @@ from gfnet_env.benchmarks.results import (
     Evaluation,
     Interval,
     Margin,
+    PolicyResult,
     StaticRow,
     StepAccuracy,
     ThresholdPoint,
@@ -40,6 +42,7 @@ from gfnet_env.inference import (
 )
 from gfnet_env.matching import ImageOptions, check_classes, check_fit, check_split
 from gfnet_env.models import Model, StaticNetwork, load_static_networks, static_multiply_adds
+from gfnet_env.policies import RandomPolicy
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
 
@@ -163,9 +166,16 @@ class _Split:
 
     def __init__(self, gfnet: EarlyExitGFNet, name: str, images: ImageSet, seed: int) -> None:
         self.name, self.sources, self.seed = name, images.sources, seed
+        self._model, self._images = gfnet.model, images
         self.record = evaluate_policy(gfnet.model, gfnet.policy, images)
         self.step_costs = gfnet.multiply_adds
         self.costs = exit_costs(self.record.looks, self.step_costs, gfnet.stop_multiply_adds)
+
+    def policies(self) -> dict[str, PolicyResult]:
+        """What came out under its policy and under random looks."""
+        others = evaluate_policy(self._model, RandomPolicy(), self._images)
+        records = {"random": others, "learned": self.record}
+        return compare_records(records, None, self.sources, self.seed)
 
     def interval(self, values: npt.NDArray[np.generic]) -> Interval:
         return interval_of(values, self.sources, self.seed)
@@ -249,6 +259,7 @@ def _results(
         budgeted=budgeted,
         static=rows,
         comparison=comparison,
+        policies=test.policies(),
     )
 
 

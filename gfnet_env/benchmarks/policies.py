@@ -188,6 +188,8 @@ def compare_records(
             label_confidence_interval=compare.intervals(record.label_confidence, record.indices),
             share_of_gain=compare.share_of_gain(record),
             over_random=None if name == "random" else compare.over_random(record),
+            over_glance=compare.over_glance(record),
+            windows=rounded(record.windows),
             object_images=None if overlap is None else len(overlap.centred),
             centred=None if overlap is None else _taken_mean(overlap.centred),
             covered=None if overlap is None else _rounded(overlap.covered.mean(axis=0)),
@@ -239,8 +241,19 @@ class _Comparer:
         if self._random is None:
             return None
         indices, rows, random_rows = _shared(record, self._random)
-        last, random_last = record.correct[rows, -1:], self._random.correct[random_rows, -1:]
-        difference = last.astype(int) - random_last
+        return self._difference(record.correct[rows], self._random.correct[random_rows], indices)
+
+    def over_glance(self, record: Record) -> Difference:
+        return self._difference(record.correct, record.correct[:, :1], record.indices)
+
+    def _difference(
+        self,
+        correct: npt.NDArray[np.bool_],
+        other: npt.NDArray[np.bool_],
+        indices: npt.NDArray[np.int64],
+    ) -> Difference:
+        """That of the last steps."""
+        difference = correct[:, -1:].astype(int) - other[:, -1:]
         (interval,) = self.intervals(difference, indices)
         return Difference(rounded(difference.mean()), interval)
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from gfnet_env.benchmarks.advice import policy_advice
 from gfnet_env.benchmarks.report import (
     draw_answers,
     millions,
@@ -50,6 +51,7 @@ def print_results(results: PolicyResults, console: Console) -> None:
         shares = (f"{share:.0%}" for share in point.exit_share)
         exits.add_row(f"{point.accuracy:.1%}", millions(point.multiply_adds), *shares)
     console.print(exits)
+    console.print(*policy_advice(results.policies))
 
 
 def print_comparison(results: PolicyComparison, console: Console) -> None:
@@ -73,6 +75,7 @@ def print_comparison(results: PolicyComparison, console: Console) -> None:
                 f"{names[name]} over random looks, last step: {found.over_random.difference:+.1%} "
                 f"({low:+.1%} to {high:+.1%})"
             )
+    console.print(*policy_advice(results.policies))
 
 
 def _shown_names(results: PolicyComparison) -> dict[str, str]:

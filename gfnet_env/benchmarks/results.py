@@ -145,6 +145,7 @@ class Evaluation(Result):
         budgeted: Accuracy per budget, by method.
         static: Static networks by rising cost; None without them.
         comparison: Comparison of early exits with the static networks, by method.
+        policies: Results of its own policy, ``learned``, and of ``random`` looks.
     """
 
     weights: Mapping[str, str] | None = None
@@ -156,6 +157,7 @@ class Evaluation(Result):
     budgeted: Mapping[str, tuple[BudgetPoint, ...]]
     static: tuple[StaticRow, ...] | None = None
     comparison: Mapping[str, Comparison] | None = None
+    policies: Mapping[str, "PolicyResult"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,8 @@ class PolicyResult(Result):
         share_of_gain: Gain in accuracy over the glance per look, as a share of the reference
             policy's gain on the same images; None if the interval of that gain reaches zero.
         over_random: Accuracy after the last step minus the accuracy of random looks.
+        over_glance: Accuracy after the last step minus the accuracy of the glance.
+        windows: Mean number of windows encoded per image, see ``Record``.
         object_images: Number of images that show an object.
         centred: Mean per look, see ``Overlap``; None if no look was taken.
         covered: Mean per look, see ``Overlap``.
@@ -183,6 +187,8 @@ class PolicyResult(Result):
     label_confidence_interval: tuple[Interval, ...]
     share_of_gain: tuple[float | None, ...] | None = None
     over_random: Difference | None = None
+    over_glance: Difference | None = None
+    windows: float | None = None
     object_images: int | None = None
     centred: tuple[float | None, ...] | None = None
     covered: tuple[float, ...] | None = None

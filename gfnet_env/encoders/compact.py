@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gfnet_env.encoders.base import Encoder, Features
+from gfnet_env.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Features
 from gfnet_env.encoders.registry import ENCODERS
 
 
@@ -17,6 +17,9 @@ class CompactEncoder(Encoder):
         num_classes: Number of classes of its own head, K.
         widths: Number of channels of each block (a 3×3 convolution, batch norm and ReLU).
         strides: Stride of each block.
+        mean: See ``Encoder``. Zeros suit pictures with a black background: batch norm then has no
+            constant to remove.
+        std: See ``Encoder``.
     """
 
     def __init__(
@@ -24,8 +27,10 @@ class CompactEncoder(Encoder):
         num_classes: int,
         widths: Sequence[int] = (32, 64, 128),
         strides: Sequence[int] = (2, 2, 1),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         if len(widths) != len(strides) or not widths or min(*widths, *strides) < 1:
             raise ValueError(
                 "a compact encoder needs a width and a stride of at least 1 for each block, not "

@@ -13,7 +13,7 @@ from gfnet_env.inference.budgets import (
 from gfnet_env.inference.calibration import assemble, calibrate, measure_latency
 from gfnet_env.inference.early_exit import Answers, EarlyExitGFNet, Pixels, Prediction
 from gfnet_env.inference.official import load_official
-from gfnet_env.inference.storage import check_saveable_model
+from gfnet_env.inference.storage import check_saveable_model, is_assembled
 
 __all__ = [
     "Answers",
@@ -29,6 +29,7 @@ __all__ = [
     "check_saveable_model",
     "exit_costs",
     "exits_of",
+    "is_assembled",
     "load_official",
     "measure_latency",
     "operating_point",

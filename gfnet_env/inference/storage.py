@@ -54,6 +54,11 @@ def _model_files(model: Model) -> dict[str, bytes]:
     return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
 
 
+def is_assembled(folder: str | Path) -> bool:
+    """Whether a folder holds an assembled network."""
+    return (Path(folder).expanduser() / _FILE).is_file()
+
+
 def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
     """The network in a folder, and its policy if it was assembled with one, onto the CPU.
 
@@ -62,7 +67,7 @@ def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
         ValueError: A file is damaged or belongs to another save.
     """
     folder = Path(folder).expanduser()
-    if not (folder / _FILE).is_file():
+    if not is_assembled(folder):
         return GlanceFocusNetwork.load(folder), None
     _check_files(folder, files.load_config(folder, "gfnet"))
     return GlanceFocusNetwork.load(folder), load_policy(folder)

@@ -181,6 +181,20 @@ class GlanceFocusNetwork(SavedModule):
         """P, in pixels."""
         return self.config.patch_size
 
+    def set_focus_steps(self, focus_steps: int) -> None:
+        """Set N, the most looks: a classifier over sets takes more than it was trained with.
+
+        Raises:
+            ValueError: N is below 1, or the classifier was built for another number.
+        """
+        if focus_steps != self.focus_steps and not self.classifier.over_sets:
+            raise ValueError(
+                f"the classifier {self.config.classifier!r} was trained with {self.focus_steps} "
+                "looks and takes no other number; evidence and attention do"
+            )
+        self.config = dataclasses.replace(self.config, focus_steps=focus_steps)
+        self.focus_steps = focus_steps
+
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
         check_views(views, self.glance_view)
         return self.global_encoder(views, normalised)

@@ -78,7 +78,12 @@ class WhereMap(nn.Module):
             heat: (B, S, h, w), less what was looked at.
             sizes: (H, W) of the pictures, (B, 2) int64.
         """
-        return self.looks(heat.flatten(1).argmax(dim=1)[:, None], sizes, heat.sigmoid())
+        return self.best(heat.flatten(1).argmax(dim=1)[:, None], sizes, heat)
+
+    def best(self, numbers: Tensor, sizes: Tensor, heat: Tensor) -> Look:
+        """``looks`` about peaks of the map; better cells weigh much more than others."""
+        highest = heat.amax(dim=(1, 2, 3), keepdim=True)
+        return self.looks(numbers, sizes, (2 * (heat - highest)).exp())
 
     def looks(self, numbers: Tensor, sizes: Tensor, weights: Tensor) -> Look:
         """Windows about cells, as nearly as the edges allow.

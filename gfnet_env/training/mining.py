@@ -179,9 +179,7 @@ class MinedWindows:
                 2 * at_random[..., 1:].flatten(0, 1) - 1,
                 self.where.scales[kinds[:, -counts["random"] :]].flatten(),
             ),
-            self.where.looks(
-                _highest_peaks(state.heat, counts["map"]), state.size, state.heat.sigmoid()
-            ),
+            self.where.best(_highest_peaks(state.heat, counts["map"]), state.size, state.heat),
         ]
         rows = len(indices)
         location = torch.cat([each.location.view(rows, -1, 2) for each in found], dim=1)

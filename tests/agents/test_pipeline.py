@@ -15,6 +15,7 @@ from gfnet_agents import (
 )
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.images import load_images
+from gfnet_env.policies import HeatPolicy
 from gfnet_env.training import BaselineConfig, ClassifierConfig, ClassifierSchedule
 
 DIGITS = "cluttered-digits:scenes=20"
@@ -72,6 +73,23 @@ def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
         train_gfnet(config(run, resume=True, stage3=longer), sets)
     with pytest.raises(FileExistsError, match="already exists"):
         train_gfnet(config(run), sets)
+
+
+def test_a_mined_network_needs_no_other_stage_and_may_have_them(sets, tmp_path):
+    run = tmp_path / "run"
+    mined = ClassifierSchedule(epochs=1, batch_size=16, windows="mined")
+    options = {"stage1": mined, "classifier": "evidence", "glance_size": 32}
+    gfnet = train_gfnet(config(run, stages=(1,), **options), sets)
+    assert isinstance(gfnet.policy, HeatPolicy)
+    assert (run / "evaluation" / "results.json").is_file()
+    learned = PolicySchedule(
+        algorithm="ppo:n_steps=2,batch_size=8", num_envs=8, epochs=1, begin_from="heat"
+    )
+    gfnet = train_gfnet(config(tmp_path / "all", stage2=learned, **options), sets)
+    assert gfnet.policy.config["actions"] == "peak:reach=1.0"
+    results = json.loads((tmp_path / "all" / "results.json").read_text())
+    patches = {name: stage["patches"] for name, stage in results["stages"].items()}
+    assert patches == {"stage1": "heat", "stage2": "learned", "stage3": "learned"}
 
 
 def test_what_a_stage_lacks_is_said(sets, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,10 +12,11 @@ import gfnet_env
 from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule
 from gfnet_agents.curve import Curve
 from gfnet_agents.training import train_policy
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks.results import PolicyResults
+from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import load_images
-from gfnet_env.policies import load_policy
+from gfnet_env.policies import HeatPolicy, load_policy
 
 EXAMPLES = Path(__file__).parents[2] / "experiments" / "examples"
 REINFORCE = "reinforce:Reinforce:learning_rate=1e-3"
@@ -104,6 +106,28 @@ def test_what_is_not_given_is_the_default(sets, network, tmp_path):
     assert {name: begun[name] for name in given} == given
     assert begun["actions"] == "continuous"
     assert saved(run, "results.json")["environment_steps"] == 96
+
+
+def test_learning_may_begin_from_the_map(sets, tmp_path):
+    torch.manual_seed(0)
+    model = GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, num_classes=10, where_scales=(1.0,), glance_size=64
+    ).eval()
+    options = {"begin_from": "heat", "oracle_images": 0, "algorithm": "ppo:learning_rate=1e-9"}
+    gfnet = train_policy(config(tmp_path / "run", **options), model=model, image_sets=sets)
+    begun = saved(tmp_path / "run")
+    assert (begun["actions"], begun["observation"]) == ("peak:reach=1.0", "peak")
+    results = PolicyResults.from_json(saved(tmp_path / "run", "results.json"))
+    assert list(results.policies) == ["random", "center", "heat", "learned", "target"]
+    # What has hardly learned looks where the map says, but for what its first weights emit.
+    heat, learned = (
+        evaluate_policy(model, policy, sets["test"]).locations[:, 0]
+        for policy in (HeatPolicy(), gfnet.policy)
+    )
+    assert np.abs(heat - learned).max() < 0.1
+    assert np.abs(heat - learned).max() > 0
+    with pytest.raises(ValueError, match="begin_from must be scratch or heat, not 'map'"):
+        config(tmp_path / "other", begin_from="map")
 
 
 def test_a_run_that_goes_on_takes_over_what_is_not_given(sets, network, tmp_path):

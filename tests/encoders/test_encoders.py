@@ -230,6 +230,14 @@ def test_an_encoder_of_ones_own_may_be_named_by_its_module(tmp_path, monkeypatch
         build_encoder("torch.nn:Identity", 5)
 
 
+def test_black_may_be_zero():
+    encoder = build_encoder("compact:mean=[0,0,0],std=[0.5,0.5,0.5]", 7).eval()
+    black = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    assert not ((black - encoder.mean) / encoder.std).any()
+    white = (torch.full_like(black, 255) - encoder.mean) / encoder.std
+    assert (white == 2).all()
+
+
 def test_the_early_layers_of_a_network_see_finely(tmp_path):
     donor = timm.create_model("mobilenetv3_small_050")
     safetensors.torch.save_file(donor.state_dict(), tmp_path / "weights.safetensors")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from gfnet_agents.learners import build_learner
-from gfnet_env import ArrayImages, GlanceFocusNetwork
+from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.actions import PeakActions
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
@@ -32,9 +32,8 @@ def network(**options):
         glance_encoder="compact:widths=[4,8],strides=[2,2]",
         patch_size=16,
         num_classes=5,
-        classifier="evidence",
         focus_steps=4,
-        **options,
+        **{"classifier": "evidence"} | options,
     ).eval()
 
 
@@ -149,6 +148,23 @@ def test_a_glance_may_be_finer_and_by_another_encoder(images):
     small = LiveFeatures(model, ArrayImages(images[[0]][:, :, :30, :30], np.zeros(1, dtype=int)))
     with pytest.raises(ValueError, match="smaller than the patch of 40×40"):
         small.overview(np.zeros(1, dtype=np.int64))
+
+
+@pytest.mark.parametrize("classifier", ["evidence", "attention"])
+def test_an_episode_may_be_longer_than_in_training(images, tmp_path, classifier):
+    model = network(classifier=classifier)
+    short = evaluate_policy(model, HeatPolicy(), images)
+    model.set_focus_steps(9)
+    gfnet = assemble(model, HeatPolicy(), images)
+    gfnet.save(tmp_path)
+    long = evaluate_policy(EarlyExitGFNet.load(tmp_path).model, HeatPolicy(), images)
+    assert np.array_equal(long.locations[:, :4], short.locations)
+    assert np.array_equal(long.confidence[:, :5], short.confidence)
+    assert len(gfnet.multiply_adds) == len(gfnet.thresholds) == 10
+    with pytest.raises(ValueError, match="focus_steps must be at least 1, not 0"):
+        model.set_focus_steps(0)
+    with pytest.raises(ValueError, match="'recurrent' was trained with 4 looks and takes no other"):
+        network(classifier="recurrent").set_focus_steps(5)
 
 
 def test_a_network_with_a_map_is_saved_and_loaded(images, tmp_path):

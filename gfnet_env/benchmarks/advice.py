@@ -1,0 +1,93 @@
+"""What figures mean for a user, in sentences."""
+
+from collections.abc import Mapping
+
+from gfnet_env.benchmarks.results import Difference, Evaluation, PolicyResult
+from gfnet_env.policies import BOUNDS
+
+_WEAK_WINDOWS = (
+    "Windows say too little here: train stage 1 with --windows mined, or take a larger "
+    "--patch-size or a finer glance (--glance-size)."
+)
+_WEAK_POLICY = (
+    "Where it looks does not matter yet: train stage 1 with --windows mined, or the policy for "
+    "longer (--timesteps)."
+)
+
+
+def policy_advice(policies: Mapping[str, PolicyResult]) -> list[str]:
+    """Whether looking pays, and whether it matters where.
+
+    Args:
+        policies: What came out under each; the policy that is advised on is the one that is no
+            bound and is neither ``random`` nor fixed: ``learned``, or else ``heat``.
+    """
+    name = next((each for each in ("learned", "heat") if each in policies), None)
+    if name is None or name in BOUNDS:
+        return []
+    sentences = []
+    found = policies[name]
+    if found.over_glance is not None:
+        gain = _sign(found.over_glance)
+        sentences.append(
+            {
+                1: "Looking pays: all looks together gain {} over the glance.",
+                0: "Looking gains nothing that these images could show: {} over the glance.",
+                -1: "Looking does harm: {} over the glance.",
+            }[gain].format(_points(found.over_glance))
+        )
+        if gain < 1:
+            sentences.append(_WEAK_WINDOWS)
+    if found.over_random is not None:
+        gain = _sign(found.over_random)
+        sentences.append(
+            {
+                1: "It matters where: {} over random windows.",
+                0: "The policy is no better than random windows: {}.",
+                -1: "The policy is worse than random windows: {}.",
+            }[gain].format(_points(found.over_random))
+        )
+        if gain < 1 and _WEAK_WINDOWS not in sentences:
+            sentences.append(_WEAK_POLICY)
+    return sentences
+
+
+def static_advice(results: Evaluation) -> list[str]:
+    """Whether early exits beat static networks of equal cost, and which to take where they do not.
+
+    It goes by the method of exits whose worst budget is best.
+    """
+    if not results.comparison or not results.static:
+        return []
+    margins = {
+        method: found.least_margin
+        for method, found in results.comparison.items()
+        if found.least_margin is not None
+    }
+    if not margins:
+        return []
+    method, margin = max(margins.items(), key=lambda each: each[1].accuracy)
+    if margin.accuracy >= 0:
+        return [
+            f"With {method} exits it is at every budget at least {100 * margin.accuracy:.1f} "
+            "points more accurate than static networks of equal cost."
+        ]
+    cost = margin.multiply_adds
+    affordable = [row for row in results.static if row.multiply_adds <= cost]
+    static = max(affordable or results.static[:1], key=lambda row: row.accuracy)
+    return [
+        f"At {cost / 1e6:.1f} M multiply-adds static networks are {-100 * margin.accuracy:.1f} "
+        f"points more accurate than {method} exits: at that budget, take the static network of "
+        f"{static.resolution} pixels ({static.accuracy:.1%})."
+    ]
+
+
+def _sign(difference: Difference) -> int:
+    """1 or -1 where the interval lies above or below zero, else 0."""
+    low, high = difference.interval
+    return int(low > 0) - int(high < 0)
+
+
+def _points(difference: Difference) -> str:
+    low, high = (100 * bound for bound in difference.interval)
+    return f"{100 * difference.difference:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"

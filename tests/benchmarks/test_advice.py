@@ -1,0 +1,81 @@
+import dataclasses
+
+import pytest
+
+from gfnet_env.benchmarks.advice import policy_advice, static_advice
+from gfnet_env.benchmarks.results import (
+    Comparison,
+    Difference,
+    Evaluation,
+    Margin,
+    PolicyResult,
+    StaticRow,
+)
+
+
+def result(over_glance, over_random):
+    """A policy's result, from the middles of two intervals of ±1 point."""
+    named = {"over_glance": over_glance, "over_random": over_random}
+    differences = {
+        name: Difference(middle, (middle - 0.01, middle + 0.01)) for name, middle in named.items()
+    }
+    nothing = {"accuracy": (0.5, 0.6), "accuracy_interval": (), "label_confidence": ()}
+    return PolicyResult(images=9, looks=1.0, label_confidence_interval=(), **nothing, **differences)
+
+
+@pytest.mark.parametrize(
+    ("over_glance", "over_random", "sentences"),
+    [
+        (0.05, 0.03, ["Looking pays: all looks together gain +5.0 points (95% interval +4.0 to"]),
+        (0.05, 0.03, ["Looking pays", "It matters where: +3.0 points"]),
+        (0.05, 0.0, ["Looking pays", "no better than random windows", "the policy for longer"]),
+        (0.0, 0.0, ["gains nothing", "--windows mined", "no better than random windows"]),
+        (-0.05, -0.05, ["Looking does harm: -5.0", "--windows mined", "worse than random windows"]),
+    ],
+)
+def test_advice_says_what_figures_mean(over_glance, over_random, sentences):
+    advice = policy_advice({"random": result(0, 0), "learned": result(over_glance, over_random)})
+    text = " ".join(advice)
+    places = [text.index(part) for part in sentences]
+    assert places == sorted(places)
+    if over_glance > 0.01 and over_random > 0.01:
+        assert "--" not in text, "nothing needs to change"
+
+
+def test_advice_is_on_the_policy_that_was_learned_or_follows_the_map():
+    both = {"heat": result(0.05, 0.05), "learned": result(-0.05, 0)}
+    assert "harm" in policy_advice(both)[0]
+    assert "pays" in policy_advice({"random": result(0, 0), "heat": result(0.05, 0)})[0]
+    assert policy_advice({"random": result(0.5, 0), "target": result(0.5, 0.5)}) == []
+
+
+def evaluation(margin, cost=5e6):
+    rows = tuple(
+        StaticRow(resolution=side, multiply_adds=cost, accuracy=accuracy, interval=(0, 1))
+        for side, cost, accuracy in ((48, 1e6, 0.7), (96, 4e6, 0.8), (192, 16e6, 0.9))
+    )
+    compared = {
+        "geometric": Comparison(least_margin=Margin(margin - 0.1, 9e6)),
+        "searched": Comparison(least_margin=Margin(margin, cost)),
+    }
+    return Evaluation(
+        split="test",
+        images=9,
+        calibration_split="val",
+        calibration_images=9,
+        anytime=(),
+        budgeted={},
+        static=rows,
+        comparison=compared,
+    )
+
+
+def test_advice_names_the_static_network_to_take_instead():
+    (sentence,) = static_advice(evaluation(-0.02))
+    assert "At 5.0 M multiply-adds static networks are 2.0 points more accurate" in sentence
+    assert "than searched exits" in sentence
+    assert "take the static network of 96 pixels (80.0%)" in sentence
+    (sentence,) = static_advice(evaluation(0.015))
+    assert "at least 1.5 points more accurate than static networks of equal cost" in sentence
+    assert "of 48 pixels" in static_advice(evaluation(-0.02, cost=0.5e6))[0]
+    assert static_advice(dataclasses.replace(evaluation(0.0), comparison=None)) == []
