@@ -56,8 +56,8 @@ class PolicySchedule(_OneLength):
     algorithm: str | None = None
     """Learner and its settings: ppo, sac:learning_rate=1e-4,…, or module:NAME of your own."""
     actions: str | None = None
-    """Kind of action: continuous, grid:cells=7, zoom:max_scale=4, peak, or module:NAME; append +stop
-    to let it stop. By default continuous, or grid if the algorithm needs cells."""
+    """Kind of action: continuous, grid:cells=7, zoom:max_scale=4, peak, or module:NAME; append
+    +stop to let it stop. By default continuous, or grid if the algorithm needs cells."""
     observation: str | None = None
     """Observation of the policy: maps, peak, plain, or module:NAME; by default maps."""
     begin_from: Literal["scratch", "heat"] | None = None
