@@ -421,10 +421,9 @@ def test_the_json_says_all_the_runner_knows(exported):
 
 
 @pytest.mark.usefixtures("torch_resizes")
-@pytest.mark.parametrize("classifier", ["evidence", "attention:hidden_size=8"])
-def test_a_where_map_and_classifiers_over_sets_are_exported(digits, tmp_path, classifier):
+def test_a_where_map_and_attention_over_views_are_exported(digits, tmp_path):
     network = untrained(
-        classifier=classifier,
+        classifier="attention:hidden_size=8",
         glance_size=40,
         glance_encoder="compact:widths=[4,8],strides=[2,2]",
         where_scales=(1.0, 2.0),
