@@ -161,11 +161,11 @@ def test_needles_are_found_without_being_shown(tmp_path):
     config = ClassifierConfig.of(
         run=tmp_path,
         **NETWORK | {"patch_size": 36, "glance_size": 80, "focus_steps": 4},
-        encoder="compact:widths=[8,16,32],strides=[2,2,1]",
+        encoder="compact:widths=[8,16,32],strides=[2,2,1],mean=[0,0,0]",
         windows="mined",
-        epochs=14,
+        epochs=10,
         batch_size=16,
-        learning_rate=3e-3,
+        learning_rate=4e-3,
         encoder_loss=5.0,
     )
     network = train_classifier(config, sets)
