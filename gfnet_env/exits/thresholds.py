@@ -103,9 +103,8 @@ def thresholds_for_price(
 ) -> list[float]:
     """Thresholds that maximise accuracy − price · mean cost over the given images.
 
-    Coordinate ascent sets one threshold after the other to its best value while the others stay
-    fixed, until none changes. The first round goes backwards from the last step, as if no image had
-    exited before.
+    Coordinate ascent sets one threshold after the other to its best value until none changes. The
+    first round goes backwards from the last step, as if no image had exited before.
 
     Args:
         confidence: Confidence for N images of a calibration split after each of T steps, (N, T).

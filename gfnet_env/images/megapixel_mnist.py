@@ -93,10 +93,7 @@ class MegapixelMNIST(ImageSet):
         self.labels = torch.from_numpy(of_task[task])
         self._sources, self._digits = sources, digits
         self._strokes = self._draw_strokes()
-        number = np.arange(noise)[:, None]
-        drawn = self._uniform(_NOISE_PLACE, index[:, None, None], number, np.arange(3))
-        self._stroke_corners = (drawn[..., :2] * (side - 2 * _PIECE)).astype(np.int64) + _PIECE
-        self._stroke_patterns = (drawn[..., 2] * noise).astype(np.int64)
+        self._stroke_corners, self._stroke_patterns = self._place_strokes(index)
         self._origin = digest("megapixel-mnist", self._keys, side, noise, task, order, digits)
 
     def digest(self) -> str:
@@ -135,6 +132,13 @@ class MegapixelMNIST(ImageSet):
                 overlap = (apart < _PIECE).all(axis=2).any(axis=1)
                 wrong, attempt = wrong[overlap], attempt + 1
         return corners
+
+    def _place_strokes(self, index: Numbers) -> tuple[Numbers, Numbers]:
+        """The top left pixel of each stroke, (N, noise, 2), and its pattern, (N, noise)."""
+        number = np.arange(self._noise)[:, None]
+        drawn = self._uniform(_NOISE_PLACE, index[:, None, None], number, np.arange(3))
+        corners = (drawn[..., :2] * (self._side - 2 * _PIECE)).astype(np.int64) + _PIECE
+        return corners, (drawn[..., 2] * self._noise).astype(np.int64)
 
     def _draw_strokes(self) -> Pixels:
         """The patterns of the split: two lines each, of slopes tan(U·π/2.5), in noisy grey."""

@@ -134,11 +134,28 @@ class GlanceFocusNetwork(SavedModule):
                 (config.encoder, self.view.size),
             )
         )
-        glance = _example_features(self.global_encoder, self.glance_view.size, config)
         example = _example_features(self.local_encoder, self.view.size, config)
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
         self.vector_size = example.vector.shape[1]
+        self._build_glance_parts()
+        self.classifier = build_classifier(
+            config.classifier,
+            self.vector_size,
+            config.num_classes,
+            config.focus_steps,
+            config.memory_size,
+            trusted=trusted,
+        )
+        self.memory_size = self.classifier.memory_size
+        self.glance_logits = self._choose_glance_logits()
+        # In any other memory layout, depthwise convolutions train half as fast.
+        self.to(memory_format=torch.channels_last)
+
+    def _build_glance_parts(self) -> None:
+        """Build what follows the global encoder: the bridge and the where-map, if needed."""
+        config = self.config
+        glance = _example_features(self.global_encoder, self.glance_view.size, config)
         # Maps a glance's vector from another encoder to the size of the windows' vectors.
         sizes = glance.vector.shape[1], self.vector_size
         self.bridge = None if sizes[0] == sizes[1] else nn.Linear(*sizes)
@@ -151,25 +168,16 @@ class GlanceFocusNetwork(SavedModule):
             channels = glance.map.shape[1]
             views = self.view, self.glance_view
             self.where = WhereMap(config.num_classes, channels, config.where_scales, *views)
-        self.classifier = build_classifier(
-            config.classifier,
-            self.vector_size,
-            config.num_classes,
-            config.focus_steps,
-            config.memory_size,
-            trusted=trusted,
-        )
-        self.memory_size = self.classifier.memory_size
-        if config.glance_logits == "classifier" and not self.classifier.judges_glance:
+
+    def _choose_glance_logits(self) -> GlanceLogits:
+        """Who classifies after the glance."""
+        chosen, judges = self.config.glance_logits, self.classifier.judges_glance
+        if chosen == "classifier" and not judges:
             raise ValueError(
-                f"the classifier {config.classifier!r} has no logits for a glance; "
+                f"the classifier {self.config.classifier!r} has no logits for a glance; "
                 "set glance_logits to 'encoder'"
             )
-        self.glance_logits: GlanceLogits = config.glance_logits or (
-            "classifier" if self.classifier.judges_glance else "encoder"
-        )
-        # In any other memory layout, depthwise convolutions train half as fast.
-        self.to(memory_format=torch.channels_last)
+        return chosen or ("classifier" if judges else "encoder")
 
     @classmethod
     def build(cls, *, weights: str | Path | None = None, **config: Any) -> Self:

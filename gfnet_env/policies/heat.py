@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gfnet_env.looks import Look
 from gfnet_env.models.base import Model, State
-from gfnet_env.models.gfnet import NO_WHERE_MAP, GlanceFocusNetwork, peak_of
+from gfnet_env.models.gfnet import NO_WHERE_MAP, peak_of
 from gfnet_env.policies.base import POLICIES
 
 
@@ -32,7 +32,7 @@ class HeatPolicy(nn.Module):
 
     def check_fit(self, model: Model) -> None:
         """Raises ``ValueError`` unless the model has a where-map."""
-        if not isinstance(model, GlanceFocusNetwork) or model.where is None:
+        if getattr(model, "where", None) is None:
             raise ValueError(NO_WHERE_MAP)
 
     def forward(self, observation: Mapping[str, Tensor], memory: None = None) -> tuple[Look, None]:

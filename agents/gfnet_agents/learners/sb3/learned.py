@@ -34,8 +34,7 @@ def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
     It looks where ``agent.predict(observation, deterministic=True)`` does.
 
     Raises:
-        TypeError: The agent's networks are of an unknown kind, or a wrapper may change what it
-            sees.
+        TypeError: The agent's networks are unknown, or a wrapper may change what it sees.
         ValueError: The observation is an object without a name, which a file could not refer to.
     """
     env, policy = _environment(agent), agent.policy
