@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from gfnet_env.benchmarks.results import Difference, Evaluation, PolicyResult
-from gfnet_env.policies import BOUNDS
 
 _WEAK_WINDOWS = (
     "Windows say too little here: train stage 1 with --windows mined, or take a larger "
@@ -13,6 +12,17 @@ _WEAK_POLICY = (
     "Where it looks does not matter yet: train stage 1 with --windows mined, or the policy for "
     "longer (--timesteps)."
 )
+# By the sign of the gain; 0 if its interval holds zero.
+_GAIN_OVER_GLANCE = {
+    1: "Looking pays: all looks together gain {} over the glance.",
+    0: "Looking gains nothing that these images could show: {} over the glance.",
+    -1: "Looking does harm: {} over the glance.",
+}
+_GAIN_OVER_RANDOM = {
+    1: "It matters where: {} over random windows.",
+    0: "The policy is no better than random windows: {}.",
+    -1: "The policy is worse than random windows: {}.",
+}
 
 
 def policy_advice(policies: Mapping[str, PolicyResult]) -> list[str]:
@@ -22,32 +32,17 @@ def policy_advice(policies: Mapping[str, PolicyResult]) -> list[str]:
         policies: What came out under each; the policy that is advised on is the one that is no
             bound and is neither ``random`` nor fixed: ``learned``, or else ``heat``.
     """
-    name = next((each for each in ("learned", "heat") if each in policies), None)
-    if name is None or name in BOUNDS:
+    found = next((policies[each] for each in ("learned", "heat") if each in policies), None)
+    if found is None:
         return []
     sentences = []
-    found = policies[name]
-    if found.over_glance is not None:
-        gain = _sign(found.over_glance)
-        sentences.append(
-            {
-                1: "Looking pays: all looks together gain {} over the glance.",
-                0: "Looking gains nothing that these images could show: {} over the glance.",
-                -1: "Looking does harm: {} over the glance.",
-            }[gain].format(_points(found.over_glance))
-        )
-        if gain < 1:
+    if (gain := found.over_glance) is not None:
+        sentences.append(_GAIN_OVER_GLANCE[_sign(gain)].format(_points(gain)))
+        if _sign(gain) < 1:
             sentences.append(_WEAK_WINDOWS)
-    if found.over_random is not None:
-        gain = _sign(found.over_random)
-        sentences.append(
-            {
-                1: "It matters where: {} over random windows.",
-                0: "The policy is no better than random windows: {}.",
-                -1: "The policy is worse than random windows: {}.",
-            }[gain].format(_points(found.over_random))
-        )
-        if gain < 1 and _WEAK_WINDOWS not in sentences:
+    if (gain := found.over_random) is not None:
+        sentences.append(_GAIN_OVER_RANDOM[_sign(gain)].format(_points(gain)))
+        if _sign(gain) < 1 and _WEAK_WINDOWS not in sentences:
             sentences.append(_WEAK_POLICY)
     return sentences
 
