@@ -233,18 +233,14 @@ def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewCon
         pairs = zip(rows.tolist(), boxes.tolist(), strict=True)
         return torch.cat([cut_one(pixels[row], box, shape, view) for row, box in pairs])
     height, width = extents[0].tolist()
-    too_many = len(rows) == 1 or len(rows) * pixels[0].nbytes > _COPIED_BYTES
-    if (height, width) == pixels.shape[2:] and too_many:
-        # Allocating a copy of all parts costs more than one call per part.
-        return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
+    if (height, width) == pixels.shape[2:]:
+        if len(rows) == 1 or len(rows) * pixels[0].nbytes > _COPIED_BYTES:
+            # Allocating a copy of all parts costs more than one call per part.
+            return torch.cat([resize(pixels[row][None], shape, view) for row in rows.tolist()])
+        return resize(pixels.index_select(0, rows), shape, view)
     # A view of every possible part: only the chosen pixels are copied.
-    windows = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
-    chosen = rows, boxes[:, 0], boxes[:, 1]
-    if pixels.dtype == torch.uint8 and pixels.device.type == "cpu":
-        # Torch copies the pixels one by one, numpy many at a time.
-        parts = windows.numpy()[tuple(each.numpy() for each in chosen)]
-        return resize(torch.from_numpy(parts), shape, view)
-    return resize(windows[chosen], shape, view)
+    windows = pixels.unfold(2, height, 1).unfold(3, width, 1)
+    return resize(windows[rows, :, boxes[:, 0], boxes[:, 1]], shape, view)
 
 
 def cut_one(picture: Tensor, box: Sequence[int], shape: Shape, view: ViewConfig) -> Tensor:
