@@ -16,6 +16,7 @@ from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.command_line import parse
 from gfnet_env.images import FolderImages
 from gfnet_env.images.folder import EXTENSIONS
+from gfnet_env.inference import is_assembled
 from gfnet_env.models import Model
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Settings
@@ -74,8 +75,8 @@ def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 def assembled(run: Path) -> Path:
     """The folder of a run's assembled network: the run folder, or its last stage that has one."""
-    folders = (run, run / "stage3", run / "stage2")
-    return next((folder for folder in folders if (folder / "gfnet.json").is_file()), run)
+    folders = (run, *(run / f"stage{number}" for number in (3, 2, 1)))
+    return next(filter(is_assembled, folders), run)
 
 
 def open_pictures(files: Sequence[Path], model: Model, image_size: int | None) -> FolderImages:

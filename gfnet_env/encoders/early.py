@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gfnet_env.encoders.base import Encoder, Features
 from gfnet_env.encoders.registry import ENCODERS
-from gfnet_env.encoders.weights import downloaded, explained, load_weights_file
+from gfnet_env.encoders.weights import downloaded, explained, load_timm_weights
 
 
 @ENCODERS.register("early")
@@ -39,7 +39,7 @@ class EarlyEncoder(Encoder):
         with downloaded(name) if pretrained else explained(f"timm cannot build {name!r}"):
             model: Any = timm.create_model(name, pretrained=pretrained)
         if weights is not None and not pretrained:
-            load_weights_file(model, Path(weights), ["classifier", "head", "fc"])
+            load_timm_weights(model, weights)
         with explained(f"timm cannot cut {name!r} at level {level}"):
             levels = model.prune_intermediate_layers([level], prune_norm=True, prune_head=True)
         data = resolve_model_data_config(model)

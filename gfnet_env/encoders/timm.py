@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfnet_env.encoders.base import Encoder, Features
-from gfnet_env.encoders.weights import Tensors, downloaded, explained, load_weights_file
+from gfnet_env.encoders.weights import Tensors, downloaded, explained, load_timm_weights
 from gfnet_env.registry import convert, split_items
 
 # The paper's names, and timm's.
@@ -61,10 +61,8 @@ class TimmEncoder(Encoder):
             model = _create(name, num_classes, pretrained, resized | options)
         _check(model, name, patch_size if resized else None)
         if weights is not None and not pretrained:
-            heads = model.pretrained_cfg["classifier"]
-            heads = (heads,) if isinstance(heads, str) else tuple(heads)
             adapt = (lambda tensors: _interpolated(tensors, model)) if resized else None
-            load_weights_file(model, Path(weights), heads, adapt)
+            load_timm_weights(model, weights, adapt)
         data = resolve_model_data_config(model)
         super().__init__(data["mean"], data["std"])
         self.model: Any = model

@@ -3,12 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from gfnet_env.files import load_tensors
 
 Tensors = dict[str, Tensor]
+
+
+def load_timm_weights(
+    model: Any, path: str | Path, adapt: Callable[[Tensors], Tensors] | None = None
+) -> None:
+    """``load_weights_file`` into a network of timm, which knows the names of its heads."""
+    heads = model.pretrained_cfg["classifier"]
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    load_weights_file(model, Path(path), heads, adapt)
 
 
 def load_weights_file(

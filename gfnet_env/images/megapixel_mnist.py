@@ -27,7 +27,7 @@ Order = Literal["noise-first", "digits-first"]
 # Side of digits and strokes, in pixels.
 _PIECE = 28
 _DIGITS, _SAME = 5, 3
-# Number of whole pictures to render at once.
+# Most bytes of parts of pictures that are rendered at once.
 _RENDERED_BYTES = 2**25
 
 # Purposes of random numbers, as keys, so that none is drawn twice.

@@ -57,7 +57,7 @@ class NetworkConfig(SavedConfig):
     """How to build a network.
 
     Attributes:
-        patch_size: P, side of all views, in pixels.
+        patch_size: P, side of windows, in pixels.
         glance_size: Side of overviews, in pixels; None means P.
         glance_encoder: Spec of the encoder of overviews; None builds a second ``encoder``.
         where_scales: Scales of windows that the where-map rates, see ``WhereMap``; none for no map.
@@ -80,6 +80,11 @@ class NetworkConfig(SavedConfig):
     glance_logits: GlanceLogits | None = None
     align_corners: bool = False
     corner_rounding: CornerRounding = "nearest"
+
+    @property
+    def spec_of_glances(self) -> str:
+        """Spec of the encoder of overviews."""
+        return self.glance_encoder or self.encoder
 
     @property
     def view(self) -> ViewConfig:
@@ -130,11 +135,11 @@ class GlanceFocusNetwork(SavedModule):
         self.global_encoder, self.local_encoder = (
             build_encoder(spec, config.num_classes, weights, patch_size=size, trusted=trusted)
             for spec, size in (
-                (config.glance_encoder or config.encoder, self.glance_view.size),
+                (config.spec_of_glances, self.glance_view.size),
                 (config.encoder, self.view.size),
             )
         )
-        example = _example_features(self.local_encoder, self.view.size, config)
+        example = _example_features(self.local_encoder, self.view.size, config.encoder)
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
         self.vector_size = example.vector.shape[1]
@@ -155,7 +160,8 @@ class GlanceFocusNetwork(SavedModule):
     def _build_glance_parts(self) -> None:
         """Build what follows the global encoder: the bridge and the where-map, if needed."""
         config = self.config
-        glance = _example_features(self.global_encoder, self.glance_view.size, config)
+        spec, size = config.spec_of_glances, self.glance_view.size
+        glance = _example_features(self.global_encoder, size, spec)
         # Maps a glance's vector from another encoder to the size of the windows' vectors.
         sizes = glance.vector.shape[1], self.vector_size
         self.bridge = None if sizes[0] == sizes[1] else nn.Linear(*sizes)
@@ -318,7 +324,7 @@ def peak_of(state: State) -> Look:
     return Look.at(state.peak_location, state.peak_scale)
 
 
-def _example_features(encoder: Encoder, size: int, config: NetworkConfig) -> Features:
+def _example_features(encoder: Encoder, size: int, spec: str) -> Features:
     """Features of one black view, to find their shapes."""
     try:
         with torch.no_grad():
@@ -326,14 +332,14 @@ def _example_features(encoder: Encoder, size: int, config: NetworkConfig) -> Fea
     # Some encoders assert that views have the size they were made for.
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"encoder {config.encoder!r} does not take {size}×{size} views ({error}); choose "
+            f"encoder {spec!r} does not take {size}×{size} views ({error}); choose "
             "another patch_size or encoder"
         ) from error
     finally:
         encoder.train()
     if features.map.ndim != 4:
         raise ValueError(
-            f"encoder {config.encoder!r} has no (C, h, w) feature map but one of shape "
+            f"encoder {spec!r} has no (C, h, w) feature map but one of shape "
             f"{tuple(features.map.shape[1:])}; choose another network"
         )
     return features

@@ -252,9 +252,8 @@ class LookObjective(nn.Module):
         """
         features = LiveFeatures(self.network, images)
         context = Context(features, batch.indices, batch.labels, batch.boxes)
-        policy = self._pick(epoch)
-        if self.miner is not None:
-            policy = MinedWindows(self.miner, epoch)
+        miner = self.miner
+        policy = self._pick(epoch) if miner is None else MinedWindows(miner, epoch)
         losses: list[Tensor] = []
         steps = torch.zeros_like(batch.labels)
         states: list[GFNetState] = []
@@ -269,9 +268,9 @@ class LookObjective(nn.Module):
             losses.append(loss.new_zeros(len(steps)).index_put((step.rows,), loss))
             steps[step.rows] += 1
         mean = torch.stack(losses).sum(dim=0) / steps
-        if self.miner is None or not isinstance(policy, MinedWindows):
+        if not isinstance(policy, MinedWindows):
             return mean
-        self.miner.observe(_cross_entropies(states[-1].logits, batch.labels))
+        policy.miner.observe(_cross_entropies(states[-1].logits, batch.labels))
         return mean + self._schedule.where_loss * policy.where_loss(states[0])
 
 

@@ -152,9 +152,9 @@ class MinedWindows:
         """The windows of each picture, location (B, N, 2) and scale (B, N), in order."""
         assert features.overviews is not None
         location, scale = self._propose(state, features.overviews, indices)
-        found = Candidates(location, scale, torch.zeros_like(scale))
         numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
-        score = self._score(features.images, numbers, found.looks).view_as(scale)
+        looks = Look.at(location.flatten(0, 1), scale.flatten())
+        score = self._score(features.images, numbers, looks).view_as(scale)
         self.candidates = Candidates(location, scale, score)
         chosen = self._choose(state, self.candidates, indices)
         each = torch.arange(len(chosen), device=chosen.device)[:, None]
@@ -228,7 +228,7 @@ class MinedWindows:
         keys = (self.miner.seed, _STREAM, self._epoch, stream)
         images = indices.cpu().numpy()[:, None, None]
         drawn = uniform(*keys, images, np.arange(count)[:, None], np.arange(numbers))
-        return torch.from_numpy(drawn).float().clamp(1e-6, 1 - 1e-6).to(indices.device)
+        return torch.from_numpy(drawn).float().clamp(_TINY, 1 - _TINY).to(indices.device)
 
     def where_loss(self, state: GFNetState) -> Tensor:
         """How far the where-map after the glance is from the scores, (B,) cross-entropies."""

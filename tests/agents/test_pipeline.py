@@ -1,4 +1,5 @@
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from gfnet_env.policies import HeatPolicy
 from gfnet_env.training import BaselineConfig, ClassifierConfig, ClassifierSchedule
 
 DIGITS = "cluttered-digits:scenes=20"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
@@ -82,6 +84,8 @@ def test_a_mined_network_needs_no_other_stage_and_may_have_them(sets, tmp_path):
     gfnet = train_gfnet(config(run, stages=(1,), **options), sets)
     assert isinstance(gfnet.policy, HeatPolicy)
     assert (run / "evaluation" / "results.json").is_file()
+    classify = runpy.run_path(str(EXPERIMENTS / "classify.py"))
+    assert classify["assembled"](run) == run / "stage1"
     learned = PolicySchedule(
         algorithm="ppo:n_steps=2,batch_size=8", num_envs=8, epochs=1, begin_from="heat"
     )
