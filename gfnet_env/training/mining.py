@@ -248,7 +248,12 @@ def _contrast(overviews: Tensor, cells: Sequence[int]) -> Tensor:
     grey = overviews.float().mean(dim=1, keepdim=True)
     # Surroundings of two cells to each side.
     reach = 2 * math.ceil(2 * grey.shape[2] / cells[0]) + 1
-    surroundings = functional.avg_pool2d(grey, reach, 1, reach // 2, count_include_pad=False)
+    surroundings = grey
+    for kernel in ((reach, 1), (1, reach)):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        surroundings = functional.avg_pool2d(
+            surroundings, kernel, 1, padding, count_include_pad=False
+        )
     deviation = functional.adaptive_avg_pool2d((grey - surroundings).abs(), (cells[0], cells[1]))
     return functional.avg_pool2d(deviation, 3, stride=1, padding=1, count_include_pad=False)
 
