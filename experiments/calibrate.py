@@ -5,14 +5,17 @@ python experiments/calibrate.py --run runs/policy --method searched
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.command_line import parse
-from gfnet_env.inference import Method, calibrate
+from gfnet_env.exits import confidence
+from gfnet_env.inference import Method, calibrate, learn_certainty
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
+
+Certainty = Literal["confidence", "gain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,9 @@ class CalibrationConfig(Settings):
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     method: Method = "geometric"
     """How thresholds are solved."""
+    certainty: Certainty = "confidence"
+    """What thresholds are held against: confidence, or gain, the expected gain of looking on,
+    which is learned on the same images."""
     focus_steps: Annotated[int, AtLeast(1)] | None = None
     """Most looks from now on; classifiers over sets take more than they were trained with."""
     device: str = "auto"
@@ -39,6 +45,9 @@ def main(config: CalibrationConfig) -> None:
         gfnet = EarlyExitGFNet(gfnet.model, gfnet.policy)
     images = config.images.open(gfnet.model, "val")
     check_fit(gfnet.model, images)
+    gfnet.certainty = confidence
+    if config.certainty == "gain":
+        learn_certainty(gfnet, images)
     table = calibrate(gfnet, images, config.method)
     chosen, first, last = table.cheapest(), table.points[0], table.points[-1]
     gfnet.set_thresholds(chosen.thresholds)

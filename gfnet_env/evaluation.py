@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gfnet_env.exits import Signal, confidence
 from gfnet_env.features.live import LiveFeatures
 from gfnet_env.images import ImageSet, batches
 from gfnet_env.models.base import Model
@@ -30,6 +31,7 @@ class Record:
         locations: Locations of the looks, (N, T - 1, 2) float32; NaN if not taken.
         scales: Scales of the looks, (N, T - 1) float32; NaN if not taken.
         looks: Number of looks, (N,) int64.
+        signal: What was asked of every state, (N, T, ...) float32; by default ``confidence``.
         windows: Mean number of windows encoded per image: its looks, and windows that a policy
             tries before it decides.
     """
@@ -41,6 +43,7 @@ class Record:
     locations: npt.NDArray[np.float32]
     scales: npt.NDArray[np.float32]
     looks: npt.NDArray[np.int64]
+    signal: npt.NDArray[np.float32]
     windows: float = 0.0
 
     @property
@@ -65,6 +68,7 @@ def evaluate_policy(
     *,
     indices: npt.NDArray[np.int64] | None = None,
     batch_size: int = 256,
+    signal: Signal = confidence,
 ) -> Record:
     """Take all looks at every image under a policy.
 
@@ -74,40 +78,47 @@ def evaluate_policy(
         images: The set.
         indices: Which of its images; None for all.
         batch_size: Images per batch.
+        signal: What to ask of every state, for ``Record.signal``.
     """
     seen = np.arange(len(images)) if indices is None else indices
     features = LiveFeatures(model, images)
     parts = []
     for batch in batches(images, batch_size, seen, model.device):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
-        parts.append(_record(features, policy, context, batch.labels))
+        parts.append(_record(features, policy, context, batch.labels, signal))
     columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
     windows = features.windows / max(1, len(seen))
     return replace(Record(seen, *columns), windows=windows)
 
 
 def _record(
-    features: LiveFeatures, policy: Policy, context: Context, labels: Tensor
+    features: LiveFeatures, policy: Policy, context: Context, labels: Tensor, signal: Signal
 ) -> list[npt.NDArray[np.generic]]:
     """The columns of a ``Record`` for one batch, without its indices."""
     count, looks = len(labels), features.model.focus_steps
     correct = labels.new_zeros(count, 1 + looks, dtype=torch.bool)
-    confidence = torch.zeros(count, 1 + looks, device=labels.device)
-    label_confidence = torch.zeros_like(confidence)
+    probability = torch.zeros(count, 1 + looks, device=labels.device)
+    label_confidence = torch.zeros_like(probability)
     locations = torch.full((count, looks, 2), torch.nan, device=labels.device)
     scales = torch.full((count, looks), torch.nan, device=labels.device)
     taken = torch.zeros_like(labels)
+    signals: Tensor | None = None
     for number, step in enumerate(rollout(features, policy, context)):
         rows, state = step.rows, step.state
         # Later steps overwrite this, unless the policy stops.
         correct[rows, number:] = (state.classes == labels[rows])[:, None]
-        confidence[rows, number:] = state.confidence[:, None]
+        probability[rows, number:] = state.confidence[:, None]
         label_confidence[rows, number:] = state.label_confidence(labels[rows])[:, None]
+        asked = signal(state).float()
+        if signals is None:
+            signals = asked.new_zeros(count, 1 + looks, *asked.shape[1:])
+        signals[rows, number:] = asked[:, None]
         if number > 0:
             locations[rows, number - 1] = state.location
             scales[rows, number - 1] = state.scale
             taken[rows] = number
-    columns = (correct, confidence, label_confidence, locations, scales, taken)
+    assert signals is not None
+    columns = (correct, probability, label_confidence, locations, scales, taken, signals)
     return [column.cpu().numpy() for column in columns]
 
 

@@ -1,6 +1,7 @@
 """Benchmarks of a network and its policy: accuracy, cost, latency and memory, with intervals."""
 
 from gfnet_env.benchmarks.curves import EvaluationConfig, evaluate
+from gfnet_env.benchmarks.exits import ExitComparisonConfig, compare_exits
 from gfnet_env.benchmarks.latency import LatencyConfig, measure_latency
 from gfnet_env.benchmarks.memory import MemoryConfig, measure_memory
 from gfnet_env.benchmarks.policies import ComparisonConfig, compare_policies
@@ -8,8 +9,10 @@ from gfnet_env.benchmarks.policies import ComparisonConfig, compare_policies
 __all__ = [
     "ComparisonConfig",
     "EvaluationConfig",
+    "ExitComparisonConfig",
     "LatencyConfig",
     "MemoryConfig",
+    "compare_exits",
     "compare_policies",
     "evaluate",
     "measure_latency",

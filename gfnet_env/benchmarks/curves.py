@@ -167,7 +167,7 @@ class _Split:
     def __init__(self, gfnet: EarlyExitGFNet, name: str, images: ImageSet, seed: int) -> None:
         self.name, self.sources, self.seed = name, images.sources, seed
         self._model, self._images = gfnet.model, images
-        self.record = evaluate_policy(gfnet.model, gfnet.policy, images)
+        self.record = evaluate_policy(gfnet.model, gfnet.policy, images, signal=gfnet.certainty)
         self.step_costs = gfnet.multiply_adds
         self.costs = exit_costs(self.record.looks, self.step_costs, gfnet.stop_multiply_adds)
 

@@ -11,4 +11,13 @@ from gfnet_env.registry import Registry
 # last look, and when the policy stops.
 ExitRule = Callable[[State], Tensor]
 
+# Maps the state of B pictures to something about each, (B, ...) float32.
+Signal = Callable[[State], Tensor]
+
+
+def confidence(state: State) -> Tensor:
+    """Probability of the most confident class, (B,)."""
+    return state.confidence
+
+
 EXITS: Registry[ExitRule] = Registry("exit rule", functions_are_parts=True)

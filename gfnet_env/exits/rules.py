@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gfnet_env.exits.base import EXITS
+from gfnet_env.exits.base import EXITS, Signal, confidence
 from gfnet_env.models.base import State
 
 
@@ -37,21 +37,22 @@ class ConfidenceExit:
 
 
 class ThresholdExit:
-    """A picture exits at the first step whose threshold its confidence reaches (GFNet, 3.1).
+    """A picture exits at the first step whose threshold its certainty reaches (GFNet, 3.1).
 
     Args:
         thresholds: One per step, glance first. At 0 all pictures exit, above 1 none.
+        certainty: How sure a picture's state is, (B,) in [0, 1]; by default its confidence.
 
     Raises:
         ValueError: There are no thresholds, or one is negative or not finite.
     """
 
-    def __init__(self, thresholds: Sequence[float]) -> None:
+    def __init__(self, thresholds: Sequence[float], certainty: Signal = confidence) -> None:
         values = tuple(float(value) for value in thresholds)
         if not values or not all(math.isfinite(value) and value >= 0 for value in values):
             raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
-        self.thresholds = values
+        self.thresholds, self.certainty = values, certainty
 
     def __call__(self, state: State) -> Tensor:
         thresholds = torch.tensor(self.thresholds, device=state.number.device)
-        return state.confidence >= thresholds[state.number]
+        return self.certainty(state) >= thresholds[state.number]

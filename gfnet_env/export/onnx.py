@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env import rows
+from gfnet_env.exits import Signal
 from gfnet_env.files import json_bytes, replace_files, write_bytes
 from gfnet_env.images import picture
 from gfnet_env.inference import EarlyExitGFNet
@@ -47,7 +48,7 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     check_packages()
     _check_model(gfnet.model)
     _check_policy(gfnet.policy)
-    graphs = _graphs(gfnet.model, gfnet.policy)
+    graphs = _graphs(gfnet)
     content = {f"{name}.onnx": _graph(name, *parts) for name, parts in graphs.items()}
     content["gfnet.json"] = json_bytes(_settings(gfnet) | {"graphs": list(graphs)})
     replace_files(Path(folder).expanduser(), content | _sources())
@@ -100,8 +101,9 @@ def _check_policy(policy: Policy) -> None:
 
 
 @torch.no_grad()
-def _graphs(model: Model, policy: Policy) -> dict[str, tuple[nn.Module, Named]]:
+def _graphs(gfnet: EarlyExitGFNet) -> dict[str, tuple[nn.Module, Named]]:
     """Each part, with example inputs."""
+    model, policy, certainty = gfnet.model, gfnet.policy, gfnet.certainty
     state = blank_state(model, _ROWS)
     known = _named_state(state)
     start = _Decision(policy, model, type(state), None)
@@ -119,9 +121,9 @@ def _graphs(model: Model, policy: Policy) -> dict[str, tuple[nn.Module, Named]]:
         for view in (glance_view(model), model.view)
     )
     graphs: dict[str, tuple[nn.Module, Named]] = {
-        "glance": (_Glance(model), overviews | {"size": state.size}),
+        "glance": (_Glance(model, certainty), overviews | {"size": state.size}),
         "policy": (decision, remembering),
-        "focus": (_Focus(model, type(state)), known | start(known) | windows),
+        "focus": (_Focus(model, certainty, type(state)), known | start(known) | windows),
     }
     if memory is not None:
         graphs["start"] = (start, known)
@@ -135,26 +137,28 @@ def _shapes(memory: Memory) -> list[tuple[torch.Size, torch.dtype]]:
 class _Glance(nn.Module):
     """A glance at pictures scaled down, (B, P, P, 3), of given (height, width)."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, certainty: Signal) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.certainty = model, certainty
 
     def forward(self, given: Named) -> Named:
         features = self.model.encode_overview(_channels_first(given["pixels"]))
-        return _named_state(self.model.begin(features, given["size"]))
+        state = self.model.begin(features, given["size"])
+        return _named_state(state) | {"certainty": self.certainty(state)}
 
 
 class _Focus(nn.Module):
     """A look at windows (B, P, P, 3)."""
 
-    def __init__(self, model: Model, kind: type[State]) -> None:
+    def __init__(self, model: Model, certainty: Signal, kind: type[State]) -> None:
         super().__init__()
-        self.model, self.kind = model, kind
+        self.model, self.certainty, self.kind = model, certainty, kind
 
     def forward(self, given: Named) -> Named:
         features = self.model.encode_window(_channels_first(given["pixels"]))
         looks = Look.at(given["location"], given["scale"])
-        after = _named_state(self.model.look(features, looks, _state(self.kind, given)))
+        state = self.model.look(features, looks, _state(self.kind, given))
+        after = _named_state(state) | {"certainty": self.certainty(state)}
         # Unchanged tensors are not outputs.
         return {name: value for name, value in after.items() if value is not given.get(name)}
 

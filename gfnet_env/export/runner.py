@@ -98,7 +98,7 @@ class Runner:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Confidence at which a picture exits, one per step; at the last step, all exit."""
+        """Certainty at which a picture exits, one per step; at the last step, all exit."""
         return self._thresholds
 
     @thresholds.setter
@@ -126,19 +126,21 @@ class Runner:
         count, steps = len(pictures), self.focus_steps
         classes = np.zeros(count, dtype=np.int64)
         confidence = np.zeros(count, dtype=np.float32)
+        certainty = np.zeros(count, dtype=np.float32)
         exit_step = np.zeros(count, dtype=np.int64)
         locations = np.full((count, steps, 2), np.nan, dtype=np.float32)
         scales = np.full((count, steps), np.nan, dtype=np.float32)
         for step, (rows, known) in enumerate(self._rollout(pictures)):
             classes[rows] = known["probabilities"].argmax(axis=1)
             confidence[rows] = known["probabilities"].max(axis=1)
+            certainty[rows] = known["certainty"]
             exit_step[rows] = step
             if step > 0:
                 locations[rows, step - 1] = known["location"]
                 scales[rows, step - 1] = known["scale"]
         thresholds = np.array(self.thresholds, dtype=np.float32)
         # Pictures that left early without being sure were stopped by the policy.
-        stopped = (exit_step < steps) & (confidence < thresholds[exit_step])
+        stopped = (exit_step < steps) & (certainty < thresholds[exit_step])
         costs = self._costs[exit_step] + self._stop_cost * stopped
         return Prediction(classes, confidence, exit_step, locations, scales, costs)
 
@@ -155,7 +157,7 @@ class Runner:
         known = self._run("glance", {}, pixels=overviews, size=sizes)
         for step in range(self.focus_steps):
             yield rows, known
-            sure = known["probabilities"].max(axis=1) >= self.thresholds[step]
+            sure = known["certainty"] >= self.thresholds[step]
             rows, known = _without(sure, rows, known)
             if len(rows) > 0:
                 known = self._decide(known, first=step == 0)

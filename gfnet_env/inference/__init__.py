@@ -10,7 +10,12 @@ from gfnet_env.inference.budgets import (
     operating_point,
     solve_budgets,
 )
-from gfnet_env.inference.calibration import assemble, calibrate, measure_latency
+from gfnet_env.inference.calibration import (
+    assemble,
+    calibrate,
+    learn_certainty,
+    measure_latency,
+)
 from gfnet_env.inference.early_exit import Answers, EarlyExitGFNet, Pixels, Prediction
 from gfnet_env.inference.official import load_official
 from gfnet_env.inference.storage import check_saveable_model, is_assembled
@@ -30,6 +35,7 @@ __all__ = [
     "exit_costs",
     "exits_of",
     "is_assembled",
+    "learn_certainty",
     "load_official",
     "measure_latency",
     "operating_point",

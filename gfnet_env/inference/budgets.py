@@ -12,6 +12,7 @@ import torch
 
 from gfnet_env.evaluation import Record
 from gfnet_env.exits.thresholds import (
+    NEVER,
     exit_steps,
     shares_for_cost,
     thresholds_for_price,
@@ -19,7 +20,7 @@ from gfnet_env.exits.thresholds import (
 )
 from gfnet_env.settings import Settings
 
-Method = Literal["geometric", "searched"]
+Method = Literal["geometric", "searched", "uniform"]
 
 # Ratio of neighbouring budgets in a table; budgets between them are interpolated.
 _SPACING = 1.02
@@ -118,20 +119,22 @@ def exit_costs(
 
 def exits_of(record: Record, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
     """The step at which each recorded image exits, (N,), by thresholds or when the policy stops."""
-    return np.minimum(exit_steps(record.confidence, thresholds), record.looks)
+    return np.minimum(exit_steps(record.signal, thresholds), record.looks)
 
 
 def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -> BudgetTable:
     """Solve thresholds for mean costs from the cost of the first step to the cost of all steps.
 
     Args:
-        record: Every step of the images of a calibration split.
+        record: Every step of the images of a calibration split, with their certainty as the signal.
         costs: Multiply-adds of each image for an exit at each step, (N, T), see ``exit_costs``.
         method: ``geometric`` takes exit shares q_t ∝ ratio^t (GFNet, section 4.1), from all at the
             glance to all at the last step. ``searched`` searches for the most accurate thresholds
             at each cost and keeps those that no cheaper thresholds match; this is more accurate if
             the calibration split is large. Its costs end where spending more gains nothing on that
-            split, so it may spend less than a budget.
+            split, so it may spend less than a budget. ``uniform`` takes one threshold for all
+            steps, the right one for an expected gain: an image exits where the gain is below the
+            price of a look.
 
     Raises:
         ValueError: The method is unknown.
@@ -142,8 +145,10 @@ def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -
     count = 1 + math.ceil(math.log(means[-1] / means[0]) / math.log(_SPACING))
     # Rounding must not carry the ends out of the range.
     budgets = np.geomspace(means[0], means[-1], count).clip(means[0], means[-1])
+    if method == "uniform":
+        return BudgetTable(tuple(_uniform(record, costs)))
     points = [
-        operating_point(record, costs, thresholds_for_shares(record.confidence, shares))
+        operating_point(record, costs, thresholds_for_shares(record.signal, shares))
         for shares in (shares_for_cost(budget, means) for budget in budgets)
     ]
     if method == "searched":
@@ -156,7 +161,7 @@ def operating_point(record: Record, costs: _Costs, thresholds: Sequence[float]) 
     """The results of thresholds on recorded images with costs (N, T), see ``exit_costs``."""
     exits = exits_of(record, thresholds)
     share = np.bincount(exits, minlength=len(thresholds)) / len(exits)
-    spent = np.take_along_axis(costs, exit_steps(record.confidence, thresholds)[:, None], axis=1)
+    spent = np.take_along_axis(costs, exit_steps(record.signal, thresholds)[:, None], axis=1)
     return OperatingPoint(
         thresholds=tuple(thresholds),
         accuracy=float(record.correct_at(exits).mean()),
@@ -165,13 +170,28 @@ def operating_point(record: Record, costs: _Costs, thresholds: Sequence[float]) 
     )
 
 
+def _uniform(record: Record, costs: _Costs) -> list[OperatingPoint]:
+    """The points of one threshold for all steps, from none to all, by rising cost."""
+    certainties = np.unique(record.signal[:, :-1]).astype(np.float64)
+    # Half-way between two: rounding must not decide who exits.
+    middles = (certainties[1:] + certainties[:-1]) / 2
+    apart = np.unique(np.linspace(0, max(0, len(middles) - 1), _PRICES).astype(int))
+    candidates = [0.0, *middles[apart[: len(middles)]].tolist(), NEVER]
+    points = [
+        operating_point(record, costs, [*[each] * (record.signal.shape[1] - 1), 0.0])
+        for each in candidates
+    ]
+    by_cost = {point.multiply_adds: point for point in points}
+    return [by_cost[cost] for cost in sorted(by_cost)]
+
+
 def _searched(
     record: Record, costs: _Costs, means: npt.NDArray[np.float64]
 ) -> Iterator[OperatingPoint]:
     """The most accurate points at prices from zero to more than any accuracy is worth."""
     span = max(float(means[-1] - means[0]), 1.0)
     for price in (0.0, *(np.geomspace(1e-4, 10, _PRICES) / span)):
-        thresholds = thresholds_for_price(record.confidence, record.correct, costs, price)
+        thresholds = thresholds_for_price(record.signal, record.correct, costs, price)
         yield operating_point(record, costs, thresholds)
 
 

@@ -1,11 +1,15 @@
 """Calibrate an assembled network on some images: thresholds, budgets and times."""
 
+import torch
+
 from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.exits import ExpectedGain, fit_gain
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.images import ImageSet
 from gfnet_env.inference.budgets import BudgetTable, LatencyTable, Method, exit_costs, solve_budgets
 from gfnet_env.inference.early_exit import EarlyExitGFNet, Pixels
 from gfnet_env.models import Model
+from gfnet_env.models.base import blank_state
 from gfnet_env.policies.base import Policy
 from gfnet_env.timing import median_seconds
 
@@ -27,13 +31,36 @@ def assemble(
     return gfnet
 
 
+def learn_certainty(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> None:
+    """Set ``gfnet.certainty`` to an ``ExpectedGain`` that is fitted on some images.
+
+    Thresholds on another certainty mean something else: call ``calibrate`` afterwards.
+
+    Args:
+        gfnet: All else stays as it is.
+        images: See ``calibrate``.
+        batch_size: Images per batch.
+
+    Raises:
+        ValueError: The policy stops at every glance.
+    """
+    model = gfnet.model
+    sees_heat = getattr(blank_state(model), "heat", None) is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        gain = ExpectedGain(model.num_classes, model.focus_steps, sees_heat).to(model.device)
+    record = evaluate_policy(model, gfnet.policy, images, batch_size=batch_size, signal=gain.known)
+    fit_gain(gain, record.signal, record.label_confidence, record.looks)
+    gfnet.certainty = gain
+
+
 def calibrate(
     gfnet: EarlyExitGFNet, images: ImageSet, method: Method = "geometric", batch_size: int = 256
 ) -> BudgetTable:
     """Solve thresholds for mean costs over the whole range, and set ``gfnet.budgets``.
 
     Args:
-        gfnet: Its thresholds stay as they are.
+        gfnet: Its thresholds and its certainty stay as they are.
         images: A split that neither the model nor the policy was trained on.
         method: See ``solve_budgets``.
         batch_size: Images per batch.
@@ -41,7 +68,9 @@ def calibrate(
     Raises:
         ValueError: The method is unknown.
     """
-    record = evaluate_policy(gfnet.model, gfnet.policy, images, batch_size=batch_size)
+    record = evaluate_policy(
+        gfnet.model, gfnet.policy, images, batch_size=batch_size, signal=gfnet.certainty
+    )
     costs = exit_costs(record.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
     gfnet.budgets = solve_budgets(record, costs, method)
     return gfnet.budgets

@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env import rows
-from gfnet_env.exits import ThresholdExit
+from gfnet_env.exits import Signal, ThresholdExit, confidence
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ArrayImages, ImageSet, batches
 from gfnet_env.images.base import Indices
 from gfnet_env.inference import storage
 from gfnet_env.inference.budgets import BudgetTable, LatencyTable, OperatingPoint
-from gfnet_env.models import Model, policy_multiply_adds, start_multiply_adds
-from gfnet_env.models.base import Beliefs
+from gfnet_env.models import (
+    Model,
+    count_multiply_adds,
+    policy_multiply_adds,
+    start_multiply_adds,
+)
+from gfnet_env.models.base import Beliefs, blank_state
 from gfnet_env.policies.base import Context, Policy
 from gfnet_env.rollout import Step, rollout
 from gfnet_env.timing import synchronise
@@ -36,12 +41,14 @@ class Answers(Beliefs):
 
     Attributes:
         logits: (B, K) float32.
+        certainty: What thresholds were held against, (B,) in [0, 1].
         exit_step: Looks taken, (B,) int64 in [0, T - 1].
         locations: Locations of the looks, (B, T - 1, 2) in [-1, 1]; NaN if no look was taken.
         scales: Scales of the looks, (B, T - 1), at least 1; NaN if no look was taken.
     """
 
     logits: Tensor
+    certainty: Tensor
     exit_step: Tensor
     locations: Tensor
     scales: Tensor
@@ -52,15 +59,17 @@ class Answers(Beliefs):
         device, looks = model.device, model.focus_steps
         return cls(
             logits=torch.zeros(count, model.num_classes, device=device),
+            certainty=torch.zeros(count, device=device),
             exit_step=torch.zeros(count, dtype=torch.int64, device=device),
             locations=torch.full((count, looks, 2), torch.nan, device=device),
             scales=torch.full((count, looks), torch.nan, device=device),
         )
 
-    def update(self, number: int, step: Step) -> None:
+    def update(self, number: int, step: Step, certainty: Signal = confidence) -> None:
         """Write the results of a step of a rollout in place; ``number`` 0 is the glance."""
         looked, state = step.rows, step.state
         self.logits[looked] = state.logits.float()
+        self.certainty[looked] = certainty(state)
         self.exit_step[looked] = number
         if number > 0:
             self.locations[looked, number - 1] = state.location
@@ -79,16 +88,19 @@ class Prediction(Answers):
 
 
 class EarlyExitGFNet(nn.Module):
-    """A model, a policy, and one confidence threshold per step, for inference only.
+    """A model, a policy, and one threshold per step on how sure it is, for inference only.
 
     Args:
         model: The model.
         policy: Decides where to look: any ``Policy``, including a user's own ``nn.Module``.
         thresholds: One per step, T of them; with None, no image exits before the last step.
+        certainty: What thresholds are held against: an ``ExpectedGain``, or by default the
+            confidence.
 
     Attributes:
         model: The model; it cannot be set.
         policy: The policy; setting another one removes budgets and latencies.
+        certainty: What thresholds are held against; so does setting another one.
         budgets: What ``calibrate`` solved, or None.
         latency: What ``measure_latency`` measured, or None.
     """
@@ -97,11 +109,16 @@ class EarlyExitGFNet(nn.Module):
     latency: LatencyTable | None
 
     def __init__(
-        self, model: Model, policy: Policy, thresholds: Sequence[float] | None = None
+        self,
+        model: Model,
+        policy: Policy,
+        thresholds: Sequence[float] | None = None,
+        certainty: Signal = confidence,
     ) -> None:
         super().__init__()
         self.model = model
         self.policy = policy
+        self.certainty = certainty
         self.set_thresholds([NEVER] * (1 + model.focus_steps) if thresholds is None else thresholds)
         # Counted before a caller adds hooks to the encoders, since counting calls them.
         self._step_costs = model.multiply_adds()
@@ -112,13 +129,13 @@ class EarlyExitGFNet(nn.Module):
                 "costs, budgets and thresholds belong to its model: make a new EarlyExitGFNet "
                 "for another model"
             )
-        if name == "policy":
+        if name in ("policy", "certainty"):
             # torch alone refuses a plain callable in place of a module.
             self._modules.pop(name, None)
-            self._policy_costs: tuple[int, int] | None = None
+            self._counted: tuple[int, int, int] | None = None
             self.budgets = self.latency = None
         super().__setattr__(name, value)
-        if name in ("model", "policy") and isinstance(value, nn.Module):
+        if name in ("model", "policy", "certainty") and isinstance(value, nn.Module):
             value.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -127,11 +144,11 @@ class EarlyExitGFNet(nn.Module):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Confidence at which an image exits, one per step; the last step always exits."""
+        """Certainty at which an image exits, one per step; the last step always exits."""
         return self._thresholds
 
     def set_thresholds(self, thresholds: Sequence[float]) -> None:
-        """Set the confidences at which images exit: with 0 all images exit, above 1 none.
+        """Set the certainties at which images exit: with 0 all images exit, above 1 none.
 
         Raises:
             ValueError: There are not T thresholds, or one is negative or not finite.
@@ -144,23 +161,28 @@ class EarlyExitGFNet(nn.Module):
     @property
     def multiply_adds(self) -> list[int]:
         """Multiply-adds of one image that exits at each step, T numbers."""
-        start, decision = self._counted_policy()
-        glance, *looks = self._step_costs
+        start, decision, certainty = self._other_costs()
+        glance, *looks = (cost + certainty for cost in self._step_costs)
         return list(itertools.accumulate([glance + start, *(cost + decision for cost in looks)]))
 
     @property
     def stop_multiply_adds(self) -> int:
         """Multiply-adds that the decision to stop adds to the cost of an exit."""
-        return self._counted_policy()[1]
+        return self._other_costs()[1]
 
-    def _counted_policy(self) -> tuple[int, int]:
-        """The policy's multiply-adds for one image: before its first decision, and per decision."""
-        if self._policy_costs is None:
-            self._policy_costs = (
+    def _other_costs(self) -> tuple[int, int, int]:
+        """Multiply-adds for one image of all but the model.
+
+        They are the policy's before its first decision, its per decision, and those of the
+        certainty per step.
+        """
+        if self._counted is None:
+            self._counted = (
                 start_multiply_adds(self.policy, self.model),
                 policy_multiply_adds(self.policy, self.model),
+                count_multiply_adds(self.certainty, blank_state(self.model)),
             )
-        return self._policy_costs
+        return self._counted
 
     def set_budget(
         self, *, multiply_adds: float | None = None, milliseconds: float | None = None
@@ -214,9 +236,9 @@ class EarlyExitGFNet(nn.Module):
         """
         context = self._context(images, indices, normalised)
         answers = Answers.blank(self.model, len(context.indices))
-        rule = ThresholdExit(self._thresholds)
+        rule = ThresholdExit(self._thresholds, self.certainty)
         for number, step in enumerate(rollout(context.features, self.policy, context, rule)):
-            answers.update(number, step)
+            answers.update(number, step, self.certainty)
         return self._prediction(answers, self._thresholds, self.model.focus_steps)
 
     def classify(
@@ -261,7 +283,7 @@ class EarlyExitGFNet(nn.Module):
         never = [NEVER] * len(self._thresholds)
         longest, started = 0.0, time.perf_counter()
         for number, step in enumerate(rollout(context.features, self.policy, context)):
-            answers.update(number, step)
+            answers.update(number, step, self.certainty)
             prediction = self._prediction(answers, never, number)
             if math.isfinite(end):
                 # The device must have finished the step before the clock is read.
@@ -283,17 +305,17 @@ class EarlyExitGFNet(nn.Module):
         exits = answers.exit_step
         wanted = torch.tensor(thresholds, device=exits.device)[exits]
         # Images that exited early without being sure were stopped by the policy.
-        stopped = (exits < last) & (answers.confidence < wanted)
+        stopped = (exits < last) & (answers.certainty < wanted)
         costs = torch.tensor(self.multiply_adds, device=exits.device)[exits]
         costs += self.stop_multiply_adds * stopped
         return Prediction(**vars(answers), multiply_adds=costs)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model, policy, thresholds and budgets into a folder, all of them or nothing.
+        """Write the model, policy, exits and budgets into a folder, all of them or nothing.
 
         Raises:
-            ValueError: The model or the policy cannot be saved, or a value cannot be written as
-                JSON.
+            ValueError: The model, the policy or the certainty cannot be saved, or a value cannot
+                be written as JSON.
         """
         storage.save(self, folder)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gfnet_env import files
+from gfnet_env.exits import ExpectedGain, Signal, confidence
 from gfnet_env.inference.budgets import BudgetTable, OperatingPoint
 from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.policies.base import Policy
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Assembled = TypeVar("Assembled", bound="EarlyExitGFNet")
 
 _FILE = "gfnet.json"
+_GAIN = "gain"
 # Digests of the other files and of the rest of this one; folders of version 0.1 have neither.
 _FILES, _DIGEST = "files_sha256", "sha256"
 
@@ -26,7 +28,11 @@ _FILES, _DIGEST = "files_sha256", "sha256"
 def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
     """Write an assembled network, see ``EarlyExitGFNet.save``."""
     try:
-        parts = {**policy_files(gfnet.policy), **_model_files(gfnet.model)}
+        parts = {
+            **policy_files(gfnet.policy),
+            **_model_files(gfnet.model),
+            **_certainty_files(gfnet.certainty),
+        }
         content = {
             "thresholds": list(gfnet.thresholds),
             "budgets": [point.to_json() for point in gfnet.budgets.points] if gfnet.budgets else [],
@@ -52,6 +58,30 @@ def _model_files(model: Model) -> dict[str, bytes]:
     check_saveable_model(model)
     assert isinstance(model, GlanceFocusNetwork)
     return files.module_files(model.file_name, model, dataclasses.asdict(model.config))
+
+
+def _certainty_files(certainty: Signal) -> dict[str, bytes]:
+    if certainty is confidence:
+        return {}
+    if type(certainty) is not ExpectedGain:
+        raise ValueError(
+            f"the certainty {certainty!r} cannot be saved: only ExpectedGain and confidence can; "
+            "set it again where you load the network"
+        )
+    return files.module_files(_GAIN, certainty, certainty.config)
+
+
+def _load_certainty(folder: Path, names: Mapping[str, Any]) -> Signal:
+    if f"{_GAIN}.json" not in names:
+        return confidence
+    try:
+        gain = ExpectedGain(**files.load_config(folder, _GAIN))
+    except TypeError as error:
+        raise ValueError(
+            f"{folder / _GAIN}.json is damaged: {error}; restore it from a copy"
+        ) from error
+    files.load_weights(folder, _GAIN, gain)
+    return gain.eval()
 
 
 def is_assembled(folder: str | Path) -> bool:
@@ -83,7 +113,7 @@ def load(kind: type[Assembled], folder: str | Path) -> Assembled:
         policy.check_fit(model)
     if "thresholds" not in saved:
         raise ValueError(f"{folder / _FILE} has no thresholds; restore it from a copy")
-    gfnet = kind(model, policy)
+    gfnet = kind(model, policy, certainty=_load_certainty(folder, saved.get(_FILES, {})))
     part = "budgets"
     try:
         points = tuple(map(OperatingPoint.from_json, saved.get(part, ())))

@@ -25,7 +25,7 @@ def record(locations, indices=None, scales=None):
     scales = np.ones(locations.shape[:2]) if scales is None else np.array(scales)
     scales = np.where(np.isnan(locations[..., 0]), np.nan, scales).astype(np.float32)
     looks = (~np.isnan(scales)).sum(axis=1)
-    return Record(numbers, nothing > 0, nothing, nothing, locations, scales, looks)
+    return Record(numbers, nothing > 0, nothing, nothing, locations, scales, looks, nothing)
 
 
 def blank(count):

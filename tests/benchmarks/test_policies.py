@@ -29,10 +29,11 @@ def record(correct, indices=None):
     """Of images that are right or not at each step, and as confident of it."""
     correct = np.array(correct, dtype=bool)
     confidence = correct.astype(np.float32)
-    locations = np.zeros((len(correct), correct.shape[1] - 1, 2), dtype=np.float32)
+    scales = np.ones((len(correct), correct.shape[1] - 1), dtype=np.float32)
+    locations = np.zeros((*scales.shape, 2), dtype=np.float32)
     indices = np.arange(len(correct)) if indices is None else np.array(indices)
     looks = np.full(len(correct), correct.shape[1] - 1)
-    return Record(indices, correct, confidence, confidence, locations, locations[..., 0] + 1, looks)
+    return Record(indices, correct, confidence, confidence, locations, scales, looks, confidence)
 
 
 def test_some_are_of_all_classes():

@@ -16,6 +16,7 @@ from gfnet_env.export.runner import Runner, main, overview
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ArrayImages
 from gfnet_env.images.resize import resize
+from gfnet_env.inference import calibrate, learn_certainty
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models import GlanceFocusNetwork, StaticConfig, StaticNetwork, TrainingData
 from gfnet_env.policies import HeatPolicy, LearnedPolicy, RandomPolicy, RecurrentPolicy
@@ -143,6 +144,18 @@ def test_policies_that_stop_are_exported(network, digits, tmp_path, actions):
     agree(found, gfnet(digits[:]))
     stopped = (found.exit_step < 3) & (found.confidence < 0.99)
     assert 0 < stopped.sum() < len(stopped)
+
+
+@pytest.mark.usefixtures("torch_resizes")
+def test_a_learned_stop_is_exported(network, digits, tmp_path):
+    gfnet = EarlyExitGFNet(network, learned(network))
+    learn_certainty(gfnet, digits)
+    calibrate(gfnet, digits, "uniform")
+    gfnet.set_budget(multiply_adds=sum(gfnet.multiply_adds) / 4)
+    export_onnx(gfnet, tmp_path)
+    found = Runner(tmp_path, threads=1).classify(pictures(digits[:]))
+    agree(found, gfnet(digits[:]))
+    assert len(np.unique(found.exit_step)) > 1
 
 
 def test_the_policy_of_the_authors_is_exported(network, digits, tmp_path):

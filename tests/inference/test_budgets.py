@@ -1,5 +1,6 @@
 import itertools
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.inference import (
     LatencyTable,
+    Method,
     OperatingPoint,
     assemble,
     calibrate,
@@ -35,7 +37,9 @@ def record_of(looks):
         correct[stopped, step] = correct[stopped, step - 1]
     nothing = np.zeros((4000, 3), dtype=np.float32)
     locations = np.zeros((4000, 3, 2), dtype=np.float32)
-    return Record(np.arange(4000), correct, confidence, confidence, locations, nothing, looks)
+    return Record(
+        np.arange(4000), correct, confidence, confidence, locations, nothing, looks, confidence
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def test_costs_end_where_the_policy_stops():
     assert costs.tolist() == [[10, 12, 12, 12], [10, 25, 27, 27], STEP_COSTS]
 
 
-@pytest.mark.parametrize("method", ["geometric", "searched"])
+@pytest.mark.parametrize("method", get_args(Method))
 def test_tables_rise_in_cost_from_the_glance(record, method):
     points = solve_budgets(record, COSTS, method).points
     costs = [point.multiply_adds for point in points]
@@ -92,7 +96,7 @@ def test_searched_tables_leave_no_gap_that_more_cost_would_fill(record):
     assert points[-1].accuracy >= max(point.accuracy for point in geometric)
 
 
-@pytest.mark.parametrize("method", ["geometric", "searched"])
+@pytest.mark.parametrize("method", get_args(Method))
 def test_tables_of_policies_that_stop_end_where_they_do(method):
     looks = np.random.default_rng(1).integers(0, 4, 4000)
     record, costs = record_of(looks), exit_costs(looks, STEP_COSTS, 2)

@@ -13,6 +13,7 @@ from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import DatasetImages
+from gfnet_env.inference import calibrate, learn_certainty
 from gfnet_env.policies import (
     CenterPolicy,
     Context,
@@ -232,6 +233,32 @@ def test_saved_and_loaded_networks_agree(network, digits, tmp_path, name):
     assert torch.equal(one.logits, other.logits)
     assert torch.equal(one.exit_step, other.exit_step)
     assert torch.equal(one.multiply_adds, other.multiply_adds)
+
+
+def test_a_learned_stop_is_saved_and_costs(network, digits, tmp_path):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    plain = gfnet.multiply_adds
+    learn_certainty(gfnet, digits)
+    assert gfnet.budgets is None
+    assert 0 < gfnet.multiply_adds[0] - plain[0] < 0.001 * plain[0]
+    table = calibrate(gfnet, digits, "uniform")
+    gfnet.set_budget(multiply_adds=sum(gfnet.multiply_adds) / 4)
+    assert len(set(gfnet.thresholds[:-1])) == 1
+    gfnet.save(tmp_path)
+    loaded = EarlyExitGFNet.load(tmp_path)
+    assert loaded.budgets == table
+    one, other = gfnet.classify(digits), loaded.classify(digits)
+    assert torch.equal(one.exit_step, other.exit_step)
+    assert torch.equal(one.certainty, other.certainty)
+    assert len(one.exit_step.unique()) > 1
+
+
+def test_a_certainty_of_ones_own_is_used_but_not_saved(network, digits, tmp_path):
+    gfnet = EarlyExitGFNet(network, CenterPolicy(), [0.5] * 4, lambda state: state.number / 4)
+    assert gfnet(digits[:4]).exit_step.tolist() == [2] * 4
+    with pytest.raises(ValueError, match="only ExpectedGain and confidence can"):
+        gfnet.save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_batch_is_no_special_case(gfnet, digits):

@@ -1,0 +1,240 @@
+"""Compare ways to stop looking at equal mean cost: confidence, expected gain, the policy's own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from gfnet_env.benchmarks.report import millions
+from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_of, rounded
+from gfnet_env.evaluation import Record, evaluate_policy
+from gfnet_env.exits import Signal, confidence
+from gfnet_env.files import write_json
+from gfnet_env.images import ImageSet
+from gfnet_env.inference import (
+    BudgetTable,
+    EarlyExitGFNet,
+    Method,
+    exit_costs,
+    exits_of,
+    learn_certainty,
+    operating_point,
+    solve_budgets,
+)
+from gfnet_env.looks import Look
+from gfnet_env.matching import ImageOptions, check_fit
+from gfnet_env.models import Model, State
+from gfnet_env.policies.base import Context, Memory, Policy, as_looks, shown_to, start
+from gfnet_env.runs import check_free, resolve_device, save_config
+from gfnet_env.settings import AtLeast, Flat, Settings
+
+# Every step of all images of a split, and multiply-adds of each for an exit at each step, (N, T).
+_Recorded = tuple[Record, npt.NDArray[np.int64]]
+
+# What all others are compared with.
+_REFERENCE = "confidence, geometric"
+_METHODS: dict[str, tuple[Method, ...]] = {
+    "confidence": ("geometric", "searched", "uniform"),
+    "gain": ("uniform", "searched"),
+}
+_OWN = "own stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitComparisonConfig(Settings):
+    """Whose exits to compare."""
+
+    run: Path
+    """Run folder of an assembled network."""
+    images: Flat[ImageOptions] = field(default_factory=ImageOptions)
+    out: Path | None = None
+    """Folder for the results; by default RUN/exits."""
+    budgets: Annotated[int, AtLeast(1)] = 5
+    """Number of budgets, spread evenly between the glance and all looks."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    overwrite: bool = False
+    """Whether existing results may be replaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitPoint(Result):
+    """Exits under a budget.
+
+    Attributes:
+        exits: What certainty is, and how thresholds were solved; or ``own stop``.
+        budget: Mean multiply-adds per image on the calibration split, at most.
+        multiply_adds: Mean multiply-adds per image on the test split.
+        accuracy: Share of correct images.
+        interval: Its 95% interval.
+        over_confidence: Accuracy over geometric thresholds on confidence for the same budget.
+    """
+
+    exits: str
+    budget: float
+    multiply_adds: float
+    accuracy: float
+    interval: Interval
+    over_confidence: Difference | None = None
+
+
+@dataclass(frozen=True)
+class ExitComparison(Result):
+    """What ``compare_exits`` found on the test split."""
+
+    images: int
+    points: tuple[ExitPoint, ...]
+
+
+def compare_exits(
+    config: ExitComparisonConfig, image_sets: Mapping[str, ImageSet] | None = None
+) -> ExitComparison:
+    """Solve exits for the same budgets on the split val, and compare them on test.
+
+    If the policy stops by itself, its mean cost is one more budget: the other exits meet it with
+    the same policy kept from stopping.
+
+    Args:
+        config: What to compare.
+        image_sets: Splits to use (``val``, ``test``) in place of ``config.images``.
+
+    Raises:
+        FileExistsError: Results exist already, and ``overwrite`` is off.
+        ValueError: The network and the images do not fit together.
+    """
+    console = Console()
+    gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
+    out = config.out or config.run / "exits"
+    check_free(out, overwrite=config.overwrite)
+    names = ("val", "test")
+    given = image_sets or {name: config.images.open(gfnet.model, name) for name in names}
+    for name in names:
+        check_fit(gfnet.model, given[name])
+    save_config(out, config)
+    compared = ExitComparison(len(given["test"]), tuple(_points(config, gfnet, given)))
+    write_json(out / "results.json", compared.to_json())
+    _print(compared, console)
+    return compared
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """Thresholds solved on one split, and the test split to try them on."""
+
+    table: BudgetTable
+    test: Record
+    costs: npt.NDArray[np.int64]
+
+
+def _points(
+    config: ExitComparisonConfig, gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet]
+) -> Iterator[ExitPoint]:
+    sources = images["test"].sources
+    own = {name: _recorded(gfnet, images[name], confidence) for name in images}
+    stops = bool((own["test"][0].looks < gfnet.model.focus_steps).any())
+    if stops:
+        gfnet.policy = _Untiring(gfnet.policy, gfnet.model)
+    solved = dict(_solve(gfnet, images))
+    first, *_, last = gfnet.multiply_adds
+    shares = np.linspace(0, 1, config.budgets + 2)[1:-1]
+    wanted: list[tuple[float, _Recorded | None]] = [
+        (first + share * (last - first), None) for share in shares
+    ]
+    if stops:
+        wanted.append((float(own["val"][1][:, -1].mean()), own["test"]))
+    for budget, stopped in wanted:
+        reference: npt.NDArray[np.bool_] | None = None
+        found = {name: _exits(each, budget) for name, each in solved.items()}
+        if stopped is not None:
+            record, costs = stopped
+            found[_OWN] = record.correct[:, -1], float(costs[:, -1].mean())
+        for name, (correct, cost) in found.items():
+            over = None if reference is None else correct.astype(int) - reference
+            yield ExitPoint(
+                exits=name,
+                budget=float(budget),
+                multiply_adds=cost,
+                accuracy=rounded(correct.mean()),
+                interval=interval_of(correct, sources, config.seed),
+                over_confidence=None
+                if over is None
+                else Difference(rounded(over.mean()), interval_of(over, sources, config.seed)),
+            )
+            reference = correct if name == _REFERENCE else reference
+
+
+def _solve(gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet]) -> Iterator[tuple[str, _Solved]]:
+    """All exits, by name; the reference comes first."""
+    for certainty, methods in _METHODS.items():
+        gfnet.certainty = confidence
+        if certainty == "gain":
+            learn_certainty(gfnet, images["val"])
+        val, test = (_recorded(gfnet, images[name], gfnet.certainty) for name in ("val", "test"))
+        for method in methods:
+            yield f"{certainty}, {method}", _Solved(solve_budgets(*val, method), *test)
+
+
+def _recorded(
+    gfnet: EarlyExitGFNet, images: ImageSet, certainty: Signal
+) -> _Recorded:
+    record = evaluate_policy(gfnet.model, gfnet.policy, images, signal=certainty)
+    return record, exit_costs(record.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
+
+
+def _exits(solved: _Solved, budget: float) -> tuple[npt.NDArray[np.bool_], float]:
+    """Whether each test image is correct under a budget, and the mean cost."""
+    thresholds = solved.table.within(budget).thresholds
+    point = operating_point(solved.test, solved.costs, thresholds)
+    return solved.test.correct_at(exits_of(solved.test, thresholds)), point.multiply_adds
+
+
+class _Untiring:
+    """A policy kept from stopping."""
+
+    def __init__(self, policy: Policy, model: Model) -> None:
+        self._policy, self.observation, self.actions = policy, shown_to(policy, model), self
+
+    def start(self, context: Context) -> Memory:
+        return start(self._policy, context)
+
+    def __call__(
+        self, observation: Mapping[str, Tensor], memory: Memory
+    ) -> tuple[Look | Tensor, Memory]:
+        decided, memory = self._policy(observation, memory)
+        if isinstance(decided, Look):
+            decided = Look.at(decided.location, decided.scale)
+        return decided, memory
+
+    def looks(self, actions: Tensor, state: State) -> Look:
+        """The looks of actions, of which none stops."""
+        looks = as_looks(self._policy, actions, state)
+        return Look.at(looks.location, looks.scale)
+
+
+def _print(compared: ExitComparison, console: Console) -> None:
+    table = Table(title=f"exits on {compared.images} test images")
+    for heading in ("exits", "budget", "multiply-adds", "accuracy", "over confidence"):
+        table.add_column(heading, justify="left" if heading == "exits" else "right")
+    for point in compared.points:
+        over = point.over_confidence
+        table.add_row(
+            point.exits,
+            millions(point.budget),
+            millions(point.multiply_adds),
+            f"{point.accuracy:.1%}",
+            "" if over is None else _shown(over),
+        )
+    console.print(table)
+
+
+def _shown(difference: Difference) -> str:
+    bounds = (difference.difference, *difference.interval)
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in bounds))
