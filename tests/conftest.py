@@ -1,5 +1,10 @@
 """Small real parts: scanned digits, a tiny network, and the one that comes with the package."""
 
+import os
+
+# Tests share the cores as processes: threads that wait must not spin. OpenMP reads it when loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import hypothesis
 import numpy as np
 import pytest

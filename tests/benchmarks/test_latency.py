@@ -96,7 +96,7 @@ def test_what_is_timed_is_what_was_evaluated(run, monkeypatch):
         repeats=1,
         budgets=3,
         batch_sizes=(8,),
-        threads=(2,),
+        threads=(1,),
         engines=("torch",),
     )
     results = measure_latency(config, sets["test"])
