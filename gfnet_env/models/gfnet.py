@@ -271,7 +271,7 @@ class GlanceFocusNetwork(SavedModule):
         )
         if self.where is None or state.heat is None:
             return after
-        return self._rated(after, self.where.inhibited(state.heat, covered, looks, state.size))
+        return self._rated(after, self.where.inhibited(state.heat, boxes, looks, state.size))
 
     def _placed(self, vector: Tensor, looks: Look) -> Tensor:
         """A vector in the form that the classifier takes."""

@@ -10,6 +10,8 @@ from gfnet_env.looks import Look, ViewConfig, centred_locations
 
 # Puts a cell that was looked at below all others.
 _INHIBITION = 1e3
+# A window that shares more than this of its area with another shows the same thing again.
+_SHOWN = 0.2
 _TINY = 1e-6
 
 
@@ -114,17 +116,22 @@ class WhereMap(nn.Module):
         side = (scale * self.view.size).round().long()[:, None]
         return Look.at(centred_locations(centres, sizes, side), scale)
 
-    def cell_of(self, looks: Look, sizes: Tensor, cells: Sequence[int]) -> Tensor:
+    def cell_of(self, boxes: Tensor, scale: Tensor, sizes: Tensor, cells: Sequence[int]) -> Tensor:
         """The number of the cell that holds the centre of each window, (B,) int64, see ``looks``.
 
         The scale is the nearest, by ratio, of those that the map has.
+
+        Args:
+            boxes: The windows, (B, 4).
+            scale: Of the looks, (B,).
+            sizes: (H, W) of the pictures, (B, 2) int64.
+            cells: (h, w) of the map.
         """
-        boxes = self.view.window_boxes(looks, sizes)
         corner, extents = self.glance_view.frame(sizes)
         share = ((boxes[:, :2] + boxes[:, 2:]) / 2 - corner) / extents
         count = torch.tensor(cells, device=share.device)
         row, column = (share * count).long().clamp(min=0).minimum(count - 1).unbind(dim=1)
-        nearest = (looks.scale.log()[:, None] - self.scales.log()).abs().argmin(dim=1)
+        nearest = (scale.log()[:, None] - self.scales.log()).abs().argmin(dim=1)
         return (nearest * cells[0] + row) * cells[1] + column
 
     def _reachable(self, sizes: Tensor, cells: Sequence[int]) -> Tensor:
@@ -143,19 +150,30 @@ class WhereMap(nn.Module):
             along.append((cell >= low) & (cell <= high.clamp(max=count - 1)))
         return along[0][..., :, None] & along[1][..., None, :]
 
-    def inhibited(self, heat: Tensor, covered: Tensor, looks: Look, sizes: Tensor) -> Tensor:
+    def inhibited(self, heat: Tensor, boxes: Tensor, looks: Look, sizes: Tensor) -> Tensor:
         """The map after looks: what they have shown comes last, at their scale and all above.
+
+        A cell is shown if a window of the same size about its middle would share more than a fifth
+        of its area with the look's, or if it holds the middle of that window.
 
         Args:
             heat: (B, S, h, w).
-            covered: Share of each cell that the window covered, (B, h, w). A cell is shown if half
-                of it was, or if it holds the window's centre.
+            boxes: The windows of the looks, (B, 4), see ``ViewConfig.window_boxes``.
             looks: At B pictures.
             sizes: (H, W) of the pictures, (B, 2) int64.
         """
-        cells = covered.shape[1:]
-        number = self.cell_of(looks, sizes, cells) % cells.numel()
-        shown = (covered >= 0.5).flatten(1).scatter(1, number[:, None], True).view_as(covered)
+        cells = heat.shape[2:]
+        number = self.cell_of(boxes, looks.scale, sizes, cells) % cells.numel()
+        corner, extents = self.glance_view.frame(sizes)
+        sides, middles = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
+        along = []
+        for axis, count in enumerate(cells):
+            share = (torch.arange(count, device=boxes.device) + 0.5) / count
+            cell = corner[:, axis, None] + share * extents[:, axis, None]
+            apart = (cell - middles[:, axis, None]).abs() / sides[:, axis, None]
+            along.append((1 - apart).clamp(min=0))
+        shared = (along[0][:, :, None] * along[1][:, None, :]).flatten(1)
+        shown = (shared > _SHOWN).scatter(1, number[:, None], True).view(-1, *cells)
         coarser = self.scales >= looks.scale[:, None] * (1 - 1e-4)
         return heat - _INHIBITION * (shown[:, None] & coarser[:, :, None, None])
 

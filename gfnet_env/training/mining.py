@@ -44,17 +44,14 @@ class Candidates:
     Attributes:
         location: (B, C, 2).
         scale: (B, C).
+        boxes: In pixels, (B, C, 4).
         score: How much each says about the class, (B, C) in [0, 1].
     """
 
     location: Tensor
     scale: Tensor
+    boxes: Tensor
     score: Tensor
-
-    @property
-    def looks(self) -> Look:
-        """All of them, (B·C)."""
-        return Look.at(self.location.flatten(0, 1), self.scale.flatten())
 
 
 class Miner(nn.Module):
@@ -155,8 +152,10 @@ class MinedWindows:
         numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
         looks = Look.at(location.flatten(0, 1), scale.flatten())
         score = self._score(features.images, numbers, looks).view_as(scale)
-        self.candidates = Candidates(location, scale, score)
-        chosen = self._choose(state, self.candidates, indices)
+        sizes = state.size.repeat_interleave(scale.shape[1], dim=0)
+        boxes = self.where.view.window_boxes(looks, sizes).view(*scale.shape, 4)
+        self.candidates = Candidates(location, scale, boxes, score)
+        chosen = self._choose(self.candidates, indices)
         each = torch.arange(len(chosen), device=chosen.device)[:, None]
         return {"looks": (location[each, chosen], scale[each, chosen])}
 
@@ -200,7 +199,7 @@ class MinedWindows:
                 part.training = training
         return self.where.score(logits)
 
-    def _choose(self, state: GFNetState, candidates: Candidates, indices: Tensor) -> Tensor:
+    def _choose(self, candidates: Candidates, indices: Tensor) -> Tensor:
         """Which candidates to look at, (B, N), the best first."""
         steps, count = self.network.focus_steps, candidates.score.shape[1]
         draws = self._draw(indices, 2, count, 1)[..., 0]
@@ -209,8 +208,6 @@ class MinedWindows:
             # In the order of their contrast. Nor is the map, which learns from the scores, worth
             # following.
             rank = -torch.arange(count, device=rank.device).to(rank).expand_as(rank) / count
-        sizes = state.size.repeat_interleave(count, dim=0)
-        boxes = self.where.view.window_boxes(candidates.looks, sizes).view(-1, count, 4)
         by_random = self._draw(indices, 3, steps, 1)[..., 0] < self.miner.random_share
         left = torch.ones_like(rank, dtype=torch.bool)
         chosen = []
@@ -219,7 +216,7 @@ class MinedWindows:
             # If all others show the same as one that was chosen, any will do.
             best = torch.where(left, order, order - 2).argmax(dim=1)
             chosen.append(best)
-            left = left & (_overlaps(boxes, best) <= _OVERLAP)
+            left = left & (_overlaps(candidates.boxes, best) <= _OVERLAP)
             left.scatter_(1, best[:, None], False)
         return torch.stack(chosen, dim=1)
 
@@ -232,13 +229,14 @@ class MinedWindows:
 
     def where_loss(self, state: GFNetState) -> Tensor:
         """How far the where-map after the glance is from the scores, (B,) cross-entropies."""
-        assert self.candidates is not None
+        found = self.candidates
+        assert found is not None
         assert state.heat is not None
-        count = self.candidates.score.shape[1]
-        sizes = state.size.repeat_interleave(count, dim=0)
-        number = self.where.cell_of(self.candidates.looks, sizes, state.heat.shape[2:])
-        said = state.heat.flatten(1).gather(1, number.view(-1, count))
-        score = self.candidates.score
+        boxes, scale, score = found.boxes, found.scale, found.score
+        sizes = state.size.repeat_interleave(score.shape[1], dim=0)
+        cells = state.heat.shape[2:]
+        number = self.where.cell_of(boxes.flatten(0, 1), scale.flatten(), sizes, cells)
+        said = state.heat.flatten(1).gather(1, number.view_as(score))
         loss = functional.binary_cross_entropy_with_logits(said, score, reduction="none")
         return loss.mean(dim=1)
 

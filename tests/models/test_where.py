@@ -56,9 +56,17 @@ def test_a_window_about_a_cell_belongs_to_that_cell(aspect):
     inside = (row > 0) & (row < 5) & (column > 0) & (column < 7)
     inside &= looks.location.abs().amax(dim=1) < 1
     assert inside.sum() > 20
-    assert torch.equal(where.cell_of(looks, sizes, cells)[inside], numbers[inside])
+    assert torch.equal(
+        where.cell_of(where.view.window_boxes(looks, sizes), looks.scale, sizes, cells)[inside],
+        numbers[inside],
+    )
     # At an edge a window moves inwards, to a cell that is near.
-    assert bool((where.cell_of(looks, sizes, cells) // 48 == numbers // 48).all())
+    assert bool(
+        (
+            where.cell_of(where.view.window_boxes(looks, sizes), looks.scale, sizes, cells) // 48
+            == numbers // 48
+        ).all()
+    )
 
 
 def test_the_peak_is_the_best_place_of_each_picture():
@@ -84,7 +92,8 @@ def test_cells_that_can_hold_no_centre_come_last(aspect):
     for rows in torch.linspace(-1, 1, 60):
         for columns in torch.linspace(-1, 1, 60):
             there = Look.at(torch.stack([rows, columns]).expand(len(looks), 2), looks.scale)
-            numbers = where.cell_of(there, sizes, (12, 12)).view(2, -1)
+            boxes = where.view.window_boxes(there, sizes)
+            numbers = where.cell_of(boxes, there.scale, sizes, (12, 12)).view(2, -1)
             reached.scatter_(1, numbers, True)
     assert torch.equal(open_cells.flatten(1), reached)
     assert open_cells[:, 2].sum() == 2
@@ -96,8 +105,7 @@ def test_what_was_looked_at_comes_last_at_its_scale_and_above():
     rated = torch.rand(2, 3, 4, 4)
     looks = Look.at(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), torch.tensor([2.0, 1.0]))
     boxes = where.view.window_boxes(looks, SIZES)
-    covered = where.glance_view.covered(boxes, SIZES, (4, 4))
-    left = where.inhibited(rated, covered, looks, SIZES) > -1
+    left = where.inhibited(rated, boxes, looks, SIZES) > -1
     assert left[0, 0].all(), "a finer scale may look again"
     assert torch.equal(left[0, 1], left[0, 2])
     assert not left[0, 1, 0, 0]
@@ -106,8 +114,26 @@ def test_what_was_looked_at_comes_last_at_its_scale_and_above():
     assert left[1].sum() == 3 * 15
     # A window that is far smaller than a cell still takes it.
     large = torch.tensor([[4000, 4000], [4000, 4000]])
-    covered = where.glance_view.covered(where.view.window_boxes(looks, large), large, (4, 4))
-    assert not (where.inhibited(rated, covered, looks, large) > -1)[1, 0, 3, 3]
+    boxes = where.view.window_boxes(looks, large)
+    left = where.inhibited(rated, boxes, looks, large) > -1
+    assert not left[1, 0, 3, 3]
+    assert left[1].sum() == 3 * 15
+
+
+def test_a_window_that_would_show_much_the_same_comes_last_too():
+    where = where_map(scales=(1.0,))
+    side = where.view.size
+    sizes = torch.tensor([[10 * side, 10 * side]])
+    looks = Look.at(torch.zeros(1, 2))
+    boxes = where.view.window_boxes(looks, sizes)
+    # Cells are a tenth of a window: their middles lie 0.05, 0.15, … of its side from its own.
+    left = where.inhibited(torch.zeros(1, 1, 100, 100), boxes, looks, sizes)[0, 0] > -1
+    along, across = left[50], left.diagonal()
+    assert along[:42].all()
+    assert not along[43:57].any()
+    assert along[58:].all()
+    assert across[:44].all()
+    assert not across[45:55].any()
 
 
 def test_the_policy_follows_the_map_and_never_looks_twice(images, tmp_path):

@@ -57,7 +57,7 @@ def test_candidates_lie_in_the_picture_at_the_scales_of_the_map(network, images,
     policy, locations, scales = mined(network, images, miner)
     found = policy.candidates
     assert found.location.shape == (8, 20, 2)
-    found.looks.check(160)
+    Look.at(found.location.flatten(0, 1), found.scale.flatten()).check(160)
     assert set(found.scale.unique().tolist()) == {1.0, 2.0}
     assert ((found.score >= 0) & (found.score <= 1)).all()
     assert network.training
