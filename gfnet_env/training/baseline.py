@@ -158,7 +158,7 @@ def _train(
         frozen=frozen_parts([network.encoder], config.options.frozen),
         objective=StaticObjective(network),
         validate=lambda indices: {"static": evaluate_static(network, sets["val"], indices=indices)},
-        validation_images=len(sets["val"]),
+        validation_labels=sets["val"].labels,
     )
     fit(task, sets["train"], config, shares, part)
     if shares.processes.is_main:

@@ -156,7 +156,7 @@ class _Stage:
             frozen=[*whole, *frozen_parts(encoders, options.frozen)],
             objective=LookObjective(self.network, self.pick, schedule, miner),
             validate=self.validate,
-            validation_images=len(self.sets["val"]),
+            validation_labels=self.sets["val"].labels,
             memory=miner,
         )
 

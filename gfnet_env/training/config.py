@@ -47,6 +47,12 @@ class Schedule(Augmentation):
     """Weight decay of the optimiser."""
     average_decay: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
     """Keep an exponential moving average of the weights with this decay; 0 keeps none."""
+    class_weights: OrUnset[bool] = UNSET
+    """Whether all classes count the same in the loss and in validation, however many images they
+    have."""
+    load_best_model_at_end: OrUnset[bool] = UNSET
+    """Whether to end with the weights of the epoch that was the most accurate on val, at its last
+    step, instead of those of the last epoch."""
 
     def resolved(self) -> Self:
         """A copy with the library's defaults."""
@@ -78,6 +84,8 @@ DEFAULT_SCHEDULE = ClassifierSchedule(
     warmup=0.05,
     weight_decay=1e-4,
     average_decay=0.0,
+    class_weights=False,
+    load_best_model_at_end=False,
     encoder_loss=1.0,
     freeze_global_encoder=False,
     windows="random",

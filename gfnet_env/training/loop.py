@@ -39,8 +39,8 @@ class Task:
             epoch, and the epoch to the loss of every image, (B,). Each backward pass goes through
             one call of it, which averages gradients over processes.
         validate: Maps indices of validation images to whether the model is right about them, (n,)
-            bool for each logged name.
-        validation_images: Number of validation images.
+            bool for each logged name; the last one decides which epoch is the best.
+        validation_labels: Classes of the validation images, (N,) int64.
         memory: What a checkpoint keeps besides the model and the optimiser.
     """
 
@@ -51,7 +51,7 @@ class Task:
     frozen: Sequence[nn.Module]
     objective: nn.Module
     validate: Callable[[npt.NDArray[np.int64]], Mapping[str, npt.NDArray[np.bool_]]]
-    validation_images: int
+    validation_labels: Tensor
     memory: nn.Module | None = None
 
 
@@ -148,6 +148,8 @@ class _Training:
         self._optimiser = build_optimiser(task.encoders, task.classifiers, config.schedule)
         self._rates = build_rates(self._optimiser, config.schedule, self.total, self.step)
         self._average = build_average(task.model, config.schedule.average_decay)
+        self._weights = self._image_weights(images.labels).to(shares.processes.device)
+        self._best: dict[str, Any] | None = None
         self._run = run
         self._saved_at = time.monotonic()
 
@@ -166,6 +168,7 @@ class _Training:
                 self._average.load_state_dict(state["average"])
             if self._task.memory is not None:
                 self._task.memory.load_state_dict(state["memory"])
+            self._best = state.get("best")
             self.step = state["step"]
             schedule = self._config.schedule
             self._rates = build_rates(self._optimiser, schedule, self.total, self.step)
@@ -191,6 +194,7 @@ class _Training:
                 "optimiser": self._optimiser.state_dict(),
                 "average": self._average.state_dict() if self._average is not None else None,
                 "memory": self._task.memory.state_dict() if self._task.memory is not None else None,
+                "best": self._best,
             }
             self._run.checkpoints.save(self.step, state)
         self._saved_at = time.monotonic()
@@ -220,23 +224,43 @@ class _Training:
             self._seed()
 
     def validate(self) -> dict[str, float]:
-        """Accuracies on the validation split, shared by the processes."""
+        """Accuracies on the validation split, shared by the processes; the best model is noted."""
         task, processes = self._task, self._processes
         task.model.eval()
-        share = np.arange(processes.rank, task.validation_images, processes.count)
+        weights = self._image_weights(task.validation_labels).numpy()
+        share = np.arange(processes.rank, len(weights), processes.count)
         with averaged(task.model, self._average):
             # A process without a share uses an image that is not counted.
             correct = task.validate(share if len(share) else np.zeros(1, dtype=np.int64))
-        counts = [int(right[: len(share)].sum()) for right in correct.values()]
-        totals = processes.total(torch.tensor(counts, device=processes.device))
-        accuracies = (totals / task.validation_images).tolist()
+            counts = [float(right[: len(share)] @ weights[share]) for right in correct.values()]
+            totals = processes.total(torch.tensor(counts, device=processes.device))
+            accuracies = (totals / len(weights)).tolist()
+            self._note(accuracies[-1])
         return dict(zip(correct, accuracies, strict=True))
 
+    def _note(self, accuracy: float) -> None:
+        """Keep the model's weights if it is the most accurate so far."""
+        if not self._config.schedule.load_best_model_at_end:
+            return
+        if self._best is None or accuracy > self._best["accuracy"]:
+            state = self._task.model.state_dict()
+            model = {name: tensor.detach().clone() for name, tensor in state.items()}
+            self._best = {"accuracy": accuracy, "model": model}
+
     def finish(self) -> None:
-        """Leave the model in evaluation mode, with its average weights if there are any."""
+        """Leave the model in evaluation mode, with its best or average weights if there are any."""
         self._task.model.eval()
-        if self._average is not None:
+        if self._best is not None:
+            self._task.model.load_state_dict(self._best["model"])
+        elif self._average is not None:
             self._task.model.load_state_dict(self._average.module.state_dict())
+
+    def _image_weights(self, labels: Tensor) -> Tensor:
+        """What each of some images counts, (N,) on the CPU, with a mean of 1."""
+        if not self._config.schedule.class_weights:
+            return torch.ones(len(labels))
+        counts = torch.bincount(labels.cpu())
+        return len(labels) / (int((counts > 0).sum()) * counts[labels.cpu()])
 
     def _seed(self) -> None:
         """Seed the random draws of layers, such as dropout, in a step."""
@@ -251,6 +275,7 @@ class _Training:
                 stack.enter_context(self._objective.no_sync())
             with autocast(self._processes.device, self._config.options.precision):
                 losses = self._objective(part.batch, images, epoch)
+            losses = losses * self._weights[part.batch.indices]
             loss: Tensor = losses[: part.counted].sum() / part.total
             # Each process has a share of the sum, but gradients are averaged over processes.
             (self._processes.count * loss).backward()

@@ -166,3 +166,65 @@ def test_wrong_input(sets, tmp_path):
         network(torch.zeros(1, 3, 20, 20))
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         StaticNetwork.load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("weighted", "expected"), [(False, 0.9), (True, 0.5)])
+def test_classes_may_count_the_same(tmp_path, capsys, weighted, expected):
+    # Six pictures, each nine times of one class and once of the other.
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 16, 16), dtype=np.uint8)
+    images = ArrayImages(np.tile(pixels, (10, 1, 1, 1)), np.repeat([0, 1], (54, 6)))
+    sets = dict.fromkeys(("train", "val", "test"), images)
+    settings = BaselineConfig.of(
+        run=tmp_path / "run",
+        epochs=100,
+        batch_size=60,
+        learning_rate=3e-3,
+        resolutions=(16,),
+        class_weights=weighted,
+    )
+    network = train_baselines(settings, sets)[16]
+    with torch.no_grad():
+        believed = network(images.overview(slice(6), 16)).softmax(dim=1)[:, 0]
+    assert believed.tolist() == pytest.approx([expected] * 6, abs=0.05)
+    if not weighted:
+        # All are taken for the larger class; validation counts as the loss does.
+        assert capsys.readouterr().out.count("accuracy static 0.900") > 50
+
+
+def test_classes_may_count_the_same_in_validation(tmp_path, capsys):
+    black, white = (np.full((3, 16, 16), value, dtype=np.uint8) for value in (0, 255))
+    train = ArrayImages(np.stack([black, white] * 10), [0, 1] * 10)
+    # Nine of ten are told right, but only half of the classes.
+    val = ArrayImages(np.stack([black] * 10), [0] * 9 + [1])
+    sets = {"train": train, "val": val, "test": val}
+    settings = BaselineConfig.of(
+        run=tmp_path / "run", epochs=40, batch_size=20, resolutions=(16,), class_weights=True
+    )
+    train_baselines(settings, sets)
+    assert "epoch 40: accuracy static 0.500" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("average_decay", [0.0, 0.5])
+def test_the_best_epoch_may_be_kept(tmp_path, capsys, average_decay):
+    # What is learned on one split is wrong on the other, so it gets worse and worse.
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    sets = {"train": ArrayImages(pixels, labels), "val": ArrayImages(pixels, 1 - labels)}
+    sets["test"] = sets["val"]
+    reached = {}
+    for best in (False, True):
+        settings = BaselineConfig.of(
+            run=tmp_path / str(best),
+            epochs=12,
+            batch_size=20,
+            learning_rate=1e-4,
+            resolutions=(16,),
+            average_decay=average_decay,
+            load_best_model_at_end=best,
+        )
+        network = train_baselines(settings, sets)[16]
+        lines = [line for line in capsys.readouterr().out.splitlines() if "static" in line]
+        epochs = [float(line.split()[-1]) for line in lines]
+        reached[best] = float(evaluate_static(network, sets["val"]).mean())
+        assert reached[best] == pytest.approx(max(epochs) if best else epochs[-1], abs=1e-3)
+    assert reached[True] > reached[False]
