@@ -182,9 +182,7 @@ def _solve(gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet]) -> Iterator[tu
             yield f"{certainty}, {method}", _Solved(solve_budgets(*val, method), *test)
 
 
-def _recorded(
-    gfnet: EarlyExitGFNet, images: ImageSet, certainty: Signal
-) -> _Recorded:
+def _recorded(gfnet: EarlyExitGFNet, images: ImageSet, certainty: Signal) -> _Recorded:
     record = evaluate_policy(gfnet.model, gfnet.policy, images, signal=certainty)
     return record, exit_costs(record.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
 
