@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from gfnet_env.matching import ImageOptions
 from gfnet_env.runs import RunControl, provenance
 from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import ClassifierConfig, train_classifier
+
+TaskName = Literal["majority", "max", "top", "majority-1000", "majority-3000"]
 
 SCANS = ("scan", "scan:skip_empty=True")
 # Test accuracies of IPS, from the logs of its authors.
@@ -47,7 +49,7 @@ class Task:
     epochs: int = 20
 
 
-TASKS = {
+TASKS: dict[TaskName, Task] = {
     "majority": Task("megapixel-mnist"),
     "max": Task("megapixel-mnist:task=max"),
     "top": Task("megapixel-mnist:task=top"),
@@ -64,8 +66,9 @@ class MegapixelOptions(Settings):
     """Folder for all runs."""
     out: Path
     """Folder for the tables; seeds that its results.json holds already are kept."""
-    tasks: tuple[str, ...] = tuple(TASKS)
-    """Tasks: majority, max, top, majority-1000, majority-3000."""
+    tasks: tuple[TaskName, ...] = get_args(TaskName)
+    """Tasks, with the number of training pictures or the side where they are not the common
+    ones."""
     seeds: tuple[int, ...] = (0,)
     """Seeds to repeat them with."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)

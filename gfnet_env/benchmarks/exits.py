@@ -14,7 +14,7 @@ from torch import Tensor
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_of, rounded
 from gfnet_env.evaluation import Record, evaluate_policy
-from gfnet_env.exits import Signal, confidence
+from gfnet_env.exits import confidence
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import (
@@ -138,11 +138,13 @@ def _points(
     config: ExitComparisonConfig, gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet]
 ) -> Iterator[ExitPoint]:
     sources = images["test"].sources
-    own = {name: _recorded(gfnet, images[name], confidence) for name in images}
+    gfnet.certainty = confidence
+    own = recorded = _recorded(gfnet, images)
     stops = bool((own["test"][0].looks < gfnet.model.focus_steps).any())
     if stops:
         gfnet.policy = _Untiring(gfnet.policy, gfnet.model)
-    solved = dict(_solve(gfnet, images))
+        recorded = _recorded(gfnet, images)
+    solved = dict(_solve(gfnet, images, recorded))
     first, *_, last = gfnet.multiply_adds
     shares = np.linspace(0, 1, config.budgets + 2)[1:-1]
     wanted: list[tuple[float, _Recorded | None]] = [
@@ -171,20 +173,27 @@ def _points(
             reference = correct if name == _REFERENCE else reference
 
 
-def _solve(gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet]) -> Iterator[tuple[str, _Solved]]:
-    """All exits, by name; the reference comes first."""
+def _solve(
+    gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet], recorded: Mapping[str, _Recorded]
+) -> Iterator[tuple[str, _Solved]]:
+    """All exits, by name, the reference first; ``recorded`` has the confidence as its signal."""
     for certainty, methods in _METHODS.items():
-        gfnet.certainty = confidence
         if certainty == "gain":
             learn_certainty(gfnet, images["val"])
-        val, test = (_recorded(gfnet, images[name], gfnet.certainty) for name in ("val", "test"))
+            recorded = _recorded(gfnet, images)
         for method in methods:
-            yield f"{certainty}, {method}", _Solved(solve_budgets(*val, method), *test)
+            table = solve_budgets(*recorded["val"], method)
+            yield f"{certainty}, {method}", _Solved(table, *recorded["test"])
 
 
-def _recorded(gfnet: EarlyExitGFNet, images: ImageSet, certainty: Signal) -> _Recorded:
-    record = evaluate_policy(gfnet.model, gfnet.policy, images, signal=certainty)
-    return record, exit_costs(record.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
+def _recorded(gfnet: EarlyExitGFNet, images: Mapping[str, ImageSet]) -> dict[str, _Recorded]:
+    """Each split, with the network's certainty as the signal."""
+    recorded = {}
+    for name in ("val", "test"):
+        record = evaluate_policy(gfnet.model, gfnet.policy, images[name], signal=gfnet.certainty)
+        costs = exit_costs(record.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
+        recorded[name] = record, costs
+    return recorded
 
 
 def _exits(solved: _Solved, budget: float) -> tuple[npt.NDArray[np.bool_], float]:

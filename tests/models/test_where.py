@@ -56,17 +56,10 @@ def test_a_window_about_a_cell_belongs_to_that_cell(aspect):
     inside = (row > 0) & (row < 5) & (column > 0) & (column < 7)
     inside &= looks.location.abs().amax(dim=1) < 1
     assert inside.sum() > 20
-    assert torch.equal(
-        where.cell_of(where.view.window_boxes(looks, sizes), looks.scale, sizes, cells)[inside],
-        numbers[inside],
-    )
+    found = where.cell_of(where.view.window_boxes(looks, sizes), looks.scale, sizes, cells)
+    assert torch.equal(found[inside], numbers[inside])
     # At an edge a window moves inwards, to a cell that is near.
-    assert bool(
-        (
-            where.cell_of(where.view.window_boxes(looks, sizes), looks.scale, sizes, cells) // 48
-            == numbers // 48
-        ).all()
-    )
+    assert bool((found // 48 == numbers // 48).all())
 
 
 def test_the_peak_is_the_best_place_of_each_picture():
