@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gfnet_env import rows
 from gfnet_env.exits import Signal
 from gfnet_env.files import json_bytes, replace_files, write_bytes
-from gfnet_env.images import picture
+from gfnet_env.images import large, picture
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.looks import Look
 from gfnet_env.models import Model, State, StaticNetwork, blank_state, glance_view
@@ -267,8 +267,13 @@ def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:
 
 
 def _sources() -> dict[str, bytes]:
-    """The runner, and beside it the module that it imports."""
-    source = Path(__file__).with_name("runner.py").read_text()
-    source = source.replace("from gfnet_env.images.picture", "from picture")
-    assert "gfnet_env" not in source
-    return {"classify.py": source.encode(), "picture.py": inspect.getsource(picture).encode()}
+    """The runner, and beside it the modules that it imports."""
+    sources = {
+        "classify.py": Path(__file__).with_name("runner.py").read_text(),
+        "large.py": inspect.getsource(large),
+        "picture.py": inspect.getsource(picture),
+    }
+    for name, source in sources.items():
+        sources[name] = source.replace("from gfnet_env.images.", "from ")
+        assert "gfnet_env" not in sources[name]
+    return {name: source.encode() for name, source in sources.items()}

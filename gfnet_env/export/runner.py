@@ -3,7 +3,8 @@
 python classify.py PICTURE [PICTURE ...]
 
 The network glances at each picture scaled down, then looks at windows of it while it is unsure.
-Pictures that it is sure of leave the batch. It needs numpy, Pillow and onnxruntime.
+Pictures that it is sure of leave the batch. It needs numpy, Pillow and onnxruntime. Pictures
+that do not fit in memory need pyvips or OpenSlide too.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
+from gfnet_env.images.large import LargePicture, open_large
 from gfnet_env.images.picture import Fit, load_picture
 
 Picture = npt.NDArray[np.uint8]
@@ -112,11 +114,11 @@ class Runner:
             raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
         self._thresholds = values
 
-    def classify(self, pictures: Sequence[Picture]) -> Prediction:
+    def classify(self, pictures: Sequence[Picture | LargePicture]) -> Prediction:
         """Classify pictures; each leaves the batch as soon as it is confident enough.
 
         Args:
-            pictures: (H, W, 3) uint8 each; their sizes may differ.
+            pictures: (H, W, 3) uint8 each, in memory or on disk; their sizes may differ.
 
         Raises:
             ValueError: A picture has another type or shape, or is smaller than a window.
@@ -144,7 +146,7 @@ class Runner:
         costs = self._costs[exit_step] + self._stop_cost * stopped
         return Prediction(classes, confidence, exit_step, locations, scales, costs)
 
-    def _rollout(self, pictures: Sequence[Picture]) -> Iterator[tuple[Rows, Named]]:
+    def _rollout(self, pictures: Sequence[Picture | LargePicture]) -> Iterator[tuple[Rows, Named]]:
         """After the glance and every look: the pictures that are still looked at, and their state.
 
         A picture leaves once it is sure, or when the policy stops.
@@ -165,10 +167,10 @@ class Runner:
             if len(rows) == 0:
                 return
             boxes = zip(rows.tolist(), known["box"].tolist(), strict=True)
-            windows = [
-                pictures[row][top:bottom, left:right] for row, (top, left, bottom, right) in boxes
-            ]
-            pixels = resize(windows, self.patch_size, self._interpolation)
+            shape = self.patch_size, self.patch_size
+            pixels = np.stack(
+                [_resized(pictures[row], shape, self._interpolation, box) for row, box in boxes]
+            )
             known = self._run("focus", known, pixels=pixels)
         yield rows, known
 
@@ -190,8 +192,8 @@ class Runner:
         names = [each.name.removeprefix("new_") for each in session.get_outputs()]
         return known | dict(zip(names, session.run(None, inputs), strict=True))
 
-    def _check(self, picture: Picture) -> None:
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    def _check(self, picture: Picture | LargePicture) -> None:
+        if picture.dtype != np.uint8 or len(picture.shape) != 3 or picture.shape[2] != 3:
             raise ValueError(
                 f"pictures must be (H, W, 3) uint8, not {picture.shape} {picture.dtype}"
             )
@@ -240,19 +242,26 @@ def open_session(
         raise ValueError(f"cannot read the graph {path} ({error}); copy it again") from error
 
 
-def resize(pictures: Sequence[Picture], side: int, interpolation: str) -> Picture:
-    """Pictures (H, W, 3) resized to squares, (B, side, side, 3)."""
+def open_picture(
+    path: Path, image_size: int | None, fit: Fit, crop: float
+) -> Picture | LargePicture:
+    """A picture, brought to a square if there is an ``image_size``; a big one stays on disk."""
+    large = open_large(path)
+    if large is None:
+        return load_picture(path, image_size, fit, crop)
+    return large if image_size is None or fit == "whole" else large.fitted(image_size, fit, crop)
+
+
+def overview(
+    pictures: Sequence[Picture | LargePicture], side: int, interpolation: str, aspect: str
+) -> Picture:
+    """Whole pictures (H, W, 3) as squares (B, side, side, 3), stretched or padded with black."""
+    if aspect == "pad":
+        return np.stack([_padded(picture, side, interpolation) for picture in pictures])
     return np.stack([_resized(picture, (side, side), interpolation) for picture in pictures])
 
 
-def overview(pictures: Sequence[Picture], side: int, interpolation: str, aspect: str) -> Picture:
-    """Whole pictures (H, W, 3) as squares (B, side, side, 3), stretched or padded with black."""
-    if aspect == "pad":
-        pictures = [_padded(picture, side, interpolation) for picture in pictures]
-    return resize(pictures, side, interpolation)
-
-
-def _padded(picture: Picture, side: int, interpolation: str) -> Picture:
+def _padded(picture: Picture | LargePicture, side: int, interpolation: str) -> Picture:
     longest = max(picture.shape[:2])
     scale = side / longest
     top, left = (round((longest - extent) // 2 * scale) for extent in picture.shape[:2])
@@ -263,10 +272,21 @@ def _padded(picture: Picture, side: int, interpolation: str) -> Picture:
     return canvas
 
 
-def _resized(picture: Picture, shape: tuple[int, int], interpolation: str) -> Picture:
+def _resized(
+    picture: Picture | LargePicture,
+    shape: tuple[int, int],
+    interpolation: str,
+    box: Sequence[int] | None = None,
+) -> Picture:
+    """A picture, or its part (top, left, bottom, right), resized to a shape."""
+    top, left, bottom, right = box or (0, 0, *picture.shape[:2])
+    method = Image.Resampling[interpolation.upper()]
+    if isinstance(picture, LargePicture):
+        part = picture.show((top, left, bottom, right), shape, method)
+        return np.asarray(part.convert("RGB"))
+    picture = picture[top:bottom, left:right]
     if picture.shape[:2] == shape:
         return picture
-    method = Image.Resampling[interpolation.upper()]
     # Pillow takes the width first, and antialiases.
     return np.asarray(Image.fromarray(picture).resize(shape[::-1], method))
 
@@ -288,9 +308,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.image_size and runner.fit == "whole":
             parser.error("this network sees pictures as they are: leave --image-size out")
         prediction = runner.classify(
-            [load_picture(path, size or None, runner.fit, runner.crop) for path in options.pictures]
+            [open_picture(path, size or None, runner.fit, runner.crop) for path in options.pictures]
         )
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     for row, path in enumerate(options.pictures):
         name = runner.class_names[prediction.classes[row]]

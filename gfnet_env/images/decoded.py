@@ -1,4 +1,4 @@
-"""Pictures as Pillow decodes them, for pictures that are not kept."""
+"""Pictures that are not kept: as Pillow decodes them, or on disk."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gfnet_env.images.large import LargePicture
 from gfnet_env.images.picture import Array, as_array, bands
 from gfnet_env.images.resize import Shape, resize, resize_bands
 from gfnet_env.looks import ViewConfig
@@ -42,6 +43,30 @@ class Decoded:
         size = bottom - top, right - left
         if size == shape or self.shape[0] * math.prod(size) <= _WHOLE_BYTES:
             return resize(torch.cat([*part], dim=2), shape, view)
+        return resize_bands(part, shape, view)
+
+
+class OnDisk:
+    """A picture that is read from disk part by part.
+
+    Args:
+        picture: The picture.
+
+    Attributes:
+        shape: (C, H, W).
+    """
+
+    def __init__(self, picture: LargePicture) -> None:
+        self._picture = picture
+        height, width, channels = picture.shape
+        self.shape = (channels, height, width)
+
+    def cut(self, box: Sequence[int], shape: Shape, view: ViewConfig) -> Tensor:
+        """``cut_one`` of this picture, (1, C, h, w), from its smallest copy that is fine enough."""
+        top, left, bottom, right = box
+        part = map(_tensor, self._picture.bands(box, shape))
+        if (bottom - top, right - left) == shape:
+            return torch.cat([*part], dim=2)
         return resize_bands(part, shape, view)
 
 

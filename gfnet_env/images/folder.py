@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gfnet_env.digest import digest
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
-from gfnet_env.images.decoded import Decoded
+from gfnet_env.images.decoded import Decoded, OnDisk
+from gfnet_env.images.large import SLIDES, open_large
 from gfnet_env.images.picture import (
     Fit,
     check_fitting,
@@ -21,7 +22,7 @@ from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.registry import split_items
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+EXTENSIONS = SLIDES | {".jpg", ".jpeg", ".jp2", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 # Share of val, and of test, in a tree without splits.
 _HELD_OUT_SHARE = 0.15
 
@@ -101,23 +102,30 @@ class FolderImages(PictureImages):
         return digest("folder", self.fitting, files)
 
     def _measure(self, index: int) -> Sequence[int]:
-        return picture_size(self.files[index])
+        large = open_large(self.files[index])
+        return picture_size(self.files[index]) if large is None else large.shape[:2]
 
-    def _read(self, indices: Numbers) -> Tensor | list[Decoded]:
+    def _read(self, indices: Numbers) -> Tensor | list[Decoded | OnDisk]:
         if self.fixed_size is None:
             return [self._whole(index) for index in indices.tolist()]
         files = [self.files[index] for index in indices]
         pixels = np.empty((len(files), *self.fixed_size, 3), dtype=np.uint8)
+        side, (_, fit, crop) = self.fixed_size[0], self.fitting
 
         def read(row: int) -> None:
-            pixels[row] = load_picture(files[row], *self.fitting)
+            large = open_large(files[row])
+            if large is None:
+                pixels[row] = load_picture(files[row], side, fit, crop)
+            else:
+                pixels[row] = large.fitted(side, fit, crop)
 
         self._threads.map(read, range(len(files)))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
-    def _whole(self, index: int) -> Decoded:
+    def _whole(self, index: int) -> Decoded | OnDisk:
         """One whole picture."""
-        picture = Decoded(decode(self.files[index]))
+        large = open_large(self.files[index])
+        picture = Decoded(decode(self.files[index])) if large is None else OnDisk(large)
         _, height, width = picture.shape
         if (known := self._known_sizes[index]).any() and (height, width) != tuple(known):
             raise ValueError(

@@ -1,6 +1,6 @@
 """Masks of the objects, from boxes or from mask files that belong to a folder of images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gfnet_env.images.base import ImageSet, Numbers
 from gfnet_env.images.folder import FolderImages
-from gfnet_env.images.picture import bring, opened, picture_size
+from gfnet_env.images.picture import bring, opened
 from gfnet_env.images.threads import Threads
 
 # Maps the indices of some images, (B,), to their objects' pixels, (H, W) bool per image.
@@ -54,7 +54,8 @@ def object_masks(images: ImageSet, folder: Path | None = None, split: str = "tes
     threads = Threads(_DECODERS)
 
     def read(index: int) -> Tensor:
-        marked = _read_mask(masks[index], images.files[index])
+        size = images.originals.sizes(index)[0].tolist()
+        marked = _read_mask(masks[index], images.files[index], size)
         # With the pictures' filter; a pixel belongs to the object if at least half of it does.
         mask = bring(Image.fromarray(marked.astype(np.uint8) * 255), *images.fitting)
         return torch.from_numpy(np.array(mask) >= 128)
@@ -78,13 +79,13 @@ def _box_masks(images: ImageSet, indices: Numbers) -> list[Tensor]:
     return [box_mask(box, tuple(size)) for box, size in zip(chosen, sizes, strict=True)]
 
 
-def _read_mask(path: Path, picture: Path) -> npt.NDArray[np.bool_]:
-    """The pixels of a mask file that are not zero, (H, W) bool."""
+def _read_mask(path: Path, picture: Path, size: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """The pixels of a mask file that are not zero, (H, W) bool, for a picture of a size."""
     with opened(path) as file:
         # Opacity is ignored; in a palette picture, the indices count, not the colours.
         values = np.asarray(file.convert("RGB") if file.mode in ("RGBA", "LA") else file)
     marked = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
-    height, width = picture_size(picture)
+    height, width = size
     if marked.shape != (height, width):
         raise ValueError(
             f"the mask {path} is {marked.shape[0]}×{marked.shape[1]}, its picture {picture} "

@@ -15,7 +15,7 @@ Fit = Literal["whole", "crop", "stretch"]
 
 _BICUBIC = Image.Resampling.BICUBIC
 # Orientations from this on swap height and width (Exif 2.3, tag 274).
-_FIRST_TURNED = 5
+FIRST_TURNED = 5
 # Number of rows to copy at a time.
 _BAND = 16
 
@@ -90,7 +90,7 @@ def picture_size(path: Path) -> tuple[int, int]:
             # Pillow has already rotated the size of a TIFF file. To find the orientation of a PNG
             # file, it would decode the whole file.
             return height, width
-        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
+        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
         return (width, height) if turned else (height, width)
 
 
@@ -153,7 +153,15 @@ def opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             yield file
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path} is too large to decode at once ({error}); install gfnet-env[large] and save "
+            'it as a tiled pyramid, which is read part by part: python -c "import pyvips; '
+            f"pyvips.Image.new_from_file('{path}', access='sequential').tiffsave("
+            f"'{path.with_suffix('.tiled.tif')}', tile=True, pyramid=True, bigtiff=True, "
+            "compression='deflate')\""
+        ) from error
+    except (OSError, SyntaxError) as error:
         raise ValueError(
             f"cannot decode {path} ({error}); the file is damaged or not a picture: "
             "replace it, or move it out of the folder"

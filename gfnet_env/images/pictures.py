@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet, Indices, Numbers, cut, cut_one
-from gfnet_env.images.decoded import Decoded
+from gfnet_env.images.decoded import Decoded, OnDisk
 from gfnet_env.images.resize import Shape
 from gfnet_env.images.threads import Threads
 from gfnet_env.looks import ViewConfig
@@ -41,7 +41,7 @@ class PictureImages(ImageSet):
         self._recent = _Recent(memory_limit)
 
     @abstractmethod
-    def _read(self, indices: Numbers) -> Tensor | Sequence[Tensor | Decoded]:
+    def _read(self, indices: Numbers) -> Tensor | Sequence[Tensor | Decoded | OnDisk]:
         """Decode or render some pictures.
 
         Args:
@@ -50,7 +50,7 @@ class PictureImages(ImageSet):
 
         Returns:
             (B, C, H, W) uint8 if the set has a ``fixed_size``, or else (C, h, w) for each picture,
-            which may be ``Decoded``. Grey pictures may have one channel.
+            which may be ``Decoded`` or ``OnDisk``. Grey pictures may have one channel.
         """
 
     def _measure(self, index: int) -> Sequence[int]:
@@ -122,7 +122,7 @@ class PictureImages(ImageSet):
         def show(index: int) -> list[Tensor]:
             # A picture that does not fit into memory is dropped at once.
             picture = self._picture(index, rows_of)
-            part = picture.cut if isinstance(picture, Decoded) else partial(cut_one, picture)
+            part = partial(cut_one, picture) if isinstance(picture, Tensor) else picture.cut
             parts = [part(corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
 
@@ -135,13 +135,15 @@ class PictureImages(ImageSet):
         parts = torch.cat([part for each in shown for part in each])
         return parts[torch.tensor(rows).argsort()]
 
-    def _picture(self, index: int, needed: Collection[int]) -> Tensor | Decoded:
+    def _picture(self, index: int, needed: Collection[int]) -> Tensor | Decoded | OnDisk:
         """One picture of its own size, (C, h, w), kept if it fits beside the needed ones."""
         with self._threads.lock:
             picture = self._recent.get(index)
         if picture is not None:
             return picture
         (read,) = self._read(np.array([index]))
+        if isinstance(read, OnDisk):
+            return read
         with self._threads.lock:
             fits = self._recent.make_room(read.nbytes, needed)
         if not fits:

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
+import pyvips
 import torch
 from PIL import Image
 from torch import nn
@@ -14,7 +15,8 @@ from gfnet_env import EarlyExitGFNet
 from gfnet_env.export import export_onnx, export_static, onnx, runner
 from gfnet_env.export.runner import Runner, main, overview
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import ArrayImages
+from gfnet_env.images import ArrayImages, FolderImages
+from gfnet_env.images.large import open_large
 from gfnet_env.images.resize import resize
 from gfnet_env.inference import calibrate, learn_certainty
 from gfnet_env.looks import ViewConfig
@@ -80,7 +82,9 @@ def shared(exported, monkeypatch):
 def torch_resizes(monkeypatch):
     """The runner resizes with torch: Pillow rounds some pixels to the next level."""
 
-    def resized(picture, shape, interpolation):
+    def resized(picture, shape, interpolation, box=None):
+        top, left, bottom, right = box or (0, 0, *picture.shape[:2])
+        picture = picture[top:bottom, left:right]
         pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
         view = ViewConfig(size=max(shape), interpolation=interpolation)
         return resize(pixels, shape, view)[0].permute(1, 2, 0).numpy()
@@ -253,6 +257,29 @@ def test_the_folder_needs_nothing_of_this_library(exported, digits, tmp_path):
     expected = gfnet(digits[:1])
     assert f"digit.png: {expected.classes[0]} {expected.confidence[0]:.1%}" in answer
     assert f"exit at step {expected.exit_step[0]}, " in answer
+
+
+def test_the_folder_reads_large_pictures_from_disk(exported, tmp_path):
+    gfnet, folder = exported
+    noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
+    picture = pyvips.Image.new_from_array(noise).copy(interpretation="srgb").replicate(10, 10)
+    options = {"tile": True, "pyramid": True, "compression": "deflate", "predictor": "none"}
+    picture.tiffsave(str(tmp_path / "large.tif"), **options)
+    (tmp_path / "run.py").write_text(
+        "import runpy, sys\n"
+        "for name in ('torch', 'gfnet_env', 'scipy', 'onnx'):\n"
+        "    sys.modules[name] = None\n"
+        f"sys.path.insert(0, {str(folder)!r})\n"
+        f"sys.argv = ['classify.py', {str(tmp_path / 'large.tif')!r}]\n"
+        f"runpy.run_path({str(folder / 'classify.py')!r}, run_name='__main__')\n"
+    )
+    command = [sys.executable, str(tmp_path / "run.py")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    expected = gfnet(FolderImages([tmp_path / "large.tif"], [0], ["thing"]))
+    assert f"large.tif: {expected.classes[0]} " in answer
+    assert f"exit at step {expected.exit_step[0]}, " in answer
+    found = Runner(folder).classify([open_large(tmp_path / "large.tif")])
+    assert found.confidence[0] == pytest.approx(float(expected.confidence[0]), abs=1e-3)
 
 
 @pytest.mark.parametrize(
