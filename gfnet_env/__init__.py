@@ -9,6 +9,7 @@ from gfnet_env.images import ArrayImages, load_images
 from gfnet_env.inference import EarlyExitGFNet, load_official
 from gfnet_env.looks import Look
 from gfnet_env.models import GlanceFocusNetwork, count_multiply_adds
+from gfnet_env.zoo import pretrained
 
 register(
     id="gfnet_env/GlanceFocus-v0",
@@ -24,4 +25,5 @@ __all__ = [
     "count_multiply_adds",
     "load_images",
     "load_official",
+    "pretrained",
 ]

@@ -12,7 +12,6 @@ import torch
 
 import gfnet_env
 from gfnet_env.images import ImageSet, load_images
-from gfnet_env.pretrained import packaged_network
 
 # Tests do not depend on how fast the machine is.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
@@ -48,7 +47,7 @@ def digits() -> ImageSet:
 @pytest.fixture
 def network() -> gfnet_env.GlanceFocusNetwork:
     """The trained network of the package: 32×32 patches, ten classes, three focus steps."""
-    return packaged_network()
+    return gfnet_env.pretrained("cluttered-digits").model
 
 
 @pytest.fixture

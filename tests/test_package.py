@@ -3,10 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gfnet_env.images import DEFAULT_SPEC
-from gfnet_env.pretrained import FOLDER, packaged_network
+from gfnet_env.images import DEFAULT_SPEC, load_images
+from gfnet_env.zoo import FOLDER, pretrained
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,10 +32,28 @@ def test_scripts_explain_themselves(script, monkeypatch, capsys):
     assert f"python experiments/{script.name}" in capsys.readouterr().out
 
 
-def test_the_packaged_network_is_small_and_says_how_it_came_about():
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 3 * 2**20
-    trained_on = packaged_network().trained_on
-    assert trained_on.images == DEFAULT_SPEC
+@pytest.mark.parametrize("name", pretrained())
+def test_packaged_networks_are_small_and_say_how_they_came_about(name):
+    card, gfnet = pretrained()[name], pretrained(name)
+    assert sum(file.stat().st_size for file in (FOLDER / name).iterdir()) < 2 * 2**20
+    trained_on = gfnet.model.trained_on
+    assert card.images == trained_on.images
     assert trained_on.seed == 0
     assert len(trained_on.commit) == 40
-    assert len(trained_on.accuracy["target"]) == 4
+    assert 0.5 < card.accuracy < 1
+    assert 0 < card.looks < gfnet.model.focus_steps
+    assert gfnet.multiply_adds[0] < card.multiply_adds < gfnet.multiply_adds[-1]
+
+
+def test_the_packaged_network_for_digits_scores_what_its_card_says():
+    gfnet, card = pretrained("cluttered-digits"), pretrained()["cluttered-digits"]
+    assert card.images == DEFAULT_SPEC
+    images = load_images(DEFAULT_SPEC, "test")
+    found = gfnet.classify(images, np.arange(400))
+    right = (found.logits.argmax(dim=1) == images.labels[:400]).double().mean()
+    assert abs(float(right) - card.accuracy) < 0.03
+
+
+def test_unknown_packaged_networks_are_listed():
+    with pytest.raises(ValueError, match="unknown network 'digits'; known: cluttered-digits"):
+        pretrained("digits")

@@ -32,9 +32,9 @@ from gfnet_env.files import write_json
 from gfnet_env.images import ArrayImages, ImageSet, load_images
 from gfnet_env.models import GlanceFocusNetwork
 from gfnet_env.precision import Precision, autocast
-from gfnet_env.pretrained import packaged_network
 from gfnet_env.runs import provenance, resolve_device
 from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.zoo import DEFAULT, FOLDER
 
 _LIVE, _SINGLE = "live, float32", "single environments in DummyVecEnv"
 
@@ -191,7 +191,7 @@ class _Setting:
         rng = np.random.default_rng(config.seed)
         count = 2 * config.num_envs
         if config.encoder is None:
-            network = packaged_network()
+            network = GlanceFocusNetwork.load(FOLDER / DEFAULT)
             scenes = load_images(f"cluttered-digits:scenes={count}", "train", seed=config.seed)
             # Drawn once, since only the environment is timed.
             images = ArrayImages(scenes[:].contiguous(), scenes.labels, scenes.class_names)

@@ -12,12 +12,11 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, pretrained
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import load_images
 from gfnet_env.inference import assemble
 from gfnet_env.policies import LearnedPolicy
-from gfnet_env.pretrained import packaged_network
 
 Batch = dict[str, dict[str, Tensor]]
 
@@ -26,7 +25,7 @@ class GlanceFocusModule(TorchRLModule, ValueFunctionAPI):
     """An actor whose mean is a learned policy, and a critic on the same encoder."""
 
     def setup(self) -> None:
-        self.policy = LearnedPolicy.for_model(packaged_network(), (128,))
+        self.policy = LearnedPolicy.for_model(pretrained("cluttered-digits").model, (128,))
         self.log_std = nn.Parameter(torch.full((2,), -1.0))
         self.critic = nn.Linear(self.policy.encoder.output_size, 1)
 
@@ -51,7 +50,7 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
         algorithm.train()
     policy = algorithm.get_module().policy
     algorithm.stop()
-    gfnet = assemble(packaged_network(), policy, load_images(images, "val"))
+    gfnet = assemble(pretrained("cluttered-digits").model, policy, load_images(images, "val"))
     record = evaluate_policy(gfnet.model, gfnet.policy, load_images(images, "test"))
     print("accuracy after each step:", *(f"{value:.1%}" for value in record.accuracy))
     return gfnet

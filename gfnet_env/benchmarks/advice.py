@@ -5,13 +5,10 @@ from collections.abc import Mapping
 from gfnet_env.benchmarks.results import Difference, Evaluation, PolicyResult
 
 _WEAK_WINDOWS = (
-    "Windows say too little here: train stage 1 with --windows mined, or take a larger "
-    "--patch-size or a finer glance (--glance-size)."
+    "Windows say too little here: {}take a larger --patch-size or a finer glance (--glance-size)."
 )
-_WEAK_POLICY = (
-    "Where it looks does not matter yet: train stage 1 with --windows mined, or the policy for "
-    "longer (--timesteps)."
-)
+_WEAK_POLICY = "Where it looks does not matter yet: {}train the policy for longer (--timesteps)."
+_MINE = "train stage 1 with --windows mined, or "
 # By the sign of the gain; 0 if its interval holds zero.
 _GAIN_OVER_GLANCE = {
     1: "Looking pays: all looks together gain {} over the glance.",
@@ -35,15 +32,19 @@ def policy_advice(policies: Mapping[str, PolicyResult]) -> list[str]:
     found = next((policies[each] for each in ("learned", "heat") if each in policies), None)
     if found is None:
         return []
+    # These policies need a network that learned on mined windows.
+    is_mined = any(name.partition(":")[0] in ("heat", "scan") for name in policies)
+    first = "" if is_mined else _MINE
     sentences = []
-    if (gain := found.over_glance) is not None:
-        sentences.append(_GAIN_OVER_GLANCE[_sign(gain)].format(_points(gain)))
-        if _sign(gain) < 1:
-            sentences.append(_WEAK_WINDOWS)
-    if (gain := found.over_random) is not None:
-        sentences.append(_GAIN_OVER_RANDOM[_sign(gain)].format(_points(gain)))
-        if _sign(gain) < 1 and _WEAK_WINDOWS not in sentences:
-            sentences.append(_WEAK_POLICY)
+    over_glance, over_random = found.over_glance, found.over_random
+    if over_glance is not None:
+        sentences.append(_GAIN_OVER_GLANCE[_sign(over_glance)].format(_points(over_glance)))
+        if _sign(over_glance) < 1:
+            sentences.append(_WEAK_WINDOWS.format(first))
+    if over_random is not None:
+        sentences.append(_GAIN_OVER_RANDOM[_sign(over_random)].format(_points(over_random)))
+        if _sign(over_random) < 1 and (over_glance is None or _sign(over_glance) == 1):
+            sentences.append(_WEAK_POLICY.format(first))
     return sentences
 
 

@@ -30,7 +30,7 @@ from gfnet_env.images import ImageSet, object_masks
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model
-from gfnet_env.policies import BOUNDS, POLICIES, UNLEARNED, Policy
+from gfnet_env.policies import BOUNDS, POLICIES, UNLEARNED, HeatPolicy, Policy
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
 
@@ -83,7 +83,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     model = gfnet.model
     images = config.images.open(model, "test") if images is None else images
     check_fit(model, images)
-    names = config.policies or _comparable(images, config.oracle_images)
+    names = config.policies or _comparable(gfnet, images, config.oracle_images)
     policies = choose_policies(names, gfnet.policy, images, config.oracle_images)
     masks = object_masks(images, config.masks)
     out = config.out or config.run / "policies"
@@ -106,11 +106,19 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     return results
 
 
-def _comparable(images: ImageSet, oracle_images: int) -> list[str]:
-    """All policies that the images allow; the learned one comes before the upper bounds."""
-    allowed = {"target": images.boxes is not None, "oracle": oracle_images > 0}
-    plain = (name for name in UNLEARNED if name not in BOUNDS)
-    return [*plain, LEARNED, *(name for name in BOUNDS if allowed[name])]
+def _comparable(gfnet: EarlyExitGFNet, images: ImageSet, oracle_images: int) -> list[str]:
+    """All policies that network and images allow; the learned one comes before the upper bounds."""
+    mapped = getattr(gfnet.model, "where", None) is not None
+    allowed = {
+        # The learned policy may be the same.
+        "heat": mapped and not isinstance(gfnet.policy, HeatPolicy),
+        "scan": mapped,
+        "target": images.boxes is not None,
+        "oracle": oracle_images > 0,
+    }
+    names = [name for name in UNLEARNED if allowed.get(name, True)]
+    bounds = [name for name in names if name in BOUNDS]
+    return [*(name for name in names if name not in BOUNDS), LEARNED, *bounds]
 
 
 def choose_policies(

@@ -22,10 +22,10 @@ from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import GlanceFocusNetwork, Model, State, blank_state
 from gfnet_env.observations import OBSERVATIONS, MapsObservation, Observation, observation_space
-from gfnet_env.pretrained import packaged_network
 from gfnet_env.rewards import REWARDS, Reward, Transition, judge
 from gfnet_env.rollout import glance, look
 from gfnet_env.runs import resolve_device
+from gfnet_env.zoo import DEFAULT, FOLDER
 
 Observations = dict[str, npt.NDArray[np.float32]]
 Info = dict[str, Any]
@@ -458,7 +458,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 def open_model(model: Model | str | Path | None) -> Model:
     """A model: as given, from a folder, or the packaged one."""
     if model is None:
-        return packaged_network()
+        model = FOLDER / DEFAULT
     return GlanceFocusNetwork.load(model) if isinstance(model, str | Path) else model
 
 

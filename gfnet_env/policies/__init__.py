@@ -24,7 +24,11 @@ from gfnet_env.policies.target import TargetPolicy
 
 # Upper bounds, which know more than an agent may; and all policies that need no training.
 BOUNDS = ("target", "oracle")
-UNLEARNED = ("random", "center", "center-then-corners", "grid", "gaussian", "saliency", *BOUNDS)
+UNLEARNED = (
+    *("random", "center", "center-then-corners", "grid", "gaussian", "saliency"),
+    *("heat", "scan"),
+    *BOUNDS,
+)
 
 __all__ = [
     "BOUNDS",

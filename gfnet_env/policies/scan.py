@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from gfnet_env.looks import Look
 from gfnet_env.observations import PlainObservation
@@ -14,6 +15,8 @@ from gfnet_env.policies.base import POLICIES, Context
 
 # Windows that are encoded at once.
 _TOGETHER = 256
+# Two windows that share more than this of their union show the same.
+OVERLAP = 0.3
 
 ScanMemory = dict[str, Tensor]
 
@@ -24,7 +27,8 @@ class ScanPolicy:
 
     This is what patch-based multiple-instance learning does (Bergner et al., ICLR 2023): nothing is
     overlooked, and the cost grows with the picture. See ``WhereMap.score`` for what a window says.
-    It stops where fewer windows are left than looks.
+    Windows that show the same as a better one are left out. It stops where fewer windows are left
+    than looks.
 
     Args:
         stride: From one window to the next, as a share of its side, in (0, 1].
@@ -85,8 +89,11 @@ class ScanPolicy:
             vector = context.features.window(numbers, looks).vector
             found.append(looks.location)
             scores.append(model.where.score(model.window_logits(vector, looks)))
-        count = min(model.focus_steps, sum(map(len, scores)))
-        return torch.cat(found)[torch.cat(scores).topk(count).indices]
+        looks = Look.at(torch.cat(found))
+        sizes = images.sizes([index]).to(model.device).expand(len(looks.location), 2)
+        boxes = model.view.window_boxes(looks, sizes).float()
+        best = nms(boxes, torch.cat(scores).float(), OVERLAP)[: model.focus_steps]
+        return looks.location[best]
 
 
 def _lattice(size: Sequence[int], window: int, step: float) -> Sequence[Tensor]:

@@ -22,14 +22,13 @@ from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import GFNetState, GlanceFocusNetwork
 from gfnet_env.policies.base import Context
+from gfnet_env.policies.scan import OVERLAP
 from gfnet_env.precision import Precision, autocast
 from gfnet_env.randomness import uniform
 from gfnet_env.rows import Shared
 
 # Keeps these draws apart from others of the same seed.
 _STREAM = 3
-# Two windows that share more than this of their union show the same.
-_OVERLAP = 0.3
 # The bag is better than chance once its loss is below this share of that of guessing.
 _BETTER = 0.9
 _TINY = 1e-6
@@ -216,7 +215,7 @@ class MinedWindows:
             # If all others show the same as one that was chosen, any will do.
             best = torch.where(left, order, order - 2).argmax(dim=1)
             chosen.append(best)
-            left = left & (_overlaps(candidates.boxes, best) <= _OVERLAP)
+            left = left & (_overlaps(candidates.boxes, best) <= OVERLAP)
             left.scatter_(1, best[:, None], False)
         return torch.stack(chosen, dim=1)
 

@@ -49,6 +49,16 @@ def test_advice_is_on_the_policy_that_was_learned_or_follows_the_map():
     assert policy_advice({"random": result(0.5, 0), "target": result(0.5, 0.5)}) == []
 
 
+@pytest.mark.parametrize("over_glance", [-0.05, 0.05])
+def test_mining_is_not_advised_to_networks_that_have_mined(over_glance):
+    found = {"random": result(0, 0), "learned": result(over_glance, -0.05)}
+    assert "--windows mined, or t" in " ".join(policy_advice(found))
+    found["scan:stride=0.5"] = result(0, 0)
+    text = " ".join(policy_advice(found))
+    assert "mined" not in text
+    assert ": take" in text or ": train the policy" in text
+
+
 def evaluation(margin, cost=5e6):
     rows = tuple(
         StaticRow(resolution=side, multiply_adds=cost, accuracy=accuracy, interval=(0, 1))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
 from gfnet_env.benchmarks.policies import compare_records, some_of
 from gfnet_env.benchmarks.results import PolicyComparison
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.images import ArrayImages, DatasetImages, load_images, open_folder
-from gfnet_env.policies import LearnedPolicy, TargetPolicy
+from gfnet_env.policies import HeatPolicy, LearnedPolicy, RandomPolicy, TargetPolicy
 
 FILES = ("results.json", "table.csv", "accuracy.png", "trajectories.png", "config.json")
 
@@ -211,3 +211,23 @@ def test_policies_that_stop_and_zoom_at_pictures_of_any_size(network, tmp_path):
     assert results.policies["random:max_scale=3"].looks == 3
     assert 0 < results.policies["learned"].looks < 3
     assert (tmp_path / "run" / "policies" / "trajectories.png").is_file()
+
+
+def test_networks_with_a_where_map_are_compared_with_heat_and_scan(tmp_path, digits):
+    torch.manual_seed(0)
+    mapped = GlanceFocusNetwork.build(
+        encoder="compact",
+        patch_size=32,
+        num_classes=10,
+        focus_steps=2,
+        classifier="evidence",
+        where_scales=(1.0,),
+        class_names=digits.class_names,
+    ).eval()
+    for policy, expected in (
+        (RandomPolicy(), ["heat", "scan", "learned", "target"]),
+        (HeatPolicy(), ["scan", "learned", "target"]),
+    ):
+        EarlyExitGFNet(mapped, policy).save(tmp_path)
+        config = ComparisonConfig(run=tmp_path, oracle_images=0, sheet_images=2, overwrite=True)
+        assert [*compare_policies(config, digits).policies][6:] == expected

@@ -43,9 +43,9 @@ def untrained(**config):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    from gfnet_env.pretrained import packaged_network
+    from gfnet_env import pretrained
 
-    network = packaged_network()
+    network = pretrained("cluttered-digits").model
     gfnet = EarlyExitGFNet(network, learned(network), [0.9, 0.9, 0.8, 0])
     folder = tmp_path_factory.mktemp("exported")
     export_onnx(gfnet, folder)

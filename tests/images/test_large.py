@@ -318,7 +318,7 @@ from PIL import Image
 import gfnet_env, torch
 from gfnet_env.images import FolderImages
 from gfnet_env.policies import RandomPolicy
-from gfnet_env.pretrained import packaged_network
+from gfnet_env import pretrained
 
 def number(name, file):
     return int(re.search(rf"{name}:\s*(\d+)", Path("/proc/self", file).read_text())[1])
@@ -328,7 +328,7 @@ def classify(path):
 
 torch.set_num_threads(1)
 # No image exits before its last look.
-gfnet = gfnet_env.EarlyExitGFNet(packaged_network(), RandomPolicy())
+gfnet = gfnet_env.EarlyExitGFNet(pretrained("cluttered-digits").model, RandomPolicy())
 small = Path(sys.argv[1]).with_name("small.png")
 Image.new("RGB", (64, 64)).save(small)
 classify(small)

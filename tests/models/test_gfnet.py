@@ -9,7 +9,6 @@ from torch.nn import functional
 from gfnet_env import ArrayImages, GlanceFocusNetwork, Look, rollout, rows
 from gfnet_env.features import LiveFeatures
 from gfnet_env.models import TrainingData, blank_state
-from gfnet_env.pretrained import FOLDER, packaged_network
 
 
 def build(**config):
@@ -215,25 +214,28 @@ def test_saved_and_loaded_networks_agree(tiny_images, tmp_path):
     assert torch.equal(states[0].logits, states[1].logits)
 
 
-def test_networks_of_0_1_load(tmp_path, digits):
-    saved = json.loads((FOLDER / "network.json").read_text())
-    assert "trained_on" not in saved
-    network = packaged_network()
-    assert network.trained_on.images == "cluttered-digits"
-    assert network.trained_on.image_size == 128
-    assert network.trained_on.fit == "crop"
-    assert network.trained_on.accuracy["target"] == (0.729, 0.982, 0.9865, 0.986)
+def test_networks_of_0_1_load(tmp_path, network, digits):
     network.save(tmp_path)
-    again = GlanceFocusNetwork.load(tmp_path)
-    assert again.config == network.config
-    assert "metadata" not in json.loads((tmp_path / "network.json").read_text())
-    assert torch.equal(glance(again, digits).logits, glance(network, digits).logits)
+    path = tmp_path / "network.json"
+    saved = json.loads(path.read_text())
+    kept = "encoder patch_size num_classes focus_steps classifier interpolation antialias"
+    kept += " corner_rounding class_names weights_sha256"
+    metadata = {"images": "cluttered-digits", "image_size": 128, "seed": 0, "commit": "1267cad"}
+    accuracy = {"random": [0.729, 0.744, 0.759, 0.765], "target": [0.729, 0.982, 0.9865, 0.986]}
+    old = {name: saved[name] for name in kept.split()}
+    path.write_text(json.dumps(old | {"metadata": metadata | {"test_accuracy": accuracy}}))
+    loaded = GlanceFocusNetwork.load(tmp_path)
+    assert loaded.trained_on.images == "cluttered-digits"
+    assert loaded.trained_on.image_size == 128
+    assert loaded.trained_on.fit == "crop"
+    assert loaded.trained_on.accuracy["target"] == (0.729, 0.982, 0.9865, 0.986)
+    assert torch.equal(glance(loaded, digits).logits, glance(network, digits).logits)
+    loaded.save(tmp_path)
+    assert GlanceFocusNetwork.load(tmp_path).config == loaded.config
+    assert "metadata" not in json.loads(path.read_text())
     # Its metadata were free.
     free = {"images": None, "image_size": None, "crop": 0.875, "notes": ["mine"], "seed": None}
-    path = tmp_path / "network.json"
-    content = json.loads(path.read_text())
-    del content["trained_on"]
-    path.write_text(json.dumps(content | {"metadata": free}))
+    path.write_text(json.dumps(old | {"metadata": free}))
     assert GlanceFocusNetwork.load(tmp_path).trained_on == TrainingData(crop=0.875)
 
 

@@ -7,6 +7,7 @@ from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
 from gfnet_env.looks import Look, lattice
 from gfnet_env.policies import POLICIES, RandomPolicy, ScanPolicy
+from gfnet_env.policies.scan import OVERLAP
 
 
 def network(**options):
@@ -54,6 +55,16 @@ def test_empty_windows_are_left_out_and_looking_ends_where_none_is_left(images):
 def test_a_smaller_stride_sees_more(images):
     record = evaluate_policy(network(), ScanPolicy(stride=0.5), images)
     assert record.windows == 7 * 11 + 3
+
+
+def test_no_look_shows_what_another_has_shown(images):
+    record = evaluate_policy(network(), ScanPolicy(stride=0.25), images)
+    corners = (record.locations + 1) / 2 * (np.array([64, 96]) - 16)
+    apart = np.abs(corners[:, :, None] - corners[:, None])
+    shared = (16 - apart).clip(min=0).prod(axis=3)
+    overlap = shared / (2 * 16**2 - shared)
+    overlap[:, np.arange(3), np.arange(3)] = 0
+    assert 0 < overlap.max() <= OVERLAP
 
 
 def test_windows_are_counted_for_every_policy(images):

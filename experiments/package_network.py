@@ -1,0 +1,60 @@
+"""Make an assembled network part of the package, where ``gfnet_env.pretrained`` finds it.
+
+python experiments/package_network.py --run runs/policy --name cluttered-digits
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.command_line import parse
+from gfnet_env.files import write_json
+from gfnet_env.images import ReadingOptions
+from gfnet_env.matching import ImageOptions
+from gfnet_env.settings import Flat, Settings
+from gfnet_env.zoo import CARD, FOLDER, Card
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagingOptions(Settings):
+    """Which network, and how to store it."""
+
+    run: Path
+    """Run folder of an assembled network."""
+    name: str
+    """Its name from now on."""
+    half: bool = False
+    """Whether to store its weights as float16."""
+    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
+
+
+def main(options: PackagingOptions) -> None:
+    """Save the network and what the stored copy scores on the split test of its images."""
+    gfnet = EarlyExitGFNet.load(options.run)
+    if options.half:
+        for part in (gfnet.model, gfnet.policy):
+            if isinstance(part, nn.Module):
+                part.half()
+    folder = FOLDER / options.name
+    gfnet.save(folder)
+    gfnet = EarlyExitGFNet.load(folder)
+    images = ImageOptions(reading=options.reading).open(gfnet.model, "test")
+    found = gfnet.classify(images)
+    trained_on = gfnet.model.trained_on
+    assert trained_on.images is not None
+    card = Card(
+        images=trained_on.images,
+        accuracy=round((found.logits.argmax(dim=1) == images.labels).double().mean().item(), 4),
+        looks=round(found.exit_step.double().mean().item(), 2),
+        multiply_adds=round(found.multiply_adds.double().mean().item()),
+        commit=trained_on.commit,
+    )
+    write_json(folder / CARD, dataclasses.asdict(card))
+    print(f"{folder}: {card}")
+
+
+if __name__ == "__main__":
+    main(parse(PackagingOptions, __doc__))
