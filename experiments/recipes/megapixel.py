@@ -68,17 +68,20 @@ class Task:
         images: Their spec.
         glance_size: Side of the glance, a sixth of theirs.
         epochs: Passes over them.
+        classifier: What combines the views.
     """
 
     images: str
     glance_size: int = 250
     epochs: int = 20
+    classifier: str = "evidence"
 
 
 TASKS: dict[TaskName, Task] = {
     "majority": Task("megapixel-mnist"),
     "max": Task("megapixel-mnist:task=max"),
-    "top": Task("megapixel-mnist:task=top"),
+    # A sum of evidence cannot tell which digit is the uppermost.
+    "top": Task("megapixel-mnist:task=top", classifier="attention"),
     "majority-1000": Task("megapixel-mnist:train=1000", epochs=60),
     "majority-3000": Task("megapixel-mnist:side=3000,train=1000", glance_size=500, epochs=20),
 }
@@ -127,7 +130,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         encoder="compact:widths=[32,64,64,128],strides=[2,2,2,1],mean=[0,0,0]",
         patch_size=56,
         focus_steps=5,
-        classifier="evidence",
+        classifier=task.classifier,
         windows="mined",
         where_loss=10.0,
         encoder_loss=1.0,
