@@ -28,7 +28,7 @@ def object_masks(images: ImageSet, folder: Path | None = None, split: str = "tes
         folder: Mask files of a folder of images; None takes the boxes of the set. The mask of a
             picture ``…/CLASS/NAME.*`` is ``FOLDER/SPLIT/CLASS/NAME.png``, or
             ``FOLDER/CLASS/NAME.png`` if there is no ``FOLDER/SPLIT``. A mask has the size of its
-            picture and is zero outside the object.
+            picture and is zero outside the object. Pictures of a class without a folder show none.
         split: The split of the set.
 
     Raises:
@@ -45,7 +45,8 @@ def object_masks(images: ImageSet, folder: Path | None = None, split: str = "tes
         )
     below = folder / split if (folder / split).is_dir() else folder
     masks = [below / file.parent.name / f"{file.stem}.png" for file in images.files]
-    missing = [mask for mask in masks if not mask.is_file()]
+    named = {mask.parent for mask in masks if mask.parent.is_dir()}
+    missing = [mask for mask in masks if not mask.is_file() and (mask.parent in named or not named)]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(masks)} pictures have no mask: {missing[0]} for one "
@@ -55,7 +56,10 @@ def object_masks(images: ImageSet, folder: Path | None = None, split: str = "tes
 
     def read(index: int) -> Tensor:
         size = images.originals.sizes(index)[0].tolist()
-        marked = _read_mask(masks[index], images.files[index], size)
+        if masks[index].parent not in named:
+            marked = np.zeros(size, dtype=bool)
+        else:
+            marked = _read_mask(masks[index], images.files[index], size)
         # With the pictures' filter; a pixel belongs to the object if at least half of it does.
         mask = bring(Image.fromarray(marked.astype(np.uint8) * 255), *images.fitting)
         return torch.from_numpy(np.array(mask) >= 128)

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -130,4 +132,16 @@ def test_what_is_wrong_with_a_mask_is_named(tree, digits):
         object_masks(images, folder)(np.arange(6))
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 6 pictures have no mask: .*dog.1\.png"):
+        object_masks(images, folder)
+
+
+def test_classes_without_a_folder_of_masks_show_no_object(tree):
+    images = open_folder(tree, "test")
+    folder = tree / "masks"
+    shutil.rmtree(folder / "test" / "cat")
+    found = object_masks(images, folder)(np.arange(6))
+    assert [bool(mask.any()) for mask in found] == [False] * 3 + [True] * 3
+    assert found[0].shape == (30, 40)
+    shutil.rmtree(folder / "test")
+    with pytest.raises(FileNotFoundError, match="6 of 6 pictures have no mask"):
         object_masks(images, folder)
