@@ -15,7 +15,8 @@ from gfnet_env.encoders.weights import downloaded, explained, load_timm_weights
 class EarlyEncoder(Encoder):
     """The layers of a timm network up to one of its feature maps, for glances, which need detail.
 
-    The vector is the mean and the maximum of each channel, V = 2·C.
+    The map is normalised, since the layers that are cut off would have taken one of any scale. The
+    vector is the mean and the maximum of each channel, V = 2·C.
 
     Args:
         name: Its timm name.
@@ -48,10 +49,11 @@ class EarlyEncoder(Encoder):
         with torch.no_grad():
             channels = self._map(torch.zeros(1, *data["input_size"])).shape[1]
         self.model.train()
+        self.norm = nn.BatchNorm2d(channels)
         self.own_head = nn.Linear(2 * channels, num_classes)
 
     def encode(self, views: Tensor) -> Features:
-        feature_map = self._map(views)
+        feature_map = self.norm(self._map(views))
         vector = torch.cat([feature_map.mean(dim=(2, 3)), feature_map.amax(dim=(2, 3))], dim=1)
         return Features(feature_map, vector)
 
