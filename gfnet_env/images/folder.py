@@ -1,5 +1,7 @@
 """Pictures in a folder tree, one folder per class."""
 
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
 from gfnet_env.images.decoded import Decoded, OnDisk
 from gfnet_env.images.large import SLIDES, open_large
 from gfnet_env.images.picture import (
+    SUFFIXES,
     Fit,
     check_fitting,
     decode,
@@ -22,7 +25,7 @@ from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.registry import split_items
 
-EXTENSIONS = SLIDES | {".jpg", ".jpeg", ".jp2", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+EXTENSIONS = SLIDES | SUFFIXES
 # Share of val, and of test, in a tree without splits.
 _HELD_OUT_SHARE = 0.15
 
@@ -182,7 +185,17 @@ def folder_split_by_seed(spec: str) -> Path | None:
 
 
 def _has_splits(root: Path) -> bool:
-    return any((root / name).is_dir() for name in SPLITS)
+    """Whether a tree is ``SPLIT/CLASS/*``; a class may have the name of a split."""
+    folders = _folders(root)
+    splits = [each for each in folders if each.name in SPLITS]
+    return bool(splits) and (len(splits) == len(folders) or any(map(_folders, splits)))
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder, but for hidden ones, which programs make."""
+    return sorted(
+        entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def listed(by_class: Mapping[str, Sequence[Path]]) -> tuple[list[Path], list[int]]:
@@ -230,7 +243,7 @@ def _split(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = [entry.name for entry in _folders(folder)]
     if not names:
         raise ValueError(f"{folder} has no class folders; put each class's pictures into its own")
     return names
@@ -239,10 +252,26 @@ def _class_names(folder: Path) -> list[str]:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; every class of train/ needs one")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    files, left_out = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = folder / entry.name
+            if path.suffix.lower() in EXTENSIONS and not entry.is_dir():
+                files.append(path)
+            else:
+                left_out.append(entry.name)
     if not files:
         raise ValueError(
             f"the class folder {folder} has no pictures ({', '.join(sorted(EXTENSIONS))}); "
             "add some or remove the folder"
         )
-    return files
+    if left_out:
+        names = ", ".join(sorted(left_out)[:3]) + ", …" * (len(left_out) > 3)
+        warnings.warn(
+            f"{len(left_out)} entries of {folder} are left out, since they are not files of "
+            f"pictures: {names}",
+            stacklevel=2,
+        )
+    return sorted(files)

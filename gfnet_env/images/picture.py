@@ -16,12 +16,33 @@ Fit = Literal["whole", "crop", "stretch"]
 _BICUBIC = Image.Resampling.BICUBIC
 # Orientations from this on swap height and width (Exif 2.3, tag 274).
 FIRST_TURNED = 5
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Formats that Pillow decodes by itself. It starts other programs for some of the others.
+_FORMATS = (
+    *("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"),
+    "WEBP",
+)
+SUFFIXES = frozenset(
+    suffix for suffix, name in Image.registered_extensions().items() if name in _FORMATS
+)
 # Number of rows to copy at a time.
 _BAND = 16
 
 Array = npt.NDArray[np.uint8]
 # Chunks that may hold the orientation of a PNG file.
 _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+
+
+class _UnsuitableError(ValueError):
+    """A picture is intact but cannot be used."""
 
 
 def load_picture(
@@ -38,7 +59,7 @@ def decode(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or not a picture, or has floating-point levels; or
+        ValueError: The file is truncated or not a picture, or has levels of 32 bits; or
             ``image_size`` is below 1, ``fit`` is unknown, or ``crop`` is not in (0, 1].
     """
     check_fitting(image_size, fit, crop)
@@ -47,11 +68,11 @@ def decode(
             # Decodes a JPEG at a reduced size, but no smaller than needed.
             side = int(image_size / crop)
             file.draft("RGB", (side, side))
+        # Decoded while the file is open; Pillow turns TIFF files by itself.
+        file.load()
+        turn = _TURNS.get(_orientation(file))
         # Both copy the picture only if necessary.
-        ImageOps.exif_transpose(file, in_place=True)
-        picture = in_eight_bits(file, path)
-        # Loaded while the file is open.
-        picture.load()
+        picture = in_eight_bits(file if turn is None else file.transpose(turn), path)
         return bring(picture, image_size, fit, crop)
 
 
@@ -90,8 +111,7 @@ def picture_size(path: Path) -> tuple[int, int]:
             # Pillow has already rotated the size of a TIFF file. To find the orientation of a PNG
             # file, it would decode the whole file.
             return height, width
-        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
-        return (width, height) if turned else (height, width)
+        return (width, height) if _orientation(file) >= FIRST_TURNED else (height, width)
 
 
 def bring(picture: Image.Image, image_size: int | None, fit: Fit, crop: float = 1) -> Image.Image:
@@ -127,15 +147,16 @@ def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:
     """A picture of any mode as RGB, or as ``L`` if it is grey; ``name`` is for messages.
 
     Raises:
-        ValueError: Its levels are floating-point numbers.
+        ValueError: Its levels have 32 bits.
     """
-    if picture.mode == "F":
-        raise ValueError(
-            f"{name} has floating-point levels, and nothing says which are black and white; save "
-            "it with 8 or 16 bits"
+    if picture.mode in ("F", "I"):
+        kind = "floating-point" if picture.mode == "F" else "32-bit"
+        raise _UnsuitableError(
+            f"{name} has {kind} levels, and nothing says which are black and white; save it with "
+            "8 or 16 bits"
         )
     if picture.mode.startswith("I"):
-        levels = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+        levels = np.asarray(picture).astype(np.uint32)
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
     return picture if picture.mode in ("RGB", "L") else picture.convert("RGB")
 
@@ -151,21 +172,35 @@ def opened(path: Path) -> Iterator[Image.Image]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no picture {path}")
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_FORMATS) as file:
             yield file
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{path} is too large to decode at once ({error}); install gfnet-env[large] and save "
+            f"{path} is too large to decode at once ({error}); raise PIL.Image.MAX_IMAGE_PIXELS "
+            "if there is memory for it, or install gfnet-env[large] and save "
             'it as a tiled pyramid, which is read part by part: python -c "import pyvips; '
             f"pyvips.Image.new_from_file('{path}', access='sequential').tiffsave("
             f"'{path.with_suffix('.tiled.tif')}', tile=True, pyramid=True, bigtiff=True, "
             "compression='deflate')\""
         ) from error
-    except (OSError, SyntaxError) as error:
+    except (_UnsuitableError, MemoryError):
+        raise
+    # Decoders of damaged files raise whatever comes up.
+    except Exception as error:
         raise ValueError(
             f"cannot decode {path} ({error}); the file is damaged or not a picture: "
             "replace it, or move it out of the folder"
         ) from error
+
+
+def _orientation(file: Image.Image) -> int:
+    """How to turn a picture (Exif 2.3, tag 274); 1, not at all, if its Exif data are damaged."""
+    try:
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    # Damaged data raise whatever comes up.
+    except Exception:
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def _has_exif(path: Path) -> bool:

@@ -1,10 +1,13 @@
+import contextlib
 import copy
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from gfnet_env.images import load_images, load_picture, open_folder
 from gfnet_env.images.picture import picture_size
@@ -83,12 +86,93 @@ def test_sixteen_bit_grey_keeps_its_levels(tmp_path):
     assert np.abs(picture[:, :, 0] - levels / 257).max() <= 0.5
 
 
-def test_floating_point_levels_are_refused(tmp_path):
-    Image.fromarray(np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)).save(
-        tmp_path / "float.tif"
-    )
-    with pytest.raises(ValueError, match=r"float\.tif has floating-point levels.*8 or 16 bits"):
-        load_picture(tmp_path / "float.tif")
+@pytest.mark.parametrize(("kind", "name"), [("float32", "floating-point"), ("int32", "32-bit")])
+def test_levels_of_which_nothing_says_what_is_white_are_refused(tmp_path, kind, name):
+    levels = np.linspace(0, 255, 600).astype(kind).reshape(20, 30)
+    Image.fromarray(levels).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=rf"deep\.tif has {name} levels.*8 or 16 bits"):
+        load_picture(tmp_path / "deep.tif")
+
+
+SUFFIXES = "avif bmp gif jfif jp2 jpe jpeg jpg pcx png pgm pnm ppm qoi sgi tga tif tiff webp"
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES.split(), "JPG"])
+def test_everything_that_pillow_reads_by_itself_is_used(tmp_path, suffix):
+    for number in range(3):
+        write_picture(tmp_path / "cat" / f"{number}.{suffix}")
+    images = open_folder(tmp_path, "train")
+    assert len(images) == 1
+    assert images.overview([0], 16).shape == (1, 3, 16, 16)
+
+
+def test_what_is_left_out_is_said_and_hidden_files_are_not_missed(tree):
+    cat = tree / "train" / "cat"
+    write_picture(cat / "more" / "0.png")
+    (cat / "notes.txt").write_text("mine")
+    for hidden in (".ipynb_checkpoints/0.png", "cat/.cache/0.png", "cat/._0.png"):
+        write_picture(tree / "train" / hidden)
+    with pytest.warns(UserWarning, match=r"2 entries of .*cat are left out.*: more, notes\.txt"):
+        images = open_folder(tree, "train")
+    assert images.class_names == ("cat", "dog")
+    assert len(images) == 8
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+    for name in ("bus", "car", "train"):
+        for number in range(3):
+            write_picture(tmp_path / name / f"{number}.png")
+    assert open_folder(tmp_path, "val").class_names == ("bus", "car", "train")
+    # But pictures of splits are not pictures of classes.
+    for name in ("bus", "car"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(ValueError, match="train has no class folders"):
+        open_folder(tmp_path, "train")
+
+
+def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch):
+    path = tmp_path / "postscript.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\nshowpage\n")
+    monkeypatch.setattr(subprocess, "Popen", pytest.fail)
+    with pytest.raises(ValueError, match=r"cannot decode .*postscript\.jpg.*cannot identify"):
+        load_picture(path)
+
+
+def test_whatever_decoding_raises_names_the_file(tmp_path):
+    """Damage that made decoders raise errors of other kinds."""
+    path = tmp_path / "picture.bmp"
+    write_picture(path)
+    content = path.read_bytes()
+    for place in range(14, 54):
+        path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        with contextlib.suppress(ValueError):
+            load_picture(path)
+    path.write_bytes(content[:28] + b"\xff" + content[29:])
+    with pytest.raises(ValueError, match=r"cannot decode .*picture\.bmp"):
+        load_picture(path)
+
+
+@pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Tag data)")
+def test_damaged_exif_data_do_not_turn_a_picture(tmp_path):
+    path = tmp_path / "picture.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (20, 30)).save(path, exif=exif)
+    assert picture_size(path) == (20, 30)
+    content = path.read_bytes()
+    start = content.index(b"Exif")
+    for place in range(start + 6, start + 26):
+        path.write_bytes(content[:place] + b"\xee" + content[place + 1 :])
+        height, width = picture_size(path)
+        assert load_picture(path).shape == (height, width, 3)
+
+
+def test_a_picture_that_is_too_large_says_what_helps(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    write_picture(path, size=(100, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"large\.png is too large .*MAX_IMAGE_PIXELS.*pyramid"):
+        load_picture(path)
 
 
 def test_a_set_can_be_copied(tree):
