@@ -29,9 +29,15 @@ def digest(*parts: Any) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """The digest of all weights and buffers of a module."""
-    tensors = module.state_dict()
+    """The digest of all weights and buffers of a module, compiled or not."""
+    tensors = uncompiled_state(module)
     return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
+
+
+def uncompiled_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module, under the names that it has without ``torch.compile``."""
+    state = module.state_dict()
+    return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
 
 
 def _add_tensor(total: Any, tensor: Tensor) -> None:

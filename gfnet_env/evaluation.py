@@ -11,6 +11,7 @@ from torch import Tensor
 from gfnet_env.exits import Signal, confidence
 from gfnet_env.features.live import LiveFeatures
 from gfnet_env.images import ImageSet, batches
+from gfnet_env.matching import check_fit
 from gfnet_env.models.base import Model
 from gfnet_env.models.static import StaticNetwork
 from gfnet_env.policies.base import Context, Policy
@@ -79,7 +80,11 @@ def evaluate_policy(
         indices: Which of its images; None for all.
         batch_size: Images per batch.
         signal: What to ask of every state, for ``Record.signal``.
+
+    Raises:
+        ValueError: The model does not know the classes of the images, or they are too small.
     """
+    check_fit(model, images)
     seen = np.arange(len(images)) if indices is None else indices
     features = LiveFeatures(model, images)
     parts = []

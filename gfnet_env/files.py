@@ -15,6 +15,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from gfnet_env.digest import uncompiled_state
+
 _DIGEST = "weights_sha256"
 # Holds the current files of the folder around it, until they are moved there.
 _COMMITTED = ".committed"
@@ -157,7 +159,8 @@ def module_files(name: str, module: nn.Module, config: Mapping[str, Any]) -> dic
 
     The JSON holds a digest of the weights, so that a damaged or mismatched pair is noticed.
     """
-    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    state = uncompiled_state(module)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     weights = safetensors.torch.save(tensors)
     described = {**config, _DIGEST: hashlib.sha256(weights).hexdigest()}
     return {f"{name}.safetensors": weights, f"{name}.json": json_bytes(described)}

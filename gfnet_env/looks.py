@@ -4,6 +4,7 @@ Locations, corners and sizes are all (row, column). At location -1 the window is
 or left edge of the picture, at +1 with the bottom or right edge.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -42,6 +43,12 @@ class Look:
 
     def __len__(self) -> int:
         return len(self.location)
+
+    def clipped(self) -> Self:
+        """These looks with all finite locations in [-1, 1]."""
+        inside = self.location.clamp(-1, 1)
+        location = torch.where(self.location.isfinite(), inside, self.location)
+        return dataclasses.replace(self, location=location)
 
     def check(self, count: int) -> None:
         """Raise ``ValueError`` unless these are ``count`` looks within their ranges."""
@@ -221,6 +228,6 @@ def check_locations(locations: Tensor, count: int) -> None:
     if not bool(inside.all()):
         wrong = locations[~inside][0].item()
         raise ValueError(
-            f"locations must lie in [-1, 1]; one is {wrong}. "
-            "Clip what a policy emits, and look for NaN in its weights"
+            f"locations must lie in [-1, 1]; one is {wrong}; look for NaN in the weights of the "
+            "policy, and in the pixels"
         )

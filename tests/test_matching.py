@@ -7,9 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from gfnet_env import EarlyExitGFNet
+from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import SPLITS, ArrayImages, ReadingOptions, load_images, open_folder
+from gfnet_env.inference import assemble, calibrate, learn_certainty
 from gfnet_env.matching import ImageOptions, check_classes, check_fit
 from gfnet_env.models import TrainingData
+from gfnet_env.policies import RandomPolicy
 
 
 @pytest.fixture
@@ -114,6 +118,23 @@ def test_images_must_fit_the_model(tiny_network):
         check_fit(tiny_network, images(16, 5))
     with pytest.raises(ValueError, match="knows 5 classes, the images have 7"):
         check_classes(tiny_network, images(16, 0, list("abcdefg")))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [3, 4, 7]])
+def test_nothing_is_measured_on_images_of_other_classes(tiny_network, labels):
+    """Neither classes in another order nor labels beyond the known ones."""
+    tiny_network.config = dataclasses.replace(tiny_network.config, class_names=tuple("abcde"))
+    names = tuple("edcba") if max(labels) < 5 else None
+    images = ArrayImages(np.zeros((3, 3, 16, 16), dtype=np.uint8), labels, names)
+    gfnet = EarlyExitGFNet(tiny_network, RandomPolicy())
+    for measure in (
+        lambda: evaluate_policy(tiny_network, RandomPolicy(), images),
+        lambda: assemble(tiny_network, RandomPolicy(), images),
+        lambda: calibrate(gfnet, images),
+        lambda: learn_certainty(gfnet, images),
+    ):
+        with pytest.raises(ValueError, match="the network knows"):
+            measure()
 
 
 def test_options_of_reading_reach_the_pictures(tree):

@@ -28,7 +28,7 @@ from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.files import read_json, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
-from gfnet_env.inference import EarlyExitGFNet, Pixels
+from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, StaticNetwork, load_static_networks
 from gfnet_env.runs import check_free, resolve_device, save_config
@@ -203,12 +203,12 @@ def _torch(gfnet: EarlyExitGFNet, static: StaticNetwork, threads: int) -> _Engin
     device = gfnet.model.device
 
     @torch.no_grad()
-    def run_static(batch: Pixels) -> Tensor:
+    def run_static(batch: Tensor | ImageSet) -> Tensor:
         images = ArrayImages(batch.to(device)) if isinstance(batch, Tensor) else batch
         views = images.overview(np.arange(len(images)), static.view)
         return static(views.to(device)).argmax(dim=1).cpu()
 
-    def run_gfnet(batch: Pixels) -> Tensor:
+    def run_gfnet(batch: Tensor | ImageSet) -> Tensor:
         return gfnet(batch).classes.cpu()
 
     return _Engine(
@@ -216,7 +216,7 @@ def _torch(gfnet: EarlyExitGFNet, static: StaticNetwork, threads: int) -> _Engin
     )
 
 
-def _in_memory(pictures: Sequence[Tensor]) -> Pixels:
+def _in_memory(pictures: Sequence[Tensor]) -> Tensor | ImageSet:
     """Pictures of one size as one tensor, in a decoder's memory layout; others as an image set."""
     if len({picture.shape for picture in pictures}) == 1:
         return torch.stack(list(pictures)).contiguous(memory_format=torch.channels_last)

@@ -378,7 +378,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         indices, everywhere = self._indices[active], len(active) == self.num_envs
 
         def look_there(there: Look | Tensor) -> State:
-            chosen = there if isinstance(there, Look) else Look.at(there)
+            chosen = (there if isinstance(there, Look) else Look.at(there)).clipped()
             chosen.check(len(indices))
             return look(self.features, indices, chosen, before)
 

@@ -1,6 +1,7 @@
 """Images that are already in memory."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +25,23 @@ class ArrayImages(ImageSet):
         normalised: Whether pixels are floats instead, normalised as the encoders expect.
 
     Raises:
-        ValueError: A shape, a dtype or a label is wrong.
+        ValueError: A shape, a dtype or a label is wrong, or normalised pixels are not finite.
     """
 
     def __init__(
         self,
-        pixels: npt.ArrayLike | Tensor,
+        pixels: npt.NDArray[Any] | Tensor,
         labels: npt.ArrayLike | Tensor | None = None,
         class_names: Sequence[str] | None = None,
         boxes: npt.ArrayLike | Tensor | None = None,
         *,
         normalised: bool = False,
     ) -> None:
+        if not isinstance(pixels, np.ndarray | Tensor):
+            raise ValueError(
+                "images must be an array or a tensor, (B, 3, H, W) uint8, not a "
+                f"{type(pixels).__name__}; DatasetImages takes pictures of other kinds"
+            )
         if isinstance(pixels, np.ndarray) and not pixels.flags.writeable:
             # Torch cannot share read-only memory.
             pixels = pixels.copy()
@@ -79,4 +85,15 @@ def _check_pixels(pixels: Tensor, normalised: bool) -> None:
     if not normalised and pixels.dtype != torch.uint8:
         raise ValueError(f"images must be uint8 in 0..255, not {pixels.dtype}")
     if pixels.ndim != 4 or pixels.shape[1] != 3:
-        raise ValueError(f"images must be (B, 3, H, W), not {tuple(pixels.shape)}")
+        last = pixels.ndim == 4 and pixels.shape[3] == 3
+        advice = "; permute(0, 3, 1, 2) puts the channels where they belong" * last
+        raise ValueError(f"images must be (B, 3, H, W), not {tuple(pixels.shape)}{advice}")
+    if normalised and pixels.numel():
+        flat = pixels.flatten(1)
+        wrong = ~(flat.amin(dim=1).isfinite() & flat.amax(dim=1).isfinite())
+        if bool(wrong.any()):
+            listed = ", ".join(map(str, wrong.nonzero().flatten()[:5].tolist()))
+            raise ValueError(
+                f"{int(wrong.sum())} of {len(pixels)} images hold NaN or infinity: number {listed}"
+                + ", …" * bool(wrong.sum() > 5)
+            )

@@ -44,8 +44,9 @@ class Clutter:
             raise ValueError(f"digit must be in 1..canvas ({self.canvas}), not {self.digit}")
         if not 1 <= self.piece <= self.digit:
             raise ValueError(f"piece must be in 1..digit ({self.digit}), not {self.piece}")
-        if self.pieces < 0:
-            raise ValueError(f"pieces must be at least 0, not {self.pieces}")
+        # Each takes time to draw.
+        if not 0 <= self.pieces <= 10_000:
+            raise ValueError(f"pieces must be in 0..10000, not {self.pieces}")
 
 
 class ClutteredScenes(PictureImages):

@@ -32,7 +32,7 @@ from gfnet_env.policies.base import Context, Policy
 from gfnet_env.rollout import Step, rollout
 from gfnet_env.timing import synchronise
 
-Pixels = Tensor | ImageSet
+Pixels = Tensor | npt.NDArray[np.uint8] | ImageSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,8 @@ class EarlyExitGFNet(nn.Module):
                 "costs, budgets and thresholds belong to its model: make a new EarlyExitGFNet "
                 "for another model"
             )
+        if name == "policy" and hasattr(value, "check_fit"):
+            value.check_fit(self.model)
         if name in ("policy", "certainty"):
             # torch alone refuses a plain callable in place of a module.
             self._modules.pop(name, None)
@@ -230,7 +232,7 @@ class EarlyExitGFNet(nn.Module):
         """Classify images in one batch; each leaves it as soon as the network is confident enough.
 
         Args:
-            images: (N, 3, H, W) uint8, or an image set.
+            images: (N, 3, H, W) uint8, a tensor or an array, or an image set.
             indices: Which of them, (B,), or None for all.
             normalised: Whether a tensor holds floats instead, normalised as the encoders expect.
         """
@@ -296,8 +298,9 @@ class EarlyExitGFNet(nn.Module):
                 return
 
     def _context(self, images: Pixels, indices: Indices | None, normalised: bool) -> Context:
-        if isinstance(images, Tensor):
-            images = ArrayImages(images.to(self.model.device), normalised=normalised)
+        if not isinstance(images, ImageSet):
+            given = images.to(self.model.device) if isinstance(images, Tensor) else images
+            images = ArrayImages(given, normalised=normalised)
         return Context(LiveFeatures(self.model, images), _numbers(images, indices))
 
     def _prediction(self, answers: Answers, thresholds: Sequence[float], last: int) -> Prediction:

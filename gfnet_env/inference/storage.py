@@ -109,8 +109,6 @@ def load(kind: type[Assembled], folder: str | Path) -> Assembled:
     saved = files.load_config(folder, "gfnet")
     model, policy = load_model(folder)
     assert policy is not None
-    if hasattr(policy, "check_fit"):
-        policy.check_fit(model)
     if "thresholds" not in saved:
         raise ValueError(f"{folder / _FILE} has no thresholds; restore it from a copy")
     gfnet = kind(model, policy, certainty=_load_certainty(folder, saved.get(_FILES, {})))

@@ -89,7 +89,13 @@ def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[
         ValueError: The looks have another shape, type or range.
     """
     with torch.no_grad(), torch.autocast(state.number.device.type, enabled=False):
-        decided, memory = policy(shown_to(policy, model)(state), memory)
+        result = policy(shown_to(policy, model)(state), memory)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise ValueError(
+                f"the policy {type(policy).__name__} must return two things, where to look and "
+                f"what it remembers (or None), not a {type(result).__name__}"
+            )
+        decided, memory = result
         looks = as_looks(policy, decided, state)
     looks.check(len(state))
     return looks, memory
@@ -102,8 +108,11 @@ def shown_to(policy: Policy, model: Model) -> Observation:
 
 
 def as_looks(policy: Policy, decided: Look | Tensor, state: State) -> Look:
-    """Convert the result of a policy (looks, locations or actions) to looks."""
+    """Convert the result of a policy (looks, locations or actions) to looks.
+
+    Locations beyond [-1, 1] are clipped, as an environment does.
+    """
     actions = getattr(policy, "actions", None)
-    if isinstance(decided, Look):
-        return decided
-    return Look.at(decided) if actions is None else actions.looks(decided, state)
+    if not isinstance(decided, Look):
+        decided = Look.at(decided) if actions is None else actions.looks(decided, state)
+    return decided.clipped()

@@ -2,9 +2,11 @@ import copy
 import json
 import os
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, files, rows
@@ -413,6 +415,33 @@ def test_a_policy_that_answers_nonsense_is_caught(network, digits):
         EarlyExitGFNet(network, lost)(digits[:4])
 
 
+def test_a_policy_looks_no_further_than_the_edges(network, digits):
+    def far(observation, memory):
+        return torch.tensor([[1.5, -3.0]]).expand(len(observation["step"]), 2), memory
+
+    def flush(observation, memory):
+        return torch.tensor([[1.0, -1.0]]).expand(len(observation["step"]), 2), memory
+
+    found = [EarlyExitGFNet(network, each)(digits[:4]) for each in (far, flush)]
+    assert torch.equal(found[0].logits, found[1].logits)
+    assert torch.equal(found[0].locations, found[1].locations)
+    envs = gym.make_vec("gfnet_env/GlanceFocus-v0", num_envs=4, images=digits)
+    steps = []
+    for action in ([1.5, -3.0], [1.0, -1.0]):
+        envs.reset(seed=0)
+        steps.append(envs.step(np.tile(np.float32(action), (4, 1))))
+    assert np.array_equal(steps[0][1], steps[1][1])
+
+
+@pytest.mark.parametrize("answer", [None, torch.zeros(4, 2), (torch.zeros(4, 2),)])
+def test_a_policy_must_also_say_what_it_remembers(network, digits, answer):
+    def forgetful(observation, memory):
+        return answer
+
+    with pytest.raises(ValueError, match="the policy function must return two things, where to"):
+        EarlyExitGFNet(network, forgetful)(digits[:4])
+
+
 def test_a_policy_can_be_swapped(network, digits):
     gfnet = EarlyExitGFNet(network, learned(network))
     costs = [gfnet.multiply_adds]
@@ -440,6 +469,15 @@ def test_a_policy_for_another_network_is_refused(network, tiny_network, tmp_path
         EarlyExitGFNet.load(tmp_path / "other")
 
 
+def test_a_policy_for_another_network_is_not_assembled(network, tiny_network):
+    with pytest.raises(ValueError, match="learn a policy for this model"):
+        EarlyExitGFNet(network, learned(tiny_network))
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    with pytest.raises(ValueError, match="learn a policy for this model"):
+        gfnet.policy = learned(tiny_network)
+    assert isinstance(gfnet.policy, CenterPolicy)
+
+
 def test_a_folder_without_a_policy_is_named(network, tmp_path):
     network.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no gfnet\.json"):
@@ -451,6 +489,26 @@ def test_another_model_asks_for_another_assembly(network):
     gfnet = EarlyExitGFNet(network, CenterPolicy())
     with pytest.raises(AttributeError, match="make a new EarlyExitGFNet"):
         gfnet.model = network
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_pixels_that_are_no_numbers_are_named(network, digits, value):
+    floats = digits[:8].float()
+    floats[[2, 5], 1, 60, 70] = value
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    with pytest.raises(ValueError, match=r"2 of 8 images hold NaN or infinity: number 2, 5$"):
+        gfnet(floats, normalised=True)
+    with pytest.raises(ValueError, match="images hold NaN or infinity"):
+        gfnet.anytime(floats, normalised=True)
+
+
+def test_arrays_are_images_too(network, digits):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    assert torch.equal(gfnet(digits[:4].numpy()).logits, gfnet(digits[:4]).logits)
+    with pytest.raises(ValueError, match=r"must be an array or a tensor.*not a list; DatasetIm"):
+        gfnet([Image.new("RGB", (64, 64))])
+    with pytest.raises(ValueError, match=r"not \(4, 128, 128, 3\); permute\(0, 3, 1, 2\)"):
+        gfnet(digits[:4].permute(0, 2, 3, 1))
 
 
 def test_normalised_floats_are_taken_as_they_are(network, digits):

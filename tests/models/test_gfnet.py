@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from gfnet_env import ArrayImages, GlanceFocusNetwork, Look, rollout, rows
+from gfnet_env.digest import weights_digest
 from gfnet_env.features import LiveFeatures
 from gfnet_env.models import TrainingData, blank_state
 
@@ -212,6 +213,15 @@ def test_saved_and_loaded_networks_agree(tiny_images, tmp_path):
         for each, state in zip((network, loaded), states, strict=True)
     ]
     assert torch.equal(states[0].logits, states[1].logits)
+
+
+def test_a_compiled_encoder_is_saved_like_any_other(tmp_path, network, digits):
+    expected, digest = glance(network, digits).logits, weights_digest(network)
+    for name in network.encoder_modules:
+        setattr(network, name, torch.compile(getattr(network, name)))
+    assert weights_digest(network) == digest
+    network.save(tmp_path)
+    assert torch.equal(glance(GlanceFocusNetwork.load(tmp_path), digits).logits, expected)
 
 
 def test_networks_of_0_1_load(tmp_path, network, digits):

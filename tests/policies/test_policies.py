@@ -299,7 +299,7 @@ def test_a_policy_of_version_01_still_loads(network, tmp_path):
 
 def test_looks_that_mean_nothing_are_refused(network, state):
     for wrong, message in (
-        (torch.full((6, 2), 1.5), r"locations must lie in \[-1, 1\]; one is 1.5"),
+        (torch.full((6, 2), torch.inf), r"locations must lie in \[-1, 1\]; one is inf"),
         (torch.zeros(5, 2), r"locations must be \(6, 2\)"),
         (Look.at(torch.zeros(6, 2), torch.full((6,), 0.5)), "scales must be at least 1"),
         (Look.at(torch.zeros(6, 2), torch.ones(6, 1)), r"scale of looks must be \(6,\)"),
