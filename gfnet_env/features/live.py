@@ -30,6 +30,7 @@ class LiveFeatures:
 
     Attributes:
         overviews: Pixels of the overviews encoded last; None at first.
+        encoded: Their features.
         windows: Number of windows encoded so far.
 
     Raises:
@@ -38,6 +39,7 @@ class LiveFeatures:
     """
 
     overviews: Tensor | None = None
+    encoded: Features = None
     windows: int = 0
 
     def __init__(
@@ -80,7 +82,8 @@ class LiveFeatures:
 
     def _encode_overview(self, indices: Indices) -> Features:
         self.overviews = self.images.overview(indices, glance_view(self.model))
-        return self._encode(self._encoding.encode_overview, self.overviews)
+        self.encoded = self._encode(self._encoding.encode_overview, self.overviews)
+        return self.encoded
 
     def _encode(self, encode: Callable[[Tensor, bool], Features], views: Tensor) -> Features:
         views = views.to(self.model.device)

@@ -56,15 +56,17 @@ class Candidates:
 class Miner(nn.Module):
     """Finds windows to train on; its state belongs to a training's checkpoint.
 
-    Candidates are those with the strongest contrast in the overview, random ones, and the best by
-    the where-map. Windows are chosen by their score (see ``WhereMap``), without those that show the
-    same as a better one; by their contrast as long as the classifier is no better than chance,
-    since an encoder that knows nothing would train on its own mistakes.
+    Candidates are those with the strongest contrast in the overview, those that speak the most for
+    the picture's class at the glance, random ones, and the best by the where-map. Windows are
+    chosen by their score (see ``WhereMap``), without those that show the same as a better one; by
+    their contrast as long as the classifier is no better than chance, since an encoder that knows
+    nothing would train on its own mistakes.
 
     Args:
         network: With a where-map that knows what to expect.
         seed: Of the draws.
         by_contrast: Candidates by contrast.
+        by_activation: Candidates by what the glance says.
         at_random: Random candidates.
         by_map: Candidates by the where-map.
         random_share: Share of the windows that are trained on that is chosen at random even later.
@@ -80,6 +82,7 @@ class Miner(nn.Module):
         *,
         seed: int,
         by_contrast: int = 8,
+        by_activation: int = 4,
         at_random: int = 4,
         by_map: int = 8,
         random_share: float = 0.2,
@@ -92,7 +95,12 @@ class Miner(nn.Module):
         prior = network.where.prior
         self._chance = float(-(prior * prior.log()).sum())
         self.register_buffer("loss", torch.tensor(self._chance))
-        self.counts = {"contrast": by_contrast, "random": at_random, "map": by_map}
+        self.counts = {
+            "contrast": by_contrast,
+            "activation": by_activation,
+            "random": at_random,
+            "map": by_map,
+        }
         self.random_share, self.seed, self.precision = random_share, seed, precision
 
     @property
@@ -130,24 +138,27 @@ class MinedWindows:
         return {"state": state}
 
     def start(self, context: Context) -> dict[str, Any]:
+        assert context.labels is not None
         indices = torch.from_numpy(context.indices).to(self.network.device)
-        return {"features": Shared(context.features), "indices": indices}
+        return {"features": Shared(context.features), "indices": indices, "labels": context.labels}
 
     def __call__(
         self, observation: Mapping[str, Any], memory: dict[str, Any]
     ) -> tuple[Look, dict[str, Any]]:
         state = observation["state"]
         if "looks" not in memory:
-            memory = memory | self._mine(state, memory["features"].value, memory["indices"])
+            known = (memory[name] for name in ("indices", "labels"))
+            memory = memory | self._mine(state, memory["features"].value, *known)
         location, scale = memory["looks"]
         number = state.number
         each = torch.arange(len(number), device=number.device)
         return Look.at(location[each, number], scale[each, number]), memory
 
-    def _mine(self, state: GFNetState, features: LiveFeatures, indices: Tensor) -> dict[str, Any]:
+    def _mine(
+        self, state: GFNetState, features: LiveFeatures, indices: Tensor, labels: Tensor
+    ) -> dict[str, Any]:
         """The windows of each picture, location (B, N, 2) and scale (B, N), in order."""
-        assert features.overviews is not None
-        location, scale = self._propose(state, features.overviews, indices)
+        location, scale = self._propose(state, features, indices, labels)
         numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
         looks = Look.at(location.flatten(0, 1), scale.flatten())
         score = self._score(features.images, numbers, looks).view_as(scale)
@@ -159,20 +170,26 @@ class MinedWindows:
         return {"looks": (location[each, chosen], scale[each, chosen])}
 
     def _propose(
-        self, state: GFNetState, overviews: Tensor, indices: Tensor
+        self, state: GFNetState, features: LiveFeatures, indices: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Locations (B, C, 2) and scales (B, C) of candidates."""
         assert state.heat is not None
+        assert features.overviews is not None
         counts, cells = self.miner.counts, state.heat.shape[2:].numel()
         draws = self._draw(indices, 0, counts["contrast"] + counts["random"], 3)
         kinds = (draws[..., 0] * state.heat.shape[1]).long()
         noise = self._draw(indices, 1, cells, 1).view(-1, 1, *state.heat.shape[2:])
-        contrast = _contrast(overviews.to(indices.device), state.heat.shape[2:])
-        peaks = _highest_peaks(contrast, counts["contrast"], noise)
-        peaks = peaks + kinds[:, : peaks.shape[1]] * cells
+        contrast = _contrast(features.overviews.to(indices.device), state.heat.shape[2:])
+        maps = [(contrast, _highest_peaks(contrast, counts["contrast"], noise))]
+        activation = _activation(state.logits, features.encoded.map, labels)
+        if activation is not None:
+            maps.append((activation, _highest_peaks(activation, counts["activation"])))
         at_random = draws[:, -counts["random"] :]
         found = [
-            self.where.looks(peaks, state.size, contrast),
+            *(
+                self.where.looks(peaks + kinds[:, : peaks.shape[1]] * cells, state.size, weights)
+                for weights, peaks in maps
+            ),
             Look.at(
                 2 * at_random[..., 1:].flatten(0, 1) - 1,
                 self.where.scales[kinds[:, -counts["random"] :]].flatten(),
@@ -253,6 +270,23 @@ def _contrast(overviews: Tensor, cells: Sequence[int]) -> Tensor:
         )
     deviation = functional.adaptive_avg_pool2d((grey - surroundings).abs(), (cells[0], cells[1]))
     return functional.avg_pool2d(deviation, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def _activation(logits: Tensor, feature_map: Tensor, labels: Tensor) -> Tensor | None:
+    """How much each cell of the glance speaks for the picture's class, (B, 1, h, w), at least 0.
+
+    It is the gradient of the class's margin times the map (HiResCAM, Draelos and Carin, 2020). None
+    if nothing is learned before the map, so that there is no gradient.
+    """
+    if not feature_map.requires_grad:
+        return None
+    own = functional.one_hot(labels, logits.shape[1]).bool()
+    # Policies decide without gradients.
+    with torch.enable_grad():
+        margin = logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(dim=1)
+        (gradient,) = torch.autograd.grad(margin.sum(), feature_map, retain_graph=True)
+    spoken = (gradient * feature_map).sum(dim=1, keepdim=True).float()
+    return functional.avg_pool2d(spoken.relu(), 3, stride=1, padding=1)
 
 
 def _highest_peaks(maps: Tensor, count: int, noise: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from gfnet_env.policies import Context, HeatPolicy, RandomPolicy
 from gfnet_env.rollout import glance, rollout
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule, train_classifier
 from gfnet_env.training.classifier import LookObjective
-from gfnet_env.training.mining import MinedWindows, Miner
+from gfnet_env.training.mining import MinedWindows, Miner, _activation
 
 NETWORK = {
     "glance_encoder": "compact:widths=[4,8],strides=[2,2]",
@@ -46,9 +46,9 @@ def miner(images, network):
 def mined(network, images, miner, indices=(0, 1, 2, 3, 4, 5, 6, 7), epoch=0):
     """The policy after an episode, and its looks: locations (B, N, 2) and scales (B, N)."""
     policy = MinedWindows(miner, epoch)
-    context = Context(LiveFeatures(network, images), np.array(indices))
-    with torch.no_grad():
-        states = [step.state for step in rollout(context.features, policy, context)][1:]
+    chosen = np.array(indices)
+    context = Context(LiveFeatures(network, images), chosen, images.labels[chosen])
+    states = [step.state for step in rollout(context.features, policy, context)][1:]
     locations = torch.stack([state.location for state in states], dim=1)
     return policy, locations, torch.stack([state.scale for state in states], dim=1)
 
@@ -56,8 +56,8 @@ def mined(network, images, miner, indices=(0, 1, 2, 3, 4, 5, 6, 7), epoch=0):
 def test_candidates_lie_in_the_picture_at_the_scales_of_the_map(network, images, miner):
     policy, locations, scales = mined(network, images, miner)
     found = policy.candidates
-    assert found.location.shape == (8, 20, 2)
-    Look.at(found.location.flatten(0, 1), found.scale.flatten()).check(160)
+    assert found.location.shape == (8, 24, 2)
+    Look.at(found.location.flatten(0, 1), found.scale.flatten()).check(192)
     assert set(found.scale.unique().tolist()) == {1.0, 2.0}
     assert ((found.score >= 0) & (found.score <= 1)).all()
     assert network.training
@@ -177,3 +177,21 @@ def test_needles_are_found_without_being_shown(tmp_path):
     gfnet = EarlyExitGFNet.load(tmp_path)
     assert isinstance(gfnet.policy, HeatPolicy)
     assert gfnet.budgets is not None
+
+
+def test_what_speaks_for_the_class_at_the_glance_is_proposed():
+    feature_map = torch.rand(2, 2, 6, 8)
+    feature_map[0, 0, 1, 5] = feature_map[1, 1, 4, 2] = 9.0
+    feature_map.requires_grad_()
+    # Each channel's maximum is the evidence for one class.
+    logits = feature_map.amax(dim=(2, 3))
+    found = _activation(logits, feature_map, torch.tensor([0, 1]))
+    assert found.shape == (2, 1, 6, 8)
+    assert found.flatten(1).argmax(dim=1)[1] in around(4, 2)
+    assert found.flatten(1).argmax(dim=1)[0] in around(1, 5)
+    assert _activation(logits, feature_map.detach(), torch.tensor([0, 1])) is None
+
+
+def around(row, column):
+    """The numbers of a cell and its neighbours in a map of 6×8."""
+    return [8 * (row + down) + column + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
