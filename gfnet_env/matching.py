@@ -1,13 +1,16 @@
 """Check whether models and images fit together."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from gfnet_env.images import Fit, ImageSet, ReadingOptions, folder_split_by_seed
 from gfnet_env.models.base import Model, glance_view
 from gfnet_env.models.saved import SavedConfig
 from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.registry import split_items
 from gfnet_env.settings import AtLeast, Flat, Settings
 
 
@@ -58,6 +61,23 @@ def check_split(trained_on: TrainingData, spec: str, seed: int) -> None:
         )
 
 
+def other_images(trained_on: TrainingData, spec: str) -> str | None:
+    """What a model was trained on, if that is another image set than the spec's; else None.
+
+    Parameters of the set may differ: harder scenes are the same set.
+    """
+    known = trained_on.images
+    return known if known is not None and _set_of(known) != _set_of(spec) else None
+
+
+def _set_of(spec: str) -> str:
+    """The name of an image set, with the path if it is a folder."""
+    name, _, rest = spec.partition(":")
+    if name != "folder" or not rest:
+        return name
+    return f"{name}:{Path(split_items(rest)[0].removeprefix('path=')).expanduser().resolve()}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(Settings):
     """The images of a command; by default the images that its model was trained on."""
@@ -88,7 +108,7 @@ class ImageOptions(Settings):
         return spec, model.trained_on.image_seed if self.image_seed is None else self.image_seed
 
     def open(self, model: Model, split: str) -> ImageSet:
-        """Open a split, ``train``, ``val`` or ``test``.
+        """Open a split, ``train``, ``val`` or ``test``; warn if the model was trained on others.
 
         Raises:
             FileNotFoundError: A folder is missing.
@@ -98,6 +118,9 @@ class ImageOptions(Settings):
         trained_on = model.trained_on
         spec, seed = self.chosen(model)
         check_split(trained_on, spec, seed)
+        known = other_images(trained_on, spec)
+        if known is not None:
+            warnings.warn(f"the network was trained on {known}, not on {spec}", stacklevel=2)
         return self.reading.load(
             spec,
             split,

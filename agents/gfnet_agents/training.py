@@ -31,7 +31,7 @@ from gfnet_env.inference import (
     exit_costs,
     operating_point,
 )
-from gfnet_env.matching import check_fit
+from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
 from gfnet_env.policies import check_saveable
 from gfnet_env.runs import Run, resolve_device
@@ -75,8 +75,11 @@ def train_policy(
         with opened:
             console.print(f"{config.run} is complete; there is nothing to resume")
             return EarlyExitGFNet.load(config.run).to(device)
+    packaged = model is None and config.network is None
     model = open_model(model or config.network)
     model.to(device)
+    if image_sets is None and packaged:
+        _check_images(model, config.images.chosen(model)[0])
     sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
     env, learner = _build(config, model, sets, console)
     with opened as run:
@@ -88,6 +91,16 @@ def train_policy(
     print_results(results, console)
     console.print(f"{run.folder} holds the assembled network, results.json and pictures")
     return gfnet
+
+
+def _check_images(model: Model, spec: str) -> None:
+    """Raise ``ValueError`` if the packaged network was trained on other images."""
+    known = other_images(model.trained_on, spec)
+    if known is not None:
+        raise ValueError(
+            f"the packaged network was trained on {known}, not on {spec}: train one on these "
+            f"images (train_classifier.py --images {spec}) and give it with --network"
+        )
 
 
 def _build(

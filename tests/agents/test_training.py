@@ -16,6 +16,7 @@ from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks.results import PolicyResults
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import load_images
+from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import HeatPolicy, load_policy
 
 EXAMPLES = Path(__file__).parents[2] / "experiments" / "examples"
@@ -377,3 +378,16 @@ def test_a_policy_is_learned_from_cached_features(sets, network, tmp_path):
         train_policy(
             config(tmp_path / "x", **changes, cache_gib=0.001), model=network, image_sets=sets
         )
+
+
+def test_the_packaged_network_is_for_its_own_images(tmp_path, network):
+    with pytest.raises(ValueError, match=r"trained on cluttered-digits, not on megapixel-mnist"):
+        train_policy(config(tmp_path / "run", images="megapixel-mnist"))
+    assert not (tmp_path / "run").exists()
+    harder = "cluttered-digits:pieces=20,scenes=3"
+    assert len(ImageOptions(images=harder).open(network, "test")) == 3
+    for number in range(6):
+        (tmp_path / "tree" / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "tree" / str(number % 2) / f"{number}.png")
+    with pytest.warns(UserWarning, match="trained on cluttered-digits, not on folder:.*tree"):
+        ImageOptions(images=f"folder:{tmp_path / 'tree'}").open(network, "test")
