@@ -118,10 +118,7 @@ class ImageOptions(Settings):
         trained_on = model.trained_on
         spec, seed = self.chosen(model)
         check_split(trained_on, spec, seed)
-        known = other_images(trained_on, spec)
-        if known is not None:
-            warnings.warn(f"the network was trained on {known}, not on {spec}", stacklevel=2)
-        return self.reading.load(
+        images = self.reading.load(
             spec,
             split,
             image_size=self.image_size or trained_on.image_size or 224,
@@ -131,6 +128,10 @@ class ImageOptions(Settings):
             # A spec from a model's file must not import anything.
             trusted=self.images is not None,
         )
+        known = other_images(trained_on, spec)
+        if known is not None:
+            warnings.warn(f"the network was trained on {known}, not on {spec}", stacklevel=2)
+        return images
 
 
 def _listed(names: Sequence[str]) -> str:
