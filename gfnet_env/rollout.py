@@ -82,6 +82,28 @@ def rollout(
     yield Step(going, state)
 
 
+def replay(
+    features: FeatureSource, indices: npt.NDArray[np.int64], state: State, looks: Look
+) -> Iterator[Step]:
+    """``rollout`` of looks that are known beforehand: all their windows are encoded in one call.
+
+    Args:
+        features: Source of the model's features.
+        indices: The images, (B,).
+        state: The state after a glance at them.
+        looks: B·N looks, image by image.
+    """
+    count = len(looks) // len(indices)
+    looks = features.snap(looks)
+    encoded = features.window(indices.repeat(count), looks)
+    everything = torch.arange(len(indices), device=state.number.device)
+    yield Step(everything, state)
+    for number in range(count):
+        chosen = everything * count + number
+        state = features.model.look(rows.select(encoded, chosen), rows.select(looks, chosen), state)
+        yield Step(everything, state)
+
+
 def _without(
     leaving: Tensor, going: Tensor, state: State, memory: object
 ) -> tuple[Tensor, State, object]:

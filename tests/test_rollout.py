@@ -6,7 +6,7 @@ from gfnet_env.exits import ThresholdExit, never
 from gfnet_env.features import LiveFeatures
 from gfnet_env.looks import Look
 from gfnet_env.policies import Context, RandomPolicy
-from gfnet_env.rollout import glance, look, rollout
+from gfnet_env.rollout import glance, look, replay, rollout
 
 
 class StopsAt:
@@ -37,6 +37,23 @@ def test_a_rollout_is_a_glance_and_the_looks_that_the_policy_decides_on(network,
         state = look(context.features, context.indices, Look.at(step.state.location), state)
         assert torch.equal(step.state.logits, state.logits)
         assert torch.equal(step.state.seen, state.seen)
+
+
+@torch.no_grad()
+def test_looks_that_are_known_beforehand_are_encoded_in_one_call(context):
+    steps = list(rollout(context.features, RandomPolicy(), context))
+    encoded, before = context.features.windows, []
+    locations = torch.stack([step.state.location for step in steps[1:]], dim=1).flatten(0, 1)
+    state = glance(context.features, context.indices)
+    encode = context.features.window
+    context.features.window = lambda *given: before.append(given) or encode(*given)
+    again = list(replay(context.features, context.indices, state, Look.at(locations)))
+    assert len(before) == 1
+    assert context.features.windows == 2 * encoded
+    for step, other in zip(steps, again, strict=True):
+        assert torch.equal(step.rows, other.rows)
+        assert torch.equal(step.state.location, other.state.location)
+        assert torch.allclose(step.state.logits, other.state.logits, atol=1e-4)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
 from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
 from gfnet_env.policies import Context, HeatPolicy, Policy, RandomPolicy, TargetPolicy
-from gfnet_env.rollout import rollout
+from gfnet_env.rollout import glance, replay, rollout
 from gfnet_env.settings import Flat
 from gfnet_env.training.config import (
     ClassifierSchedule,
@@ -251,13 +251,18 @@ class LookObjective(nn.Module):
         logits, they count once.
         """
         features = LiveFeatures(self.network, images)
-        context = Context(features, batch.indices, batch.labels, batch.boxes)
-        miner = self.miner
-        policy = self._pick(epoch) if miner is None else MinedWindows(miner, epoch)
+        mined = None if self.miner is None else MinedWindows(self.miner, epoch)
+        if mined is None:
+            context = Context(features, batch.indices, batch.labels, batch.boxes)
+            taken = rollout(features, self._pick(epoch), context)
+        else:
+            begun = glance(features, batch.indices)
+            looks = mined.find(begun, features, batch)
+            taken = replay(features, batch.indices, begun, looks)
         losses: list[Tensor] = []
         steps = torch.zeros_like(batch.labels)
         states: list[GFNetState] = []
-        for step in rollout(features, policy, context):
+        for step in taken:
             labels = batch.labels[step.rows]
             assert isinstance(step.state, GFNetState)
             states.append(step.state)
@@ -268,10 +273,10 @@ class LookObjective(nn.Module):
             losses.append(loss.new_zeros(len(steps)).index_put((step.rows,), loss))
             steps[step.rows] += 1
         mean = torch.stack(losses).sum(dim=0) / steps
-        if not isinstance(policy, MinedWindows):
+        if mined is None:
             return mean
-        policy.miner.observe(_cross_entropies(states[-1].logits, batch.labels))
-        return mean + self._schedule.where_loss * policy.where_loss(states[0])
+        mined.miner.observe(_cross_entropies(states[-1].logits, batch.labels))
+        return mean + self._schedule.where_loss * mined.where_loss(states[0])
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:

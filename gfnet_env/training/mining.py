@@ -7,7 +7,7 @@ places are used.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import ImageSet
+from gfnet_env.images import Batch, ImageSet
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import GFNetState, GlanceFocusNetwork
-from gfnet_env.policies.base import Context
 from gfnet_env.policies.scan import OVERLAP
 from gfnet_env.precision import Precision, autocast
 from gfnet_env.randomness import uniform
-from gfnet_env.rows import Shared
 
 # Keeps these draws apart from others of the same seed.
 _STREAM = 3
@@ -85,7 +83,7 @@ class Miner(nn.Module):
         by_activation: int = 4,
         at_random: int = 4,
         by_map: int = 8,
-        random_share: float = 0.2,
+        random_share: float = 0.1,
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
@@ -114,14 +112,14 @@ class Miner(nn.Module):
 
 
 class MinedWindows:
-    """A policy of the windows that a ``Miner`` finds in one batch.
+    """The windows that a ``Miner`` finds in one batch.
 
     Args:
         miner: Finds them.
         epoch: Counted from 0.
 
     Attributes:
-        candidates: What was scored, after the first decision.
+        candidates: What was scored to find them.
     """
 
     def __init__(self, miner: Miner, epoch: int) -> None:
@@ -132,42 +130,29 @@ class MinedWindows:
         self.where = where
         self.candidates: Candidates | None = None
 
-    @staticmethod
-    def observation(state: State) -> dict[str, Any]:
-        """The state itself."""
-        return {"state": state}
+    @torch.no_grad()
+    def find(self, state: State, features: LiveFeatures, batch: Batch) -> Look:
+        """The windows of each picture, the best first: B·N looks, picture by picture.
 
-    def start(self, context: Context) -> dict[str, Any]:
-        assert context.labels is not None
-        indices = torch.from_numpy(context.indices).to(self.network.device)
-        return {"features": Shared(context.features), "indices": indices, "labels": context.labels}
-
-    def __call__(
-        self, observation: Mapping[str, Any], memory: dict[str, Any]
-    ) -> tuple[Look, dict[str, Any]]:
-        state = observation["state"]
-        if "looks" not in memory:
-            known = (memory[name] for name in ("indices", "labels"))
-            memory = memory | self._mine(state, memory["features"].value, *known)
-        location, scale = memory["looks"]
-        number = state.number
-        each = torch.arange(len(number), device=number.device)
-        return Look.at(location[each, number], scale[each, number]), memory
-
-    def _mine(
-        self, state: GFNetState, features: LiveFeatures, indices: Tensor, labels: Tensor
-    ) -> dict[str, Any]:
-        """The windows of each picture, location (B, N, 2) and scale (B, N), in order."""
-        location, scale = self._propose(state, features, indices, labels)
-        numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
-        looks = Look.at(location.flatten(0, 1), scale.flatten())
-        score = self._score(features.images, numbers, looks).view_as(scale)
-        sizes = state.size.repeat_interleave(scale.shape[1], dim=0)
-        boxes = self.where.view.window_boxes(looks, sizes).view(*scale.shape, 4)
-        self.candidates = Candidates(location, scale, boxes, score)
-        chosen = self._choose(self.candidates, indices)
+        Args:
+            state: The state after a glance at the pictures.
+            features: What made it.
+            batch: The pictures.
+        """
+        assert isinstance(state, GFNetState)
+        indices = torch.from_numpy(batch.indices).to(self.network.device)
+        # In full precision, as policies decide.
+        with torch.autocast(indices.device.type, enabled=False):
+            location, scale = self._propose(state, features, indices, batch.labels)
+            numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
+            looks = Look.at(location.flatten(0, 1), scale.flatten())
+            score = self._score(features.images, numbers, looks).view_as(scale)
+            sizes = state.size.repeat_interleave(scale.shape[1], dim=0)
+            boxes = self.where.view.window_boxes(looks, sizes).view(*scale.shape, 4)
+            self.candidates = Candidates(location, scale, boxes, score)
+            chosen = self._choose(self.candidates, indices)
         each = torch.arange(len(chosen), device=chosen.device)[:, None]
-        return {"looks": (location[each, chosen], scale[each, chosen])}
+        return Look.at(location[each, chosen].flatten(0, 1), scale[each, chosen].flatten())
 
     def _propose(
         self, state: GFNetState, features: LiveFeatures, indices: Tensor, labels: Tensor
@@ -281,7 +266,6 @@ def _activation(logits: Tensor, feature_map: Tensor, labels: Tensor) -> Tensor |
     if not feature_map.requires_grad:
         return None
     own = functional.one_hot(labels, logits.shape[1]).bool()
-    # Policies decide without gradients.
     with torch.enable_grad():
         margin = logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(dim=1)
         (gradient,) = torch.autograd.grad(margin.sum(), feature_map, retain_graph=True)

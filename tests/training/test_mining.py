@@ -7,10 +7,10 @@ import torch
 from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import MegapixelMNIST, batches
+from gfnet_env.images import Batch, MegapixelMNIST, batches
 from gfnet_env.looks import Look
-from gfnet_env.policies import Context, HeatPolicy, RandomPolicy
-from gfnet_env.rollout import glance, rollout
+from gfnet_env.policies import HeatPolicy, RandomPolicy
+from gfnet_env.rollout import glance
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule, train_classifier
 from gfnet_env.training.classifier import LookObjective
 from gfnet_env.training.mining import MinedWindows, Miner, _activation
@@ -45,12 +45,11 @@ def miner(images, network):
 
 def mined(network, images, miner, indices=(0, 1, 2, 3, 4, 5, 6, 7), epoch=0):
     """The policy after an episode, and its looks: locations (B, N, 2) and scales (B, N)."""
-    policy = MinedWindows(miner, epoch)
-    chosen = np.array(indices)
-    context = Context(LiveFeatures(network, images), chosen, images.labels[chosen])
-    states = [step.state for step in rollout(context.features, policy, context)][1:]
-    locations = torch.stack([state.location for state in states], dim=1)
-    return policy, locations, torch.stack([state.scale for state in states], dim=1)
+    windows, chosen = MinedWindows(miner, epoch), np.array(indices)
+    features = LiveFeatures(network, images)
+    state = glance(features, chosen)
+    looks = windows.find(state, features, Batch(chosen, images.labels[chosen]))
+    return windows, looks.location.view(len(chosen), 3, 2), looks.scale.view(len(chosen), 3)
 
 
 def test_candidates_lie_in_the_picture_at_the_scales_of_the_map(network, images, miner):
