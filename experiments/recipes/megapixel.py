@@ -133,7 +133,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         classifier=task.classifier,
         windows="mined",
         where_loss=10.0,
-        encoder_loss=1.0,
+        encoder_loss=0.5,
         epochs=task.epochs,
         batch_size=32,
         learning_rate=2e-3,
