@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import tyro
 
 from gfnet_env.actions import ACTIONS
+from gfnet_env.allocator import keep_freed_memory
 from gfnet_env.classifiers import CLASSIFIERS
 from gfnet_env.encoders import ENCODERS
 from gfnet_env.exits import EXITS
@@ -41,7 +42,7 @@ def parse(
     arguments: Sequence[str] | None = None,
     parts: Mapping[str, Registry[Any]] = PARTS,
 ) -> Config:
-    """Read a configuration from the command line.
+    """Read a configuration from the command line, and prepare the process for a command.
 
     ``--import MODULE``, which may be repeated, first imports a module that registers parts. Modules
     are also found in the current directory.
@@ -57,6 +58,7 @@ def parse(
         SystemExit: The command line is wrong or asks for help.
         ValueError: A value is wrong.
     """
+    keep_freed_memory()
     modules, rest = take_option("--import", sys.argv[1:] if arguments is None else arguments)
     here = str(Path.cwd())
     if here not in sys.path:

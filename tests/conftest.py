@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import gfnet_env
+from gfnet_env.allocator import keep_freed_memory
 from gfnet_env.images import ImageSet, load_images
 
 # Tests do not depend on how fast the machine is.
@@ -24,6 +25,7 @@ DIGITS = "cluttered-digits:scenes=40"
 def _one_thread():
     # Tests share the cores as processes.
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def _devices() -> list[str]:
