@@ -115,7 +115,7 @@ def gfnet_config(options: PittingOptions, seed: int) -> ClassifierConfig:
         classifier="evidence",
         windows="mined",
         where_loss=10.0,
-        encoder_loss=5.0,
+        encoder_loss=1.0,
         epochs=8,
         batch_size=8,
         learning_rate=3e-4,
