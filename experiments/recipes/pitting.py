@@ -8,12 +8,13 @@ al., arXiv 2103.13003) in folders train, val and test of clean and pitting, spli
 part, and masks of the damage in a tree of the same names. Masks are used for measuring only.
 """
 
+import itertools
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +27,13 @@ from gfnet_agents.markdown import header, row, signature
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.overlap import measure_overlaps
 from gfnet_env.benchmarks.report import millions
-from gfnet_env.benchmarks.statistics import mean_interval, probability_of_improvement
+from gfnet_env.benchmarks.statistics import probability_of_improvement
 from gfnet_env.command_line import parse
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.files import read_json, write_json, write_text
 from gfnet_env.images import FolderImages, ImageSet, Masks, ReadingOptions, batches, object_masks
 from gfnet_env.images.base import Numbers
 from gfnet_env.looks import ViewConfig
-from gfnet_env.matching import ImageOptions
 from gfnet_env.models import StaticNetwork, static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
 from gfnet_env.runs import RunControl, provenance
@@ -76,15 +76,18 @@ class PittingOptions(Settings):
 
 
 def main(options: PittingOptions) -> None:
-    """Train and measure all networks, and write results.json and README.md after each seed."""
+    """Train and measure all networks, and write results.json and README.md after each part."""
     path = options.out / "results.json"
     results: dict[str, Any] = read_json(path) if path.is_file() else {}
-    for seed in options.seeds:
-        if str(seed) in results:
-            continue
-        results[str(seed)] = _run(options, seed)
-        write_json(path, results)
-        write_text(options.out / "README.md", "\n".join(_report(results)) + "\n")
+    for seed, (part, run) in itertools.product(options.seeds, PARTS.items()):
+        parts = results.setdefault(str(seed), {})
+        if part not in parts:
+            started = time.monotonic()
+            found = run(options, seed)
+            seconds = time.monotonic() - started
+            parts[part] = {**found, "seconds": seconds, **provenance(command=False)}
+            write_json(path, results)
+            write_text(options.out / "README.md", "\n".join(_report(results)) + "\n")
 
 
 def _shared(options: PittingOptions, seed: int) -> dict[str, Any]:
@@ -140,17 +143,11 @@ def static_config(options: PittingOptions, seed: int) -> BaselineConfig:
     )
 
 
-def _run(options: PittingOptions, seed: int) -> dict[str, Any]:
-    """Train and measure everything with one seed."""
-    started = time.monotonic()
-    folder = options.run / f"gfnet-{seed}"
+def _looks(options: PittingOptions, seed: int) -> dict[str, Any]:
+    """Train a network, and measure policies with it."""
     train_classifier(gfnet_config(options, seed))
-    gfnet = EarlyExitGFNet.load(folder)
-    test = ImageOptions(reading=options.reading).open(gfnet.model, "test")
-    assert isinstance(test, FolderImages)
-    masks = object_masks(test, options.masks)
-    assert masks is not None
-    measure = _Measure(test, masks)
+    gfnet = EarlyExitGFNet.load(options.run / f"gfnet-{seed}")
+    measure = _Measure.open(options)
     policies: dict[str, Policy] = {
         "random": RandomPolicy(),
         "heat": HeatPolicy(),
@@ -159,26 +156,28 @@ def _run(options: PittingOptions, seed: int) -> dict[str, Any]:
         "scan, stride P/2": ScanPolicy(stride=0.5),
     }
     records = {
-        name: evaluate_policy(gfnet.model, policy, test, batch_size=16)
+        name: evaluate_policy(gfnet.model, policy, measure.images, batch_size=16)
         for name, policy in policies.items()
     }
-    view = gfnet.model.view
-    found = {name: measure(record, records["random"], view) for name, record in records.items()}
-    static = {}
+    view, random = gfnet.model.view, records["random"]
+    found = {name: measure(record, random, view) for name, record in records.items()}
+    return {"multiply_adds": gfnet.multiply_adds, "policies": found}
+
+
+def _static(options: PittingOptions, seed: int) -> dict[str, Any]:
+    """Train and measure static networks."""
+    measure, networks = _Measure.open(options), {}
     for side, network in train_baselines(static_config(options, seed)).items():
-        damaged = _static_probabilities(network, test)
-        static[str(side)] = {
+        damaged = _static_probabilities(network, measure.images)
+        networks[str(side)] = {
             "multiply_adds": static_multiply_adds(network),
             "auc": measure.auc(damaged),
-            "balanced_accuracy": measure.balanced(damaged > 0.5),
+            "balanced_accuracy": measure.balanced((damaged > 0.5) == measure.damaged),
         }
-    return {
-        "multiply_adds": gfnet.multiply_adds,
-        "policies": found,
-        "static": static,
-        "seconds": time.monotonic() - started,
-        **provenance(command=False),
-    }
+    return {"networks": networks}
+
+
+PARTS = {"looks": _looks, "static": _static}
 
 
 def _learned(options: PittingOptions, seed: int, name: str) -> Policy:
@@ -217,40 +216,66 @@ class _Measure:
     """
 
     def __init__(self, images: FolderImages, masks: Masks) -> None:
-        self._images, self._masks = images, masks
-        self._damaged = images.labels.numpy() == DAMAGED
+        self.images, self._masks = images, masks
+        self.damaged = images.labels.numpy() == DAMAGED
         positions = [_POSITION.search(path.name) for path in images.files]
         assert all(positions)
         names = [each[1] for each in positions if each is not None]
         # Pictures of one position show the same place at other times.
         self._positions = np.unique(names, return_inverse=True)[1]
-        # What each image counts for, so that both classes count the same.
-        share = np.where(self._damaged, self._damaged.mean(), 1 - self._damaged.mean())
-        self._weights = 0.5 / share
 
-    def auc(self, probability: Floats) -> float:
-        """Area under the ROC curve of the probability of damage, (N,)."""
-        damaged, clean = probability[self._damaged], probability[~self._damaged]
-        return probability_of_improvement(damaged, clean)
+    @classmethod
+    def open(cls, options: PittingOptions) -> Self:
+        """For the split test."""
+        spec = f"folder:{options.images}"
+        images = options.reading.load(spec, "test", image_size=224, seed=0, fit="whole")
+        assert isinstance(images, FolderImages)
+        masks = object_masks(images, options.masks)
+        assert masks is not None
+        return cls(images, masks)
 
-    def balanced(self, says_damaged: npt.NDArray[np.bool_]) -> float:
-        """The mean accuracy of both classes."""
-        return float((self._weights * (says_damaged == self._damaged)).mean())
+    def auc(self, probability: Floats, rows: Numbers | None = None) -> float:
+        """Area under the ROC curve of the probability of damage, (N,), or of some rows of it."""
+        rows = np.arange(len(self.damaged)) if rows is None else rows
+        found, damaged = probability[rows], self.damaged[rows]
+        return probability_of_improvement(found[damaged], found[~damaged])
+
+    def balanced(self, right: npt.NDArray[np.bool_], rows: Numbers | None = None) -> float:
+        """The mean accuracy of both classes, of images that are right or not, (N,)."""
+        rows = np.arange(len(self.damaged)) if rows is None else rows
+        found, damaged = right[rows], self.damaged[rows]
+        return float((found[damaged].mean() + found[~damaged].mean()) / 2)
 
     def __call__(self, record: Record, random: Record, view: ViewConfig) -> dict[str, Any]:
-        """The figures of a policy, after each step, and its gain over random looks."""
-        confidence = record.label_confidence.astype(float)
-        probability = np.where(self._damaged[:, None], confidence, 1 - confidence)
-        gain = self._weights * (record.correct[:, -1].astype(float) - random.correct[:, -1])
+        """The figures of a policy, after each step, and its gains over random looks."""
+        probability, chance = self._probability(record), self._probability(random)
+        right, by_chance = record.correct, random.correct
         return {
             "auc": [self.auc(each) for each in probability.T],
-            "balanced_accuracy": [
-                float((self._weights * right).mean()) for right in record.correct.T
-            ],
+            "balanced_accuracy": [self.balanced(each) for each in right.T],
             "windows": record.windows,
-            "over_random": [float(gain.mean()), *mean_interval(gain, self._positions)],
+            "auc_over_random": self._interval(
+                lambda rows: self.auc(probability[:, -1], rows) - self.auc(chance[:, -1], rows)
+            ),
+            "over_random": self._interval(
+                lambda rows: (
+                    self.balanced(right[:, -1], rows) - self.balanced(by_chance[:, -1], rows)
+                )
+            ),
             "found": self._found(record, view),
         }
+
+    def _probability(self, record: Record) -> Floats:
+        """The probability of damage after each step, (N, T)."""
+        confidence = record.label_confidence.astype(float)
+        return np.where(self.damaged[:, None], confidence, 1 - confidence)
+
+    def _interval(self, figure: Callable[[Numbers], float]) -> list[float]:
+        """A figure of some rows, and the bounds of its 95% bootstrap interval over positions."""
+        places = [np.flatnonzero(self._positions == each) for each in np.unique(self._positions)]
+        drawn = itertools.product(places, repeat=len(places))
+        values = [figure(np.concatenate(each)) for each in drawn]
+        return [figure(np.arange(len(self._positions))), *np.percentile(values, [2.5, 97.5])]
 
     def _found(self, record: Record, view: ViewConfig) -> float:
         """Share of damaged pictures where one of the first looks has its centre in the damage.
@@ -266,52 +291,61 @@ class _Measure:
                 for mask in self._masks(indices)
             ]
 
-        overlap = measure_overlaps(view, self._images, {"": record}, dilated)[""]
+        overlap = measure_overlaps(view, self.images, {"": record}, dilated)[""]
         return float((overlap.centred[:, :FIRST] == 1).any(axis=1).mean())
 
 
 def _report(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The lines of README.md."""
-    runs = list(results.values())
     yield from ("# Surface damage, 1130×460", "")
     yield (
         "On the split test, means over seeds. Intervals draw the positions on the part, of which "
-        f"there are four. `found`: one of the first {FIRST} looks has its centre in the damage."
+        f"there are four. Found: one of the first {FIRST} looks has its centre in the damage, "
+        "which ends a quarter of a window beyond its mask."
     )
-    yield ""
+    looks = [run["looks"] for run in results.values() if "looks" in run]
+    static = [run["static"] for run in results.values() if "static" in run]
+    for lines, runs in ((_static_table, static), (_looks_table, looks)):
+        if runs:
+            yield ""
+            yield from lines(runs)
+    made = [*looks, *static]
+    seconds = [run["seconds"] for run in made]
+    yield from ("", signature(made, sorted(map(int, results)), seconds))
+
+
+def _static_table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from header("whole pictures", "multiply-adds", "AUC", "balanced accuracy")
-    for side in runs[0]["static"]:
-        found = [run["static"][side] for run in runs]
+    for side in runs[0]["networks"]:
+        found = [run["networks"][side] for run in runs]
         yield row(
             f"static, {side}×{side}",
             millions(found[0]["multiply_adds"]),
             *(_mean(each[name] for each in found) for name in ("auc", "balanced_accuracy")),
         )
-    yield ""
-    yield from header(
-        f"{len(runs[0]['multiply_adds']) - 1} looks",
+
+
+def _looks_table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    glance, first, *_, last = runs[0]["multiply_adds"]
+    steps = len(runs[0]["multiply_adds"])
+    columns = (
         "multiply-adds",
         "AUC",
+        "over random looks",
         "balanced accuracy",
         "over random looks",
-        "found",
     )
-    glance, first, *_, last = runs[0]["multiply_adds"]
+    yield from header(f"{steps - 1} looks", *columns, "found")
     for name in runs[0]["policies"]:
         found = [run["policies"][name] for run in runs]
         scans = name.startswith("scan")
         cost = found[0]["windows"] * (first - glance) if scans else last
-        yield row(
-            name,
-            millions(cost),
-            *(_mean(each[key][-1] for each in found) for key in ("auc", "balanced_accuracy")),
-            "; ".join(
-                "{:+.1%} ({:+.1%} to {:+.1%})".format(*each["over_random"]) for each in found
-            ),
-            _mean(each["found"] for each in found),
-        )
-    seconds = [run["seconds"] for run in runs]
-    yield from ("", signature(runs, sorted(map(int, results)), seconds))
+        figures = []
+        for key, gain in (("auc", "auc_over_random"), ("balanced_accuracy", "over_random")):
+            gains = ["{:+.1%} ({:+.1%} to {:+.1%})".format(*each[gain]) for each in found]
+            figures += [_mean(each[key][-1] for each in found)]
+            figures += ["; ".join(gains) if name != "random" else ""]
+        yield row(name, millions(cost), *figures, _mean(each["found"] for each in found))
 
 
 def _mean(values: Iterable[float]) -> str:
