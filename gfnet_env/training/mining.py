@@ -30,6 +30,9 @@ _STREAM = 3
 # The bag is better than chance once its loss is below this share of that of guessing.
 _BETTER = 0.9
 _TINY = 1e-6
+# Candidates are shifted at random by up to this share of their side. The same window in every epoch
+# would be learned by heart.
+_SHIFT = 1 / 8
 # Share of the loss of one batch in its running mean.
 _MOMENTUM = 0.02
 
@@ -183,7 +186,12 @@ class MinedWindows:
         ]
         rows = len(indices)
         location = torch.cat([each.location.view(rows, -1, 2) for each in found], dim=1)
-        return location, torch.cat([each.scale.view(rows, -1) for each in found], dim=1)
+        scale = torch.cat([each.scale.view(rows, -1) for each in found], dim=1)
+        shift = _SHIFT * (2 * self._draw(indices, 4, scale.shape[1], 2) - 1)
+        side = (scale * self.where.view.size)[..., None]
+        # From one edge of a picture to the other, a location changes by two.
+        shift = 2 * shift * side / (state.size[:, None] - side).clamp(min=1)
+        return (location + shift).clamp(-1, 1), scale
 
     def _score(self, images: ImageSet, indices: Any, looks: Look) -> Tensor:
         """How much windows say about the class, (B·C,)."""
