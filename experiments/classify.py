@@ -3,6 +3,7 @@
 python experiments/classify.py --run runs/photos-policy PICTURE [FOLDER ...] --picture looked.png
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, rows
 from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.command_line import parse
 from gfnet_env.images import FolderImages
+from gfnet_env.images.base import Numbers
 from gfnet_env.images.folder import EXTENSIONS
-from gfnet_env.inference import is_assembled
+from gfnet_env.inference import Prediction, is_assembled
 from gfnet_env.models import Model
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Settings
+
+# Pictures that are classified at once.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +54,39 @@ def main(config: ClassifyConfig) -> None:
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
     images = open_pictures(files, gfnet.model, config.image_size)
-    prediction = gfnet.classify(images, batch_size=64)
-    names = gfnet.model.class_names
+    answered: list[tuple[Numbers, Prediction]] = []
+    errors: list[Exception] = []
+    for first in range(0, len(files), _TOGETHER):
+        numbers = np.arange(first, min(first + _TOGETHER, len(files)))
+        try:
+            found = [(numbers, gfnet(images, numbers))]
+        except (OSError, ValueError):
+            # One by one, so that a damaged picture costs no other its answer.
+            found = list(_one_by_one(gfnet, images, numbers, errors))
+        for chosen, prediction in found:
+            _print(prediction, [files[number] for number in chosen], gfnet.model.class_names)
+        answered += found
+    if config.picture is not None and answered:
+        chosen = np.concatenate([numbers for numbers, _ in answered])
+        answers = {"": rows.concatenate([prediction for _, prediction in answered])}
+        draw_answers(gfnet.model, images, chosen, answers, config.picture, labelled=False)
+    if errors:
+        sys.exit("\n".join(f"error: {error}" for error in errors))
+
+
+def _one_by_one(
+    gfnet: EarlyExitGFNet, images: FolderImages, numbers: Numbers, errors: list[Exception]
+) -> Iterator[tuple[Numbers, Prediction]]:
+    """Yield the pictures that can be read, with their answers; the others' errors are added."""
+    for number in numbers:
+        alone = np.array([number])
+        try:
+            yield alone, gfnet(images, alone)
+        except (OSError, ValueError) as error:
+            errors.append(error)
+
+
+def _print(prediction: Prediction, files: Sequence[Path], names: Sequence[str] | None) -> None:
     for row, path in enumerate(files):
         number = int(prediction.classes[row])
         print(
@@ -59,9 +95,6 @@ def main(config: ClassifyConfig) -> None:
             f"exit at step {int(prediction.exit_step[row])}, "
             f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
         )
-    if config.picture is not None:
-        numbers, answers = np.arange(len(files)), {"": prediction}
-        draw_answers(gfnet.model, images, numbers, answers, config.picture, labelled=False)
 
 
 def picture_files(paths: Sequence[Path]) -> Iterator[Path]:

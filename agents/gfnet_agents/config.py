@@ -137,7 +137,7 @@ class PolicyConfig(_OneLength):
     continue_from: Path | None = None
     """Run folder of a policy to train further. Its settings are the defaults; images, reward,
     exits, sampling and focus_steps may change."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the learner and of the order of images."""
 
     def __post_init__(self) -> None:

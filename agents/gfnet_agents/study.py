@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -26,7 +26,7 @@ from gfnet_env.benchmarks.results import StaticRow
 from gfnet_env.files import read_json, write_json
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.runs import Run, RunControl, provenance
-from gfnet_env.settings import Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE
 
@@ -82,7 +82,7 @@ class StudyOptions(Settings):
     """Folder for all runs."""
     out: Path
     """Folder for the tables and plots."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
     """Seeds to repeat the study with; --resume can add more."""
     add: bool = False
     """Whether to keep the seeds that results.json of ``out`` already holds, from other days or

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from gfnet_env.inference import calibrate
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import StaticConfig, StaticNetwork
 from gfnet_env.runs import RunControl, provenance
-from gfnet_env.settings import Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import ClassifierConfig, train_classifier
 
 TaskName = Literal["majority", "max", "top", "majority-1000", "majority-3000"]
@@ -98,7 +98,7 @@ class MegapixelOptions(Settings):
     tasks: tuple[TaskName, ...] = get_args(TaskName)
     """Tasks, with the number of training pictures or the side where they are not the common
     ones."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
     """Seeds to repeat them with."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from gfnet_env.looks import ViewConfig
 from gfnet_env.models import StaticNetwork, static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
 from gfnet_env.runs import RunControl, provenance
-from gfnet_env.settings import Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines, train_classifier
 
 # Sides that whole pictures are resized to; the last has as many pixels as they have.
@@ -69,7 +69,7 @@ class PittingOptions(Settings):
     """Folder for the tables; seeds that its results.json holds already are kept."""
     weights: str = "pretrained"
     """ImageNet's weights of tf_efficientnet_lite0: pretrained (downloaded), or a file."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
     """Seeds to repeat it with."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)

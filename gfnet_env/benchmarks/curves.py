@@ -71,7 +71,7 @@ class EvaluationConfig(Settings):
     """Folder for the results; by default RUN/evaluation, or beside the checkpoint."""
     budgets: Annotated[int, AtLeast(2)] = 20
     """Number of budgets, spread evenly over the range."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""

@@ -57,7 +57,7 @@ class ExitComparisonConfig(Settings):
     """Folder for the results; by default RUN/exits."""
     budgets: Annotated[int, AtLeast(1)] = 5
     """Number of budgets, spread evenly between the glance and all looks."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""

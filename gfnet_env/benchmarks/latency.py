@@ -62,7 +62,7 @@ class LatencyConfig(Settings):
     """Number of rounds; each round times everything once, in turn."""
     threads: tuple[Positive, ...] = (1, 2)
     """Numbers of threads of torch and onnxruntime; everything is timed with each of them."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the images drawn."""
     device: str = "auto"
     """Where torch runs: auto, cpu, cuda or mps; onnxruntime runs on the CPU."""

@@ -57,7 +57,7 @@ class ComparisonConfig(Settings):
     """Number of images, drawn at random, to draw with the looks at them."""
     out: Path | None = None
     """Folder for the results; by default RUN/policies."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""

@@ -58,10 +58,18 @@ def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
 
 
 @pytest.mark.usefixtures("assembled")
-def test_a_file_that_is_no_picture_is_named(tmp_path, run):
-    (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(ValueError, match=r"cannot decode .*notes\.txt"):
-        run("classify.py", "--run", tmp_path / "run", tmp_path / "notes.txt")
+def test_pictures_that_cannot_be_read_are_named_and_cost_no_other_its_answer(
+    digits, tmp_path, run, capsys
+):
+    good, bad, missing = (tmp_path / name for name in ("good.png", "bad.png", "missing.png"))
+    Image.fromarray(digits[[0]][0].permute(1, 2, 0).numpy()).save(good)
+    bad.write_text("no picture")
+    with pytest.raises(SystemExit) as ended:
+        run("classify.py", "--run", tmp_path / "run", bad, good, missing)
+    first, second = str(ended.value.code).splitlines()
+    assert first.startswith(f"error: cannot decode {bad}")
+    assert second.startswith(f"error: there is no picture {missing}")
+    assert capsys.readouterr().out.startswith(f"{good}: ")
 
 
 def test_costs_are_counted_with_a_policy_and_without(assembled, network, tmp_path, run):
