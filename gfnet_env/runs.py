@@ -2,11 +2,15 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +30,8 @@ _PACKAGES = (
     *("gfnet-env", "torch", "torchvision", "timm", "gymnasium", "stable-baselines3", "numpy"),
     *("accelerate", "scipy", "pillow", "onnxruntime", "sb3-contrib"),
 )
+# Seconds to the first checkpoint.
+_FIRST_CHECKPOINT = 60.0
 _CONFIG, _RESULTS, _LOCK = "config.json", "results.json", ".lock"
 # Files of a trained GFNet, and of the agent that learned its policy.
 _GFNET_FILES = (
@@ -41,7 +47,8 @@ class RunControl(Settings):
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0
-    """Minutes between checkpoints; stages 1 and 3 also write one after every epoch."""
+    """Minutes between checkpoints, of which the first is written after one; stages 1 and 3 also
+    write one after every epoch. Ctrl-C writes one before it ends a training."""
     resume: bool = False
     """Whether to continue from the last checkpoint of the run, if there is one."""
     overwrite: bool = False
@@ -70,11 +77,14 @@ class Run:
     Attributes:
         folder: The folder of the run.
         checkpoints: The checkpoints of this run.
+        interrupted: Whether this process was asked to end, see ``interruptible``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.interrupted = False
+        self._seconds = self._due_at = math.inf
 
     @classmethod
     @contextlib.contextmanager
@@ -110,6 +120,8 @@ class Run:
             ValueError: The run to resume was begun with other values.
         """
         run = cls(folder)
+        run._seconds = 60 * control.checkpoint_minutes
+        run._due_at = time.monotonic() + min(_FIRST_CHECKPOINT, run._seconds)
         run._check(config, control, may_change)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / _LOCK).open("a") as lock:
@@ -119,6 +131,47 @@ class Run:
                 run._clear(inputs, parts, files)
                 save_config(folder, config)
             yield run
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Put off the first SIGINT or SIGTERM until the next checkpoint, which is due then.
+
+        Threads other than the main one cannot do that; there, signals act as always.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(_number: int, _frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether it is time for a checkpoint, or the last chance for one."""
+        return self.interrupted or time.monotonic() >= self._due_at
+
+    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            KeyboardInterrupt: The process was asked to end.
+        """
+        self.checkpoints.save(step, state)
+        self._due_at = time.monotonic() + self._seconds
+        if self.interrupted:
+            raise KeyboardInterrupt(
+                f"interrupted; the same command with --resume goes on from step {step} "
+                f"({self.folder})"
+            )
 
     @property
     def complete(self) -> bool:

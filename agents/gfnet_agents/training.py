@@ -139,7 +139,6 @@ def _learn(
     config: PolicyConfig, env: GlanceFocusVectorEnv, learner: Learner, images: ImageSet, run: Run
 ) -> None:
     """Learn, with checkpoints, a learning curve on some images, a log, and a progress bar."""
-    saved_at = time.monotonic()
     checkpoint.restore(run.checkpoints, env, learner)
     timesteps = config.schedule.steps(len(env.images), env.focus_steps)
     shown = TextColumn("steps, return {task.fields[value]:.3f}")
@@ -147,6 +146,7 @@ def _learn(
     with (
         SummaryWriter(str(run.folder / "tensorboard")) as writer,
         Progress(*columns, TimeRemainingColumn()) as progress,
+        run.interruptible(),
     ):
         bar = progress.add_task("", total=timesteps, value=0.0)
         curve = LearningCurve(
@@ -158,7 +158,7 @@ def _learn(
         logged: Mapping[str, float] = learner.metrics
 
         def callback() -> None:
-            nonlocal logged, saved_at
+            nonlocal logged
             if learner.metrics is not logged:
                 logged = learner.metrics
                 for name, value in logged.items():
@@ -166,11 +166,12 @@ def _learn(
             steps = min(learner.steps, timesteps)
             progress.update(bar, completed=steps, value=learner.mean_return)
             curve.evaluate_if_due()
-            if time.monotonic() >= saved_at + 60 * config.control.checkpoint_minutes:
-                checkpoint.save(run.checkpoints, env, learner)
-                saved_at = time.monotonic()
+            if run.checkpoint_is_due:
+                checkpoint.save(run, env, learner)
 
         learner.learn(callback)
+        # What comes after can be interrupted too.
+        checkpoint.save(run, env, learner)
     learner.save(run.folder)
 
 

@@ -1,7 +1,6 @@
 """The training loop: resumable from checkpoints, with validation after every epoch."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -97,7 +96,11 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
     training = _Training(task, images, config, shares, run)
     training.restore()
     is_main = shares.processes.is_main
-    with Progress(disable=not is_main) as progress, _board(run, training.step, is_main) as board:
+    with (
+        Progress(disable=not is_main) as progress,
+        _board(run, training.step, is_main) as board,
+        run.interruptible(),
+    ):
         bar = progress.add_task(task.title, total=training.total, completed=training.step)
         for epoch in range(training.step // shares.steps, config.schedule.epochs):
             for loss in training.epoch(epoch):
@@ -151,7 +154,6 @@ class _Training:
         self._weights = self._image_weights(images.labels).to(shares.processes.device)
         self._best: dict[str, Any] | None = None
         self._run = run
-        self._saved_at = time.monotonic()
 
     def restore(self) -> None:
         """Resume from the latest checkpoint, if there is one."""
@@ -178,8 +180,7 @@ class _Training:
     @property
     def checkpoint_is_due(self) -> bool:
         """Whether a checkpoint is due within an epoch; at the end, validation comes first."""
-        due = time.monotonic() >= self._saved_at + 60 * self._config.control.checkpoint_minutes
-        return due and self.step % self._shares.steps > 0
+        return self._run.checkpoint_is_due and self.step % self._shares.steps > 0
 
     def save(self, board: SummaryWriter | None) -> None:
         """Write a checkpoint with everything the next step depends on, except the configuration."""
@@ -196,8 +197,7 @@ class _Training:
                 "memory": self._task.memory.state_dict() if self._task.memory is not None else None,
                 "best": self._best,
             }
-            self._run.checkpoints.save(self.step, state)
-        self._saved_at = time.monotonic()
+            self._run.save_checkpoint(self.step, state)
 
     def epoch(self, epoch: int) -> Iterator[float]:
         """Take the remaining steps of an epoch, and yield the loss of each."""

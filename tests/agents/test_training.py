@@ -1,6 +1,7 @@
 import hashlib
 import importlib
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from gfnet_agents.curve import Curve
 from gfnet_agents.training import train_policy
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks.results import PolicyResults
+from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import load_images
 from gfnet_env.matching import ImageOptions
@@ -294,6 +296,45 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     capsys.readouterr()
     train_policy(config(run, **changes, resume=True), model=network, image_sets=sets)
     assert "is complete; there is nothing to resume" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("where", ["learning", "comparing"])
+def test_a_policy_that_was_interrupted_loses_nothing(
+    where, sets, network, tmp_path, monkeypatch, capsys
+):
+    """Learning leaves a checkpoint when asked to end; what comes after it begins with its result."""
+    changes = {"timesteps": 384, "oracle_images": 0}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train_policy(config(whole, **changes), model=network, image_sets=sets)
+    step, steps = GlanceFocusVectorEnv.step, iter(range(20))
+
+    def asked(env, actions):
+        if next(steps, None) == 19:
+            signal.raise_signal(signal.SIGINT)
+        return step(env, actions)
+
+    with monkeypatch.context() as patch:
+        if where == "learning":
+            patch.setattr(GlanceFocusVectorEnv, "step", asked)
+        else:
+            patch.setattr("gfnet_agents.training.record_policies", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_policy(config(run, **changes), model=network, image_sets=sets)
+    counted = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            GlanceFocusVectorEnv,
+            "step",
+            lambda env, actions: counted.append(1) or step(env, actions),
+        )
+        train_policy(config(run, **changes, resume=True), model=network, image_sets=sets)
+    assert weights(run).equal(weights(whole))
+    # Eight environments.
+    assert len(counted) < 384 / 8 - 10 if where == "learning" else not counted
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_reinforce_goes_on_from_another_run(sets, network, tmp_path, reinforce):

@@ -6,10 +6,12 @@ place of two, and at other ones with another ``GFNET_KILL_SEED``.
 
 import os
 import random
+import signal
 
 import pytest
 import torch
 
+from gfnet_env.runs import Run
 from gfnet_env.training import train_classifier
 
 
@@ -84,6 +86,30 @@ def test_a_run_goes_on_within_an_epoch(tiny, uninterrupted, interrupted):
     tiny.train(moved, resume=True, checkpoint_minutes=10.0)
     assert weights(moved) == weights(uninterrupted)
     assert tiny.losses(moved) == tiny.losses(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_asked_to_end_leaves_a_checkpoint(tiny, uninterrupted, tmp_path, number):
+    images, run = tiny.images(), tmp_path / "run"
+    reads = iter(range(11))
+    images.prefetch = lambda indices: os.kill(os.getpid(), number) if next(reads, 0) == 10 else None
+    sets = {"train": images, "val": tiny.images(count=10), "test": tiny.images(count=10)}
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=r"with --resume goes on from step \d+ \(.*run\)"):
+        train_classifier(tiny.config(run, checkpoint_minutes=10.0), sets)
+    assert signal.getsignal(number) is before
+    tiny.train(run, resume=True)
+    assert weights(run) == weights(uninterrupted)
+
+
+def test_who_is_asked_twice_ends_at_once(tmp_path):
+    run = Run(tmp_path)
+    with run.interruptible():
+        assert not run.checkpoint_is_due
+        signal.raise_signal(signal.SIGINT)
+        assert run.checkpoint_is_due
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_another_configuration_is_named(tiny, interrupted):

@@ -14,13 +14,14 @@ import torch
 from gfnet_agents.learners.base import Learner
 from gfnet_env.checkpoints import Checkpoints
 from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.runs import Run
 
 
-def save(checkpoints: Checkpoints, env: GlanceFocusVectorEnv, learner: Learner) -> None:
+def save(run: Run, env: GlanceFocusVectorEnv, learner: Learner) -> None:
     """Write a checkpoint between two updates, unless no step has been taken yet."""
     if learner.steps > 0:
         states = {"env": env.state_dict(), "learner": learner.state_dict()}
-        checkpoints.save(learner.steps, states | {"generators": _generators()})
+        run.save_checkpoint(learner.steps, states | {"generators": _generators()})
 
 
 def restore(checkpoints: Checkpoints, env: GlanceFocusVectorEnv, learner: Learner) -> None:

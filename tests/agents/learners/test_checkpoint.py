@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gfnet_agents.learners import checkpoint
-from gfnet_env.checkpoints import Checkpoints
+from gfnet_env.runs import Run
 
 _STEPS = 96
 
@@ -18,10 +18,10 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped(
 
     env = make_env(actions, **changes)
     stopped = small(name, env, timesteps=steps)
-    checkpoints = Checkpoints(tmp_path)
+    run = Run(tmp_path)
 
     def interrupt():
-        checkpoint.save(checkpoints, env, stopped)
+        checkpoint.save(run, env, stopped)
         if stopped.steps >= steps / 2:
             raise KeyboardInterrupt
 
@@ -29,7 +29,7 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped(
         stopped.learn(interrupt)
     again = make_env(actions, **changes)
     going_on = small(name, again, timesteps=steps)
-    checkpoint.restore(checkpoints, again, going_on)
+    checkpoint.restore(run.checkpoints, again, going_on)
     assert 0 < going_on.steps < steps
     going_on.learn(lambda: None)
     assert going_on.steps == whole.steps >= steps
@@ -40,10 +40,10 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped(
 def test_what_is_complete_learns_no_more(make_env, learn, small, weights, tmp_path):
     env = make_env()
     learner = learn("ppo", env)
-    checkpoint.save(Checkpoints(tmp_path), env, learner)
+    checkpoint.save(Run(tmp_path), env, learner)
     env = make_env()
     again = small("ppo", env)
-    checkpoint.restore(Checkpoints(tmp_path), env, again)
+    checkpoint.restore(Run(tmp_path).checkpoints, env, again)
     again.learn(lambda: None)
     assert again.steps == learner.steps
     assert torch.equal(weights(again), weights(learner))
@@ -53,7 +53,7 @@ def test_without_a_checkpoint_there_is_nothing_to_restore(make_env, small, weigh
     env = make_env()
     learner = small("ppo", env)
     before = weights(learner)
-    checkpoint.restore(Checkpoints(tmp_path), env, learner)
+    checkpoint.restore(Run(tmp_path).checkpoints, env, learner)
     assert torch.equal(weights(learner), before)
-    checkpoint.save(Checkpoints(tmp_path), env, learner)
+    checkpoint.save(Run(tmp_path), env, learner)
     assert not list(tmp_path.iterdir())
