@@ -299,10 +299,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("where", ["learning", "comparing"])
-def test_a_policy_that_was_interrupted_loses_nothing(
-    where, sets, network, tmp_path, monkeypatch, capsys
-):
-    """Learning leaves a checkpoint when asked to end; what comes after it begins with its result."""
+def test_a_policy_that_was_interrupted_loses_nothing(where, sets, network, tmp_path, monkeypatch):
+    """Learning leaves a checkpoint when asked to end, and one at its end."""
     changes = {"timesteps": 384, "oracle_images": 0}
     whole, run = tmp_path / "whole", tmp_path / "run"
     train_policy(config(whole, **changes), model=network, image_sets=sets)
@@ -321,12 +319,13 @@ def test_a_policy_that_was_interrupted_loses_nothing(
         with pytest.raises(KeyboardInterrupt):
             train_policy(config(run, **changes), model=network, image_sets=sets)
     counted = []
+
+    def count(env, actions):
+        counted.append(1)
+        return step(env, actions)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            GlanceFocusVectorEnv,
-            "step",
-            lambda env, actions: counted.append(1) or step(env, actions),
-        )
+        patch.setattr(GlanceFocusVectorEnv, "step", count)
         train_policy(config(run, **changes, resume=True), model=network, image_sets=sets)
     assert weights(run).equal(weights(whole))
     # Eight environments.
