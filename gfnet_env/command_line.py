@@ -6,9 +6,12 @@ import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import tyro
+from rich.console import Console
+from rich.markup import escape
 
 from gfnet_env.actions import ACTIONS
 from gfnet_env.allocator import keep_freed_memory
@@ -22,6 +25,8 @@ from gfnet_env.registry import Registry
 from gfnet_env.rewards import REWARDS
 
 Config = TypeVar("Config")
+
+_MENDED_BY_USERS = (ValueError, OSError, ImportError)
 
 # The registry of each setting that names a part.
 PARTS: Mapping[str, Registry[Any]] = {
@@ -45,7 +50,8 @@ def parse(
     """Read a configuration from the command line, and prepare the process for a command.
 
     ``--import MODULE``, which may be repeated, first imports a module that registers parts. Modules
-    are also found in the current directory.
+    are also found in the current directory. Errors that a user can mend are printed without a
+    traceback, unless ``--debug`` is given.
 
     Args:
         config_class: The dataclass to read.
@@ -59,7 +65,10 @@ def parse(
         ValueError: A value is wrong.
     """
     keep_freed_memory()
-    modules, rest = take_option("--import", sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--debug" not in given:
+        sys.excepthook = explain
+    modules, rest = take_option("--import", [word for word in given if word != "--debug"])
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -67,6 +76,18 @@ def parse(
         importlib.import_module(module)
     described = "\n\n".join(filter(None, [description, describe_parts(config_class, parts)]))
     return tyro.cli(config_class, args=rest, description=described)
+
+
+def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that ends a command: what a user can mend as a message, others as always."""
+    if isinstance(error, KeyboardInterrupt):
+        print(str(error) or "interrupted", file=sys.stderr)
+    elif isinstance(error, _MENDED_BY_USERS):
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(str(error))} [dim](--debug shows where)[/]", soft_wrap=True
+        )
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:

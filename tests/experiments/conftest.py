@@ -7,6 +7,12 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 
 
+@pytest.fixture(autouse=True)
+def _own_hook(monkeypatch):
+    # Commands decide how errors are shown, for their process.
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Runs a script as if from the command line; what it printed."""

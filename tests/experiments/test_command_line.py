@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pytest
 
-from gfnet_env.command_line import describe_parts, parse, take_option
+from gfnet_env.command_line import describe_parts, explain, parse, take_option
 from gfnet_env.rewards import REWARDS
 from gfnet_env.settings import AtLeast, Flat, Settings
 
@@ -79,3 +79,36 @@ def test_options_that_are_no_settings_are_taken_out():
     assert (values, rest) == (["b", "c"], ["a", "--other"])
     with pytest.raises(SystemExit, match="--import needs a value"):
         take_option("--import", ["--import"])
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (
+            ValueError("seed must be at least 0, not -1 [sic]"),
+            "seed must be at least 0, not -1 [sic]",
+        ),
+        (FileNotFoundError("there is no folder /nothing"), "there is no folder /nothing"),
+        (KeyboardInterrupt("interrupted; --resume goes on"), "interrupted; --resume goes on\n"),
+        (KeyboardInterrupt(), "interrupted\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_shown_as_a_message(error, shown, capsys):
+    explain(type(error), error, None)
+    printed = capsys.readouterr().err
+    assert shown in printed
+    assert "Traceback" not in printed
+    assert ("--debug" in printed) == (not isinstance(error, KeyboardInterrupt))
+
+
+def test_our_own_mistakes_are_shown_as_always(capsys):
+    explain(AssertionError, AssertionError("never"), None)
+    assert "AssertionError: never" in capsys.readouterr().err
+
+
+def test_a_command_shows_where_an_error_was_if_asked_to(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    assert parse(Outer, None, ["--debug"]) == Outer()
+    assert sys.excepthook is sys.__excepthook__
+    parse(Outer, None, [])
+    assert sys.excepthook is explain
