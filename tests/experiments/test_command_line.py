@@ -108,7 +108,7 @@ def test_our_own_mistakes_are_shown_as_always(capsys):
 
 def test_a_command_shows_where_an_error_was_if_asked_to(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
-    assert parse(Outer, None, ["--debug"]) == Outer()
+    assert parse(Outer, None, ["--debug", "--name", "a"]) == Outer(name="a")
     assert sys.excepthook is sys.__excepthook__
-    parse(Outer, None, [])
+    parse(Outer, None, ["--name", "a"])
     assert sys.excepthook is explain
