@@ -42,8 +42,11 @@ from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines
 
 # Sides that whole pictures are resized to; the last has as many pixels as they have.
 RESOLUTIONS = (224, 384, 544, 720)
-# Policies that are learned, and what they begin from.
-LEARNED = {"RL": None, "RL from heat": "heat"}
+# Policies that are learned, with their settings.
+LEARNED: dict[str, dict[str, Any]] = {
+    "RL": {"observation": "peak"},
+    "RL from heat": {"begin_from": "heat"},
+}
 # Looks that should find the damage.
 FIRST = 3
 # Number of the class pitting.
@@ -185,7 +188,7 @@ def _learned(options: PittingOptions, seed: int, name: str) -> Policy:
     config = PolicyConfig.of(
         run=options.run / f"{name.replace(' ', '-').lower()}-{seed}",
         network=options.run / f"gfnet-{seed}",
-        begin_from=LEARNED[name],
+        **LEARNED[name],
         timesteps=20_000,
         num_envs=32,
         oracle_images=0,
