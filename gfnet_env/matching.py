@@ -3,14 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from gfnet_env.images import Fit, ImageSet, ReadingOptions, folder_split_by_seed
 from gfnet_env.models.base import Model, glance_view
 from gfnet_env.models.saved import SavedConfig
 from gfnet_env.models.trained_on import TrainingData
-from gfnet_env.registry import split_items
 from gfnet_env.settings import AtLeast, Flat, Settings
 
 
@@ -67,15 +65,8 @@ def other_images(trained_on: TrainingData, spec: str) -> str | None:
     Parameters of the set may differ: harder scenes are the same set.
     """
     known = trained_on.images
-    return known if known is not None and _set_of(known) != _set_of(spec) else None
-
-
-def _set_of(spec: str) -> str:
-    """The name of an image set, with the path if it is a folder."""
-    name, _, rest = spec.partition(":")
-    if name != "folder" or not rest:
-        return name
-    return f"{name}:{Path(split_items(rest)[0].removeprefix('path=')).expanduser().resolve()}"
+    differs = known is not None and known.partition(":")[0] != spec.partition(":")[0]
+    return known if differs else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +120,8 @@ class ImageOptions(Settings):
             trusted=self.images is not None,
         )
         known = other_images(trained_on, spec)
-        if known is not None:
+        # A folder may hold the very images that the network was trained on.
+        if known is not None and not spec.startswith("folder:"):
             warnings.warn(f"the network was trained on {known}, not on {spec}", stacklevel=2)
         return images
 

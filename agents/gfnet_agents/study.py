@@ -95,8 +95,8 @@ class StudyOptions(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be different numbers of at least 0, not {self.seeds}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different numbers, one at least, not {self.seeds}")
 
     def folder(self, seed: int, gfnet: PipelineConfig | None = None) -> Path:
         """The run folder of a seed, or of one of its GFNets."""

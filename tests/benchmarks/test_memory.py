@@ -5,7 +5,7 @@ import pytest
 
 from gfnet_env.benchmarks.memory import MemoryConfig, measure_memory
 from gfnet_env.benchmarks.results import Memory
-from gfnet_env.pretrained import FOLDER
+from gfnet_env.zoo import DEFAULT, FOLDER
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="peak memory is measured on Linux only"
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_memory_does_not_grow_with_the_image(tmp_path):
     out = tmp_path / "memory.json"
-    config = MemoryConfig(run=FOLDER, resolutions=(64, 1024), static=False, out=out)
+    config = MemoryConfig(run=FOLDER / DEFAULT, resolutions=(64, 1024), static=False, out=out)
     results = measure_memory(config)
     work = [row.gfnet.peak - row.gfnet.idle for row in results.rows]
     # A copy of the larger image would be 3 MiB in bytes and 12 in floats.
@@ -24,7 +24,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path):
 
 
 def test_a_process_that_fails_leaves_its_message(capsys):
-    config = MemoryConfig(run=FOLDER, resolutions=(16,), static=False)
+    config = MemoryConfig(run=FOLDER / DEFAULT, resolutions=(16,), static=False)
     results = measure_memory(config)
     assert "smaller than the patch" in results.rows[0].gfnet.error
     assert results.variation is None
