@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -257,16 +258,23 @@ class _Measure:
             "auc": [self.auc(each) for each in probability.T],
             "balanced_accuracy": [self.balanced(each) for each in right.T],
             "windows": record.windows,
-            "auc_over_random": self._interval(
-                lambda rows: self.auc(probability[:, -1], rows) - self.auc(chance[:, -1], rows)
-            ),
-            "over_random": self._interval(
-                lambda rows: (
-                    self.balanced(right[:, -1], rows) - self.balanced(by_chance[:, -1], rows)
-                )
-            ),
+            "auc_over_random": self._gains(self.auc, probability, chance),
+            "over_random": self._gains(self.balanced, right, by_chance),
             "found": self._found(record, view),
         }
+
+    def _gains(
+        self,
+        figure: Callable[[npt.NDArray[Any], Numbers], float],
+        values: npt.NDArray[Any],
+        others: npt.NDArray[Any],
+    ) -> list[list[float]]:
+        """How much a figure of values (N, T) is above that of others, with bounds, after each."""
+
+        def gain(step: int, rows: Numbers) -> float:
+            return figure(values[:, step], rows) - figure(others[:, step], rows)
+
+        return [self._interval(partial(gain, step)) for step in range(values.shape[1])]
 
     def _probability(self, record: Record) -> Floats:
         """The probability of damage after each step, (N, T)."""
@@ -345,7 +353,7 @@ def _looks_table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         cost = found[0]["windows"] * (first - glance) if scans else last
         figures = []
         for key, gain in (("auc", "auc_over_random"), ("balanced_accuracy", "over_random")):
-            gains = ["{:+.1%} ({:+.1%} to {:+.1%})".format(*each[gain]) for each in found]
+            gains = ["{:+.1%} ({:+.1%} to {:+.1%})".format(*each[gain][-1]) for each in found]
             figures += [_mean(each[key][-1] for each in found)]
             figures += ["; ".join(gains) if name != "random" else ""]
         yield row(name, millions(cost), *figures, _mean(each["found"] for each in found))
