@@ -11,7 +11,7 @@ from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.command_line import parse
 from gfnet_env.exits import confidence
 from gfnet_env.inference import Method, calibrate, learn_certainty
-from gfnet_env.matching import ImageOptions, check_fit
+from gfnet_env.matching import ImageOptions
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
 
@@ -44,7 +44,6 @@ def main(config: CalibrationConfig) -> None:
         gfnet.model.set_focus_steps(config.focus_steps)
         gfnet = EarlyExitGFNet(gfnet.model, gfnet.policy)
     images = config.images.open(gfnet.model, "val")
-    check_fit(gfnet.model, images)
     gfnet.certainty = confidence
     if config.certainty == "gain":
         learn_certainty(gfnet, images)

@@ -23,9 +23,6 @@ from gfnet_env.models import Model
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Settings
 
-# Pictures that are classified at once.
-_TOGETHER = 64
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(Settings):
@@ -54,47 +51,43 @@ def main(config: ClassifyConfig) -> None:
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
     images = open_pictures(files, gfnet.model, config.image_size)
-    answered: list[tuple[Numbers, Prediction]] = []
-    errors: list[Exception] = []
-    for first in range(0, len(files), _TOGETHER):
-        numbers = np.arange(first, min(first + _TOGETHER, len(files)))
-        try:
-            found = [(numbers, gfnet(images, numbers))]
-        except (OSError, ValueError):
-            # One by one, so that a damaged picture costs no other its answer.
-            found = list(_one_by_one(gfnet, images, numbers, errors))
-        for chosen, prediction in found:
-            _print(prediction, [files[number] for number in chosen], gfnet.model.class_names)
-        answered += found
-    if config.picture is not None and answered:
-        chosen = np.concatenate([numbers for numbers, _ in answered])
-        answers = {"": rows.concatenate([prediction for _, prediction in answered])}
-        draw_answers(gfnet.model, images, chosen, answers, config.picture, labelled=False)
+    numbers, errors = np.arange(len(files)), list[Exception]()
+    try:
+        prediction = gfnet.classify(images, batch_size=64)
+    except (OSError, ValueError):
+        # One by one, so that a damaged picture costs no other its answer.
+        numbers, prediction, errors = _one_by_one(gfnet, images)
+    names = gfnet.model.class_names
+    for row, file in enumerate(numbers):
+        number = int(prediction.classes[row])
+        print(
+            f"{files[file]}: {names[number] if names else number} "
+            f"{float(prediction.confidence[row]):.1%}, "
+            f"exit at step {int(prediction.exit_step[row])}, "
+            f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
+        )
+    if config.picture is not None and len(numbers):
+        answers = {"": prediction}
+        draw_answers(gfnet.model, images, numbers, answers, config.picture, labelled=False)
     if errors:
         sys.exit("\n".join(f"error: {error}" for error in errors))
 
 
 def _one_by_one(
-    gfnet: EarlyExitGFNet, images: FolderImages, numbers: Numbers, errors: list[Exception]
-) -> Iterator[tuple[Numbers, Prediction]]:
-    """Yield the pictures that can be read, with their answers; the others' errors are added."""
-    for number in numbers:
-        alone = np.array([number])
+    gfnet: EarlyExitGFNet, images: FolderImages
+) -> tuple[Numbers, Prediction, list[Exception]]:
+    """The numbers of the pictures that can be read, their answers, and the others' errors."""
+    numbers: list[int] = []
+    errors: list[Exception] = []
+    # An empty batch, for the case that none can be read.
+    predictions = [gfnet(images, np.arange(0))]
+    for number in range(len(images)):
         try:
-            yield alone, gfnet(images, alone)
+            predictions.append(gfnet(images, np.array([number])))
+            numbers.append(number)
         except (OSError, ValueError) as error:
             errors.append(error)
-
-
-def _print(prediction: Prediction, files: Sequence[Path], names: Sequence[str] | None) -> None:
-    for row, path in enumerate(files):
-        number = int(prediction.classes[row])
-        print(
-            f"{path}: {names[number] if names else number} "
-            f"{float(prediction.confidence[row]):.1%}, "
-            f"exit at step {int(prediction.exit_step[row])}, "
-            f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
-        )
+    return np.array(numbers, dtype=np.int64), rows.concatenate(predictions), errors
 
 
 def picture_files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -34,6 +34,7 @@ class PackagingOptions(Settings):
 def main(options: PackagingOptions) -> None:
     """Save the network and what the stored copy scores on the split test of its images."""
     gfnet = EarlyExitGFNet.load(options.run)
+    images = ImageOptions(reading=options.reading).open(gfnet.model, "test")
     if options.half:
         for part in (gfnet.model, gfnet.policy):
             if isinstance(part, nn.Module):
@@ -41,13 +42,12 @@ def main(options: PackagingOptions) -> None:
     folder = FOLDER / options.name
     gfnet.save(folder)
     gfnet = EarlyExitGFNet.load(folder)
-    images = ImageOptions(reading=options.reading).open(gfnet.model, "test")
     found = gfnet.classify(images)
     trained_on = gfnet.model.trained_on
     assert trained_on.images is not None
     card = Card(
         images=trained_on.images,
-        accuracy=round((found.logits.argmax(dim=1) == images.labels).double().mean().item(), 4),
+        accuracy=round((found.classes == images.labels).double().mean().item(), 4),
         looks=round(found.exit_step.double().mean().item(), 2),
         multiply_adds=round(found.multiply_adds.double().mean().item()),
         commit=trained_on.commit,

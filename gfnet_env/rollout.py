@@ -12,7 +12,7 @@ from gfnet_env import rows
 from gfnet_env.exits import ExitRule
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.looks import Look
-from gfnet_env.models.base import State
+from gfnet_env.models.base import Features, State
 from gfnet_env.policies.base import Context, Policy, decide, start
 
 
@@ -31,9 +31,13 @@ class Step:
 
 def glance(features: FeatureSource, indices: npt.NDArray[np.int64]) -> State:
     """The state after a glance at the images ``indices``, (B,)."""
-    model = features.model
-    sizes = features.images.sizes(indices).to(model.device)
-    return model.begin(features.overview(indices), sizes)
+    return begin(features, indices, features.overview(indices))
+
+
+def begin(features: FeatureSource, indices: npt.NDArray[np.int64], overviews: Features) -> State:
+    """``glance``, from the features of the overviews."""
+    sizes = features.images.sizes(indices).to(features.model.device)
+    return features.model.begin(overviews, sizes)
 
 
 def look(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
-from gfnet_env.images.large import LargePicture, open_large
+from gfnet_env.images.large import LargePicture, load_square, open_large
 from gfnet_env.images.picture import Fit, load_picture
 
 Picture = npt.NDArray[np.uint8]
@@ -246,10 +246,9 @@ def open_picture(
     path: Path, image_size: int | None, fit: Fit, crop: float
 ) -> Picture | LargePicture:
     """A picture, brought to a square if there is an ``image_size``; a big one stays on disk."""
-    large = open_large(path)
-    if large is None:
-        return load_picture(path, image_size, fit, crop)
-    return large if image_size is None or fit == "whole" else large.fitted(image_size, fit, crop)
+    if image_size is not None and fit != "whole":
+        return load_square(path, image_size, fit, crop)
+    return open_large(path) or load_picture(path, image_size, fit, crop)
 
 
 def overview(

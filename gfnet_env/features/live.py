@@ -30,7 +30,6 @@ class LiveFeatures:
 
     Attributes:
         overviews: Pixels of the overviews encoded last; None at first.
-        encoded: Their features.
         windows: Number of windows encoded so far.
 
     Raises:
@@ -39,7 +38,6 @@ class LiveFeatures:
     """
 
     overviews: Tensor | None = None
-    encoded: Features = None
     windows: int = 0
 
     def __init__(
@@ -82,8 +80,7 @@ class LiveFeatures:
 
     def _encode_overview(self, indices: Indices) -> Features:
         self.overviews = self.images.overview(indices, glance_view(self.model))
-        self.encoded = self._encode(self._encoding.encode_overview, self.overviews)
-        return self.encoded
+        return self._encode(self._encoding.encode_overview, self.overviews)
 
     def _encode(self, encode: Callable[[Tensor, bool], Features], views: Tensor) -> Features:
         views = views.to(self.model.device)

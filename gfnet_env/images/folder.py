@@ -12,13 +12,12 @@ from torch import Tensor
 from gfnet_env.digest import digest
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
 from gfnet_env.images.decoded import Decoded, OnDisk
-from gfnet_env.images.large import SLIDES, open_large
+from gfnet_env.images.large import SLIDES, load_square, open_large
 from gfnet_env.images.picture import (
     SUFFIXES,
     Fit,
     check_fitting,
     decode,
-    load_picture,
     picture_size,
 )
 from gfnet_env.images.pictures import PictureImages
@@ -116,11 +115,7 @@ class FolderImages(PictureImages):
         side, (_, fit, crop) = self.fixed_size[0], self.fitting
 
         def read(row: int) -> None:
-            large = open_large(files[row])
-            if large is None:
-                pixels[row] = load_picture(files[row], side, fit, crop)
-            else:
-                pixels[row] = large.fitted(side, fit, crop)
+            pixels[row] = load_square(files[row], side, fit, crop)
 
         self._threads.map(read, range(len(files)))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

@@ -17,7 +17,14 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
-from gfnet_env.images.picture import FIRST_TURNED, Array, Fit, bring, check_fitting
+from gfnet_env.images.picture import (
+    FIRST_TURNED,
+    Array,
+    Fit,
+    bring,
+    check_fitting,
+    load_picture,
+)
 
 # Whole slides, which OpenSlide reads.
 SLIDES = frozenset({".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide"})
@@ -148,6 +155,14 @@ def open_large(path: Path) -> LargePicture | None:
     if suffix in SLIDES or _is_large(path, version):
         return _opened(path, version)
     return None
+
+
+def load_square(path: Path, image_size: int, fit: Fit, crop: float = 1) -> Array:
+    """``load_picture``, or ``fitted`` for a picture on disk: (S, S, 3)."""
+    large = open_large(path)
+    if large is None:
+        return load_picture(path, image_size, fit, crop)
+    return large.fitted(image_size, fit, crop)
 
 
 @lru_cache(4096)

@@ -45,7 +45,7 @@ def object_masks(images: ImageSet, folder: Path | None = None, split: str = "tes
         )
     below = folder / split if (folder / split).is_dir() else folder
     masks = [below / file.parent.name / f"{file.stem}.png" for file in images.files]
-    named = {mask.parent for mask in masks if mask.parent.is_dir()}
+    named = {parent for parent in {mask.parent for mask in masks} if parent.is_dir()}
     missing = [mask for mask in masks if not mask.is_file() and (mask.parent in named or not named)]
     if missing:
         raise FileNotFoundError(

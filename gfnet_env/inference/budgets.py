@@ -141,12 +141,12 @@ def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -
     """
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}: {' or '.join(get_args(Method))}")
+    if method == "uniform":
+        return BudgetTable(tuple(_uniform(record, costs)))
     means = costs.mean(axis=0)
     count = 1 + math.ceil(math.log(means[-1] / means[0]) / math.log(_SPACING))
     # Rounding must not carry the ends out of the range.
     budgets = np.geomspace(means[0], means[-1], count).clip(means[0], means[-1])
-    if method == "uniform":
-        return BudgetTable(tuple(_uniform(record, costs)))
     points = [
         operating_point(record, costs, thresholds_for_shares(record.signal, shares))
         for shares in (shares_for_cost(budget, means) for budget in budgets)

@@ -74,12 +74,7 @@ def _certainty_files(certainty: Signal) -> dict[str, bytes]:
 def _load_certainty(folder: Path, names: Mapping[str, Any]) -> Signal:
     if f"{_GAIN}.json" not in names:
         return confidence
-    try:
-        gain = ExpectedGain(**files.load_config(folder, _GAIN))
-    except TypeError as error:
-        raise ValueError(
-            f"{folder / _GAIN}.json is damaged: {error}; restore it from a copy"
-        ) from error
+    gain = files.load_config(folder, _GAIN, ExpectedGain)
     files.load_weights(folder, _GAIN, gain)
     return gain.eval()
 

@@ -19,7 +19,7 @@ from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
 from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
 from gfnet_env.policies import Context, HeatPolicy, Policy, RandomPolicy, TargetPolicy
-from gfnet_env.rollout import glance, replay, rollout
+from gfnet_env.rollout import begin, replay, rollout
 from gfnet_env.settings import Flat
 from gfnet_env.training.config import (
     ClassifierSchedule,
@@ -256,8 +256,9 @@ class LookObjective(nn.Module):
             context = Context(features, batch.indices, batch.labels, batch.boxes)
             taken = rollout(features, self._pick(epoch), context)
         else:
-            begun = glance(features, batch.indices)
-            looks = mined.find(begun, features, batch)
+            overviews = features.overview(batch.indices)
+            begun = begin(features, batch.indices, overviews)
+            looks = mined.find(begun, overviews.map, features, batch)
             taken = replay(features, batch.indices, begun, looks)
         losses: list[Tensor] = []
         steps = torch.zeros_like(batch.labels)

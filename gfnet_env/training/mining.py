@@ -134,19 +134,24 @@ class MinedWindows:
         self.candidates: Candidates | None = None
 
     @torch.no_grad()
-    def find(self, state: State, features: LiveFeatures, batch: Batch) -> Look:
+    def find(self, state: State, feature_map: Tensor, features: LiveFeatures, batch: Batch) -> Look:
         """The windows of each picture, the best first: B·N looks, picture by picture.
 
         Args:
             state: The state after a glance at the pictures.
+            feature_map: The glance's, which the state was made from.
             features: What made it.
             batch: The pictures.
         """
         assert isinstance(state, GFNetState)
+        assert state.heat is not None
+        assert features.overviews is not None
         indices = torch.from_numpy(batch.indices).to(self.network.device)
         # In full precision, as policies decide.
         with torch.autocast(indices.device.type, enabled=False):
-            location, scale = self._propose(state, features, indices, batch.labels)
+            contrast = _contrast(features.overviews.to(indices.device), state.heat.shape[2:])
+            activation = _activation(state.logits, feature_map, batch.labels)
+            location, scale = self._propose(state, contrast, activation, indices)
             numbers = indices.repeat_interleave(scale.shape[1]).cpu().numpy()
             looks = Look.at(location.flatten(0, 1), scale.flatten())
             score = self._score(features.images, numbers, looks).view_as(scale)
@@ -158,18 +163,15 @@ class MinedWindows:
         return Look.at(location[each, chosen].flatten(0, 1), scale[each, chosen].flatten())
 
     def _propose(
-        self, state: GFNetState, features: LiveFeatures, indices: Tensor, labels: Tensor
+        self, state: GFNetState, contrast: Tensor, activation: Tensor | None, indices: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Locations (B, C, 2) and scales (B, C) of candidates."""
+        """Locations (B, C, 2) and scales (B, C) of candidates, by maps (B, 1, h, w) and others."""
         assert state.heat is not None
-        assert features.overviews is not None
         counts, cells = self.miner.counts, state.heat.shape[2:].numel()
         draws = self._draw(indices, 0, counts["contrast"] + counts["random"], 3)
         kinds = (draws[..., 0] * state.heat.shape[1]).long()
         noise = self._draw(indices, 1, cells, 1).view(-1, 1, *state.heat.shape[2:])
-        contrast = _contrast(features.overviews.to(indices.device), state.heat.shape[2:])
         maps = [(contrast, _highest_peaks(contrast, counts["contrast"], noise))]
-        activation = _activation(state.logits, features.encoded.map, labels)
         if activation is not None:
             maps.append((activation, _highest_peaks(activation, counts["activation"])))
         at_random = draws[:, -counts["random"] :]

@@ -10,7 +10,7 @@ from gfnet_env.features import LiveFeatures
 from gfnet_env.images import Batch, MegapixelMNIST, batches
 from gfnet_env.looks import Look
 from gfnet_env.policies import HeatPolicy, RandomPolicy
-from gfnet_env.rollout import glance
+from gfnet_env.rollout import begin, glance
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule, train_classifier
 from gfnet_env.training.classifier import LookObjective
 from gfnet_env.training.mining import MinedWindows, Miner, _activation
@@ -47,8 +47,10 @@ def mined(network, images, miner, indices=(0, 1, 2, 3, 4, 5, 6, 7), epoch=0):
     """The policy after an episode, and its looks: locations (B, N, 2) and scales (B, N)."""
     windows, chosen = MinedWindows(miner, epoch), np.array(indices)
     features = LiveFeatures(network, images)
-    state = glance(features, chosen)
-    looks = windows.find(state, features, Batch(chosen, images.labels[chosen]))
+    overviews = features.overview(chosen)
+    state = begin(features, chosen, overviews)
+    batch = Batch(chosen, images.labels[chosen])
+    looks = windows.find(state, overviews.map, features, batch)
     return windows, looks.location.view(len(chosen), 3, 2), looks.scale.view(len(chosen), 3)
 
 
