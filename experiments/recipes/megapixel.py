@@ -75,7 +75,7 @@ class Task:
     images: str
     glance_size: int = 250
     epochs: int = 20
-    classifier: str = "evidence"
+    classifier: str = "evidence:keep_glance=False"
 
 
 TASKS: dict[TaskName, Task] = {
@@ -130,7 +130,8 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         # Its map's cells see 31 pixels of the window: a whole digit.
         encoder="compact:widths=[32,64,64,128],strides=[2,2,2,1],mean=[0,0,0]",
         patch_size=56,
-        focus_steps=5,
+        # More than there are digits, so that it learns that strokes say nothing.
+        focus_steps=7,
         classifier=task.classifier,
         windows="mined",
         where_loss=10.0,

@@ -15,19 +15,29 @@ class EvidenceClassifier(Classifier):
     before any look; a view with zero evidence changes nothing.
 
     The memory is the sum, of size K; ``memory_size`` must be None or K.
+
+    Args:
+        keep_glance: Whether the glance still counts once there are looks. Where windows show all
+            that matters, it says again, less clearly, what they say.
     """
 
     sees_places = True
     over_sets = True
 
-    def __init__(self, vector_size: int, num_classes: int, memory_size: int | None = None) -> None:
+    def __init__(
+        self,
+        vector_size: int,
+        num_classes: int,
+        memory_size: int | None = None,
+        keep_glance: bool = True,
+    ) -> None:
         super().__init__()
         if memory_size not in (None, num_classes):
             raise ValueError(
                 f"the memory of the evidence classifier is a number for each of {num_classes} "
                 f"classes, not {memory_size}; leave the memory_size out"
             )
-        self.memory_size = num_classes
+        self.memory_size, self.keep_glance = num_classes, keep_glance
         self.evidence = nn.Linear(vector_size, num_classes, bias=False)
         self.gate = nn.Linear(vector_size + PLACE_SIZE, 1)
         # Open at first: for views that are independent given the class, the sum is right as it is.
@@ -36,6 +46,8 @@ class EvidenceClassifier(Classifier):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def remember(self, vector: Tensor, memory: Tensor, number: Tensor) -> Tensor:
+        if not self.keep_glance:
+            memory = memory * (number != 1)[:, None]
         return memory + self.gate(vector).sigmoid() * self._centred(vector)
 
     def judge(self, memory: Tensor, number: Tensor) -> Tensor:

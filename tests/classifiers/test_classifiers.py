@@ -50,7 +50,7 @@ def test_the_memory_of_a_recurrent_classifier_is_a_choice():
     assert classifier.cell.hidden_size == classifier.memory_size == 1024
     with pytest.raises(ValueError, match="4 vectors of 6 numbers, 24 in all, not 7"):
         build_classifier("cascade", 6, 4, 3, 7)
-    known = "attention:hidden_size=128; cascade; evidence; recurrent"
+    known = "attention:hidden_size=128; cascade; evidence:keep_glance=True; recurrent"
     with pytest.raises(ValueError, match=f"unknown classifier 'oracle'; known: {known}"):
         build_classifier("oracle", 6, 4, 3)
     with pytest.raises(ValueError, match="'recurrent:layers=2' has no parameter 'layers'"):
@@ -87,6 +87,21 @@ def test_a_view_without_evidence_changes_nothing():
     empty = torch.cat([torch.zeros(3, 6), torch.rand(3, PLACE_SIZE)], dim=1)
     assert torch.equal(classifier.remember(empty, memory, number), memory)
     assert torch.allclose(memory.sum(dim=1), torch.zeros(3), atol=1e-6)
+
+
+def test_evidence_may_count_the_glance_before_any_look_only():
+    torch.manual_seed(0)
+    classifier = build_classifier("evidence:keep_glance=False", 6, 4, 2)
+    glance, *windows = torch.randn(3, 3, 6 + PLACE_SIZE)
+    numbers = [torch.full((3,), number) for number in range(3)]
+    begun = classifier.remember(glance, classifier.empty_memory(glance), numbers[0])
+    assert begun.any()
+    with_glance, without = begun, torch.zeros_like(begun)
+    for number, window in zip(numbers[1:], windows, strict=True):
+        with_glance = classifier.remember(window, with_glance, number)
+        without = classifier.remember(window, without, number)
+    torch.testing.assert_close(with_glance, without)
+    assert without.any()
 
 
 def test_attention_learns_which_view_is_the_uppermost():
