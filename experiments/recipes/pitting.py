@@ -119,7 +119,7 @@ def gfnet_config(options: PittingOptions, seed: int) -> ClassifierConfig:
         encoder="early:tf_efficientnet_lite0,level=3",
         patch_size=96,
         focus_steps=5,
-        classifier="evidence",
+        classifier="evidence:keep_glance=False",
         windows="mined",
         where_loss=10.0,
         encoder_loss=1.0,
