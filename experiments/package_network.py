@@ -11,7 +11,7 @@ from torch import nn
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.command_line import parse
-from gfnet_env.files import write_json
+from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ReadingOptions
 from gfnet_env.matching import ImageOptions
 from gfnet_env.settings import Flat, Settings
@@ -40,19 +40,20 @@ def main(options: PackagingOptions) -> None:
             if isinstance(part, nn.Module):
                 part.half()
     folder = FOLDER / options.name
-    gfnet.save(folder)
-    gfnet = EarlyExitGFNet.load(folder)
-    found = gfnet.classify(images)
-    trained_on = gfnet.model.trained_on
-    assert trained_on.images is not None
-    card = Card(
-        images=trained_on.images,
-        accuracy=round((found.classes == images.labels).double().mean().item(), 4),
-        looks=round(found.exit_step.double().mean().item(), 2),
-        multiply_adds=round(found.multiply_adds.double().mean().item()),
-        commit=trained_on.commit,
-    )
-    write_json(folder / CARD, dataclasses.asdict(card))
+    with replacing(folder) as new:
+        gfnet.save(new)
+        gfnet = EarlyExitGFNet.load(new)
+        found = gfnet.classify(images)
+        trained_on = gfnet.model.trained_on
+        assert trained_on.images is not None
+        card = Card(
+            images=trained_on.images,
+            accuracy=round((found.classes == images.labels).double().mean().item(), 4),
+            looks=round(found.exit_step.double().mean().item(), 2),
+            multiply_adds=round(found.multiply_adds.double().mean().item()),
+            commit=trained_on.commit,
+        )
+        write_json(new / CARD, dataclasses.asdict(card))
     print(f"{folder}: {card}")
 
 

@@ -20,6 +20,8 @@ from gfnet_env.digest import uncompiled_state
 _DIGEST = "weights_sha256"
 # Holds the current files of the folder around it, until they are moved there.
 _COMMITTED = ".committed"
+# Names of temporary files and folders begin with the process that writes them.
+_TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]{8}-")
 
 Config = TypeVar("Config")
 
@@ -74,16 +76,17 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files into a folder so that a kill at any time leaves all old files or all new ones.
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files move to ``folder`` together when the context ends.
 
-    Other files of the folder stay. The new files are written into a temporary folder, which a
-    single rename commits: from then on, readers take its files in place of the old ones. Moving the
-    files to their places comes last; if a kill prevents that, the next write does it.
+    A kill at any time leaves all old files or all new ones; an error leaves the old ones. Other
+    files of the folder stay. A single rename commits the temporary folder: from then on, readers
+    take its files in place of the old ones. Moving the files to their places comes last; if a kill
+    prevents that, the next write does it.
 
     Args:
         folder: Made if missing, with its parents.
-        content: Content of each file, by name.
 
     Raises:
         OSError: The files could not be written; the message names the folder.
@@ -92,9 +95,10 @@ def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
     try:
         with writing(folder):
             temporary.mkdir(parents=True)
-            for name, data in content.items():
-                (temporary / name).write_bytes(data)
-                _sync(temporary / name)
+        yield temporary
+        with writing(folder):
+            for path in temporary.iterdir():
+                _sync(path)
             _sync(temporary)
             finish_saving(folder)
             temporary.rename(folder / _COMMITTED)
@@ -104,8 +108,23 @@ def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def replace_files(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Write files into a folder, all or none, see ``replacing``.
+
+    Args:
+        folder: Made if missing, with its parents.
+        content: Content of each file, by name.
+
+    Raises:
+        OSError: The files could not be written; the message names the folder.
+    """
+    with replacing(folder) as temporary, writing(folder):
+        for name, data in content.items():
+            (temporary / name).write_bytes(data)
+
+
 def finish_saving(folder: Path) -> None:
-    """After a kill of ``replace_files``, move the files it had committed, and remove the others.
+    """Complete what killed processes have committed, and remove what they have not.
 
     Only processes of this machine can be checked for having ended.
     """
@@ -115,10 +134,18 @@ def finish_saving(folder: Path) -> None:
             os.replace(path, folder / path.name)
         _sync(folder)
         committed.rmdir()
-    for path in folder.glob(".*-*-files"):
-        process = re.match(r"\.(\d+)-", path.name)
+    for path in folder.glob(".*-*-*"):
+        process = _TEMPORARY.match(path.name)
         if process is not None and not _is_running(int(process[1])):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether ``read_bytes`` finds a file, which a kill may have kept from being moved there."""
+    return any(place.is_file() for place in _places(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -127,7 +154,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         FileNotFoundError: There is no such file.
     """
-    for place in (path.parent / _COMMITTED / path.name, path):
+    for place in _places(path):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return place.read_bytes()
     raise FileNotFoundError(f"there is no {path.name} in {path.parent}; is it the right folder?")
@@ -248,7 +275,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
 def weights_digests(folder: Path) -> dict[str, str]:
     """Digests of all weights that ``save_module`` wrote into a folder, by name."""
     files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
-    configs = {file.stem: read_json(file) for file in files if file.is_file()}
+    configs = {file.stem: read_json(file) for file in files if is_file(file)}
     # The JSON beside the weights of an earlier run has no digest.
     return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
 
@@ -257,6 +284,11 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
     return read_json(folder / f"{name}.json")
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Where a file may be, the newer one first."""
+    return path.parent / _COMMITTED / path.name, path
 
 
 def _beside(path: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any
 import torch
 
 from gfnet_env.checkpoints import Checkpoints
-from gfnet_env.files import finish_saving, read_json, write_json
+from gfnet_env.files import finish_saving, is_file, read_json, write_json, writing
 from gfnet_env.settings import AtLeast, Settings, to_json
 
 if sys.platform != "win32":
@@ -123,8 +123,10 @@ class Run:
         run._seconds = 60 * control.checkpoint_minutes
         run._due_at = time.monotonic() + min(_FIRST_CHECKPOINT, run._seconds)
         run._check(config, control, may_change)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _LOCK).open("a") as lock:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / _LOCK).open("a")
+        with lock:
             _claim(lock, folder)
             # Again: another process may have written in between.
             if not run._check(config, control, may_change):
@@ -176,7 +178,7 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether the run is complete."""
-        return (self.folder / _RESULTS).is_file()
+        return is_file(self.folder / _RESULTS)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -212,7 +214,7 @@ class Run:
     def _check(self, config: Settings, control: RunControl, may_change: Collection[str]) -> bool:
         """Whether to resume the run; raises like ``open``."""
         folder = self.folder
-        if control.resume and (folder / _CONFIG).is_file():
+        if control.resume and is_file(folder / _CONFIG):
             _check_config(folder, self.config, config, {*_MAY_CHANGE, *may_change})
             return True
         if control.resume and not control.overwrite and not _is_free(folder):

@@ -13,7 +13,7 @@ from gfnet_agents import markdown
 from gfnet_agents.curve import LearningPoint
 from gfnet_env.benchmarks.report import save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import Interval, Result
-from gfnet_env.files import write_json, write_text
+from gfnet_env.files import replacing, write_json, write_text
 
 _Steps = tuple[float, ...]
 
@@ -85,17 +85,17 @@ def write_report(results: ComparisonResult, folder: Path) -> str:
     Returns:
         The text of README.md.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "results.json", results.to_json())
     text = _table(results)
-    write_text(folder / "README.md", text)
     steps = (f"step {number}" for number in range(len(results.bounds["random"])))
     rows = [
         [run.schedule, run.seed, run.environment_steps, run.seconds, *run.accuracy]
         for run in results.runs
     ]
-    write_rows(["schedule", "seed", "steps", "seconds", *steps], rows, folder / "table.csv")
-    _plot(results, folder / "curves.png")
+    with replacing(folder) as new:
+        write_json(new / "results.json", results.to_json())
+        write_text(new / "README.md", text)
+        write_rows(["schedule", "seed", "steps", "seconds", *steps], rows, new / "table.csv")
+        _plot(results, new / "curves.png")
     return text
 
 

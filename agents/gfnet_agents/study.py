@@ -23,7 +23,7 @@ from gfnet_env.benchmarks import (
     measure_latency,
 )
 from gfnet_env.benchmarks.results import StaticRow
-from gfnet_env.files import read_json, write_json
+from gfnet_env.files import is_file, read_json, write_json
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.runs import Run, RunControl, provenance
 from gfnet_env.settings import AtLeast, Flat, Settings
@@ -205,7 +205,7 @@ def _of_today(settings: Any) -> Any:
 
 def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
     """The results of each seed in results.json; empty if there is no such file."""
-    if not written.is_file():
+    if not is_file(written):
         return {}
     saved = read_json(written)
     _check_settings(study, saved, written)
@@ -216,7 +216,7 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
     """Train and measure once; earlier measurements are read from their file."""
     folder = options.folder(seed)
     written = folder / _MEASURED
-    if written.is_file():
+    if is_file(written):
         saved = read_json(written)
         _check_settings(study, saved, written)
         return SeedResult.from_json(saved["run"])

@@ -10,7 +10,7 @@ import numpy as np
 from gfnet_agents import markdown
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import BudgetPoint, Comparison, Latency, Result, StaticRow
-from gfnet_env.files import write_json, write_text
+from gfnet_env.files import replacing, write_json, write_text
 
 _Steps = tuple[float, ...]
 
@@ -73,14 +73,15 @@ class StudyResult(Result):
 
 
 def write_report(results: StudyResult, folder: Path) -> str:
-    """Write results.json and README.md into a folder that exists.
+    """Write results.json and README.md into a folder, made if missing.
 
     Returns:
         The text of README.md.
     """
-    write_json(folder / "results.json", results.to_json())
     text = _tables(results)
-    write_text(folder / "README.md", text)
+    with replacing(folder) as new:
+        write_json(new / "results.json", results.to_json())
+        write_text(new / "README.md", text)
     return text
 
 

@@ -27,7 +27,7 @@ from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.command_line import parse
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.export.runner import Runner, open_session
-from gfnet_env.files import read_json, write_json, write_text
+from gfnet_env.files import is_file, read_json, replacing, write_json, write_text
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.inference import calibrate
 from gfnet_env.matching import ImageOptions
@@ -108,14 +108,15 @@ class MegapixelOptions(Settings):
 def main(options: MegapixelOptions) -> None:
     """Train and measure all networks, and write results.json and README.md after each."""
     path = options.out / "results.json"
-    results: dict[str, dict[str, Any]] = read_json(path) if path.is_file() else {}
+    results: dict[str, dict[str, Any]] = read_json(path) if is_file(path) else {}
     for name in options.tasks:
         for seed in options.seeds:
             if str(seed) in results.setdefault(name, {}):
                 continue
             results[name][str(seed)] = _run(TASKS[name], name, seed, options)
-            write_json(path, results)
-            write_text(options.out / "README.md", "\n".join(_report(results)) + "\n")
+            with replacing(options.out) as new:
+                write_json(new / path.name, results)
+                write_text(new / "README.md", "\n".join(_report(results)) + "\n")
 
 
 def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> ClassifierConfig:

@@ -31,7 +31,7 @@ from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.statistics import probability_of_improvement
 from gfnet_env.command_line import parse
 from gfnet_env.evaluation import Record, evaluate_policy
-from gfnet_env.files import read_json, write_json, write_text
+from gfnet_env.files import is_file, read_json, replacing, write_json, write_text
 from gfnet_env.images import FolderImages, ImageSet, Masks, ReadingOptions, batches, object_masks
 from gfnet_env.images.base import Numbers
 from gfnet_env.looks import ViewConfig
@@ -82,7 +82,7 @@ class PittingOptions(Settings):
 def main(options: PittingOptions) -> None:
     """Train and measure all networks, and write results.json and README.md after each part."""
     path = options.out / "results.json"
-    results: dict[str, Any] = read_json(path) if path.is_file() else {}
+    results: dict[str, Any] = read_json(path) if is_file(path) else {}
     for seed, (part, run) in itertools.product(options.seeds, PARTS.items()):
         parts = results.setdefault(str(seed), {})
         if part not in parts:
@@ -90,8 +90,9 @@ def main(options: PittingOptions) -> None:
             found = run(options, seed)
             seconds = time.monotonic() - started
             parts[part] = {**found, "seconds": seconds, **provenance(command=False)}
-            write_json(path, results)
-            write_text(options.out / "README.md", "\n".join(_report(results)) + "\n")
+            with replacing(options.out) as new:
+                write_json(new / path.name, results)
+                write_text(new / "README.md", "\n".join(_report(results)) + "\n")
 
 
 def _shared(options: PittingOptions, seed: int) -> dict[str, Any]:

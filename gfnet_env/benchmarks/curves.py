@@ -28,7 +28,7 @@ from gfnet_env.benchmarks.results import (
 )
 from gfnet_env.benchmarks.statistics import expected_calibration_error
 from gfnet_env.evaluation import evaluate_policy, evaluate_static
-from gfnet_env.files import weights_digests, write_json
+from gfnet_env.files import replacing, weights_digests, write_json
 from gfnet_env.images import ImageSet, Subset
 from gfnet_env.inference import (
     BudgetTable,
@@ -126,15 +126,16 @@ def evaluate(
     splits = _open(config, gfnet.model, baselines, image_sets)
     out = config.results_folder
     check_free(out, overwrite=config.overwrite)
-    save_config(out, config)
-    with console.status("every step of the calibration and test images"):
-        val, test = (_Split(gfnet, *splits[name], config.seed) for name in ("val", "test"))
-    with console.status("static networks"):
-        static = [_Static(network.to(gfnet.model.device), splits) for network in baselines]
-    results = _results(config, val, test, static)
-    write_json(out / "results.json", results.to_json())
-    write_csv(results, out / "curves.csv")
-    plot_curves(results, out / "accuracy.png")
+    with replacing(out) as new:
+        save_config(new, config)
+        with console.status("every step of the calibration and test images"):
+            val, test = (_Split(gfnet, *splits[name], config.seed) for name in ("val", "test"))
+        with console.status("static networks"):
+            static = [_Static(network.to(gfnet.model.device), splits) for network in baselines]
+        results = _results(config, val, test, static)
+        write_json(new / "results.json", results.to_json())
+        write_csv(results, new / "curves.csv")
+        plot_curves(results, new / "accuracy.png")
     print_curves(results, console)
     console.print(f"{out} holds results.json, curves.csv and accuracy.png")
     return results

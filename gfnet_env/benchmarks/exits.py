@@ -15,7 +15,7 @@ from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_of, rounded
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits import confidence
-from gfnet_env.files import write_json
+from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import (
     BudgetTable,
@@ -118,9 +118,10 @@ def compare_exits(
     given = image_sets or {name: config.images.open(gfnet.model, name) for name in names}
     for name in names:
         check_fit(gfnet.model, given[name])
-    save_config(out, config)
-    compared = ExitComparison(len(given["test"]), tuple(_points(config, gfnet, given)))
-    write_json(out / "results.json", compared.to_json())
+    with replacing(out) as new:
+        save_config(new, config)
+        compared = ExitComparison(len(given["test"]), tuple(_points(config, gfnet, given)))
+        write_json(new / "results.json", compared.to_json())
     _print(compared, console)
     return compared
 

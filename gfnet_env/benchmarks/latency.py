@@ -26,7 +26,7 @@ from gfnet_env.benchmarks.results import (
 )
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.export import export_onnx, export_static
-from gfnet_env.files import read_json, weights_digests, write_json
+from gfnet_env.files import read_json, replacing, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
@@ -98,22 +98,23 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
     out = config.out or config.run / "latency"
     check_free(out, overwrite=config.overwrite)
     engines = _engines(config, gfnet, static)
-    save_config(out, config)
-    points = tuple(_timed_points(gfnet, pictures, evaluated, config.budgets))
-    assert evaluated.static is not None
-    results = Latency(
-        images=len(pictures),
-        repeats=config.repeats,
-        resolution=static.config.resolution,
-        static_accuracy=evaluated.static[-1].accuracy,
-        points=points,
-        timings=tuple(
-            _time(engine, pictures, batch_size, points, config.repeats)
-            for engine in engines
-            for batch_size in config.batch_sizes
-        ),
-    )
-    write_json(out / "results.json", results.to_json())
+    with replacing(out) as new:
+        save_config(new, config)
+        points = tuple(_timed_points(gfnet, pictures, evaluated, config.budgets))
+        assert evaluated.static is not None
+        results = Latency(
+            images=len(pictures),
+            repeats=config.repeats,
+            resolution=static.config.resolution,
+            static_accuracy=evaluated.static[-1].accuracy,
+            points=points,
+            timings=tuple(
+                _time(engine, pictures, batch_size, points, config.repeats)
+                for engine in engines
+                for batch_size in config.batch_sizes
+            ),
+        )
+        write_json(new / "results.json", results.to_json())
     _print(results, Console())
     return results
 

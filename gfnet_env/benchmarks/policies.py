@@ -25,7 +25,7 @@ from gfnet_env.benchmarks.results import (
     rounded,
 )
 from gfnet_env.evaluation import Record, evaluate_policy
-from gfnet_env.files import write_json
+from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ImageSet, object_masks
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
@@ -88,19 +88,19 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     masks = object_masks(images, config.masks)
     out = config.out or config.run / "policies"
     check_free(out, overwrite=config.overwrite)
-    save_config(out, config)
-
-    records = record_policies(model, policies, images, config.oracle_images, console)
-    with console.status("intervals"):
-        overlaps = measure_overlaps(model.view, images, records, masks) if masks else {}
-        compared = compare_records(records, overlaps, images.sources, config.seed)
-    objects = None if masks is None else "masks" if config.masks else "boxes"
-    results = PolicyComparison("test", len(images), compared, _reference(records), objects)
-    write_comparison(results, out / "table.csv")
-    plot_comparison(results, out / "accuracy.png")
-    drawn = some_of(images, config.sheet_images)
-    draw_trajectories(model, policies, images, drawn, out / "trajectories.png")
-    write_json(out / "results.json", results.to_json())
+    with replacing(out) as new:
+        save_config(new, config)
+        records = record_policies(model, policies, images, config.oracle_images, console)
+        with console.status("intervals"):
+            overlaps = measure_overlaps(model.view, images, records, masks) if masks else {}
+            compared = compare_records(records, overlaps, images.sources, config.seed)
+        objects = None if masks is None else "masks" if config.masks else "boxes"
+        results = PolicyComparison("test", len(images), compared, _reference(records), objects)
+        write_json(new / "results.json", results.to_json())
+        write_comparison(results, new / "table.csv")
+        plot_comparison(results, new / "accuracy.png")
+        drawn = some_of(images, config.sheet_images)
+        draw_trajectories(model, policies, images, drawn, new / "trajectories.png")
     print_comparison(results, console)
     console.print(f"{out} holds results.json, table.csv, accuracy.png and trajectories.png")
     return results

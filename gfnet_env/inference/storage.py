@@ -81,7 +81,7 @@ def _load_certainty(folder: Path, names: Mapping[str, Any]) -> Signal:
 
 def is_assembled(folder: str | Path) -> bool:
     """Whether a folder holds an assembled network."""
-    return (Path(folder).expanduser() / _FILE).is_file()
+    return files.is_file(Path(folder).expanduser() / _FILE)
 
 
 def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:

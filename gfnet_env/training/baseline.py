@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gfnet_env.evaluation import evaluate_static
+from gfnet_env.files import is_file
 from gfnet_env.images import Batch, ImageSet
 from gfnet_env.matching import check_classes
 from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_multiply_adds
@@ -145,7 +146,7 @@ def _train(
     part: Run,
 ) -> None:
     """Train a network and save it, unless it was saved before."""
-    if (part.folder / "static.json").is_file():
+    if is_file(part.folder / "static.json"):
         network.load_state_dict(StaticNetwork.load(part.folder).state_dict())
         network.eval()
         return

@@ -1,0 +1,32 @@
+"""What kills, full disks and folders that cannot be written leave behind.
+
+``python tests/faults/tiny_faults.py --out FILE`` kills at every touch.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("tiny_faults.py")
+FILES = ("save", "save a new folder", "export", "checkpoint", "cache", "cache a new folder")
+REPORTS = ("compare", "evaluate")
+RUNS = ("stage 1", "stage 2")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot fork")
+@pytest.mark.parametrize(("operations", "every"), [(FILES, 4), (REPORTS, 12), (RUNS, 24)])
+def test_a_fault_leaves_what_was_there_or_what_is_new(tmp_path, operations, every):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = tmp_path / "faults.json"
+    command = [sys.executable, SCRIPT, *operations, "--every", every, "--out", out]
+    subprocess.run([*map(str, command)], check=True, env=environment)
+    for found in json.loads(out.read_text()).values():
+        kills = found["kills"]
+        assert kills.pop("kills") >= 3
+        assert {*kills} <= {"old", "new"}
+        refused = {**found["full disks"], **found["read only"]}
+        assert {*refused} <= {"done", "reported, old", "reported, new"}
