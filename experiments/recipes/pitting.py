@@ -117,7 +117,7 @@ def gfnet_config(options: PittingOptions, seed: int) -> ClassifierConfig:
         # A glance of 96×96 shows nothing of the damage.
         glance_size=384,
         glance_encoder="early:tf_efficientnet_lite0,level=2",
-        encoder="early:tf_efficientnet_lite0,level=3",
+        encoder="tf_efficientnet_lite0",
         patch_size=96,
         focus_steps=5,
         classifier="evidence:keep_glance=False",
