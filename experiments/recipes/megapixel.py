@@ -9,9 +9,9 @@ Bergner et al., ICLR 2023), which encodes all windows too.
 
 import math
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfnet_agents.markdown import header, row, signature
+from gfnet_agents.markdown import header, row
+from gfnet_agents.parts import Parts, Results, run_parts
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
 from gfnet_env.benchmarks.results import PolicyResult
@@ -27,12 +28,11 @@ from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.command_line import parse
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.export.runner import Runner, open_session
-from gfnet_env.files import is_file, read_json, replacing, write_json, write_text
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.inference import calibrate
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import StaticConfig, StaticNetwork
-from gfnet_env.runs import RunControl, provenance
+from gfnet_env.runs import RunControl
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import ClassifierConfig, train_classifier
 
@@ -107,16 +107,8 @@ class MegapixelOptions(Settings):
 
 def main(options: MegapixelOptions) -> None:
     """Train and measure all networks, and write results.json and README.md after each."""
-    path = options.out / "results.json"
-    results: dict[str, dict[str, Any]] = read_json(path) if is_file(path) else {}
-    for name in options.tasks:
-        for seed in options.seeds:
-            if str(seed) in results.setdefault(name, {}):
-                continue
-            results[name][str(seed)] = _run(TASKS[name], name, seed, options)
-            with replacing(options.out) as new:
-                write_json(new / path.name, results)
-                write_text(new / "README.md", "\n".join(_report(results)) + "\n")
+    parts: Parts = {name: partial(_run, name, options) for name in options.tasks}
+    run_parts(options.out, parts, options.seeds, _report)
 
 
 def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> ClassifierConfig:
@@ -147,11 +139,10 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
     )
 
 
-def _run(task: Task, name: str, seed: int, options: MegapixelOptions) -> dict[str, Any]:
+def _run(name: TaskName, options: MegapixelOptions, seed: int) -> dict[str, Any]:
     """Train and measure one network."""
-    started = time.monotonic()
     folder = options.run / f"{name}-{seed}"
-    train_classifier(config(task, seed, folder, options))
+    train_classifier(config(TASKS[name], seed, folder, options))
     compared = compare_policies(
         ComparisonConfig(
             run=folder,
@@ -177,8 +168,6 @@ def _run(task: Task, name: str, seed: int, options: MegapixelOptions) -> dict[st
             "multiply_adds": float(found.multiply_adds.double().mean()),
         },
         "faster": _faster(gfnet, test),
-        "seconds": time.monotonic() - started,
-        **provenance(command=False),
     }
 
 
@@ -235,7 +224,7 @@ def _speedup(
     return speedup(times["look"], times["scan"]).to_json()
 
 
-def _report(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _report(results: Results) -> Iterator[str]:
     """The lines of README.md."""
     yield from ("# Megapixel MNIST", "")
     yield (
@@ -254,9 +243,6 @@ def _report(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             for column, form in COLUMNS.items()
         ]
         yield row(name, str(len(runs)), *cells, PUBLISHED.get(name, ""))
-    every = [run for each in results.values() for run in each.values()]
-    seeds = sorted({int(seed) for each in results.values() for seed in each})
-    yield from ("", signature(every, seeds, [run["seconds"] for run in every]))
 
 
 def _measured(run: Mapping[str, Any]) -> dict[str, float]:

@@ -10,12 +10,11 @@ part, and masks of the damage in a tree of the same names. Masks are used for me
 
 import itertools
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +23,20 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from gfnet_agents import PolicyConfig, train_policy
-from gfnet_agents.markdown import header, row, signature
+from gfnet_agents.markdown import header, row
+from gfnet_agents.parts import Parts, Results, run_parts
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.overlap import measure_overlaps
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.statistics import probability_of_improvement
 from gfnet_env.command_line import parse
 from gfnet_env.evaluation import Record, evaluate_policy
-from gfnet_env.files import is_file, read_json, replacing, write_json, write_text
 from gfnet_env.images import FolderImages, ImageSet, Masks, ReadingOptions, batches, object_masks
 from gfnet_env.images.base import Numbers
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models import StaticNetwork, static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
-from gfnet_env.runs import RunControl, provenance
+from gfnet_env.runs import RunControl
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines, train_classifier
 
@@ -57,6 +56,7 @@ _POSITION = re.compile(r"_(\d{6}_\d{3})_")
 
 
 Floats = npt.NDArray[np.float64]
+PartName = Literal["looks", "static"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,24 +75,16 @@ class PittingOptions(Settings):
     """ImageNet's weights of tf_efficientnet_lite0: pretrained (downloaded), or a file."""
     seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
     """Seeds to repeat it with."""
+    parts: tuple[PartName, ...] = get_args(PartName)
+    """What to run: networks that look, and static ones."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
 
 
 def main(options: PittingOptions) -> None:
     """Train and measure all networks, and write results.json and README.md after each part."""
-    path = options.out / "results.json"
-    results: dict[str, Any] = read_json(path) if is_file(path) else {}
-    for seed, (part, run) in itertools.product(options.seeds, PARTS.items()):
-        parts = results.setdefault(str(seed), {})
-        if part not in parts:
-            started = time.monotonic()
-            found = run(options, seed)
-            seconds = time.monotonic() - started
-            parts[part] = {**found, "seconds": seconds, **provenance(command=False)}
-            with replacing(options.out) as new:
-                write_json(new / path.name, results)
-                write_text(new / "README.md", "\n".join(_report(results)) + "\n")
+    parts: Parts = {name: partial(PARTS[name], options) for name in options.parts}
+    run_parts(options.out, parts, options.seeds, _report)
 
 
 def _shared(options: PittingOptions, seed: int) -> dict[str, Any]:
@@ -182,7 +174,10 @@ def _static(options: PittingOptions, seed: int) -> dict[str, Any]:
     return {"networks": networks}
 
 
-PARTS = {"looks": _looks, "static": _static}
+PARTS: dict[PartName, Callable[[PittingOptions, int], dict[str, Any]]] = {
+    "looks": _looks,
+    "static": _static,
+}
 
 
 def _learned(options: PittingOptions, seed: int, name: str) -> Policy:
@@ -307,7 +302,7 @@ class _Measure:
         return float((overlap.centred[:, :FIRST] == 1).any(axis=1).mean())
 
 
-def _report(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _report(results: Results) -> Iterator[str]:
     """The lines of README.md."""
     yield from ("# Surface damage, 1130×460", "")
     yield (
@@ -315,15 +310,11 @@ def _report(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         f"there are four. Found: one of the first {FIRST} looks has its centre in the damage, "
         "which ends a quarter of a window beyond its mask."
     )
-    looks = [run["looks"] for run in results.values() if "looks" in run]
-    static = [run["static"] for run in results.values() if "static" in run]
-    for lines, runs in ((_static_table, static), (_looks_table, looks)):
-        if runs:
+    tables = {"static": _static_table, "looks": _looks_table}
+    for name, lines in tables.items():
+        if name in results:
             yield ""
-            yield from lines(runs)
-    made = [*looks, *static]
-    seconds = [run["seconds"] for run in made]
-    yield from ("", signature(made, sorted(map(int, results)), seconds))
+            yield from lines(list(results[name].values()))
 
 
 def _static_table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
