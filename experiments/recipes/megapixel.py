@@ -74,7 +74,7 @@ class Task:
 
     images: str
     glance_size: int = 250
-    epochs: int = 20
+    epochs: int = 40
     classifier: str = "evidence:keep_glance=False"
 
 
@@ -83,8 +83,8 @@ TASKS: dict[TaskName, Task] = {
     "max": Task("megapixel-mnist:task=max"),
     # A sum of evidence cannot tell which digit is the uppermost.
     "top": Task("megapixel-mnist:task=top", classifier="attention"),
-    "majority-1000": Task("megapixel-mnist:train=1000", epochs=60),
-    "majority-3000": Task("megapixel-mnist:side=3000,train=1000", glance_size=500, epochs=20),
+    "majority-1000": Task("megapixel-mnist:train=1000", epochs=120),
+    "majority-3000": Task("megapixel-mnist:side=3000,train=1000", glance_size=500, epochs=80),
 }
 
 
@@ -130,6 +130,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         where_loss=10.0,
         encoder_loss=1.0,
         weight_decay=0.05,
+        precision="bfloat16",
         epochs=task.epochs,
         batch_size=32,
         learning_rate=2e-3,
