@@ -1,4 +1,4 @@
-"""Random crops and mirror images of training pictures, new in every epoch."""
+"""Random crops, mirror images and colours of training pictures, new in every epoch."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,6 +19,11 @@ from gfnet_env.settings import Above, Between, Settings
 _STREAM = 0x61756721
 # Crops to draw before taking the middle of the picture.
 _ATTEMPTS = 10
+# The numbers drawn for each image: one for the mirror, four for each crop, three for the colours.
+_CROPS = np.arange(1, 1 + 4 * _ATTEMPTS)
+_COLOURS = np.arange(1 + 4 * _ATTEMPTS, 4 + 4 * _ATTEMPTS)
+# Of red, green and blue in the luminance (ITU-R BT.601).
+_LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,9 @@ class Augmentation(Settings):
     """Least and greatest ratio of a random crop's width to its height."""
     flip: bool = False
     """Whether to mirror half of the training images."""
+    color_jitter: Annotated[float, Between(0, 1)] = 0.0
+    """How far to change brightness, contrast and saturation at random: 0.4 multiplies each by 0.6
+    to 1.4."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +88,7 @@ def random_resized_crop(
 
 
 class AugmentedImages(PictureImages):
-    """A set as one training epoch sees it: its pictures are randomly cropped and mirrored.
+    """A set as one training epoch sees it: randomly cropped, mirrored and coloured.
 
     The draws for an image depend only on (seed, epoch, index), not on its batch, the process that
     reads it, or whether the run was resumed.
@@ -88,19 +96,28 @@ class AugmentedImages(PictureImages):
     Crops are taken from pictures at full resolution. In a set of one size, crops are resized to
     that size. In other sets they keep their resolution, and views enlarge crops smaller than P.
     Boxes follow the crop and the mirroring and are clipped at the edges, so the box of an object
-    outside the crop is empty.
+    outside the crop is empty. All views of a picture change their colours alike: contrast is about
+    mid-grey, and not about the mean of a view.
 
     Args:
         images: The set.
         augmentation: How to change its pictures.
         seed: Seed of the draws.
         epoch: Number of the epoch, from 0.
+
+    Raises:
+        ValueError: Colours cannot change, since the images are normalised.
     """
 
     def __init__(
         self, images: ImageSet, augmentation: Augmentation, *, seed: int, epoch: int
     ) -> None:
         super().__init__(memory_limit=images.memory_limit)
+        if augmentation.color_jitter and images.normalised:
+            raise ValueError(
+                f"color_jitter is {augmentation.color_jitter}, but colours of normalised images "
+                "cannot change; leave it out, or give images of uint8"
+            )
         self.labels, self.class_names = images.labels, images.class_names
         self.fixed_size, self.fit = images.fixed_size, images.fit
         self.normalised = images.normalised
@@ -136,8 +153,10 @@ class AugmentedImages(PictureImages):
         else:
             corners = self._crops(indices)[:, :2].repeat(1, 2)
             pixels = self._images._regions(indices, boxes + corners, shape, view)
-        where = mirrored.to(pixels.device).view(-1, 1, 1, 1)
-        return torch.where(where, pixels.flip(3), pixels) if bool(mirrored.any()) else pixels
+        if bool(mirrored.any()):
+            where = mirrored.to(pixels.device).view(-1, 1, 1, 1)
+            pixels = torch.where(where, pixels.flip(3), pixels)
+        return self._coloured(pixels, indices) if self._augmentation.color_jitter else pixels
 
     def _read(self, indices: Numbers) -> Tensor:
         """Crops, resized to the size of the set's images."""
@@ -155,11 +174,23 @@ class AugmentedImages(PictureImages):
         sizes = self._images.originals._sizes(indices)
         if self._augmentation.crop_scale is None:
             return torch.cat([torch.zeros_like(sizes), sizes], dim=1)
-        # Four numbers for each crop; number 0 decides about the mirror.
-        numbers = np.arange(1, 1 + _ATTEMPTS * 4)
-        draws = uniform(*self._keys, indices[:, None], numbers).reshape(-1, _ATTEMPTS, 4)
+        draws = uniform(*self._keys, indices[:, None], _CROPS).reshape(-1, _ATTEMPTS, 4)
         limits = self._augmentation.crop_scale, self._augmentation.crop_ratio
         return torch.from_numpy(random_resized_crop(draws, sizes.numpy(), *limits))
+
+    def _coloured(self, pixels: Tensor, indices: Numbers) -> Tensor:
+        """Views with other brightness, contrast and saturation, in this order, (B, C, h, w)."""
+        draws = uniform(*self._keys, indices[:, None], _COLOURS)
+        factors = 1 + self._augmentation.color_jitter * (2 * torch.from_numpy(draws) - 1)
+        brightness, contrast, saturation = (
+            factors.to(pixels.device).float()[..., None, None, None].unbind(1)
+        )
+        changed = (pixels * brightness - 127.5) * contrast + 127.5
+        if pixels.shape[1] == 3:
+            weights = torch.tensor(_LUMINANCE, device=pixels.device).view(1, 3, 1, 1)
+            grey = (changed * weights).sum(dim=1, keepdim=True)
+            changed = grey + (changed - grey) * saturation
+        return changed.round().clamp(0, 255).to(pixels.dtype)
 
     def _seen(self, boxes: Tensor) -> Tensor:
         """Boxes of the set (N, 4) as they lie in the crops and mirror images."""
@@ -183,6 +214,6 @@ def augment(
     images: ImageSet, augmentation: Augmentation, *, seed: int = 0, epoch: int = 0
 ) -> ImageSet:
     """``AugmentedImages``, or the set itself if the augmentation changes nothing."""
-    if augmentation.crop_scale is None and not augmentation.flip:
+    if not (augmentation.crop_scale or augmentation.flip or augmentation.color_jitter):
         return images
     return AugmentedImages(images, augmentation, seed=seed, epoch=epoch)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from gfnet_env.images import ArrayImages, Augmentation, augment, load_images, open_folder
 from gfnet_env.images.augmentation import random_resized_crop
-from gfnet_env.looks import Look
+from gfnet_env.looks import Look, ViewConfig
 from gfnet_env.randomness import uniform
 
 SIDE = 48
@@ -193,3 +193,33 @@ def test_nothing_to_do_is_nothing_done(images):
 def test_impossible_crops_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**change)
+
+
+def test_all_views_of_a_picture_change_their_colours_alike(tree):
+    plain = open_folder(tree, "train")
+    seen = augment(plain, Augmentation(color_jitter=0.5), seed=3, epoch=1)
+    view, indices = ViewConfig(size=8), np.arange(6)
+    for place in (torch.zeros(6, 2), torch.ones(6, 2)):
+        before, after = (images.window(indices, Look.at(place), view) for images in (plain, seen))
+        assert not torch.equal(before, after)
+        draws = uniform(0x61756721, 3, 1, indices[:, None], np.arange(41, 44))
+        brightness, contrast, saturation = (
+            (0.5 + torch.from_numpy(draws)).view(6, 3, 1, 1, 1).unbind(1)
+        )
+        expected = (before * brightness - 127.5) * contrast + 127.5
+        grey = (expected * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+        expected = (grey + saturation * (expected - grey)).clamp(0, 255)
+        torch.testing.assert_close(after.double(), expected, atol=0.51, rtol=0)
+    other = augment(plain, Augmentation(color_jitter=0.5), seed=3, epoch=2)
+    assert not torch.equal(other.window(indices, Look.at(place), view), after)
+
+
+def test_colours_of_grey_images_change_and_of_normalised_ones_cannot():
+    grey = load_images("cluttered-digits:scenes=4", "test")
+    seen = augment(grey, Augmentation(color_jitter=0.2))
+    before, after = grey[np.arange(4)].float(), seen[np.arange(4)].float()
+    assert not torch.equal(before, after)
+    assert ((after - before).abs() < 0.2 * before + 0.2 * 127.5 + 0.04 * 255 + 1).all()
+    normalised = ArrayImages(torch.zeros(4, 3, 8, 8), np.arange(4) % 2, normalised=True)
+    with pytest.raises(ValueError, match="color_jitter is 0.2, but colours of normalised images"):
+        augment(normalised, Augmentation(color_jitter=0.2))
