@@ -114,7 +114,7 @@ def main(options: MegapixelOptions) -> None:
 def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> ClassifierConfig:
     """How the network of a task is trained."""
     # On black canvases, running statistics that begin at the mean of photographs lag behind.
-    glance = "compact:widths=[8,16,32],strides=[2,2,1],mean=[0,0,0]"
+    glance = "compact:widths=[8,16,24],strides=[2,2,1],mean=[0,0,0]"
     return ClassifierConfig.of(
         run=run,
         images=task.images,
@@ -122,7 +122,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         glance_encoder=glance,
         # Its map's cells see 31 pixels of the window: a whole digit.
         encoder="compact:widths=[32,64,64,128],strides=[2,2,2,1],mean=[0,0,0]",
-        patch_size=56,
+        patch_size=52,
         # More than there are digits, so that it learns that strokes say nothing.
         focus_steps=7,
         classifier=task.classifier,
