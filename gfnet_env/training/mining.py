@@ -33,6 +33,10 @@ _TINY = 1e-6
 # Candidates are shifted at random by up to this share of their side. The same window in every epoch
 # would be learned by heart.
 _SHIFT = 1 / 8
+# Candidates of each kind: as long as scores say nothing yet, and later, when the where-map follows
+# them, so that the others are there for what it misses.
+_COUNTS = {"contrast": 8, "activation": 4, "random": 4, "map": 8}
+_LATER = {"contrast": 2, "activation": 2, "random": 2, "map": 8}
 # Share of the loss of one batch in its running mean.
 _MOMENTUM = 0.02
 
@@ -66,10 +70,6 @@ class Miner(nn.Module):
     Args:
         network: With a where-map that knows what to expect.
         seed: Of the draws.
-        by_contrast: Candidates by contrast.
-        by_activation: Candidates by what the glance says.
-        at_random: Random candidates.
-        by_map: Candidates by the where-map.
         random_share: Share of the windows that are trained on that is chosen at random even later.
         precision: What scoring computes in.
     """
@@ -82,10 +82,6 @@ class Miner(nn.Module):
         network: GlanceFocusNetwork,
         *,
         seed: int,
-        by_contrast: int = 8,
-        by_activation: int = 4,
-        at_random: int = 4,
-        by_map: int = 8,
         random_share: float = 0.1,
         precision: Precision = "float32",
     ) -> None:
@@ -96,12 +92,6 @@ class Miner(nn.Module):
         prior = network.where.prior
         self._chance = float(-(prior * prior.log()).sum())
         self.register_buffer("loss", torch.tensor(self._chance))
-        self.counts = {
-            "contrast": by_contrast,
-            "activation": by_activation,
-            "random": at_random,
-            "map": by_map,
-        }
         self.random_share, self.seed, self.precision = random_share, seed, precision
 
     @property
@@ -167,7 +157,8 @@ class MinedWindows:
     ) -> tuple[Tensor, Tensor]:
         """Locations (B, C, 2) and scales (B, C) of candidates, by maps (B, 1, h, w) and others."""
         assert state.heat is not None
-        counts, cells = self.miner.counts, state.heat.shape[2:].numel()
+        counts = _LATER if self.miner.trusts_scores else _COUNTS
+        cells = state.heat.shape[2:].numel()
         draws = self._draw(indices, 0, counts["contrast"] + counts["random"], 3)
         kinds = (draws[..., 0] * state.heat.shape[1]).long()
         noise = self._draw(indices, 1, cells, 1).view(-1, 1, *state.heat.shape[2:])
