@@ -104,7 +104,7 @@ class WhereMap(nn.Module):
         count, (height, width) = numbers.shape[1], weights.shape[2:]
         scale = self.scales[numbers // (height * width)]
         numbers = numbers % (weights.shape[1] * height * width)
-        cell = _centroids(weights + _TINY).gather(1, numbers[..., None].expand(-1, -1, 2))
+        cell = _centroids(weights + _TINY, numbers)
         corner, extents = self.glance_view.frame(sizes)
         share = cell / torch.tensor([height, width], device=cell.device)
         centres = corner[:, None] + share * extents[:, None]
@@ -178,11 +178,22 @@ class WhereMap(nn.Module):
         return heat - _INHIBITION * (shown[:, None] & coarser[:, :, None, None])
 
 
-def _centroids(weights: Tensor) -> Tensor:
-    """The centroid of every cell and the eight around it, in cells: (B, S·h·w, 2)."""
+def _centroids(weights: Tensor, numbers: Tensor) -> Tensor:
+    """The centroids of cells (B, C) of maps (B, S, h, w), and the eight around each, (B, C, 2)."""
     height, width = weights.shape[2:]
-    rows = torch.arange(height, device=weights.device)[:, None] + 0.5
-    columns = torch.arange(width, device=weights.device) + 0.5
-    parts = torch.cat([weights * rows, weights * columns, weights], dim=1)
-    row, column, total = functional.avg_pool2d(parts, 3, stride=1, padding=1).chunk(3, dim=1)
-    return torch.stack([row / total, column / total], dim=-1).flatten(1, 3)
+    padded = functional.pad(weights, (1, 1, 1, 1))
+    offsets = torch.arange(3, device=weights.device)
+    cell = numbers[..., None]
+    rows = cell // width % height + offsets
+    columns = cell % width + offsets
+    first = (cell // (height * width) * (height + 2) + rows) * (width + 2)
+    around = (first[..., None] + columns[..., None, :]).flatten(1)
+    found = padded.flatten(1).gather(1, around).view(*numbers.shape, 3, 3)
+    # Cells outside weigh nothing; half a cell to the middle, less the padding.
+    by_row, by_column = found.sum(dim=3), found.sum(dim=2)
+    total = by_row.sum(dim=2)
+    row, column = (
+        (each * (place - 0.5)).sum(dim=2) / total
+        for each, place in ((by_row, rows), (by_column, columns))
+    )
+    return torch.stack([row, column], dim=-1)

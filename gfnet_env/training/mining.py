@@ -6,7 +6,6 @@ come from a few places, are scored without gradients, and the best are trained o
 places are used.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -246,15 +245,11 @@ class MinedWindows:
 def _contrast(overviews: Tensor, cells: Sequence[int]) -> Tensor:
     """How much the pixels around each cell differ from their surroundings, (B, 1, h, w)."""
     grey = overviews.float().mean(dim=1, keepdim=True)
-    # Surroundings of two cells to each side.
-    reach = 2 * math.ceil(2 * grey.shape[2] / cells[0]) + 1
-    surroundings = grey
-    for kernel in ((reach, 1), (1, reach)):
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        surroundings = functional.avg_pool2d(
-            surroundings, kernel, 1, padding, count_include_pad=False
-        )
-    deviation = functional.adaptive_avg_pool2d((grey - surroundings).abs(), (cells[0], cells[1]))
+    shape = (cells[0], cells[1])
+    means = functional.adaptive_avg_pool2d(grey, shape)
+    surroundings = functional.avg_pool2d(means, 5, stride=1, padding=2, count_include_pad=False)
+    surroundings = functional.interpolate(surroundings, grey.shape[2:], mode="nearest-exact")
+    deviation = functional.adaptive_avg_pool2d((grey - surroundings).abs(), shape)
     return functional.avg_pool2d(deviation, 3, stride=1, padding=1, count_include_pad=False)
 
 
