@@ -42,6 +42,8 @@ from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines
 
 # Sides that whole pictures are resized to; the last has as many pixels as they have.
 RESOLUTIONS = (224, 384, 544, 720)
+# Learning rates of static networks, of which one is chosen on val, at one resolution.
+RATES, SEARCHED = (1e-4, 3e-4, 1e-3), 384
 # Policies that are learned, with their settings.
 LEARNED: dict[str, dict[str, Any]] = {
     "RL": {"observation": "peak"},
@@ -125,16 +127,18 @@ def gfnet_config(options: PittingOptions, seed: int) -> ClassifierConfig:
     )
 
 
-def static_config(options: PittingOptions, seed: int) -> BaselineConfig:
-    """How the static networks are trained."""
+def static_config(
+    options: PittingOptions, seed: int, rate: float, resolution: int
+) -> BaselineConfig:
+    """How a static network is trained."""
     return BaselineConfig.of(
-        run=options.run / f"static-{seed}",
-        resolutions=RESOLUTIONS,
+        run=options.run / f"static-{resolution}-{rate}-{seed}",
+        resolutions=(resolution,),
         encoder="tf_efficientnet_lite0",
         epochs=6,
         batch_size=16,
-        learning_rate=3e-4,
-        classifier_learning_rate=3e-3,
+        learning_rate=rate,
+        classifier_learning_rate=10 * rate,
         frozen=("model.conv_stem", "model.bn1", "model.blocks.0"),
         **_shared(options, seed),
     )
@@ -163,15 +167,21 @@ def _looks(options: PittingOptions, seed: int) -> dict[str, Any]:
 
 def _static(options: PittingOptions, seed: int) -> dict[str, Any]:
     """Train and measure static networks."""
-    measure, networks = _Measure.open(options), {}
-    for side, network in train_baselines(static_config(options, seed)).items():
+
+    def measured(split: str, rate: float, side: int) -> dict[str, float]:
+        network = train_baselines(static_config(options, seed, rate, side))[side]
+        measure = _Measure.open(options, split)
         damaged = _static_probabilities(network, measure.images)
-        networks[str(side)] = {
+        return {
             "multiply_adds": static_multiply_adds(network),
             "auc": measure.auc(damaged),
             "balanced_accuracy": measure.balanced((damaged > 0.5) == measure.damaged),
         }
-    return {"networks": networks}
+
+    searched = {rate: measured("val", rate, SEARCHED) for rate in RATES}
+    best = max(RATES, key=lambda rate: searched[rate]["auc"])
+    networks = {str(side): measured("test", best, side) for side in RESOLUTIONS}
+    return {"learning_rate": best, "networks": networks}
 
 
 PARTS: dict[PartName, Callable[[PittingOptions, int], dict[str, Any]]] = {
@@ -208,10 +218,10 @@ def _static_probabilities(network: StaticNetwork, images: ImageSet) -> Floats:
 
 
 class _Measure:
-    """Measures results on the test images.
+    """Measures results.
 
     Args:
-        images: The test images.
+        images: The images of a split.
         masks: Masks of the damage.
     """
 
@@ -225,10 +235,10 @@ class _Measure:
         self._positions = np.unique(names, return_inverse=True)[1]
 
     @classmethod
-    def open(cls, options: PittingOptions) -> Self:
-        """For the split test."""
+    def open(cls, options: PittingOptions, split: str = "test") -> Self:
+        """For a split."""
         spec = f"folder:{options.images}"
-        images = options.reading.load(spec, "test", image_size=224, seed=0, fit="whole")
+        images = options.reading.load(spec, split, image_size=224, seed=0, fit="whole")
         assert isinstance(images, FolderImages)
         masks = object_masks(images, options.masks)
         assert masks is not None
