@@ -177,6 +177,11 @@ def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
         saved = _of_0_1(saved)
     names = (*dict(PolicySchedule().items()), *_IMAGES)
     begun = {name: saved[name] for name in names if saved.get(name) is not None}
+    try:
+        for kind in (PolicySchedule, ImageOptions):
+            kind.from_json(begun)
+    except ValueError as error:
+        raise ValueError(f"the configuration of {folder} is damaged: {error}") from error
     for name, meant in _KEPT.items():
         before = begun.get(name, "maps")
         # A given setting may import its module; afterwards the file may name that module.

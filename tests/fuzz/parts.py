@@ -116,15 +116,22 @@ def _build_observation(text: str) -> None:
 
 
 def _build_features(text: str) -> None:
-    FEATURES.build(text, model=tiny_network(), images=ArrayImages(np.zeros((1, 3, 24, 32), np.uint8)))
+    images = ArrayImages(np.zeros((1, 3, 24, 32), np.uint8))
+    FEATURES.build(text, model=tiny_network(), images=images)
+
+
+def _build_actions(text: str) -> None:
+    actions, state = build_actions(text, patch_size=16), blank_state(tiny_network(), 2)
+    given = np.stack([actions.space.sample(), actions.space.sample()])
+    actions.looks(actions.read(given), state).check(2)
 
 
 _BUILD: tuple[tuple[Registry[Any], Callable[[str], object]], ...] = (
-    (ACTIONS, lambda text: build_actions(text, patch_size=16)),
-    (ACTIONS, lambda text: build_actions(f"{text}+stop", patch_size=16)),
+    (ACTIONS, _build_actions),
+    (ACTIONS, lambda text: _build_actions(f"{text}+stop")),
     (OBSERVATIONS, _build_observation),
     (REWARDS, REWARDS.build),
-    (EXITS, EXITS.build),
+    (EXITS, lambda text: EXITS.build(text)(blank_state(tiny_network()))),
     (LEARNERS, LEARNERS.parse),
     (FEATURES, _build_features),
 )

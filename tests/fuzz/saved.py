@@ -82,8 +82,11 @@ def _write_static(folder: Path) -> None:
 
 
 def _read_static(folder: Path) -> list[Any]:
-    views = tiny_images().overview(_INDICES, 16)
-    return [network.eval()(views) for network in load_static_networks(folder)]
+    found = []
+    for network in load_static_networks(folder):
+        side = network.view.size
+        found.append(network(torch.arange(3 * side**2).view(1, 3, side, side).byte()))
+    return found
 
 
 def _read_policy(folder: Path) -> list[Any]:

@@ -134,7 +134,8 @@ def _settings(draw: Random, folder: Path) -> Input:
         assert kind.from_json(saved) == config
         _CHECKS.get(kind, str)(config)
 
-    names = [*hints_of(kind), *values, *_words(values)]
+    known = (name.removesuffix("s") for name in hints_of(kind))
+    names = [*known, *values, *_words(values)]
     return Input((kind.__name__, values), use, names)
 
 
@@ -159,7 +160,7 @@ def _same(kept: Any, given: Any) -> bool:
         return kept == Path(given).expanduser()
     if isinstance(kept, tuple):
         return len(kept) == len(given) and all(map(_same, kept, given))
-    return bool(kept == given)
+    return bool(kept == given or (isinstance(kept, float) and kept == float(given)))
 
 
 @target("command lines", share=3)
@@ -199,7 +200,7 @@ def _command_lines(draw: Random, folder: Path) -> Input:
         saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
         assert kind.from_json(saved) == config
 
-    names = [*arguments, *(word.strip("-").replace("-", "_") for word in arguments), *hints_of(kind)]
+    names = [*arguments, *(word.strip("-").replace("-", "_") for word in arguments), *known_names]
     return Input((kind.__name__, arguments), use, names, (ValueError, OSError, ImportError))
 
 

@@ -15,7 +15,9 @@ import torch
 
 from gfnet_env.registry import Registry
 
-WHOLE = (0, 1, -1, 2, 3, 7, 64, 255, 2**15, 2**31 - 1, 2**31, -(2**31), 2**63, 2**70, 10**30)
+_ODD = (np.nan, np.inf, -np.inf, 1e30, -0.0)
+_LARGE = (2**15, 2**31 - 1, 2**31, -(2**31), 2**63, 2**70, 10**30, 10**400)
+WHOLE = (0, 1, -1, 2, 3, 7, 64, 255, *_LARGE)
 REAL = (0.0, 0.5, 1.0, -1.0, -0.0, 1.5, 1e-300, 1e300, math.inf, -math.inf, math.nan)
 TEXT = (
     *("", " ", "x", "é", "a\nb", "a\0b", "\udcff", "[/red]", "None", "true", "nan", "1e5", "0x10"),
@@ -44,7 +46,7 @@ def anything(draw: Random, depth: int = 2) -> Any:
         kinds += [
             lambda: [anything(draw, depth - 1) for _ in range(draw.randrange(4))],
             lambda: tuple(anything(draw, depth - 1) for _ in range(draw.randrange(4))),
-            lambda: {draw.choice(TEXT): anything(draw, depth - 1) for _ in range(draw.randrange(3))},
+            lambda: {draw.choice(TEXT): anything(draw, depth - 1)},
         ]
     return draw.choice(kinds)()
 
@@ -57,7 +59,7 @@ def array(draw: Random, shape: Sequence[int] | None = None) -> np.ndarray:
     kind = draw.choice(("f4", "f4", "f8", "f2", "i8", "u1", "u2", "i4", "u8", "?", "c8", "O", "U1"))
     values = rng.uniform(-1.5, 3, shape)
     if draw.random() < 0.3 and values.size:
-        values.flat[draw.randrange(values.size)] = draw.choice((np.nan, np.inf, -np.inf, 1e30, -0.0))
+        values.flat[draw.randrange(values.size)] = draw.choice(_ODD)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.asarray(values).astype(kind)
 
@@ -71,7 +73,7 @@ def fitting(draw: Random, hint: Any, parts: Registry[Any] | None = None) -> Any:
         return fitting(draw, draw.choice(arguments), parts)
     if origin is Literal:
         return draw.choice(arguments)
-    if origin in (tuple, list, Sequence) or origin is not None and issubclass(origin, Sequence):
+    if origin in (tuple, list, Sequence) or (origin is not None and issubclass(origin, Sequence)):
         many = origin is not tuple or arguments[-1] is ...
         kinds = arguments[:1] * draw.randrange(5) if many else arguments
         return draw.choice((list, tuple))([fitting(draw, kind, parts) for kind in kinds])
@@ -136,9 +138,13 @@ def damaged(draw: Random, content: bytes, times: int | None = None) -> bytes:
 
 def edited(draw: Random, value: Any) -> Any:
     """JSON with one value, somewhere in it, left out, put in or of another type."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(
-        value, list
-    ) else ()
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     if not keys or draw.random() < 0.2:
         return _json(draw)
     key, copy = draw.choice(keys), value.copy()

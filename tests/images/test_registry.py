@@ -49,7 +49,7 @@ def test_the_train_split_may_have_more_scenes():
         ("cluttered-digit", "train", "unknown image set 'cluttered-digit'; did you mean"),
         ("cluttered-digits:colour=1", "train", "no parameter 'colour'; it has :canvas=128"),
         ("cluttered-digits:canvas=big", "train", "canvas of .* must be a whole number, not 'big'"),
-        ("cluttered-digits:scenes=0", "train", "at least one scene"),
+        ("cluttered-digits:scenes=0", "train", "1 to 10,000,000 scenes, not 0"),
         ("cluttered-digits", "holdout", "unknown split 'holdout'"),
         ("folder:", "train", "lacks a parameter: .* .path.; it has :path,fit=whole"),
         ("folder:x,fit=squeeze", "train", "fit of .* must be whole or crop or stretch"),
