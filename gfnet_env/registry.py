@@ -139,7 +139,7 @@ class Registry(Generic[Part]):
             close = difflib.get_close_matches(name, self._targets, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
-                f"unknown {self.kind} {name!r}; {hint}known: {self.describe()}; or give "
+                f"unknown {self.kind} {name or spec!r}; {hint}known: {self.describe()}; or give "
                 "module:NAME of your own"
             )
         if name not in sys.modules and not trusted:

@@ -79,6 +79,10 @@ class Between(Limit):
         super().__init__(lambda value: low <= value <= high, f"in [{low:g}, {high:g}]")
 
 
+# What the generators of Python, numpy and torch all take.
+Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
+
+
 class Settings:
     """Base of frozen dataclasses of settings, which checks every field.
 

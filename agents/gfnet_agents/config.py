@@ -15,7 +15,7 @@ from gfnet_env.features import FeatureOptions
 from gfnet_env.matching import ImageOptions
 from gfnet_env.registry import Registry
 from gfnet_env.runs import Run, RunControl
-from gfnet_env.settings import Above, AtLeast, Flat, Settings
+from gfnet_env.settings import Above, AtLeast, Flat, Seed, Settings
 
 # Registries by the setting that names their parts, including learners.
 PARTS: Mapping[str, Registry[Any]] = {
@@ -137,7 +137,7 @@ class PolicyConfig(_OneLength):
     continue_from: Path | None = None
     """Run folder of a policy to train further. Its settings are the defaults; images, reward,
     exits, sampling and focus_steps may change."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of the learner and of the order of images."""
 
     def __post_init__(self) -> None:

@@ -322,7 +322,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise RuntimeError("reset all sub-environments once before resetting some of them")
         return np.flatnonzero(mask)
 
-    def _seed(self, seed: int | Sequence[int | None] | None, chosen: _Rows) -> None:
+    def _seed(self, seed: Any, chosen: _Rows) -> None:
         """Give sub-environments the orders of their seeds."""
         seeds: list[int | None]
         if isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim):

@@ -68,9 +68,9 @@ def load_images(
         FileNotFoundError: The folder is missing.
         OSError: A data set could not be downloaded.
     """
-    given = {"image_size": image_size, "seed": seed, "workers": workers}
-    for name, value in {**given, "memory_limit": memory_limit, "crop": crop}.items():
-        checked(name, value, _ARGUMENTS[name])
+    given: dict[str, Any] = {"image_size": image_size, "seed": seed, "crop": crop}
+    given |= {"workers": workers, "memory_limit": memory_limit}
+    given = {name: checked(name, value, _ARGUMENTS[name]) for name, value in given.items()}
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     says_fit = isinstance(spec, str) and re.search(r"[:,]fit=", spec)
@@ -78,17 +78,13 @@ def load_images(
         spec,
         trusted=trusted,
         split=split,
-        image_size=image_size,
-        seed=seed,
         data_root=Path(data_root).expanduser(),
-        workers=workers,
-        memory_limit=memory_limit,
-        crop=crop,
+        **given,
         **({} if fit is None or says_fit else {"fit": fit}),
     )
     if isinstance(images, ImageSet):
         return images
-    return DatasetImages(images, workers=workers, memory_limit=memory_limit)
+    return DatasetImages(images, workers=given["workers"], memory_limit=given["memory_limit"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from tests.fuzz.targets import TARGETS
 
 # Inputs between two steps of the progress bar.
 _BATCH = 200
+# In bytes of addresses, of which torch alone takes a few gigabytes.
+_MEMORY = 12 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,15 @@ def main(config: FuzzConfig) -> Report:
     return report
 
 
+def _limit_memory() -> None:
+    """An input that asks for more memory than there is must fail alone."""
+    if sys.platform == "linux":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, most))
+
+
 def show(report: Report) -> None:
     """Print the counts and the findings."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -77,4 +88,5 @@ def show(report: Report) -> None:
 
 
 if __name__ == "__main__":
+    _limit_memory()
     sys.exit(1 if main(parse(FuzzConfig, __doc__)).findings else 0)

@@ -1,6 +1,7 @@
 """Specs of parts, and arguments of networks."""
 
 import contextlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -117,7 +118,9 @@ def _build_observation(text: str) -> None:
 
 def _build_features(text: str) -> None:
     images = ArrayImages(np.zeros((1, 3, 24, 32), np.uint8))
-    FEATURES.build(text, model=tiny_network(), images=images)
+    # A new cache says what it holds.
+    with contextlib.redirect_stdout(io.StringIO()):
+        FEATURES.build(text, model=tiny_network(), images=images)
 
 
 def _build_actions(text: str) -> None:
@@ -151,7 +154,7 @@ def _other_specs(draw: Random, folder: Path) -> Input:
 def _said(text: str) -> Iterator[str]:
     """What an error may name of a spec: all of it, its name, a parameter or a value."""
     yield text
-    for item in re.split("[:=,]", text):
+    for item in (*re.split("[:=,]", text), *re.findall('"[^"]*"', text)):
         with contextlib.suppress(ValueError):
             item = str(json.loads(item))
         if item:

@@ -132,6 +132,7 @@ def _settings(draw: Random, folder: Path) -> Input:
         assert all(_same(kept[name], value) for name, value in values.items())
         saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
         assert kind.from_json(saved) == config
+        assert 0 <= kept.get("seed", 0) < 2**32
         _CHECKS.get(kind, str)(config)
 
     known = (name.removesuffix("s") for name in hints_of(kind))

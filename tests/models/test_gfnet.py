@@ -263,7 +263,11 @@ def change_saved(folder, **changes):
         ({"encoder": "gone"}, r"network\.json does not describe a network .*encoder"),
         ({"retina": True}, "retina.*another version"),
         ({"encoder": "some_module:Encoder"}, "'some_module', which no file may import"),
-        ({"trained_on": {"crop": 2}}, "crop must be in"),
+        ({"trained_on": {"crop": 2}}, r"network\.json .*crop must be in"),
+        ({"trained_on": []}, r"network\.json does not describe a network"),
+        ({"trained_on": {"accuracy": 1}}, r"network\.json does not describe a network"),
+        ({"corner_rounding": 64}, r"network\.json .*corner_rounding must be nearest or floor"),
+        ({"encoder": "-1"}, r"network in .*network\.json cannot be built: unknown encoder '-1'"),
     ],
 )
 def test_damaged_configurations_are_refused(change, message, tiny_network, tmp_path):
@@ -284,6 +288,14 @@ def test_a_missing_folder_is_named(tmp_path):
         ({"patch_size": 0}, "patch_size must be at least 1"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
         ({"focus_steps": 0}, "focus_steps must be at least 1"),
+        ({"focus_steps": 2**70}, "focus_steps must be at most 1,000, not 1180591620717411303424"),
+        ({"patch_size": 2**63}, "patch_size must be at most 10,000"),
+        ({"num_classes": 10**30}, "num_classes must be at most 1,000,000"),
+        ({"memory_size": 2**31}, "memory_size must be at most 10,000"),
+        (
+            {"encoder": f"compact:strides=[1,1,{2**63}]"},
+            "encoder 'compact:strides=.* does not take",
+        ),
         ({"interpolation": "nearest"}, "interpolation must be bilinear or bicubic, not 'nearest'"),
         ({"corner_rounding": "up"}, "corner_rounding must be nearest or floor, not 'up'"),
         ({"aspect": "crop"}, "aspect must be stretch or pad, not 'crop'"),
