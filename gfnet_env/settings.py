@@ -240,6 +240,9 @@ def checked(name: str, value: Any, hint: Any) -> Any:
         return Path(value).expanduser()
     if not _is(value, hint):
         raise ValueError(f"{name} must be {_name(hint)}, not {value!r}")
+    if hint is int and not -(2**63) <= value < 2**63:
+        # Arrays and tensors hold no others.
+        raise ValueError(f"{name} must be a whole number of 64 bits, not {value}")
     if origin in _SEQUENCES:
         items = arguments[:1] * len(value) if _any_length(hint) else arguments
         return tuple(checked(name, *each) for each in zip(value, items, strict=True))

@@ -82,6 +82,8 @@ def test_values_take_the_form_of_their_field():
         ({"mode": np.array(["a", "b"])}, "mode must be a or b, not array"),
         ({"mode": ["a"]}, "mode must be a or b, not"),
         ({"other": 10**400}, "other must be a finite number, not 1000"),
+        ({"epochs": 2**63}, "epochs must be a whole number of 64 bits, not 9223372036854775808"),
+        ({"sides": (2, -(10**400))}, "sides must be a whole number of 64 bits, not -1000"),
         ({"small": 11}, "small must be at most 10, not 11"),
         ({"cls": 1}, "no setting 'cls'"),
     ],

@@ -190,9 +190,12 @@ def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
                 f"{name} is {before} in {folder}, not {given[name]}; a continued run keeps it: "
                 "leave it out, or begin anew"
             )
-    for name in begun.keys() & PARTS.keys() - given.keys():
-        # A file must not import anything.
-        PARTS[name].find(begun[name].removesuffix("+stop"), trusted=False)
+    for name in sorted(begun.keys() & PARTS.keys() - given.keys()):
+        try:
+            # A file must not import anything.
+            PARTS[name].find(begun[name].removesuffix("+stop"), trusted=False)
+        except ValueError as error:
+            raise ValueError(f"{name} of the run {folder}: {error}") from error
     return begun
 
 

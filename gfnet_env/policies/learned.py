@@ -63,6 +63,8 @@ class LearnedPolicy(nn.Module):
         super().__init__()
         for name, value in (("focus_steps", focus_steps), ("patch_size", patch_size)):
             checked(name, value, Annotated[int, AtLeast(1)])
+        for name, spec in (("actions", actions), ("observation", observation)):
+            checked(name, spec, str)
         self.config: dict[str, Any] = {
             "shapes": {key: list(shape) for key, shape in shapes.items()},
             "hidden_sizes": list(hidden_sizes),

@@ -160,6 +160,14 @@ def test_a_damaged_configuration_of_the_run_to_go_on_from_is_named(tmp_path, nam
         complete(PolicyConfig(continue_from=tmp_path))
 
 
+@pytest.mark.parametrize("name", ["images", "reward", "observation"])
+def test_a_part_that_no_run_can_have_is_named_with_the_run(tmp_path, name):
+    values = {"config": {"algorithm": "ppo", name: "../.."}}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"{name} of the run {tmp_path}: unknown"):
+        complete(PolicyConfig(continue_from=tmp_path))
+
+
 def test_a_curriculum_changes_what_the_weights_do_not_depend_on(sets, network, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     train_policy(config(first, sampling="all", oracle_images=0), model=network, image_sets=sets)

@@ -171,8 +171,10 @@ def fuzz(numbers: Mapping[str, range], seed: int) -> Report:
         for name, chosen in numbers.items():
             for number in chosen:
                 folder.mkdir()
-                given = TARGETS[name].draw(Random(f"{seed}/{name}/{number}"), folder)
-                report.add(name, number, given)
+                # Relative paths lead nowhere else.
+                with contextlib.chdir(folder):
+                    given = TARGETS[name].draw(Random(f"{seed}/{name}/{number}"), folder)
+                    report.add(name, number, given)
                 shutil.rmtree(folder)
     return report
 

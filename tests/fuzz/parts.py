@@ -156,6 +156,7 @@ def _said(text: str) -> Iterator[str]:
     yield text
     for item in (*re.split("[:=,]", text), *re.findall('"[^"]*"', text)):
         with contextlib.suppress(ValueError):
-            item = str(json.loads(item))
+            value = json.loads(item)
+            item = f"{value:g}" if isinstance(value, float) else str(value)
         if item:
             yield from (item, repr(item)[1:-1])

@@ -16,13 +16,9 @@ from typing import Any
 
 import tyro
 
-from gfnet_agents import (
-    AlgorithmComparisonConfig,
-    PipelineConfig,
-    PolicyConfig,
-    parse_config,
-)
+from gfnet_agents import AlgorithmComparisonConfig, PipelineConfig, PolicyConfig, parse_config
 from gfnet_agents.config import PARTS, complete
+from gfnet_env.command_line import parse
 from gfnet_env.settings import Settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig
 from tests.fuzz.core import Input, RefusedError, target
@@ -136,20 +132,25 @@ def _settings(draw: Random, folder: Path) -> Input:
         _CHECKS.get(kind, str)(config)
 
     known = (name.removesuffix("s") for name in hints_of(kind))
-    names = [*known, *values, *_words(values)]
+    names = [*known, "config.json", *filter(None, values), *_words(values)]
     return Input((kind.__name__, values), use, names)
 
 
 def _words(value: Any) -> Iterator[str]:
     """All names and values in the values of settings."""
     if isinstance(value, dict):
-        yield from value
+        yield from filter(_says_something, value)
         value = list(value.values())
     if isinstance(value, list | tuple):
         for each in value:
             yield from _words(each)
     else:
-        yield from filter(None, (str(value), repr(value)))
+        yield from filter(_says_something, (str(value), repr(value)))
+
+
+def _says_something(word: str) -> bool:
+    """Whether a word is no part of most messages."""
+    return len(word.strip()) > 2
 
 
 def _same(kept: Any, given: Any) -> bool:
@@ -185,7 +186,7 @@ def _command_lines(draw: Random, folder: Path) -> Input:
             arguments += [f"--{name.replace('_', '-')}", "x"]
 
     def use() -> None:
-        read = parse_config if kind in _WITH_RECIPES else parse_plainly
+        read: Callable[..., Any] = parse_config if kind in _WITH_RECIPES else parse
         with _captured() as said:
             try:
                 config = read(kind, "", arguments)
@@ -195,21 +196,14 @@ def _command_lines(draw: Random, folder: Path) -> Input:
                     return
                 # The parser breaks lines, and draws a box around them.
                 plain = re.sub(r"[\s│]+", "", said.getvalue())
-                words = [re.sub(r"[\s│]+", "", word) for word in (*arguments, *known_names)]
-                assert any(word.lstrip("-") in plain for word in words), said.getvalue()
+                assert any(re.sub(r"[\s│]+", "", name) in plain for name in names), said.getvalue()
                 raise RefusedError from error
         saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
         assert kind.from_json(saved) == config
 
-    names = [*arguments, *(word.strip("-").replace("-", "_") for word in arguments), *known_names]
+    words = [*arguments, *(word.strip("-").replace("-", "_") for word in arguments)]
+    names = [*known_names, *filter(_says_something, words)]
     return Input((kind.__name__, arguments), use, names, (ValueError, OSError, ImportError))
-
-
-def parse_plainly(kind: type[Settings], description: str, arguments: list[str]) -> Settings:
-    """``parse``, for a command without recipes."""
-    from gfnet_env.command_line import parse
-
-    return parse(kind, description, arguments)
 
 
 def _word(value: Any) -> str:

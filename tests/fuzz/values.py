@@ -138,15 +138,9 @@ def damaged(draw: Random, content: bytes, times: int | None = None) -> bytes:
 
 def edited(draw: Random, value: Any) -> Any:
     """JSON with one value, somewhere in it, left out, put in or of another type."""
-    keys = (
-        list(value)
-        if isinstance(value, dict)
-        else range(len(value))
-        if isinstance(value, list)
-        else ()
-    )
-    if not keys or draw.random() < 0.2:
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.2:
         return _json(draw)
+    keys = list(value) if isinstance(value, dict) else range(len(value))
     key, copy = draw.choice(keys), value.copy()
     change = draw.random()
     if change < 0.7:

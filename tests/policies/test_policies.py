@@ -308,7 +308,9 @@ def test_looks_that_mean_nothing_are_refused(network, state):
             decide(lambda observation, memory, wrong=wrong: (wrong, None), network, state, None)
 
 
-@pytest.mark.parametrize(("name", "value"), [("focus_steps", {}), ("patch_size", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("focus_steps", {}), ("patch_size", 0), ("observation", 1.5)]
+)
 def test_a_policy_of_wrong_numbers_is_refused_by_its_file(network, tmp_path, name, value):
     save_policy(LearnedPolicy.for_model(network, (8,)), tmp_path)
     path = tmp_path / "policy.json"
