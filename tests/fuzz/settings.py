@@ -196,7 +196,8 @@ def _command_lines(draw: Random, folder: Path) -> Input:
                     return
                 # The parser breaks lines, and draws a box around them.
                 plain = re.sub(r"[\s│]+", "", said.getvalue())
-                assert any(re.sub(r"[\s│]+", "", name) in plain for name in names), said.getvalue()
+                shown = [re.sub(r"[\s│]+", "", word) for word in (*names, *arguments)]
+                assert any(word.strip("-") and word in plain for word in shown), said.getvalue()
                 raise RefusedError from error
         saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
         assert kind.from_json(saved) == config

@@ -292,7 +292,7 @@ def test_a_missing_folder_is_named(tmp_path):
         ({"patch_size": 2**40}, "patch_size must be at most 10,000"),
         ({"num_classes": 10**12}, "num_classes must be at most 1,000,000"),
         ({"memory_size": 2**31}, "memory_size must be at most 10,000"),
-        ({"encoder": f"compact:strides=[1,1,{2**62}]"}, "strides of 'compact:.* of 64 bits"),
+        ({"encoder": f"compact:strides=[1,1,{2**63}]"}, "strides of 'compact:.* of 64 bits"),
         ({"interpolation": "nearest"}, "interpolation must be bilinear or bicubic, not 'nearest'"),
         ({"corner_rounding": "up"}, "corner_rounding must be nearest or floor, not 'up'"),
         ({"aspect": "crop"}, "aspect must be stretch or pad, not 'crop'"),
