@@ -69,7 +69,8 @@ def _limit_memory() -> None:
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, most))
+        if most == resource.RLIM_INFINITY or most > _MEMORY:
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, most))
 
 
 def show(report: Report) -> None:
