@@ -73,7 +73,7 @@ def parse(
     if here not in sys.path:
         sys.path.append(here)
     for module in modules:
-        importlib.import_module(module)
+        _import(module)
     described = "\n\n".join(filter(None, [description, describe_parts(config_class, parts)]))
     return tyro.cli(config_class, args=rest, description=described)
 
@@ -88,6 +88,16 @@ def explain(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         )
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _import(module: str) -> None:
+    """Import a module; raises ``ImportError`` if that fails, or if no module can have this name."""
+    if not all(map(str.isidentifier, module.split("."))):
+        raise ImportError(f"--import needs the name of a module, not {module!r}")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"cannot import {module!r} (--import): {error}") from error
 
 
 def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:

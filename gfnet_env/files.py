@@ -173,12 +173,16 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: It does not hold a JSON object.
     """
     try:
-        content = json.loads(read_bytes(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(read_bytes(path), parse_constant=_refuse)
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it from a copy") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} instead of a JSON object")
     return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def module_files(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str, bytes]:
@@ -216,13 +220,13 @@ def load_config(folder: Path, name: str, kind: type[Any] = dict) -> Any:
 
     Raises:
         FileNotFoundError: ``folder`` or the file is missing.
-        ValueError: The file has other fields.
+        ValueError: The file has other fields, or a value is wrong.
     """
     saved = _read_config(folder, name)
     saved.pop(_DIGEST, None)
     try:
         return getattr(kind, "from_json", lambda values: kind(**values))(saved)
-    except TypeError as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / name}.json does not describe a {name} ({error}); it may come from another "
             "version of this library"

@@ -15,6 +15,11 @@ CornerRounding = Literal["nearest", "floor"]
 Interpolation = Literal["bilinear", "bicubic"]
 Aspect = Literal["stretch", "pad"]
 
+# Far beyond any picture, and well within float32.
+MAX_SCALE = 1e9
+# More would be as many locations as a large picture has pixels.
+_MOST_CELLS = 1000
+
 
 @dataclass(frozen=True)
 class Look:
@@ -62,9 +67,12 @@ class Look:
                     f"{name} of looks must be ({count},) {kind}, not {tuple(tensor.shape)} "
                     f"{tensor.dtype}"
                 )
-        if not bool((self.scale >= 1).all()):
-            wrong = self.scale[~(self.scale >= 1)][0].item()
-            raise ValueError(f"scales must be at least 1, full resolution; one is {wrong}")
+        inside = (self.scale >= 1) & self.scale.isfinite()
+        if not bool(inside.all()):
+            wrong = self.scale[~inside][0].item()
+            raise ValueError(
+                f"scales must be at least 1, full resolution, and finite; one is {wrong}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +105,8 @@ class ViewConfig:
         Returns:
             (B, 4) int64 as (top, left, bottom, right), within the pictures.
         """
-        side = (looks.scale * self.size).round().long()[:, None]
+        # No picture is larger, and larger numbers are none of int64.
+        side = (looks.scale * self.size).round().clamp(max=2**31).long()[:, None]
         extents = torch.minimum(side, sizes)
         corners = window_corners(looks.location, sizes - extents, self.rounding)
         return torch.cat([corners, corners + extents], dim=1)
@@ -195,16 +204,20 @@ def lattice(cells: int) -> Tensor:
     """Locations spread evenly over a picture, edges included, row by row.
 
     Args:
-        cells: Number of locations along each axis; 1 gives the centre.
+        cells: Number of locations along each axis, at most 1,000; 1 gives the centre.
 
     Returns:
         (cells², 2) float32 in [-1, 1].
 
     Raises:
-        ValueError: ``cells`` is below 1.
+        ValueError: ``cells`` is out of range.
     """
     if cells < 1:
         raise ValueError(f"a lattice must have at least 1 cell along each axis, not {cells}")
+    if cells > _MOST_CELLS:
+        raise ValueError(
+            f"a lattice may have at most {_MOST_CELLS:,} cells along each axis, not {cells}"
+        )
     axis = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
     return torch.cartesian_prod(axis, axis)
 
@@ -213,6 +226,12 @@ def nearest_cell(locations: Tensor, cells: int) -> Tensor:
     """The numbers of the ``lattice`` locations nearest to locations (B, 2): (B,) int64."""
     row, column = ((locations + 1) / 2 * (cells - 1)).round().long().unbind(dim=1)
     return row * cells + column
+
+
+def check_scale(name: str, scale: float) -> None:
+    """Raise ``ValueError`` unless ``scale`` is in [1, MAX_SCALE]; ``name`` is for the message."""
+    if not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"{name} must be at least 1 and at most {MAX_SCALE:g}, not {scale}")
 
 
 def check_locations(locations: Tensor, count: int) -> None:

@@ -29,7 +29,9 @@ def uniform(*keys: npt.ArrayLike) -> npt.NDArray[np.float64]:
     bits = np.zeros((), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
-            words = np.asarray(key).astype(np.int64).astype(np.uint64)
+            # An int of any size is taken modulo 2^64, as arrays are.
+            whole = np.uint64(key % 2**64) if isinstance(key, int) else np.asarray(key)
+            words = whole.astype(np.int64).astype(np.uint64)
             bits = _mix(bits + words * _INCREMENT + _INCREMENT)
     # The 53 highest bits fill a double's mantissa exactly.
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

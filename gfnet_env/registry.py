@@ -17,6 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from gfnet_env.settings import checked
 
+# What Python and torch raise for a value that they cannot use; they do not know its name.
+UNFIT = (ArithmeticError, AssertionError, MemoryError, RuntimeError, TypeError)
+
 Part = TypeVar("Part")
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -94,7 +97,12 @@ class Registry(Generic[Part]):
                 f"the {self.kind} {part!r} lacks a parameter: {error}; it has "
                 f"{_described(parameters)}"
             ) from error
-        return target(**values, **taken)
+        try:
+            return target(**values, **taken)
+        except UNFIT as error:
+            if not values:
+                raise
+            raise ValueError(f"the {self.kind} {part!r} cannot be built: {error}") from error
 
     def find(self, part: str, *, trusted: bool = True) -> Callable[..., Any]:
         """The class or function that a spec names; raises like ``build``."""
@@ -131,7 +139,7 @@ class Registry(Generic[Part]):
             close = difflib.get_close_matches(name, self._targets, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
-                f"unknown {self.kind} {name!r}; {hint}known: {self.describe()}; or give "
+                f"unknown {self.kind} {name or spec!r}; {hint}known: {self.describe()}; or give "
                 "module:NAME of your own"
             )
         if name not in sys.modules and not trusted:

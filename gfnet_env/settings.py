@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,13 @@ class AtLeast(Limit):
         super().__init__(lambda value: value >= low, f"at least {low:g}")
 
 
+class AtMost(Limit):
+    """x ≤ high."""
+
+    def __init__(self, high: float) -> None:
+        super().__init__(lambda value: value <= high, f"at most {high:,}")
+
+
 class Above(Limit):
     """x > low."""
 
@@ -71,6 +79,10 @@ class Between(Limit):
         super().__init__(lambda value: low <= value <= high, f"in [{low:g}, {high:g}]")
 
 
+# What the generators of Python, numpy and torch all take.
+Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
+
+
 class Settings:
     """Base of frozen dataclasses of settings, which checks every field.
 
@@ -85,11 +97,11 @@ class Settings:
             object.__setattr__(self, name, checked(name, getattr(self, name), hint))
 
     @classmethod
-    def of(cls, **values: Any) -> Self:
+    def of(cls, /, **values: Any) -> Self:
         """Make settings from values by their command-line names, without prefixes of flat groups.
 
         Raises:
-            ValueError: A name is unknown, or a value is wrong.
+            ValueError: A name is unknown, or a value is wrong or missing.
         """
         known = list(_flat_names(cls))
         for name in values:
@@ -141,7 +153,7 @@ class Settings:
         """Make settings from the result of ``to_json``; unknown names are ignored.
 
         Raises:
-            ValueError: A value is wrong.
+            ValueError: A value is wrong or missing.
         """
         values: dict[str, Any] = {}
         for name, hint in _hints(cls).items():
@@ -152,6 +164,9 @@ class Settings:
                 value = saved[name]
                 nested = group is not None and isinstance(value, Mapping)
                 values[name] = group.from_json(value) if group is not None and nested else value
+        missing = [name for name in _without_default(cls) if name not in values]
+        if missing:
+            raise ValueError(f"{cls.__name__} needs the setting {missing[0]!r}; give it")
         return cls(**values)
 
 
@@ -175,6 +190,13 @@ def _hints(kind: Any) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
 
 
+def _without_default(kind: Any) -> Iterator[str]:
+    """The fields of a class that have no default."""
+    for each in dataclasses.fields(kind):
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+            yield each.name
+
+
 def _group(hint: Any) -> tuple[type[Settings] | None, bool]:
     """The class of a field that is a group of settings, and whether the group has no prefix."""
     kind, *metadata = typing.get_args(hint) if _origin(hint) is Annotated else (hint,)
@@ -196,7 +218,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
 
     Args:
         name: Name of the value, for messages.
-        value: The value. An int is converted to a float, text to a path, and a list to a tuple.
+        value: The value. An int is converted to a float, text to a path, a list to a tuple, and a
+            number of numpy's to one of Python's.
         hint: bool, int, float, str, a path, a literal, a sequence or mapping of these, a union, a
             class, or one of these with limits (``Annotated``).
 
@@ -217,10 +240,13 @@ def checked(name: str, value: Any, hint: Any) -> Any:
         return Path(value).expanduser()
     if not _is(value, hint):
         raise ValueError(f"{name} must be {_name(hint)}, not {value!r}")
+    if hint is int and not -(2**63) <= value < 2**63:
+        # Arrays and tensors hold no others.
+        raise ValueError(f"{name} must be a whole number of 64 bits, not {value}")
     if origin in _SEQUENCES:
         items = arguments[:1] * len(value) if _any_length(hint) else arguments
         return tuple(checked(name, *each) for each in zip(value, items, strict=True))
-    return float(value) if hint is float else value
+    return hint(value) if hint in (int, float) else value
 
 
 def _checked_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
@@ -240,15 +266,25 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if origin is Literal:
-        return value in typing.get_args(kind)
+        # An array would compare its items.
+        known = [each for each in typing.get_args(kind) if isinstance(value, type(each))]
+        return value in known
     if origin in _SEQUENCES:
         fits = isinstance(value, tuple | list)
         return fits and (_any_length(kind) or len(value) == len(typing.get_args(kind)))
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, origin or kind)
+        return isinstance(value, numbers.Real) and _is_finite(value)
+    return isinstance(value, numbers.Integral if kind is int else origin or kind)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # An int beyond all floats.
+        return False
 
 
 def _name(kind: Any) -> str:

@@ -40,7 +40,13 @@ def test_json_refuses_what_it_cannot_hold(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "not valid JSON"), ("[1]", "a list")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *(("{", "not valid JSON"), ("[1]", "a list"), ('{"a": NaN}', "NaN is no JSON")),
+        *(("[" * 10**5, "not valid JSON"), (f'{{"a": {"9" * 5000}}}', "not valid JSON")),
+    ],
+)
 def test_reading_json_says_what_is_wrong(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=message):

@@ -1,13 +1,17 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gfnet_env.looks import (
+    MAX_SCALE,
     Look,
     ViewConfig,
     centred_locations,
     check_locations,
+    check_scale,
     lattice,
     nearest_cell,
 )
@@ -157,3 +161,21 @@ def test_the_nearest_cell_is_near(places, cells):
 def test_a_lattice_without_cells_is_refused():
     with pytest.raises(ValueError, match="at least 1 cell along each axis, not 0"):
         lattice(0)
+    with pytest.raises(ValueError, match="at most 1,000 cells along each axis, not 2147483648"):
+        lattice(2**31)
+
+
+@pytest.mark.parametrize("scale", [MAX_SCALE, 1e38])
+def test_a_window_of_any_scale_shows_all_of_a_picture(scale):
+    looks = Look.at(torch.tensor([[0.3, -1.0]]), torch.tensor([scale]))
+    looks.check(1)
+    boxes = ViewConfig(size=16).window_boxes(looks, torch.tensor([[40, 2**20]]))
+    assert boxes.tolist() == [[0, 0, 40, 2**20]]
+
+
+@pytest.mark.parametrize("scale", [0.5, math.inf, math.nan])
+def test_a_scale_out_of_range_is_named(scale):
+    with pytest.raises(ValueError, match=f"finite; one is {scale}"):
+        Look.at(torch.zeros(1, 2), torch.tensor([scale])).check(1)
+    with pytest.raises(ValueError, match=f"side must be at least 1 and at most .*, not {scale}"):
+        check_scale("side", scale)

@@ -36,3 +36,9 @@ def test_numbers_are_uniform_and_neighbouring_keys_independent():
 
 def test_order_of_keys_matters():
     assert uniform(1, 2) != uniform(2, 1)
+
+
+def test_keys_of_any_size_are_taken_modulo_two_to_the_64():
+    assert uniform(2**64 + 5, 3) == uniform(5, 3)
+    assert uniform(-1) == uniform(2**64 - 1) == uniform(np.array(-1))
+    assert uniform(10**30) != uniform(10**30 + 1)

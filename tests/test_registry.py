@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+import torch
 
 from gfnet_env.registry import Registry, convert, split_items
 from gfnet_env.settings import AtLeast
@@ -141,6 +142,14 @@ def test_an_error_within_a_part_is_not_taken_for_a_wrong_spec():
     registry.register("broken")(broken)
     with pytest.raises(TypeError, match="NoneType"):
         registry.build("broken")
+
+
+def test_a_value_that_a_part_cannot_use_is_named():
+    registry = Registry("part")
+    registry.register("zeros")(lambda size=1: torch.zeros(size))
+    for size in (-1, 2**70):
+        with pytest.raises(ValueError, match=f"the part 'zeros:size={size}' cannot be built: "):
+            registry.build(f"zeros:size={size}")
 
 
 @pytest.mark.parametrize(

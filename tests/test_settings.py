@@ -1,8 +1,10 @@
 import math
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 import tyro
 
@@ -10,11 +12,14 @@ from gfnet_env.settings import (
     UNSET,
     Above,
     AtLeast,
+    AtMost,
     Below,
     Between,
     Flat,
     OrUnset,
+    Seed,
     Settings,
+    checked,
     to_json,
 )
 
@@ -37,6 +42,7 @@ class Job(Settings):
     pair: tuple[float, float] | None = None
     share: Annotated[float, AtLeast(0), Below(1)] = 0.0
     other: Annotated[float, Between(0, 1)] = 0.0
+    small: Annotated[int, AtMost(10)] = 1
     flag: bool = False
     anything: dict[str, Any] | None = None
 
@@ -46,6 +52,9 @@ def test_values_take_the_form_of_their_field():
     assert job.run == Path.home() / "runs" / "a"
     assert (job.sides, job.pair) == ((2, 3), (1.0, 2.0))
     assert isinstance(job.share, float)
+    assert Job(run="r", sides=[np.int32(2)], share=np.float32(0.5)) == Job(
+        run="r", sides=(2,), share=0.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,11 +79,31 @@ def test_values_take_the_form_of_their_field():
         ({"epochs": 1.0}, "epochs must be a whole number, not 1.0"),
         ({"rate": 0}, "rate must be positive, not 0"),
         ({"later": {"epochs": -1}}, "epochs must be at least 1, not -1"),
+        ({"mode": np.array(["a", "b"])}, "mode must be a or b, not array"),
+        ({"mode": ["a"]}, "mode must be a or b, not"),
+        ({"other": 10**400}, "other must be a finite number, not 1000"),
+        ({"epochs": 2**63}, "epochs must be a whole number of 64 bits, not 9223372036854775808"),
+        ({"sides": (2, -(10**400))}, "sides must be a whole number of 64 bits, not -1000"),
+        ({"small": 11}, "small must be at most 10, not 11"),
+        ({"cls": 1}, "no setting 'cls'"),
     ],
 )
 def test_every_field_is_checked(values, message):
     with pytest.raises(ValueError, match=message):
         Job.of(**{"run": "r"} | values)
+
+
+def test_a_setting_that_must_be_given_is_named():
+    with pytest.raises(ValueError, match="Job needs the setting 'run'; give it"):
+        Job.of(epochs=2)
+
+
+def test_a_seed_is_one_that_all_generators_take():
+    random.seed(checked("seed", 2**32 - 1, Seed))
+    np.random.RandomState(checked("seed", 2**32 - 1, Seed))
+    for wrong in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed must be at .*, not {wrong}"):
+            checked("seed", wrong, Seed)
 
 
 def test_names_of_flat_groups_have_no_prefix():

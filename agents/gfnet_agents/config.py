@@ -15,7 +15,7 @@ from gfnet_env.features import FeatureOptions
 from gfnet_env.matching import ImageOptions
 from gfnet_env.registry import Registry
 from gfnet_env.runs import Run, RunControl
-from gfnet_env.settings import Above, AtLeast, Flat, Settings
+from gfnet_env.settings import Above, AtLeast, Flat, Seed, Settings
 
 # Registries by the setting that names their parts, including learners.
 PARTS: Mapping[str, Registry[Any]] = {
@@ -137,7 +137,7 @@ class PolicyConfig(_OneLength):
     continue_from: Path | None = None
     """Run folder of a policy to train further. Its settings are the defaults; images, reward,
     exits, sampling and focus_steps may change."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of the learner and of the order of images."""
 
     def __post_init__(self) -> None:
@@ -177,6 +177,11 @@ def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
         saved = _of_0_1(saved)
     names = (*dict(PolicySchedule().items()), *_IMAGES)
     begun = {name: saved[name] for name in names if saved.get(name) is not None}
+    try:
+        for kind in (PolicySchedule, ImageOptions):
+            kind.from_json(begun)
+    except ValueError as error:
+        raise ValueError(f"the configuration of {folder} is damaged: {error}") from error
     for name, meant in _KEPT.items():
         before = begun.get(name, "maps")
         # A given setting may import its module; afterwards the file may name that module.
@@ -185,9 +190,12 @@ def begun_with(config: PolicyConfig, folder: Path) -> dict[str, Any]:
                 f"{name} is {before} in {folder}, not {given[name]}; a continued run keeps it: "
                 "leave it out, or begin anew"
             )
-    for name in begun.keys() & PARTS.keys() - given.keys():
-        # A file must not import anything.
-        PARTS[name].find(begun[name].removesuffix("+stop"), trusted=False)
+    for name in sorted(begun.keys() & PARTS.keys() - given.keys()):
+        try:
+            # A file must not import anything.
+            PARTS[name].find(begun[name].removesuffix("+stop"), trusted=False)
+        except ValueError as error:
+            raise ValueError(f"{name} of the run {folder}: {error}") from error
     return begun
 
 

@@ -33,7 +33,7 @@ from gfnet_env.images import ArrayImages, ImageSet, load_images
 from gfnet_env.models import GlanceFocusNetwork
 from gfnet_env.precision import Precision, autocast
 from gfnet_env.runs import provenance, resolve_device
-from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.settings import AtLeast, Seed, Settings
 from gfnet_env.zoo import DEFAULT, FOLDER
 
 _LIVE, _SINGLE = "live, float32", "single environments in DummyVecEnv"
@@ -64,7 +64,7 @@ class ThroughputConfig(Settings):
     """Threads of torch."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of images, weights and actions."""
     out: Path | None = None
     """File for the results, JSON; by default none."""

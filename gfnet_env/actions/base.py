@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from gfnet_env.arrays import as_array
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
@@ -68,21 +69,18 @@ class Actions(ABC):
         Raises:
             ValueError: An action has another type, is NaN, or is not a number of the Discrete.
         """
-        array = torch.as_tensor(given)
-        whole = not array.is_floating_point() and array.dtype != torch.bool
+        array = as_array(given, "actions")
+        cells = isinstance(self.space, spaces.Discrete)
+        if array.dtype.kind not in ("iu" if cells else "iuf"):
+            raise ValueError(f"an action must be {self.meaning}, not {array.dtype}")
         if isinstance(self.space, spaces.Discrete):
-            if not whole:
-                raise ValueError(f"an action must be {self.meaning}, not {array.dtype}")
             outside = array[(array < 0) | (array >= int(self.space.n))]
             if len(outside):
                 raise ValueError(f"an action must be {self.meaning}, not {int(outside[0])}")
-            return array.long()
-        if not whole and not array.is_floating_point():
-            raise ValueError(f"an action must be {self.meaning}, not {array.dtype}")
-        array = array.float()
-        if bool(array.isnan().any()):
+            return torch.from_numpy(array.astype(np.int64))
+        if np.isnan(array).any():
             raise ValueError("an action is NaN; look for NaN in the weights of the policy")
-        return array.clamp(-1, 1)
+        return torch.from_numpy(array.clip(-1, 1).astype(np.float32))
 
 
 class BoxActions(Actions):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gfnet_env.actions.base import BoxActions
 from gfnet_env.actions.registry import ACTIONS
-from gfnet_env.looks import Look
+from gfnet_env.looks import MAX_SCALE, Look
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import peak_of
 
@@ -21,14 +21,14 @@ class PeakActions(BoxActions):
         reach: Farthest along each axis, in sides of the window.
 
     Raises:
-        ValueError: The reach is not positive and finite.
+        ValueError: The reach is out of range.
     """
 
     chooses_scale = True
 
     def __init__(self, patch_size: int, reach: float = 1.0) -> None:
-        if not 0 < reach < float("inf"):
-            raise ValueError(f"reach must be positive and finite, not {reach}")
+        if not 0 < reach <= MAX_SCALE:
+            raise ValueError(f"reach must be positive and at most {MAX_SCALE:g}, not {reach}")
         self._patch_size, self._reach = patch_size, reach
         meaning = "a (row, column) in [-1, 1] from the peak of the where-map"
         super().__init__(2, meaning, f"peak:reach={reach}")

@@ -1,13 +1,11 @@
 """Actions that choose the scale of a look as well as its location."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from gfnet_env.actions.base import BoxActions
 from gfnet_env.actions.registry import ACTIONS
-from gfnet_env.looks import Look
+from gfnet_env.looks import MAX_SCALE, Look
 from gfnet_env.models.base import State
 
 
@@ -24,14 +22,16 @@ class ZoomActions(BoxActions):
             picture shows all of it. None zooms out to the whole of each picture.
 
     Raises:
-        ValueError: The scale is not above 1, or not finite.
+        ValueError: The scale is out of range.
     """
 
     chooses_scale = True
 
     def __init__(self, patch_size: int, max_scale: float | None = None) -> None:
-        if max_scale is not None and not 1 < max_scale < math.inf:
-            raise ValueError(f"max_scale must be above 1 and finite, not {max_scale}")
+        if max_scale is not None and not 1 < max_scale <= MAX_SCALE:
+            raise ValueError(
+                f"max_scale must be above 1 and at most {MAX_SCALE:g}, not {max_scale}"
+            )
         self._patch_size, self._max_scale = patch_size, max_scale
         spec = "zoom" if max_scale is None else f"zoom:max_scale={max_scale}"
         super().__init__(3, "a (row, column, zoom) in [-1, 1]", spec)

@@ -44,7 +44,7 @@ from gfnet_env.matching import ImageOptions, check_classes, check_fit, check_spl
 from gfnet_env.models import Model, StaticNetwork, load_static_networks, static_multiply_adds
 from gfnet_env.policies import RandomPolicy
 from gfnet_env.runs import check_free, resolve_device, save_config
-from gfnet_env.settings import AtLeast, Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Seed, Settings
 
 # Ways to solve thresholds; ``compare_exits`` has them all.
 _METHODS: tuple[Method, ...] = ("geometric", "searched")
@@ -71,7 +71,7 @@ class EvaluationConfig(Settings):
     """Folder for the results; by default RUN/evaluation, or beside the checkpoint."""
     budgets: Annotated[int, AtLeast(2)] = 20
     """Number of budgets, spread evenly over the range."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""

@@ -32,7 +32,7 @@ from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, StaticNetwork, load_static_networks
 from gfnet_env.runs import check_free, resolve_device, save_config
-from gfnet_env.settings import AtLeast, Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Seed, Settings
 
 Engine = Literal["torch", "onnx"]
 Positive = Annotated[int, AtLeast(1)]
@@ -62,7 +62,7 @@ class LatencyConfig(Settings):
     """Number of rounds; each round times everything once, in turn."""
     threads: tuple[Positive, ...] = (1, 2)
     """Numbers of threads of torch and onnxruntime; everything is timed with each of them."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of the images drawn."""
     device: str = "auto"
     """Where torch runs: auto, cpu, cuda or mps; onnxruntime runs on the CPU."""

@@ -32,7 +32,7 @@ from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model
 from gfnet_env.policies import BOUNDS, POLICIES, UNLEARNED, HeatPolicy, Policy
 from gfnet_env.runs import check_free, resolve_device, save_config
-from gfnet_env.settings import AtLeast, Flat, Settings
+from gfnet_env.settings import AtLeast, Flat, Seed, Settings
 
 LEARNED = "learned"
 
@@ -57,7 +57,7 @@ class ComparisonConfig(Settings):
     """Number of images, drawn at random, to draw with the looks at them."""
     out: Path | None = None
     """Folder for the results; by default RUN/policies."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""

@@ -1,5 +1,6 @@
 """The base classes of encoders, which turn views into a feature map and a feature vector."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,6 +30,9 @@ class Encoder(nn.Module, ABC):
     Args:
         mean: Mean of each channel, for pixels in [0, 1]; by default ImageNet's.
         std: Standard deviation of each channel, for pixels in [0, 1]; by default ImageNet's.
+
+    Raises:
+        ValueError: These are not three finite numbers each, or a deviation is not positive.
     """
 
     mean: Tensor
@@ -38,6 +42,11 @@ class Encoder(nn.Module, ABC):
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
     ) -> None:
         super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be 3 finite numbers, one per channel, not {values}")
+        if min(std) <= 0:
+            raise ValueError(f"std must be positive, not {std}")
         # In units of uint8 pixels: normalising is one subtraction and one division.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gfnet_env.arrays import as_array
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.images import batches
 from gfnet_env.rollout import glance
@@ -88,8 +89,8 @@ class ImageOrders:
             self._requested.clear()
 
     def checked(self, indices: npt.ArrayLike) -> list[int]:
-        """Images to request; raises ``TypeError`` or ``IndexError`` if one cannot exist."""
-        array, count = np.asarray(indices).ravel(), len(self._features.images)
+        """Images to request; raises an error that names one that cannot exist."""
+        array, count = as_array(indices, "indices").ravel(), len(self._features.images)
         if len(array) and array.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, not {array.dtype}")
         outside = array[(array < 0) | (array >= count)]

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
-from gfnet_env.env.vector import GlanceFocusVectorEnv, Info, Observations
+from gfnet_env.arrays import as_array
+from gfnet_env.env.vector import GlanceFocusVectorEnv, Info, Observations, check_seed
 
 
 class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
@@ -36,12 +37,12 @@ class GlanceFocusEnv(gym.Env[Observations, npt.NDArray[Any]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, Info]:
-        super().reset(seed=seed)
+        super().reset(seed=check_seed(seed))
         observations, infos = self._vector.reset(seed=seed, options=options)
         return _first(observations), _first_info(infos)
 
     def step(self, action: npt.NDArray[Any]) -> tuple[Observations, float, bool, bool, Info]:
-        given = np.asarray(action)
+        given = as_array(action, "an action's numbers")
         wanted = self.action_space.shape or ()
         if given.shape != wanted:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gfnet_env import rows
 from gfnet_env.actions import Actions, build_actions
+from gfnet_env.arrays import as_array
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrders, Sampling
 from gfnet_env.exits import EXITS, ExitRule
@@ -25,6 +26,7 @@ from gfnet_env.observations import OBSERVATIONS, MapsObservation, Observation, o
 from gfnet_env.rewards import REWARDS, Reward, Transition, judge
 from gfnet_env.rollout import glance, look
 from gfnet_env.runs import resolve_device
+from gfnet_env.settings import AtLeast, checked
 from gfnet_env.zoo import DEFAULT, FOLDER
 
 Observations = dict[str, npt.NDArray[np.float32]]
@@ -33,6 +35,7 @@ _Rows = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
 
+_SEED = Annotated[int | None, AtLeast(0)]
 _RESET_OPTIONS = frozenset({"indices", "reset_mask"})
 
 
@@ -186,7 +189,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         Returns:
             Observations of all sub-environments, and the infos of those that were reset.
         """
-        options = options or {}
+        options = {} if options is None else options
+        if not isinstance(options, Mapping):
+            raise ValueError(f"the options of reset must be a dict, not {options!r}")
         unknown = sorted(map(str, options.keys() - _RESET_OPTIONS))
         if unknown:
             raise ValueError(
@@ -306,7 +311,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         mask = options.get("reset_mask")
         if mask is None:
             return np.arange(self.num_envs)
-        mask = np.asarray(mask)
+        mask = as_array(mask, "reset_mask")
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
             raise ValueError(
                 f"reset_mask must be ({self.num_envs},) bool, not {mask.shape} {mask.dtype}"
@@ -317,14 +322,15 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise RuntimeError("reset all sub-environments once before resetting some of them")
         return np.flatnonzero(mask)
 
-    def _seed(self, seed: int | Sequence[int | None] | None, chosen: _Rows) -> None:
+    def _seed(self, seed: Any, chosen: _Rows) -> None:
         """Give sub-environments the orders of their seeds."""
         seeds: list[int | None]
-        if seed is None or isinstance(seed, int | np.integer):
-            super().reset(seed=None if seed is None else int(seed))
-            seeds = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
+        if isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim):
+            seeds = list(map(check_seed, seed))
         else:
-            seeds = list(seed)
+            first = check_seed(seed)
+            super().reset(seed=first)
+            seeds = [None if first is None else first + row for row in range(self.num_envs)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds were given for {self.num_envs} sub-environments")
         given = {row: start for row in chosen.tolist() if (start := seeds[row]) is not None}
@@ -407,7 +413,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"the episodes of sub-environments {ended} have ended; reset them with "
                 "options={'reset_mask': mask}"
             )
-        given = np.asarray(actions)
+        given = as_array(actions, "actions")
         wanted = (self.num_envs, *(self.single_action_space.shape or ()))
         if given.shape != wanted:
             raise ValueError(
@@ -460,6 +466,11 @@ def open_model(model: Model | str | Path | None) -> Model:
     if model is None:
         model = FOLDER / DEFAULT
     return GlanceFocusNetwork.load(model) if isinstance(model, str | Path) else model
+
+
+def check_seed(seed: Any) -> int | None:
+    """A seed; raises ``ValueError`` unless it is None or a whole number of at least 0."""
+    return checked("seed", seed, _SEED)
 
 
 def _check_arguments(

@@ -1,11 +1,12 @@
 """The exit rules that come with the library."""
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gfnet_env.arrays import as_array
 from gfnet_env.exits.base import EXITS, Signal, confidence
 from gfnet_env.models.base import State
 
@@ -48,9 +49,10 @@ class ThresholdExit:
     """
 
     def __init__(self, thresholds: Sequence[float], certainty: Signal = confidence) -> None:
-        values = tuple(float(value) for value in thresholds)
-        if not values or not all(math.isfinite(value) and value >= 0 for value in values):
-            raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
+        array = as_array(thresholds, "thresholds")
+        if array.ndim != 1 or not len(array) or not (np.isfinite(array) & (array >= 0)).all():
+            raise ValueError(f"thresholds must be finite and at least 0, not {array.tolist()}")
+        values = tuple(map(float, array))
         self.thresholds, self.certainty = values, certainty
 
     def __call__(self, state: State) -> Tensor:

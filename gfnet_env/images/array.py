@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gfnet_env.arrays import as_array
 from gfnet_env.images.base import ImageSet, Numbers, cut
 from gfnet_env.images.resize import Shape
 from gfnet_env.looks import ViewConfig
@@ -18,7 +19,7 @@ class ArrayImages(ImageSet):
 
     Args:
         pixels: (N, 3, H, W) uint8, an array or a tensor on any device; views are made on that
-            device. They are shared, not copied, unless read-only.
+            device. They are shared, not copied, unless an array is read-only or reversed.
         labels: (N,) integers, at least 0; all 0 by default.
         class_names: One name per class, if the classes have names.
         boxes: Boxes of the objects, (N, 4) as (top, left, bottom, right) in pixels, if known.
@@ -42,9 +43,11 @@ class ArrayImages(ImageSet):
                 "images must be an array or a tensor, (B, 3, H, W) uint8, not a "
                 f"{type(pixels).__name__}; DatasetImages takes pictures of other kinds"
             )
-        if isinstance(pixels, np.ndarray) and not pixels.flags.writeable:
-            # Torch cannot share read-only memory.
-            pixels = pixels.copy()
+        if isinstance(pixels, np.ndarray):
+            pixels = as_array(pixels, "images")
+            if not pixels.flags.writeable or min(pixels.strides, default=0) < 0:
+                # Torch cannot share such memory.
+                pixels = pixels.copy()
         self._pixels = torch.as_tensor(pixels)
         _check_pixels(self._pixels, normalised)
         count, _, height, width = self._pixels.shape
@@ -66,7 +69,7 @@ class ArrayImages(ImageSet):
 
 def check_labels(labels: npt.ArrayLike | Tensor, count: int) -> Tensor:
     """Labels as (count,) int64; raises ``ValueError`` unless they are integers of at least 0."""
-    tensor = torch.as_tensor(labels)
+    tensor = torch.as_tensor(as_array(labels, "labels"))
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.shape != (count,):
         raise ValueError(
             f"labels must be integers, ({count},), one per image, not {tuple(tensor.shape)} "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gfnet_env.arrays import as_array
 from gfnet_env.digest import digest
 from gfnet_env.images.picture import Fit
 from gfnet_env.images.resize import Shape, resize
@@ -199,9 +200,7 @@ class ImageSet(ABC):
     def _check(self, indices: Indices) -> Numbers:
         if isinstance(indices, slice):
             return np.arange(*indices.indices(len(self)))
-        if isinstance(indices, Tensor):
-            indices = indices.cpu()
-        array = np.atleast_1d(np.asarray(indices))
+        array = np.atleast_1d(as_array(indices, "indices"))
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):

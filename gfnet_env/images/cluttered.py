@@ -40,6 +40,10 @@ class Clutter:
     piece: int
 
     def __post_init__(self) -> None:
+        if self.canvas > 10_000:
+            raise ValueError(f"canvas must be at most 10,000 pixels, not {self.canvas}")
+        if self.digit > 256:
+            raise ValueError(f"digit must be at most 256 pixels, not {self.digit}")
         if not 1 <= self.digit <= self.canvas:
             raise ValueError(f"digit must be in 1..canvas ({self.canvas}), not {self.digit}")
         if not 1 <= self.piece <= self.digit:
@@ -76,8 +80,8 @@ class ClutteredScenes(PictureImages):
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
         super().__init__(memory_limit=memory_limit)
-        if scenes < 1:
-            raise ValueError(f"a set needs at least one scene, not {scenes}")
+        if not 1 <= scenes <= 10_000_000:
+            raise ValueError(f"a set must have 1 to 10,000,000 scenes, not {scenes}")
         self.clutter = clutter
         self.fixed_size = (clutter.canvas, clutter.canvas)
         self._digits = _resize(digits, clutter.digit)

@@ -253,7 +253,9 @@ def _pictures(folder: Path) -> list[Path]:
             if entry.name.startswith("."):
                 continue
             path = folder / entry.name
-            if path.suffix.lower() in EXTENSIONS and not entry.is_dir():
+            # A path knows what to make of a link to nowhere, or to itself; an entry is faster.
+            is_file = path.is_file() if entry.is_symlink() else entry.is_file()
+            if path.suffix.lower() in EXTENSIONS and is_file:
                 files.append(path)
             else:
                 left_out.append(entry.name)

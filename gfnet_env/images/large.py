@@ -176,7 +176,8 @@ def _is_large(path: Path, _version: tuple[int, ...]) -> bool:
             # Unlike Image.open, this takes pictures of any size.
             with Jpeg2KImageFile(path) as file:
                 width, height = file.size
-        except (OSError, SyntaxError):
+        # Decoders of damaged files raise whatever comes up; Pillow will name the file.
+        except Exception:
             return False
         tiled = _reads_jpeg_2000()
     return tiled and 3 * width * height > _LEAST_BYTES

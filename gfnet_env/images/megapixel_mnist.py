@@ -69,9 +69,12 @@ class MegapixelMNIST(ImageSet):
         seed: int = 0,
         split: int = 0,
     ) -> None:
-        for name, value, least in (("side", side, 3 * _PIECE), ("images", images, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        for name, value, least, most in (
+            ("side", side, 3 * _PIECE, 100_000),
+            ("images", images, 1, 10_000_000),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be in {least}..{most}, not {value}")
         if not 0 <= noise <= 10_000:
             raise ValueError(f"noise must be in 0..10000, not {noise}")
         for name, chosen, known in (("task", task, Task), ("order", order, Order)):

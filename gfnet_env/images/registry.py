@@ -1,6 +1,7 @@
 """Image sets by spec; a network is saved with the spec of the images it was trained on."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet
 from gfnet_env.images.dataset import DatasetImages
 from gfnet_env.images.picture import Fit
 from gfnet_env.registry import Registry
-from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.settings import AtLeast, AtMost, Settings, checked
 
 DEFAULT_SPEC = "cluttered-digits"
 SPLITS = ("train", "val", "test")
@@ -18,6 +19,14 @@ IMAGES: Registry[ImageSet] = Registry(
     "image set",
     context=("split", "image_size", "seed", "data_root", "workers", "memory_limit", "crop"),
 )
+
+_ARGUMENTS: Mapping[str, Any] = {
+    "image_size": Annotated[int, AtLeast(1)],
+    "seed": Annotated[int, AtLeast(0), AtMost(2**63 - 1)],
+    "workers": Annotated[int, AtLeast(0), AtMost(1000)],
+    "memory_limit": Annotated[int, AtLeast(0)],
+    "crop": float,
+}
 
 
 def load_images(
@@ -59,6 +68,9 @@ def load_images(
         FileNotFoundError: The folder is missing.
         OSError: A data set could not be downloaded.
     """
+    given: dict[str, Any] = {"image_size": image_size, "seed": seed, "crop": crop}
+    given |= {"workers": workers, "memory_limit": memory_limit}
+    given = {name: checked(name, value, _ARGUMENTS[name]) for name, value in given.items()}
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     says_fit = isinstance(spec, str) and re.search(r"[:,]fit=", spec)
@@ -66,17 +78,13 @@ def load_images(
         spec,
         trusted=trusted,
         split=split,
-        image_size=image_size,
-        seed=seed,
         data_root=Path(data_root).expanduser(),
-        workers=workers,
-        memory_limit=memory_limit,
-        crop=crop,
+        **given,
         **({} if fit is None or says_fit else {"fit": fit}),
     )
     if isinstance(images, ImageSet):
         return images
-    return DatasetImages(images, workers=workers, memory_limit=memory_limit)
+    return DatasetImages(images, workers=given["workers"], memory_limit=given["memory_limit"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env import rows
+from gfnet_env.arrays import as_array
 from gfnet_env.exits import Signal, ThresholdExit, confidence
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
@@ -156,9 +158,10 @@ class EarlyExitGFNet(nn.Module):
             ValueError: There are not T thresholds, or one is negative or not finite.
         """
         steps = 1 + self.model.focus_steps
-        if len(thresholds) != steps:
-            raise ValueError(f"{steps} thresholds are needed, one per step, not {len(thresholds)}")
-        self._thresholds = ThresholdExit(thresholds).thresholds
+        values = ThresholdExit(thresholds).thresholds
+        if len(values) != steps:
+            raise ValueError(f"{steps} thresholds are needed, one per step, not {len(values)}")
+        self._thresholds = values
 
     @property
     def multiply_adds(self) -> list[int]:
@@ -210,6 +213,8 @@ class EarlyExitGFNet(nn.Module):
         """
         if (multiply_adds is None) == (milliseconds is None):
             raise ValueError("give a budget either in multiply_adds or in milliseconds")
+        multiply_adds = _number("multiply_adds", multiply_adds)
+        milliseconds = _number("milliseconds", milliseconds)
         if self.budgets is None:
             raise RuntimeError("there is no table of budgets; call calibrate(gfnet, images) first")
         if multiply_adds is not None:
@@ -274,6 +279,7 @@ class EarlyExitGFNet(nn.Module):
         Raises:
             ValueError: The deadline is negative or NaN.
         """
+        deadline = _number("deadline", deadline)
         if deadline is not None and not deadline >= 0:
             raise ValueError(f"deadline must be at least 0 seconds, not {deadline}")
         end = math.inf if deadline is None else time.perf_counter() + deadline
@@ -334,5 +340,17 @@ class EarlyExitGFNet(nn.Module):
         return storage.load(cls, folder)
 
 
+def _number(name: str, value: Any) -> float | None:
+    """A number as float, or None."""
+    if not isinstance(value, numbers.Real | None):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is beyond all floats: {value}") from None
+
+
 def _numbers(images: ImageSet, indices: Indices | None) -> npt.NDArray[np.int64]:
-    return np.arange(len(images)) if indices is None else np.atleast_1d(np.asarray(indices))
+    if indices is None or isinstance(indices, slice):
+        return np.arange(len(images))[indices or slice(None)]
+    return np.atleast_1d(as_array(indices, "indices"))

@@ -15,7 +15,8 @@ from gfnet_env.models.base import State, check_views
 from gfnet_env.models.cost import step_multiply_adds
 from gfnet_env.models.saved import SavedConfig, SavedModule
 from gfnet_env.models.where import WhereMap
-from gfnet_env.settings import AtLeast
+from gfnet_env.registry import UNFIT
+from gfnet_env.settings import AtLeast, AtMost
 
 GlanceLogits = Literal["classifier", "encoder"]
 
@@ -70,13 +71,13 @@ class NetworkConfig(SavedConfig):
         corner_rounding: See ``ViewConfig.rounding``.
     """
 
-    patch_size: Annotated[int, AtLeast(1)]
-    glance_size: Annotated[int | None, AtLeast(1)] = None
+    patch_size: Annotated[int, AtLeast(1), AtMost(10_000)]
+    glance_size: Annotated[int | None, AtLeast(1), AtMost(10_000)] = None
     glance_encoder: str | None = None
     where_scales: Annotated[tuple[float, ...], AtLeast(1)] = ()
-    focus_steps: Annotated[int, AtLeast(1)] = 3
+    focus_steps: Annotated[int, AtLeast(1), AtMost(1000)] = 3
     classifier: str = "recurrent"
-    memory_size: Annotated[int | None, AtLeast(1)] = None
+    memory_size: Annotated[int | None, AtLeast(1), AtMost(10_000)] = None
     glance_logits: GlanceLogits | None = None
     align_corners: bool = False
     corner_rounding: CornerRounding = "nearest"
@@ -330,7 +331,7 @@ def _example_features(encoder: Encoder, size: int, spec: str) -> Features:
         with torch.no_grad():
             features = encoder.eval()(torch.zeros(1, 3, size, size).byte())
     # Some encoders assert that views have the size they were made for.
-    except (RuntimeError, AssertionError) as error:
+    except UNFIT as error:
         raise ValueError(
             f"encoder {spec!r} does not take {size}×{size} views ({error}); choose "
             "another patch_size or encoder"

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from gfnet_env import files
+from gfnet_env.encoders.weights import explained
 from gfnet_env.looks import Aspect, Interpolation
 from gfnet_env.models.trained_on import TrainingData
-from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.settings import AtLeast, AtMost, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class SavedConfig(Settings):
     """
 
     encoder: str
-    num_classes: Annotated[int, AtLeast(1)]
+    num_classes: Annotated[int, AtLeast(1), AtMost(1_000_000)]
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     aspect: Aspect = "stretch"
@@ -100,6 +101,7 @@ class SavedModule(nn.Module):
         """
         folder = Path(folder).expanduser()
         config = files.load_config(folder, cls.file_name, cls.config_class)
-        module = cls(config, trusted=False)  # type: ignore[call-arg]
+        with explained(f"the network in {folder / cls.file_name}.json cannot be built"):
+            module = cls(config, trusted=False)  # type: ignore[call-arg]
         files.load_weights(folder, cls.file_name, module)
         return module.eval()

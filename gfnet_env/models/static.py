@@ -12,7 +12,7 @@ from gfnet_env.files import read_json
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models.base import check_views
 from gfnet_env.models.saved import SavedConfig, SavedModule
-from gfnet_env.settings import AtLeast
+from gfnet_env.settings import AtLeast, checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,5 +88,11 @@ def load_static_networks(folder: str | Path) -> list[StaticNetwork]:
     rows = read_json(folder / "results.json").get("static")
     if not rows:
         raise ValueError(f"{folder} holds no static networks; give a run of train_baseline.py")
-    networks = [StaticNetwork.load(folder / str(row["resolution"])) for row in rows]
+    try:
+        names = [str(checked("resolution", row["resolution"], int)) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'results.json'} does not list static networks; restore it from a copy"
+        ) from error
+    networks = [StaticNetwork.load(folder / name) for name in names]
     return sorted(networks, key=lambda network: network.config.resolution)

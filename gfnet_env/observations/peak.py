@@ -10,6 +10,9 @@ from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import GFNetState, peak_of
 from gfnet_env.observations.base import OBSERVATIONS
 
+# No map of a glance has more.
+_MOST_CELLS = 999
+
 
 @OBSERVATIONS.register("peak")
 class PeakObservation:
@@ -23,10 +26,10 @@ class PeakObservation:
 
     Args:
         focus_steps: N of the network.
-        side: Cells along each axis, odd.
+        side: Cells along each axis, odd, at most 999.
 
     Raises:
-        ValueError: The side is even, or below 1.
+        ValueError: The side is even, or out of range.
     """
 
     bounds: ClassVar = {
@@ -40,6 +43,8 @@ class PeakObservation:
     def __init__(self, focus_steps: int, side: int = 5) -> None:
         if side < 1 or side % 2 == 0:
             raise ValueError(f"side must be odd and at least 1, not {side}")
+        if side > _MOST_CELLS:
+            raise ValueError(f"side must be at most {_MOST_CELLS} cells, not {side}")
         self.focus_steps, self.side = focus_steps, side
         self.config = {"focus_steps": focus_steps, "side": side}
 

@@ -10,7 +10,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from gfnet_env.looks import Look
+from gfnet_env.looks import Look, check_scale
 from gfnet_env.observations import PlainObservation
 from gfnet_env.policies.base import POLICIES, Context
 from gfnet_env.randomness import uniform
@@ -46,12 +46,11 @@ class DrawnPolicy(ABC):
             1, all looks are at full resolution.
 
     Raises:
-        ValueError: The scale is below 1.
+        ValueError: The scale is out of range.
     """
 
     def __init__(self, seed: int, max_scale: float) -> None:
-        if not 1 <= max_scale < float("inf"):
-            raise ValueError(f"max_scale must be at least 1 and finite, not {max_scale}")
+        check_scale("max_scale", max_scale)
         self.config: dict[str, Any] = {"seed": seed, "max_scale": max_scale}
         self.observation = PlainObservation()
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfnet_env.looks import Look, lattice
+from gfnet_env.looks import Look, check_scale, lattice
 from gfnet_env.observations import PlainObservation
 from gfnet_env.policies.base import POLICIES
 
@@ -19,12 +19,11 @@ class FixedOrder:
         scale: Scale of all looks, at least 1.
 
     Raises:
-        ValueError: The scale is below 1.
+        ValueError: The scale is out of range.
     """
 
     def __init__(self, locations: Tensor, scale: float) -> None:
-        if not 1 <= scale < float("inf"):
-            raise ValueError(f"scale must be at least 1 and finite, not {scale}")
+        check_scale("scale", scale)
         self.config: dict[str, Any] = {"scale": scale}
         self.observation = PlainObservation()
         self._locations = locations

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
 from gymnasium import spaces
@@ -13,6 +13,7 @@ from gfnet_env.models.base import Model
 from gfnet_env.observations import OBSERVATIONS, Observation, observation_space
 from gfnet_env.policies.base import POLICIES
 from gfnet_env.policies.observation_encoder import ObservationEncoder
+from gfnet_env.settings import AtLeast, checked
 
 Squash = Literal["clamp", "tanh"]
 
@@ -39,7 +40,8 @@ class LearnedPolicy(nn.Module):
         trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: A name is unknown, or ``revisit`` is off but the actions are not cells.
+        ValueError: A name is unknown, a number is wrong, or ``revisit`` is off but the actions are
+            not cells.
     """
 
     def __init__(
@@ -59,6 +61,10 @@ class LearnedPolicy(nn.Module):
         trusted: bool = True,
     ) -> None:
         super().__init__()
+        for name, value in (("focus_steps", focus_steps), ("patch_size", patch_size)):
+            checked(name, value, Annotated[int, AtLeast(1)])
+        for name, spec in (("actions", actions), ("observation", observation)):
+            checked(name, spec, str)
         self.config: dict[str, Any] = {
             "shapes": {key: list(shape) for key, shape in shapes.items()},
             "hidden_sizes": list(hidden_sizes),

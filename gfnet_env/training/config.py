@@ -12,7 +12,7 @@ from gfnet_env.models.gfnet import GlanceLogits
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.precision import Precision
 from gfnet_env.runs import RunControl, git_commit
-from gfnet_env.settings import UNSET, Above, AtLeast, Below, Between, Flat, OrUnset, Settings
+from gfnet_env.settings import UNSET, Above, AtLeast, Below, Between, Flat, OrUnset, Seed, Settings
 
 OptimiserName = Literal["adamw", "sgd"]
 Windows = Literal["random", "mined"]
@@ -113,7 +113,7 @@ class RunOptions(Settings):
     memory."""
     clip_norm: Annotated[float, Above(0)] | None = None
     """Maximum norm of the gradient of all weights; by default none."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of the weights, the order of images and their augmentation."""
 
 

@@ -83,7 +83,7 @@ def test_the_single_environment_takes_cells_too(digits):
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.zeros(2), r"a cell in 0\.\.8, not torch.float64"),
+        (np.zeros(2), r"a cell in 0\.\.8, not float64"),
         (np.array([0, 9]), r"an action must be the number of a cell in 0\.\.8, not 9"),
         (np.array([-1, 0]), r"0\.\.8, not -1"),
         (np.zeros((2, 2), dtype=int), r"actions must be \(2,\), the number of a cell"),
@@ -97,6 +97,31 @@ def test_wrong_cells_are_refused_and_change_nothing(digits, actions, message):
     assert env.action_masks().all()
 
 
+@pytest.mark.parametrize(
+    "actions",
+    [
+        *(["0.5", "0.5"], [0.5, [0.5]], None, [0.5, None]),
+        *(np.array(["a", "b"]), np.zeros(2, complex)),
+    ],
+)
+def test_actions_that_are_no_numbers_are_refused(digits, actions):
+    env = GlanceFocusVectorEnv(2, images=digits)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="actions must be"):
+        env.step([actions, actions])
+    single = GlanceFocusEnv(images=digits)
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match="an action's numbers must be"):
+        single.step(actions)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64, torch.int8])
+def test_actions_may_be_tensors_of_any_kind(kind):
+    read = ContinuousActions().read(torch.tensor([[1, -1], [0, 2]]).to(kind))
+    assert read.tolist() == [[1, -1], [0, 1]]
+    assert build_actions("grid:cells=3").read(np.array([8, 0], np.uint16)).tolist() == [8, 0]
+
+
 def test_what_is_unknown_or_cannot_be_is_named(digits):
     with pytest.raises(
         ValueError, match="unknown kind of action 'polar'; known: continuous; grid:cells=7"
@@ -106,10 +131,13 @@ def test_what_is_unknown_or_cannot_be_is_named(digits):
         build_actions("grid:cells=0")
     with pytest.raises(ValueError, match="continuous actions have no masks"):
         GlanceFocusEnv(images=digits).action_masks()
-    with pytest.raises(ValueError, match=r"a \(row, column\) in \[-1, 1\], not torch.bool"):
+    with pytest.raises(ValueError, match=r"a \(row, column\) in \[-1, 1\], not bool"):
         ContinuousActions().read(np.array([[True, False]]))
-    with pytest.raises(ValueError, match="max_scale must be above 1 and finite, not 1.0"):
+    with pytest.raises(ValueError, match=r"max_scale must be above 1 and at most 1e\+09, not 1.0"):
         build_actions("zoom:max_scale=1", patch_size=32)
+    for spec in ("zoom:max_scale=1e300", "peak:reach=1e300", "grid:cells=2147483648"):
+        with pytest.raises(ValueError, match="at most"):
+            build_actions(spec, patch_size=32)
     with pytest.raises(ValueError, match="makes a Fraction; make Actions, such as"):
         build_actions("fractions:Fraction+stop")
     assert list(ACTIONS) == ["continuous", "grid", "peak", "zoom"]

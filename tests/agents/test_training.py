@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import gfnet_env
-from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule
+from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, complete
 from gfnet_agents.curve import Curve
 from gfnet_agents.training import train_policy
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
@@ -148,6 +148,24 @@ def test_a_run_that_goes_on_takes_over_what_is_not_given(sets, network, tmp_path
     assert {name: begun[name] for name in changes} == changes
     assert begun["num_envs"] == 8
     assert "oracle" not in saved(second, "results.json")["policies"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("reward", ["x"]), ("num_envs", "many"), ("image_size", {}), ("fit", 3)]
+)
+def test_a_damaged_configuration_of_the_run_to_go_on_from_is_named(tmp_path, name, value):
+    values = {"config": {"algorithm": "ppo", name: value}}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"configuration of {tmp_path} is damaged: {name} must be"):
+        complete(PolicyConfig(continue_from=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["images", "reward", "observation"])
+def test_a_part_that_no_run_can_have_is_named_with_the_run(tmp_path, name):
+    values = {"config": {"algorithm": "ppo", name: "../.."}}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"{name} of the run {tmp_path}: unknown"):
+        complete(PolicyConfig(continue_from=tmp_path))
 
 
 def test_a_curriculum_changes_what_the_weights_do_not_depend_on(sets, network, tmp_path):

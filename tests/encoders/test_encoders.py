@@ -93,6 +93,13 @@ def test_encoders_have_parameters():
     assert resnet.model.conv1.out_channels == 64
     with pytest.raises(ValueError, match=r"not widths \[8\] and strides \[2, 2, 1\]"):
         build_encoder("compact:widths=[8]", 7)
+    for wrong in ("mean=[0,0]", "std=[1,1,1,1]", "mean=[]"):
+        with pytest.raises(ValueError, match="must be 3 finite numbers, one per channel, not"):
+            build_encoder(f"compact:{wrong}", 7)
+    with pytest.raises(ValueError, match=r"std must be positive, not \(1.0, 0.0, 1.0\)"):
+        build_encoder("compact:std=[1,0,1]", 7)
+    with pytest.raises(ValueError, match="the encoder 'compact:widths=.*' cannot be built: "):
+        build_encoder(f"compact:widths=[{2**40},8,8]", 7)
     with pytest.raises(ValueError, match="has no parameter 'depth'; it has :widths="):
         build_encoder("compact:depth=3", 7)
     # A file that names an encoder must not name another file, nor change the number of classes.

@@ -585,3 +585,45 @@ def test_a_reward_is_one_finite_number_per_image(digits, reward, message):
     env.reset(seed=0)
     with pytest.raises(ValueError, match=message):
         env.step(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, "seed must be at least 0, not -1"),
+        (1.5, "seed must be a whole number, not 1.5"),
+        ("1", "seed must be a whole number, not '1'"),
+        ([0, -1], "seed must be at least 0, not -1"),
+        ([0, "x"], "seed must be a whole number, not 'x'"),
+        (np.array(2), "seed must be a whole number, not array"),
+        ([0], "1 seeds were given for 2 sub-environments"),
+    ],
+)
+def test_wrong_seeds_are_refused_and_change_nothing(digits, seed, message):
+    env = vector(2, digits)
+    before, _ = env.reset(seed=5)
+    with pytest.raises(ValueError, match=message):
+        env.reset(seed=seed)
+    after = env.observations()
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    if not isinstance(seed, list):
+        with pytest.raises(ValueError, match=message):
+            GlanceFocusEnv(images=digits).reset(seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([1, 2], r"options of reset must be a dict, not \[1, 2\]"),
+        (np.zeros(3), "options of reset must be a dict"),
+        ({"indices": [[0], 1]}, "indices must be numbers"),
+        ({"indices": np.array([], dtype=str)}, "indices must be numbers"),
+        ({"reset_mask": [True, []]}, "reset_mask must be numbers"),
+        ({"reset_mask": "ab"}, "reset_mask must be numbers"),
+    ],
+)
+def test_wrong_options_are_refused(digits, options, message):
+    env = vector(2, digits)
+    env.reset(seed=5)
+    with pytest.raises(ValueError, match=message):
+        env.reset(options=options)

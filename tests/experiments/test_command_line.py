@@ -55,8 +55,9 @@ def test_a_module_of_the_users_own_is_imported_first(module):
     parsed = parse(Outer, "", ["--import", module, "--name", "it", "--reward", "theirs"])
     assert parsed.inner.reward == "theirs"
     assert "theirs" in REWARDS
-    with pytest.raises(ImportError, match="nowhere"):
-        parse(Outer, "", ["--import=nowhere", "--name", "it"])
+    for name in ("nowhere", "", "no module", ".", "a..b"):
+        with pytest.raises(ImportError, match=f"{name!r}"):
+            parse(Outer, "", [f"--import={name}", "--name", "it"])
 
 
 def test_help_names_the_known_parts(module, capsys):

@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -325,3 +326,16 @@ def test_a_size_that_is_none_is_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     with pytest.raises(ValueError, match="image_size must be at least 1 pixel, not 0"):
         load_picture(tmp_path / "one.png", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_links_to_nowhere_links_that_loop_and_pipes_are_left_out(tree):
+    cat = tree / "train" / "cat"
+    (cat / "loop.png").symlink_to("loop.png")
+    (cat / "gone.png").symlink_to("nowhere")
+    (cat / "good.png").symlink_to(sorted(cat.iterdir())[0])
+    os.mkfifo(cat / "pipe.png")
+    with pytest.warns(UserWarning, match=r"3 entries of .*: gone\.png, loop\.png, pipe\.png"):
+        images = open_folder(tree, "train")
+    assert "good.png" in {file.name for file in images.files}
+    assert len(images.digest()) == 64

@@ -33,9 +33,15 @@ def test_an_index_out_of_range_is_named(tiny_images, index):
         tiny_images[[0, index]]
 
 
-@pytest.mark.parametrize("indices", [[0.5], [[0, 1]], np.array(["a"])])
+@pytest.mark.parametrize("indices", [[0.5], [[0, 1]], True])
 def test_indices_must_be_integers(tiny_images, indices):
     with pytest.raises(TypeError, match="one-dimensional sequence of integers"):
+        tiny_images[indices]
+
+
+@pytest.mark.parametrize("indices", [np.array(["a"]), [0, [1]], [None], {}, 10**400])
+def test_indices_must_be_numbers(tiny_images, indices):
+    with pytest.raises(ValueError, match="indices must be numbers, not"):
         tiny_images[indices]
 
 

@@ -354,3 +354,14 @@ def test_little_of_a_large_file_is_read_into_little_memory(tmp_path):
     print(f"{SIDE}: {kibibytes / 1024:.1f} MiB above idle, {share:.2%} of the file read")
     assert kibibytes < 64 * 1024
     assert share < 0.02
+
+
+def test_a_damaged_jpeg_2000_is_named(tmp_path):
+    path = tmp_path / "damaged.jp2"
+    Image.new("RGB", (20, 30)).save(path)
+    # Its first segment, which holds the size, says that it has no length.
+    size = b"\xff\x4f\xff\x51"
+    start, end = path.read_bytes().split(size)
+    path.write_bytes(start + size + b"\0\0" + end[2:])
+    with pytest.raises(ValueError, match=r"cannot decode .*damaged\.jp2"):
+        opened(path).picture(0)

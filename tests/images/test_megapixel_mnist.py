@@ -91,8 +91,8 @@ def test_what_is_pasted_later_covers_what_was_there():
 
 def test_wrong_numbers_and_names_are_refused():
     for options, message in (
-        ({"side": 80}, "side must be at least 84, not 80"),
-        ({"images": 0}, "images must be at least 1, not 0"),
+        ({"side": 80}, "side must be in 84..100000, not 80"),
+        ({"images": 0}, "images must be in 1..10000000, not 0"),
         ({"noise": -1}, "noise must be in 0..10000, not -1"),
         ({"task": "sum"}, "unknown task 'sum'; known: majority, max, top"),
         ({"order": "none"}, "unknown order 'none'; known: noise-first, digits-first"),

@@ -1,3 +1,4 @@
+import math
 import struct
 
 import numpy as np
@@ -49,7 +50,10 @@ def test_the_train_split_may_have_more_scenes():
         ("cluttered-digit", "train", "unknown image set 'cluttered-digit'; did you mean"),
         ("cluttered-digits:colour=1", "train", "no parameter 'colour'; it has :canvas=128"),
         ("cluttered-digits:canvas=big", "train", "canvas of .* must be a whole number, not 'big'"),
-        ("cluttered-digits:scenes=0", "train", "at least one scene"),
+        ("cluttered-digits:scenes=0", "train", "1 to 10,000,000 scenes, not 0"),
+        ("cluttered-digits:train=1000000000000", "train", "1 to 10,000,000 scenes, not 1000"),
+        ("cluttered-digits:canvas=1000000", "train", "canvas must be at most 10,000 pixels"),
+        ("cluttered-digits:canvas=500,digit=300", "train", "digit must be at most 256 pixels"),
         ("cluttered-digits", "holdout", "unknown split 'holdout'"),
         ("folder:", "train", "lacks a parameter: .* .path.; it has :path,fit=whole"),
         ("folder:x,fit=squeeze", "train", "fit of .* must be whole or crop or stretch"),
@@ -59,6 +63,18 @@ def test_the_train_split_may_have_more_scenes():
 def test_a_wrong_spec_says_what_is_wrong(spec, split, message):
     with pytest.raises(ValueError, match=message):
         load_images(spec, split)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("seed", "1"), ("seed", -1), ("seed", 2**70), ("workers", math.nan), ("workers", 10**9)),
+        *(("memory_limit", 1.5), ("memory_limit", np.zeros(2)), ("image_size", "8")),
+    ],
+)
+def test_wrong_arguments_are_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be "):
+        load_images("cluttered-digits:scenes=2", **{name: value})
 
 
 def test_a_set_is_itself(tiny_images):

@@ -398,6 +398,11 @@ def test_a_kill_at_any_write_leaves_the_old_or_the_new(network, tmp_path, monkey
         ([0.5, 0.5, float("nan"), 0], "finite"),
         ([0.5, -0.1, 0.5, 0], "at least 0"),
         ([0.5, float("inf"), 0.5, 0], "finite"),
+        ([0.5, "0.5", 0.5, 0], "thresholds must be numbers"),
+        ("0.50", "thresholds must be numbers"),
+        (0.5, "thresholds must be finite and at least 0, not 0.5"),
+        ([[0.5]] * 4, "thresholds must be finite"),
+        (object(), "thresholds must be numbers"),
     ],
 )
 def test_wrong_thresholds_are_refused_and_change_nothing(network, thresholds, message):
@@ -520,3 +525,27 @@ def test_normalised_floats_are_taken_as_they_are(network, digits):
     torch.testing.assert_close(found, expected, atol=0.2, rtol=0.05)
     same = gfnet(ArrayImages(floats, normalised=True)).logits
     assert torch.equal(found, same)
+
+
+@pytest.mark.parametrize("wrong", ["1", (1,), np.ones(2), torch.ones(2), 10**400])
+def test_budgets_and_deadlines_must_be_numbers(network, digits, wrong):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    for name in ("multiply_adds", "milliseconds"):
+        with pytest.raises(ValueError, match=name):
+            gfnet.set_budget(**{name: wrong})
+    with pytest.raises(ValueError, match="deadline"):
+        gfnet.anytime(digits, [0], deadline=wrong)
+
+
+def test_reversed_arrays_are_read_as_they_look(network, digits):
+    gfnet = EarlyExitGFNet(network, CenterPolicy())
+    pixels = digits[:3].numpy()
+    found = gfnet(pixels[::-1])
+    assert torch.equal(found.logits, gfnet(pixels[::-1].copy()).logits)
+    assert torch.equal(gfnet(pixels, slice(2, 3)).logits, gfnet(pixels, [2]).logits)
+
+
+@pytest.mark.parametrize("kind", [str, object, complex])
+def test_arrays_of_no_numbers_are_refused(network, kind):
+    with pytest.raises(ValueError, match="images must be numbers"):
+        EarlyExitGFNet(network, CenterPolicy())(np.zeros((1, 3, 64, 64)).astype(kind))

@@ -70,3 +70,10 @@ def test_impossible_ones_are_refused():
         build(interpolation="nearest")
     with pytest.raises(ValueError, match="1 class names were given for 5 classes"):
         build(class_names=("one",))
+
+
+@pytest.mark.parametrize("rows", [3, [3], [{}], "x", {"resolution": 16}, [{"resolution": 10**400}]])
+def test_results_that_list_no_networks_are_named(tmp_path, rows):
+    (tmp_path / "results.json").write_text(json.dumps({"static": rows}))
+    with pytest.raises(ValueError, match=r"results\.json does not list static networks"):
+        load_static_networks(tmp_path)

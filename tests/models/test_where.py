@@ -253,5 +253,5 @@ def test_what_needs_a_map_says_so(images):
     for wrong, message in ((2, "side must be odd"), (-1, "side must be odd")):
         with pytest.raises(ValueError, match=message):
             PeakObservation(3, side=wrong)
-    with pytest.raises(ValueError, match="reach must be positive and finite, not 0"):
+    with pytest.raises(ValueError, match="reach must be positive and at most"):
         PeakActions(16, reach=0)

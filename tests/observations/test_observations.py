@@ -1,11 +1,18 @@
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gfnet_env.models import blank_state
-from gfnet_env.observations import FlatView, MapsObservation, PlainObservation, observation_space
+from gfnet_env.observations import (
+    OBSERVATIONS,
+    FlatView,
+    MapsObservation,
+    PlainObservation,
+    observation_space,
+)
 
 _SHAPES = st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple)
 
@@ -48,3 +55,9 @@ def test_spaces_hold_what_is_shown(tiny_network):
         for row in range(3):
             one = {key: value[row].numpy() for key, value in shown.items()}
             assert space.contains(one)
+
+
+@pytest.mark.parametrize("side", [0, 2, 1001, 2**31 - 1])
+def test_a_side_that_no_map_can_have_is_refused(side):
+    with pytest.raises(ValueError, match=f"side must be .*, not {side}"):
+        OBSERVATIONS.build(f"peak:side={side}", focus_steps=2)

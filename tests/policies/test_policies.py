@@ -306,3 +306,16 @@ def test_looks_that_mean_nothing_are_refused(network, state):
     ):
         with pytest.raises(ValueError, match=message):
             decide(lambda observation, memory, wrong=wrong: (wrong, None), network, state, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("focus_steps", {}), ("patch_size", 0), ("observation", 1.5)]
+)
+def test_a_policy_of_wrong_numbers_is_refused_by_its_file(network, tmp_path, name, value):
+    save_policy(LearnedPolicy.for_model(network, (8,)), tmp_path)
+    path = tmp_path / "policy.json"
+    saved = json.loads(path.read_text())
+    saved["arguments"][name] = value
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=rf"policy\.json does not .*{name} must be"):
+        load_policy(tmp_path)

@@ -1,0 +1,32 @@
+"""Arrays of numbers from what callers give."""
+
+import reprlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+def as_array(given: Any, name: str) -> npt.NDArray[Any]:
+    """An array of anything that holds numbers or bools: an array, a tensor, a number, lists.
+
+    Args:
+        given: What a caller gave.
+        name: What it is, in the plural, for messages.
+
+    Raises:
+        ValueError: It holds anything else, or its rows differ in length.
+    """
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        # Numpy has no such type.
+        given = given.float() if given.dtype == torch.bfloat16 else given
+    try:
+        array = np.asarray(given)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, not {reprlib.repr(given)}: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numbers, not {reprlib.repr(given)} ({array.dtype})")
+    return array

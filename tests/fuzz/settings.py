@@ -1,0 +1,222 @@
+"""Settings of every command, from Python and from the command line."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import json
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import tyro
+
+from gfnet_agents import AlgorithmComparisonConfig, PipelineConfig, PolicyConfig, parse_config
+from gfnet_agents.config import PARTS, complete
+from gfnet_env.command_line import parse
+from gfnet_env.settings import Settings
+from gfnet_env.training import BaselineConfig, ClassifierConfig
+from tests.fuzz.core import Input, RefusedError, target
+from tests.fuzz.values import TEXT, anything, fitting, written
+
+_SCRIPTS = Path(__file__).parents[2] / "experiments"
+
+
+def _stages(config: PipelineConfig) -> None:
+    for number in (1, 2, 3):
+        config.resolved().stage_config(number)
+
+
+# What each command checks before it begins to work.
+_CHECKS: Mapping[type[Settings], Callable[[Any], object]] = {
+    PolicyConfig: complete,
+    ClassifierConfig: ClassifierConfig.resolved,
+    BaselineConfig: BaselineConfig.resolved,
+    PipelineConfig: _stages,
+}
+# What ``parse_config`` completes by a recipe.
+_WITH_RECIPES = (*_CHECKS, AlgorithmComparisonConfig)
+
+
+@cache
+def _commands() -> list[type[Settings]]:
+    """The settings of all commands: what the scripts import or define."""
+    found: dict[str, type[Settings]] = {}
+    for path in sorted(_SCRIPTS.glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"fuzzed_{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        # Where the parser looks for the descriptions of settings.
+        script = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        for value in vars(script).values():
+            if isinstance(value, type) and issubclass(value, Settings) and value is not Settings:
+                found[value.__name__] = value
+    return [found[name] for name in sorted(found)]
+
+
+def hints_of(kind: type[Settings]) -> dict[str, Any]:
+    """The annotations of all settings by the names of ``of``, without prefixes of flat groups."""
+    return {name: hint for name, (_, hint) in _named(kind).items()}
+
+
+def _named(kind: type[Settings], prefix: str = "") -> dict[str, tuple[str, Any]]:
+    """The option of the command line, and the annotation, of every setting."""
+    named: dict[str, tuple[str, Any]] = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for each in dataclasses.fields(kind):
+        hint = hints[each.name]
+        inner, *extra = typing.get_args(hint) or (hint,)
+        group = inner if isinstance(inner, type) and issubclass(inner, Settings) else None
+        if group is not None and tyro.conf.OmitArgPrefixes in extra:
+            named |= _named(group)
+        else:
+            named[each.name] = f"{prefix}{each.name}".replace("_", "-"), hint
+    return named
+
+
+def _needed(kind: type[Settings]) -> Iterator[str]:
+    """The settings that have no default."""
+    hints = typing.get_type_hints(kind)
+    for each in dataclasses.fields(kind):
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+            group = hints[each.name]
+            is_group = isinstance(group, type) and issubclass(group, Settings)
+            yield from _needed(group) if is_group else [each.name]
+
+
+def _options(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """The name, the option and the annotation of every setting, those in groups too."""
+    for name, (option, hint) in _named(kind, prefix).items():
+        if isinstance(hint, type) and issubclass(hint, Settings):
+            yield from _options(hint, f"{name}.")
+        else:
+            yield name, option, hint
+
+
+def _drawn(draw: Random, name: str, hint: Any) -> Any:
+    """A value of a setting, of the right type more often than not."""
+    if isinstance(hint, type) and issubclass(hint, Settings):
+        return _values(draw, hint) if draw.random() < 0.9 else anything(draw)
+    return fitting(draw, hint, PARTS.get(name)) if draw.random() < 0.85 else anything(draw)
+
+
+def _values(draw: Random, kind: type[Settings]) -> dict[str, Any]:
+    """Values of some settings, and mostly of those that have no default."""
+    hints = hints_of(kind)
+    count = min(len(hints), draw.choice((0, 1, 1, 2, 3, 6)))
+    chosen = {*draw.sample(sorted(hints), count), *(_needed(kind) if draw.random() < 0.95 else ())}
+    values = {name: _drawn(draw, name, hints[name]) for name in sorted(chosen)}
+    if draw.random() < 0.05:
+        values[draw.choice((*TEXT[:12], "seeds", "epoch", "self", "cls"))] = anything(draw)
+    return values
+
+
+@target("settings", share=20)
+def _settings(draw: Random, folder: Path) -> Input:
+    kind = draw.choice(_commands())
+    values = _values(draw, kind)
+
+    def use() -> None:
+        config = kind.of(**values)
+        kept = dict(config.items())
+        assert all(_same(kept[name], value) for name, value in values.items())
+        saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
+        assert kind.from_json(saved) == config
+        assert 0 <= kept.get("seed", 0) < 2**32
+        _CHECKS.get(kind, str)(config)
+
+    known = (name.removesuffix("s") for name in hints_of(kind))
+    names = [*known, "config.json", *filter(None, values), *_words(values)]
+    return Input((kind.__name__, values), use, names)
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All names and values in the values of settings."""
+    if isinstance(value, dict):
+        yield from filter(_says_something, value)
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _words(each)
+    else:
+        yield from filter(_says_something, (str(value), repr(value)))
+
+
+def _says_something(word: str) -> bool:
+    """Whether a word is no part of most messages."""
+    return len(word.strip()) > 2
+
+
+def _same(kept: Any, given: Any) -> bool:
+    """Whether a setting is what was given, but for its form."""
+    if isinstance(kept, Settings):
+        own = dict(kept.items())
+        return all(_same(own[name], value) for name, value in dict(given).items() if name in own)
+    if isinstance(kept, Path):
+        return kept == Path(given).expanduser()
+    if isinstance(kept, tuple):
+        return len(kept) == len(given) and all(map(_same, kept, given))
+    return bool(kept == given or (isinstance(kept, float) and kept == float(given)))
+
+
+@target("command lines", share=3)
+def _command_lines(draw: Random, folder: Path) -> Input:
+    kind = draw.choice(_commands())
+    known = list(_options(kind))
+    known_names = {*hints_of(kind), *(name for name, *_ in known)}
+    arguments: list[str] = []
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        name, option, hint = draw.choice(known)
+        value = _drawn(draw, name, hint)
+        many = isinstance(value, list | tuple)
+        words = list(map(_word, value)) if many else [_word(value)]
+        option = f"--{option}"
+        if draw.random() < 0.05:
+            option = draw.choice((option[:-1], option + "x", "--", "-", "--import", "--recipe"))
+        # No system takes a NUL in an argument.
+        arguments += [word.replace("\0", "") for word in (option, *words)]
+    for name in _needed(kind):
+        if draw.random() < 0.95:
+            arguments += [f"--{name.replace('_', '-')}", "x"]
+
+    def use() -> None:
+        read: Callable[..., Any] = parse_config if kind in _WITH_RECIPES else parse
+        with _captured() as said:
+            try:
+                config = read(kind, "", arguments)
+            except SystemExit as error:
+                said.write("" if isinstance(error.code, int | None) else str(error.code))
+                if error.code in (0, None):
+                    return
+                # The parser breaks lines, and draws a box around them.
+                plain = re.sub(r"[\s│]+", "", said.getvalue())
+                shown = [re.sub(r"[\s│]+", "", word) for word in (*names, *arguments)]
+                assert any(word.strip("-") and word in plain for word in shown), said.getvalue()
+                raise RefusedError from error
+        saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
+        assert kind.from_json(saved) == config
+
+    words = [*arguments, *(word.strip("-").replace("-", "_") for word in arguments)]
+    names = [*known_names, *filter(_says_something, words)]
+    return Input((kind.__name__, arguments), use, names, (ValueError, OSError, ImportError))
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else written(value)
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[io.StringIO]:
+    """Collect what is printed, and undo what commands change for their process."""
+    said, hook, path = io.StringIO(), sys.excepthook, list(sys.path)
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            yield said
+    finally:
+        sys.excepthook, sys.path[:] = hook, path
