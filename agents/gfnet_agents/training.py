@@ -75,22 +75,44 @@ def train_policy(
         with opened:
             console.print(f"{config.run} is complete; there is nothing to resume")
             return EarlyExitGFNet.load(config.run).to(device)
-    packaged = model is None and config.network is None
-    model = open_model(model or config.network)
-    model.to(device)
-    if image_sets is None and packaged:
-        _check_images(model, config.images.chosen(model)[0])
-    sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
-    env, learner = _build(config, model, sets, console)
+    sets, env, learner = _prepare(config, model, image_sets, console)
     with opened as run:
         _learn(config, env, learner, sets["val"], run)
-        gfnet = assemble(model, policy_of(learner, device), sets["val"])
+        gfnet = assemble(env.model, policy_of(learner, device), sets["val"])
         gfnet.save(run.folder)
         results = _compare(config, gfnet, sets["test"], console, learner.steps, started)
         run.finish(results)
     print_results(results, console)
     console.print(f"{run.folder} holds the assembled network, results.json and pictures")
     return gfnet
+
+
+def check_policy(
+    config: PolicyConfig, model: Model, image_sets: Mapping[str, ImageSet] | None = None
+) -> EarlyExitGFNet:
+    """Build everything that ``train_policy`` needs, and write nothing; raises like it.
+
+    Returns:
+        The model with the policy before it learns.
+    """
+    _, env, learner = _prepare(complete(config), model, image_sets, Console(quiet=True))
+    return EarlyExitGFNet(env.model, policy_of(learner, env.model.device))
+
+
+def _prepare(
+    config: PolicyConfig,
+    model: Model | None,
+    image_sets: Mapping[str, ImageSet] | None,
+    console: Console,
+) -> tuple[Mapping[str, ImageSet], GlanceFocusVectorEnv, Learner]:
+    """Open model and images, and build the environment and the learner."""
+    packaged = model is None and config.network is None
+    model = open_model(model or config.network)
+    model.to(resolve_device(config.control.device))
+    if image_sets is None and packaged:
+        _check_images(model, config.images.chosen(model)[0])
+    sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
+    return sets, *_build(config, model, sets, console)
 
 
 def _check_images(model: Model, spec: str) -> None:
@@ -144,7 +166,7 @@ def _learn(
     shown = TextColumn("steps, return {task.fields[value]:.3f}")
     columns = (TextColumn("stage 2"), BarColumn(), MofNCompleteColumn(), shown)
     with (
-        SummaryWriter(str(run.folder / "tensorboard")) as writer,
+        SummaryWriter(run.folder / "tensorboard", purge_step=learner.steps + 1) as writer,
         Progress(*columns, TimeRemainingColumn()) as progress,
         run.interruptible(),
     ):
