@@ -14,9 +14,9 @@ from rich.markdown import Markdown
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.comparison_report import ComparisonResult, RunResult, ScheduleResult, write_report
-from gfnet_agents.config import PolicyConfig, PolicySchedule, complete, part_control
+from gfnet_agents.config import PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.curve import Curve
-from gfnet_agents.training import train_policy
+from gfnet_agents.training import check_policy, train_policy
 from gfnet_env.benchmarks.results import PolicyResults, interval_of, rounded
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
@@ -164,6 +164,10 @@ def compare_schedules(
     console = Console()
     networks = networks or {}
     jobs = _jobs(schedules, config, networks)
+    # Before the first one begins.
+    for job in jobs:
+        if job.config.seed == 0:
+            check_policy(job.config, image_sets=image_sets)
     parts = [job.run.folder for job in jobs]
     with Run.open(config.run, config, config.control, may_change=_MAY_CHANGE, parts=parts) as run:
         _train(jobs, config, image_sets, console)
@@ -181,17 +185,14 @@ def _jobs(
     config: ScheduleComparisonConfig,
     networks: Mapping[str, Path],
 ) -> list[_Job]:
-    """All runs; all of them are checked before the first one begins."""
+    """All runs."""
     _check_names(schedules)
     _check_networks(config.network, networks, schedules)
-    jobs = [
+    return [
         _Job(name, config.job(name, schedule, seed, networks.get(name)))
         for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
-    for job in jobs:
-        complete(job.config)
-    return jobs
 
 
 def _check_names(names: Collection[str]) -> None:

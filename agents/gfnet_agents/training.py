@@ -23,7 +23,7 @@ from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.benchmarks.results import PolicyResults
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
 from gfnet_env.features import COST_OPTIONS
-from gfnet_env.images import SPLITS, ImageSet
+from gfnet_env.images import SPLITS, ImageSet, check_splits
 from gfnet_env.inference import (
     EarlyExitGFNet,
     assemble,
@@ -88,7 +88,9 @@ def train_policy(
 
 
 def check_policy(
-    config: PolicyConfig, model: Model, image_sets: Mapping[str, ImageSet] | None = None
+    config: PolicyConfig,
+    model: Model | None = None,
+    image_sets: Mapping[str, ImageSet] | None = None,
 ) -> EarlyExitGFNet:
     """Build everything that ``train_policy`` needs, and write nothing; raises like it.
 
@@ -112,6 +114,7 @@ def _prepare(
     if image_sets is None and packaged:
         _check_images(model, config.images.chosen(model)[0])
     sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
+    check_splits(sets)
     return sets, *_build(config, model, sets, console)
 
 

@@ -29,7 +29,7 @@ from gfnet_env.benchmarks.results import (
 from gfnet_env.benchmarks.statistics import expected_calibration_error
 from gfnet_env.evaluation import evaluate_policy, evaluate_static
 from gfnet_env.files import weights_digests, write_json
-from gfnet_env.images import ImageSet, Subset
+from gfnet_env.images import ImageSet, Subset, check_splits
 from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
@@ -304,6 +304,7 @@ def _open(
         for static in baselines:
             check_split(static.trained_on, *config.images.chosen(model))
     else:
+        check_splits(image_sets, ("val", "test"))
         splits = {name: (name, images) for name, images in image_sets.items()}
     for _, images in splits.values():
         check_fit(model, images)

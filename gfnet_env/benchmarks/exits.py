@@ -16,7 +16,7 @@ from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits import confidence
 from gfnet_env.files import write_json
-from gfnet_env.images import ImageSet
+from gfnet_env.images import ImageSet, check_splits
 from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
@@ -116,6 +116,7 @@ def compare_exits(
     check_free(out, overwrite=config.overwrite)
     names = ("val", "test")
     given = image_sets or {name: config.images.open(gfnet.model, name) for name in names}
+    check_splits(given, names)
     for name in names:
         check_fit(gfnet.model, given[name])
     save_config(out, config)

@@ -17,6 +17,7 @@ from gfnet_env.images.registry import (
     IMAGES,
     SPLITS,
     ReadingOptions,
+    check_splits,
     load_images,
 )
 from gfnet_env.images.subset import Subset
@@ -42,6 +43,7 @@ __all__ = [
     "Subset",
     "augment",
     "batches",
+    "check_splits",
     "folder_split_by_seed",
     "load_images",
     "load_picture",

@@ -1,6 +1,7 @@
 """Image sets by spec; a network is saved with the spec of the images it was trained on."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +78,16 @@ def load_images(
     if isinstance(images, ImageSet):
         return images
     return DatasetImages(images, workers=workers, memory_limit=memory_limit)
+
+
+def check_splits(sets: Mapping[str, ImageSet], needed: Sequence[str] = SPLITS) -> None:
+    """Raise ``ValueError`` unless all the needed splits are among the image sets."""
+    missing = [split for split in needed if split not in sets]
+    if missing:
+        raise ValueError(
+            f"the image sets lack the split {missing[0]}; give {', '.join(needed)}, not "
+            f"{', '.join(map(str, sets)) or 'none'}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

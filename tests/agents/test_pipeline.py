@@ -21,6 +21,7 @@ from gfnet_env.training import (
     BaselineConfig,
     ClassifierConfig,
     ClassifierSchedule,
+    train_baselines,
     train_classifier,
 )
 
@@ -138,10 +139,25 @@ def test_mistakes_in_any_stage_are_found_before_the_first(changes, message, sets
     ]
 
 
-def test_images_that_are_not_there_leave_no_run(tmp_path):
-    for train, kind in ((train_gfnet, PipelineConfig), (train_classifier, ClassifierConfig)):
-        with pytest.raises(FileNotFoundError, match="there is no folder"):
-            train(kind.of(run=tmp_path / "run", images=f"folder:{tmp_path / 'nowhere'}"))
+_TRAININGS = [
+    (train_gfnet, PipelineConfig),
+    (train_classifier, ClassifierConfig),
+    (train_baselines, BaselineConfig),
+    (lambda config, sets=None: train_policy(config, image_sets=sets), PolicyConfig),
+]
+
+
+@pytest.mark.parametrize(("train", "kind"), _TRAININGS)
+def test_images_that_are_not_there_leave_no_run(train, kind, sets, network, tmp_path):
+    network.save(tmp_path / "network")
+    values = {"network": tmp_path / "network"} if kind is PolicyConfig else {}
+    values |= {"run": tmp_path / "run", "device": "cpu"}
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        train(kind.of(**values, images=f"folder:{tmp_path / 'nowhere'}"))
+    for split in sets:
+        others = {name: images for name, images in sets.items() if name != split}
+        with pytest.raises(ValueError, match=f"lack the split {split}; give train, val, test, not"):
+            train(kind.of(**values), others)
     assert not (tmp_path / "run").exists()
 
 

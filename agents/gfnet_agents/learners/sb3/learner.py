@@ -62,7 +62,7 @@ _LIMITS: Mapping[str, Limit] = {
     **dict.fromkeys(("ent_coef", "vf_coef", "learning_starts"), AtLeast(0)),
     **dict.fromkeys(("target_policy_noise", "target_noise_clip"), AtLeast(0)),
     # Within this many, nothing else happens: no checkpoint, no end.
-    "train_freq": Between(1, 10_000),
+    **dict.fromkeys(("train_freq", "n_eval_episodes"), Between(1, 10_000)),
     "gradient_steps": Between(-1, 10_000),
 }
 
