@@ -23,6 +23,7 @@ from gfnet_env.benchmarks.statistics import (
     interquartile_mean_interval,
     probability_of_improvement,
 )
+from gfnet_env.console import PlainConsole
 from gfnet_env.digest import digest
 from gfnet_env.env.vector import open_model
 from gfnet_env.evaluation import evaluate_policy
@@ -161,7 +162,7 @@ def compare_schedules(
         RuntimeError: A run failed under Ray.
         ValueError: A value is wrong.
     """
-    console = Console()
+    console = PlainConsole()
     networks = networks or {}
     jobs = _jobs(schedules, config, networks)
     # Before the first one begins.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rich import get_console
 from rich.table import Table
 
 from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, part_control
@@ -16,6 +15,7 @@ from gfnet_agents.training import check_policy, train_policy
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result
+from gfnet_env.console import PlainConsole
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
@@ -239,4 +239,4 @@ def _print_stages(stages: Mapping[str, StageResult]) -> None:
         accuracies = (f"{accuracy:.1%}" for accuracy in stage.accuracy)
         seconds = "?" if stage.seconds is None else f"{stage.seconds:.0f}"
         table.add_row(name, stage.patches, *accuracies, seconds)
-    get_console().print(table)
+    PlainConsole().print(table)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.config import PolicyConfig, complete
@@ -21,6 +21,7 @@ from gfnet_env.benchmarks.policies import (
 from gfnet_env.benchmarks.policy_report import plot_results, print_results
 from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.benchmarks.results import PolicyResults
+from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
 from gfnet_env.features import COST_OPTIONS
 from gfnet_env.images import SPLITS, ImageSet, check_splits
@@ -61,7 +62,7 @@ def train_policy(
         FileNotFoundError: A folder is missing.
         ValueError: A value is wrong, or model and images do not fit.
     """
-    console, started = Console(), time.monotonic()
+    console, started = PlainConsole(), time.monotonic()
     config = complete(config)
     device = resolve_device(config.control.device)
     assert config.run is not None
@@ -97,7 +98,7 @@ def check_policy(
     Returns:
         The model with the policy before it learns.
     """
-    _, env, learner = _prepare(complete(config), model, image_sets, Console(quiet=True))
+    _, env, learner = _prepare(complete(config), model, image_sets, PlainConsole(quiet=True))
     return EarlyExitGFNet(env.model, policy_of(learner, env.model.device))
 
 
@@ -167,13 +168,13 @@ def _learn(
     checkpoint.restore(run.checkpoints, env, learner)
     timesteps = config.schedule.steps(len(env.images), env.focus_steps)
     shown = TextColumn("steps, return {task.fields[value]:.3f}")
-    columns = (TextColumn("stage 2"), BarColumn(), MofNCompleteColumn(), shown)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), shown)
     with (
         SummaryWriter(run.folder / "tensorboard", purge_step=learner.steps + 1) as writer,
-        Progress(*columns, TimeRemainingColumn()) as progress,
+        Bars(*columns, TimeRemainingColumn()) as progress,
         run.interruptible(),
     ):
-        bar = progress.add_task("", total=timesteps, value=0.0)
+        bar = progress.add_task("stage 2", total=timesteps, value=0.0)
         curve = LearningCurve(
             *(env.model, images, learner, run.folder, writer),
             count=config.curve_images,

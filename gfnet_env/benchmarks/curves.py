@@ -7,7 +7,6 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from gfnet_env.benchmarks.curves_report import plot_curves, print_curves, write_csv
 from gfnet_env.benchmarks.policies import compare_records
@@ -27,6 +26,7 @@ from gfnet_env.benchmarks.results import (
     rounded,
 )
 from gfnet_env.benchmarks.statistics import expected_calibration_error
+from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import evaluate_policy, evaluate_static
 from gfnet_env.files import weights_digests, write_json
 from gfnet_env.images import ImageSet, Subset, check_splits
@@ -120,7 +120,7 @@ def evaluate(
         FileNotFoundError: A folder is missing.
         ValueError: The network, the baselines and the images do not fit together.
     """
-    console = Console()
+    console = PlainConsole()
     gfnet = config.load_gfnet().to(resolve_device(config.device))
     baselines = load_static_networks(config.baseline) if config.baseline else []
     splits = _open(config, gfnet.model, baselines, image_sets)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_of, rounded
+from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits import confidence
 from gfnet_env.files import write_json
@@ -110,7 +111,7 @@ def compare_exits(
         FileExistsError: Results exist already, and ``overwrite`` is off.
         ValueError: The network and the images do not fit together.
     """
-    console = Console()
+    console = PlainConsole()
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
     out = config.out or config.run / "exits"
     check_free(out, overwrite=config.overwrite)
