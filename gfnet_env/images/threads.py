@@ -22,6 +22,7 @@ class Threads:
     """
 
     _all: ClassVar[weakref.WeakSet["Threads"]] = weakref.WeakSet()
+    _held: ClassVar[list["Threads"]] = []
 
     def __init__(self, workers: int) -> None:
         if workers < 0:
@@ -44,11 +45,29 @@ class Threads:
         return Threads, (self.workers,)
 
     @classmethod
+    def _hold_all(cls) -> None:
+        cls._held = list(cls._all)
+        for threads in cls._held:
+            threads.lock.acquire()
+
+    @classmethod
+    def _release_all(cls) -> None:
+        for threads in cls._held:
+            threads.lock.release()
+        cls._held = []
+
+    @classmethod
     def _renew_all(cls) -> None:
         for threads in cls._all:
             threads.lock, threads._pool = threading.Lock(), None
+        cls._held = []
 
 
-# A forked child lacks its parent's threads and would wait for them forever.
+# A forked child lacks its parent's threads and would wait for them forever; and what they were
+# changing, which locks guard, would stay half changed.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Threads._renew_all)
+    os.register_at_fork(
+        before=Threads._hold_all,
+        after_in_parent=Threads._release_all,
+        after_in_child=Threads._renew_all,
+    )
