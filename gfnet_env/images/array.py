@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gfnet_env.images.base import ImageSet, Numbers, cut
+from gfnet_env.images.base import ImageSet, Numbers, check_finite, cut
 from gfnet_env.images.resize import Shape
 from gfnet_env.looks import ViewConfig
 
@@ -88,12 +88,5 @@ def _check_pixels(pixels: Tensor, normalised: bool) -> None:
         last = pixels.ndim == 4 and pixels.shape[3] == 3
         advice = "; permute(0, 3, 1, 2) puts the channels where they belong" * last
         raise ValueError(f"images must be (B, 3, H, W), not {tuple(pixels.shape)}{advice}")
-    if normalised and pixels.numel():
-        flat = pixels.flatten(1)
-        wrong = ~(flat.amin(dim=1).isfinite() & flat.amax(dim=1).isfinite())
-        if bool(wrong.any()):
-            listed = ", ".join(map(str, wrong.nonzero().flatten()[:5].tolist()))
-            raise ValueError(
-                f"{int(wrong.sum())} of {len(pixels)} images hold NaN or infinity: number {listed}"
-                + ", …" * bool(wrong.sum() > 5)
-            )
+    if normalised:
+        check_finite(pixels, np.arange(len(pixels)))

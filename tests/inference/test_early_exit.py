@@ -10,11 +10,12 @@ from PIL import Image
 from torch import nn
 
 from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, files, rows
+from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import DatasetImages
+from gfnet_env.images import DatasetImages, PictureImages
 from gfnet_env.inference import calibrate, learn_certainty
 from gfnet_env.policies import (
     CenterPolicy,
@@ -502,6 +503,28 @@ def test_pixels_that_are_no_numbers_are_named(network, digits, value):
         gfnet(floats, normalised=True)
     with pytest.raises(ValueError, match="images hold NaN or infinity"):
         gfnet.anytime(floats, normalised=True)
+
+
+def test_pixels_of_a_set_of_ones_own_that_are_no_numbers_are_named(tiny_network):
+    class Own(PictureImages):
+        labels, normalised, fixed_size = torch.zeros(4, dtype=torch.int64), True, (24, 24)
+
+        def _read(self, indices):
+            return (
+                torch.where(torch.from_numpy(indices) % 2 == 1, torch.nan, 0.0)
+                .view(-1, 1, 1, 1)
+                .expand(-1, 3, 24, 24)
+            )
+
+    images = Own()
+    gfnet = EarlyExitGFNet(tiny_network, CenterPolicy())
+    assert gfnet(images, [0, 2]).confidence.isfinite().all()
+    with pytest.raises(ValueError, match=r"2 of 4 images hold NaN or infinity: number 1, 3$"):
+        gfnet(images)
+    env = GlanceFocusEnv(model=tiny_network, images=images)
+    env.reset(options={"indices": [0]})
+    with pytest.raises(ValueError, match="number 3$"):
+        env.reset(options={"indices": [3]})
 
 
 def test_arrays_are_images_too(network, digits):
