@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gfnet_agents.config import PolicyConfig, complete
 from gfnet_agents.curve import CURVE_FILE, LearningCurve, policy_of
 from gfnet_agents.learners import LEARNERS, Learner, build_learner, checkpoint
+from gfnet_env.benchmarks.advice import exit_advice
 from gfnet_env.benchmarks.policies import (
     LEARNED,
     choose_policies,
@@ -219,7 +220,7 @@ def _compare(
     assert gfnet.budgets is not None
     assert config.run is not None
     budgets = gfnet.budgets.points
-    shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
+    shown = np.unique(np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int))
     costs = exit_costs(learned.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
     results = PolicyResults(
         split="test",
@@ -234,4 +235,5 @@ def _compare(
     drawn = some_of(test, _SHEET_IMAGES)
     answers = {"": gfnet(test, drawn)}
     draw_answers(gfnet.model, test, drawn, answers, config.run / "patches.png")
+    console.print(*exit_advice(answers[""].exit_step.tolist(), gfnet.thresholds))
     return results

@@ -112,10 +112,26 @@ def test_what_is_left_out_is_said_and_hidden_files_are_not_missed(tree):
     (cat / "notes.txt").write_text("mine")
     for hidden in (".ipynb_checkpoints/0.png", "cat/.cache/0.png", "cat/._0.png"):
         write_picture(tree / "train" / hidden)
-    with pytest.warns(UserWarning, match=r"2 entries of .*cat are left out.*: more, notes\.txt"):
+    with pytest.warns(UserWarning, match=r"cat are left out \(2\), .* pictures: more, notes\.txt"):
         images = open_folder(tree, "train")
     assert images.class_names == ("cat", "dog")
     assert len(images) == 8
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "train/3.png",
+            r"train are left out \(1\), since they are in no folder of a class: 3\.png",
+        ),
+        ("validation/cat/3.png", r"are left out \(1\), since they are no splits: validation"),
+    ],
+)
+def test_pictures_beside_the_folders_are_not_left_out_in_silence(path, message, tree):
+    write_picture(tree / path)
+    with pytest.warns(UserWarning, match=message):
+        assert len(open_folder(tree, "train")) == 8
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path):

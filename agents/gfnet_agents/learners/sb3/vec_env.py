@@ -38,8 +38,8 @@ class StableBaselinesVecEnv(VecEnv):
     def __init__(self, env: GlanceFocusVectorEnv, *, flat: bool = False) -> None:
         if not isinstance(env, GlanceFocusVectorEnv):
             raise TypeError(
-                f"this takes a GlanceFocusVectorEnv, not {type(env).__name__}: a wrapper may change "
-                "observations or actions, and what is learned could not be used without it"
+                f"this takes a GlanceFocusVectorEnv, not {type(env).__name__}: a wrapper may "
+                "change observations or actions, and what is learned could not be used without it"
             )
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
