@@ -103,6 +103,11 @@ class FolderImages(PictureImages):
         ]
         return digest("folder", self.fitting, files)
 
+    def _pixels_to_decode(self, index: int) -> int:
+        pixels = super()._pixels_to_decode(index)
+        is_on_disk = pixels > 0 and open_large(self.files[index]) is not None
+        return 0 if is_on_disk else pixels
+
     def _measure(self, index: int) -> Sequence[int]:
         large = open_large(self.files[index])
         return picture_size(self.files[index]) if large is None else large.shape[:2]
@@ -115,7 +120,7 @@ class FolderImages(PictureImages):
         side, (_, fit, crop) = self.fixed_size[0], self.fitting
 
         def read(row: int) -> None:
-            pixels[row] = load_square(files[row], side, fit, crop)
+            pixels[row] = load_square(files[row], side, fit, crop, self._threads.alone)
 
         self._threads.map(read, range(len(files)))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

@@ -59,6 +59,10 @@ class PictureImages(ImageSet):
         """(H, W) of one picture of a set without ``fixed_size``; by default the picture is read."""
         return self._picture(index, ()).shape[1:]
 
+    def _pixels_to_decode(self, index: int) -> int:
+        """Pixels of a picture of a set without ``fixed_size``; 0 if unknown or not decoded."""
+        return int(self._known_sizes[index].prod())
+
     @cached_property
     def _known_sizes(self) -> Numbers:
         """(H, W) of each picture of a set without ``fixed_size``, (N, 2); zeros until measured."""
@@ -127,7 +131,10 @@ class PictureImages(ImageSet):
 
         def show(index: int) -> list[Tensor]:
             # A picture that does not fit into memory is dropped at once.
-            picture = self._picture(index, rows_of)
+            with self._threads.alone(self._pixels_to_decode(index)):
+                return cut_from(self._picture(index, rows_of), index)
+
+        def cut_from(picture: Tensor | Decoded | OnDisk, index: int) -> list[Tensor]:
             part = partial(cut_one, picture) if isinstance(picture, Tensor) else picture.cut
             parts = [part(corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]

@@ -3,9 +3,13 @@
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import ClassVar, TypeVar
+
+# Pixels from which on pictures are decoded one by one.
+_LARGE = 2**26
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +33,7 @@ class Threads:
             raise ValueError(f"workers must be at least 0, not {workers}")
         self.workers = workers
         self.lock = threading.Lock()
+        self._large = threading.RLock()
         self._pool: ThreadPoolExecutor | None = None
         self._all.add(self)
 
@@ -40,6 +45,18 @@ class Threads:
         with self.lock:
             pool = self._pool = self._pool or ThreadPoolExecutor(self.workers, "decode")
         return list(pool.map(function, items))
+
+    @contextmanager
+    def alone(self, pixels: int) -> Iterator[None]:
+        """Wait while another thread has a large picture, if this one is large too.
+
+        Decoding takes up to 8 bytes per pixel, in every thread, and a small file may hold many.
+        """
+        if pixels <= _LARGE:
+            yield
+            return
+        with self._large:
+            yield
 
     def __reduce__(self) -> tuple[type["Threads"], tuple[int]]:
         return Threads, (self.workers,)
@@ -60,6 +77,7 @@ class Threads:
     def _renew_all(cls) -> None:
         for threads in cls._all:
             threads.lock, threads._pool = threading.Lock(), None
+            threads._large = threading.RLock()
         cls._held = []
 
 

@@ -2,14 +2,16 @@ import contextlib
 import copy
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngImageFile
 
-from gfnet_env.images import load_images, load_picture, open_folder
+from gfnet_env.images import load_images, load_picture, open_folder, threads
 from gfnet_env.images.picture import picture_size
 
 
@@ -189,6 +191,28 @@ def test_a_picture_that_is_too_large_says_what_helps(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"large\.png is too large .*MAX_IMAGE_PIXELS.*pyramid"):
         load_picture(path)
+
+
+@pytest.mark.parametrize("fit", ["whole", "crop"])
+def test_large_pictures_are_decoded_one_by_one(fit, tree, monkeypatch):
+    """A file of 20 kB may hold 170 megapixels, and each thread would need memory for them."""
+    for number in range(4):
+        write_picture(tree / "train" / "cat" / f"{number}.png", size=(60, 60))
+    monkeypatch.setattr(threads, "_LARGE", 3599)
+    busy, most, loaded = [], [], PngImageFile.load
+
+    def load(picture):
+        if picture.size == (60, 60):
+            busy.append(picture)
+            most.append(len(busy))
+            time.sleep(0.01)
+            busy.pop()
+        return loaded(picture)
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    open_folder(tree, "train", fit, image_size=8, workers=4).overview(range(8), 8)
+    assert len(most) >= 4
+    assert set(most) == {1}
 
 
 def test_a_set_can_be_copied(tree):
