@@ -116,7 +116,7 @@ def _prepare(
     if image_sets is None and packaged:
         _check_images(model, config.images.chosen(model)[0])
     sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
-    check_splits(sets)
+    sets = check_splits(sets)
     return sets, *_build(config, model, sets, console)
 
 

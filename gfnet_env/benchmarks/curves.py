@@ -304,8 +304,8 @@ def _open(
         for static in baselines:
             check_split(static.trained_on, *config.images.chosen(model))
     else:
-        check_splits(image_sets, ("val", "test"))
-        splits = {name: (name, images) for name, images in image_sets.items()}
+        given = check_splits(image_sets, ("val", "test"))
+        splits = {name: (name, images) for name, images in given.items()}
     for _, images in splits.values():
         check_fit(model, images)
     _check_baselines(baselines, model, splits["test"][1])

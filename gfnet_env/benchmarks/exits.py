@@ -117,7 +117,7 @@ def compare_exits(
     check_free(out, overwrite=config.overwrite)
     names = ("val", "test")
     given = image_sets or {name: config.images.open(gfnet.model, name) for name in names}
-    check_splits(given, names)
+    given = check_splits(given, names)
     for name in names:
         check_fit(gfnet.model, given[name])
     save_config(out, config)

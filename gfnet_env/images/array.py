@@ -50,6 +50,8 @@ class ArrayImages(ImageSet):
         count, _, height, width = self._pixels.shape
         self.normalised, self.fixed_size = normalised, (height, width)
         self.labels = check_labels(np.zeros(count, np.int64) if labels is None else labels, count)
+        if isinstance(class_names, str):
+            raise ValueError(f"class_names must be a list of names, not the text {class_names!r}")
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         highest = int(self.labels.max()) if count else -1
         if self.class_names is not None and highest >= len(self.class_names):
@@ -83,10 +85,19 @@ def _check_pixels(pixels: Tensor, normalised: bool) -> None:
     if normalised and not pixels.is_floating_point():
         raise ValueError(f"normalised images must be floating point, not {pixels.dtype}")
     if not normalised and pixels.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8 in 0..255, not {pixels.dtype}")
+        advice = (
+            "; (255 * x).round() makes levels of floats in [0, 1], to(torch.uint8) converts them, "
+            "and normalised=True takes floats that are normalised already"
+        ) * pixels.is_floating_point()
+        raise ValueError(f"images must be uint8 in 0..255, not {pixels.dtype}{advice}")
     if pixels.ndim != 4 or pixels.shape[1] != 3:
-        last = pixels.ndim == 4 and pixels.shape[3] == 3
-        advice = "; permute(0, 3, 1, 2) puts the channels where they belong" * last
+        advice = ""
+        if pixels.ndim == 3:
+            advice = "; pixels[None] makes a batch of one"
+        elif pixels.ndim == 4 and pixels.shape[3] == 3:
+            advice = "; permute(0, 3, 1, 2) puts the channels where they belong"
+        elif pixels.ndim == 4 and pixels.shape[1] == 1:
+            advice = "; expand(-1, 3, -1, -1) repeats the channel of grey pictures"
         raise ValueError(f"images must be (B, 3, H, W), not {tuple(pixels.shape)}{advice}")
     if normalised:
         check_finite(pixels, np.arange(len(pixels)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet
-from gfnet_env.images.dataset import DatasetImages
+from gfnet_env.images.dataset import DatasetImages, as_image_set
 from gfnet_env.images.picture import Fit
 from gfnet_env.registry import Registry
 from gfnet_env.settings import AtLeast, Settings
@@ -80,14 +80,26 @@ def load_images(
     return DatasetImages(images, workers=workers, memory_limit=memory_limit)
 
 
-def check_splits(sets: Mapping[str, ImageSet], needed: Sequence[str] = SPLITS) -> None:
-    """Raise ``ValueError`` unless all the needed splits are among the image sets."""
+def check_splits(
+    sets: Mapping[str, ImageSet], needed: Sequence[str] = SPLITS
+) -> dict[str, ImageSet]:
+    """Image sets by split, each as ``as_image_set`` gives it.
+
+    Raises:
+        ValueError: A needed split is missing, or one is no image set.
+    """
+    if not isinstance(sets, Mapping):
+        raise ValueError(
+            f"image sets must be given by split, {{{needed[0]!r}: …}}, not as a "
+            f"{type(sets).__name__}"
+        )
     missing = [split for split in needed if split not in sets]
     if missing:
         raise ValueError(
             f"the image sets lack the split {missing[0]}; give {', '.join(needed)}, not "
             f"{', '.join(map(str, sets)) or 'none'}"
         )
+    return {split: as_image_set(images) for split, images in sets.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -322,7 +322,7 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     mines = config.schedule.windows == "mined"
     config = config.resolved({"where_scales": (1.0,)} if mines else {})
     sets = image_sets or open_splits(config)
-    check_splits(sets)
+    sets = check_splits(sets)
     torch.manual_seed(config.options.seed)
     images = sets["train"]
     network = GlanceFocusNetwork.build(
@@ -353,7 +353,7 @@ def _stage_3(
     known = {name: getattr(network.trained_on, name) for name in _OF_ITS_IMAGES}
     config = config.resolved(kept, known)
     sets = image_sets or {split: config.images.open(network, split) for split in SPLITS}
-    check_splits(sets)
+    sets = check_splits(sets)
     now = config.trained_on(sets["train"], in_memory=image_sets is not None)
     network.trained_on = dataclasses.replace(
         now, crop=network.trained_on.crop, policy=str(config.policy)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import Dataset
 
 from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, files, rows
 from gfnet_env.env.single import GlanceFocusEnv
@@ -485,7 +486,47 @@ def test_a_folder_without_a_policy_is_named(network, tmp_path):
     network.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no gfnet\.json"):
         EarlyExitGFNet.load(tmp_path)
+    # A run of three stages.
+    for stage in ("stage1", "stage3"):
+        EarlyExitGFNet(network, CenterPolicy()).save(tmp_path / stage)
+    with pytest.raises(FileNotFoundError, match=r"but in .*stage3; give that folder"):
+        EarlyExitGFNet.load(tmp_path)
     assert isinstance(GlanceFocusNetwork.load(tmp_path), GlanceFocusNetwork)
+
+
+class Photographs:
+    """A map-style data set without an image set around it."""
+
+    classes, targets = tuple("abcde"), [0, 1, 2]
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return Image.new("RGB", (24, 30), (80 * index,) * 3), index
+
+
+def test_data_sets_are_images_too(tiny_network):
+    class Torch(Photographs, Dataset):
+        pass
+
+    gfnet, images = EarlyExitGFNet(tiny_network, CenterPolicy()), DatasetImages(Photographs())
+    assert gfnet(Torch()).logits.equal(gfnet(images).logits)
+    record = evaluate_policy(tiny_network, CenterPolicy(), Photographs())
+    assert (record.correct == evaluate_policy(tiny_network, CenterPolicy(), images).correct).all()
+    assert calibrate(gfnet, Photographs()).points == calibrate(gfnet, images).points
+    assert len(GlanceFocusEnv(model=tiny_network, images=Photographs()).images) == 3
+    for wrong in (np.zeros((2, 3, 24, 24), np.uint8), "folder:x"):
+        with pytest.raises(ValueError, match="an image set is needed, with labels"):
+            calibrate(gfnet, wrong)
+
+
+@pytest.mark.parametrize("policy", [None, "center", CenterPolicy])
+def test_what_is_no_policy_is_refused_at_once(policy, tiny_network):
+    with pytest.raises(TypeError, match="a policy must be an object to call"):
+        EarlyExitGFNet(tiny_network, policy)
+    with pytest.raises(TypeError, match="a model is needed, not a str"):
+        EarlyExitGFNet("network", CenterPolicy())
 
 
 def test_another_model_asks_for_another_assembly(network):
