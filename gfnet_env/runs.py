@@ -132,7 +132,8 @@ class Run:
                 run._clear(inputs, parts, files)
                 save_config(folder, config)
             try:
-                yield run
+                with _terminable():
+                    yield run
             except BaseException as error:
                 run._remove_if_unused()
                 if isinstance(error, KeyboardInterrupt) and not error.args:
@@ -253,6 +254,19 @@ class Run:
         with contextlib.suppress(OSError):
             if {entry.name for entry in self.folder.iterdir()} <= {_CONFIG, _LOCK}:
                 shutil.rmtree(self.folder)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt the main thread as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -111,6 +112,9 @@ def test_who_interrupts_a_run_is_told_how_to_go_on(config):
     said = rf"interrupted; the same command with --resume goes on \({config.run}\)"
     with pytest.raises(KeyboardInterrupt, match=said), opened(config):
         raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match=said), opened(config):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with pytest.raises(KeyboardInterrupt, match="goes on from step 3"), opened(config):
         raise KeyboardInterrupt("goes on from step 3")
 
