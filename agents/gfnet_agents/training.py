@@ -156,7 +156,12 @@ def _build(
         replay_gib=given["replay_gib"],
         announce=console.print,
     )
-    check_saveable(policy_of(learner, model.device))
+    try:
+        check_saveable(policy_of(learner, model.device))
+    except TypeError as error:
+        raise ValueError(
+            f"what {given['algorithm']!r} learns could not be saved: {error}"
+        ) from error
     if config.continue_from is not None:
         learner.load(config.continue_from)
     return env, learner

@@ -48,6 +48,8 @@ _COUNTERS = (
 )
 
 
+# What algorithms raise for settings that they cannot use.
+_REFUSALS = (ArithmeticError, AssertionError, MemoryError, RuntimeError, TypeError, ValueError)
 # Ranges that stable-baselines3 does not check, or only once it learns.
 _SHARE, _COUNT, _PASSES = Between(0, 1), AtLeast(1), Between(1, 1000)
 _LIMITS: Mapping[str, Limit] = {
@@ -126,7 +128,7 @@ class StableBaselinesLearner:
             self.agent = self.algorithm_class(
                 policy=self.policy_class, env=self._env, seed=seed, device=device, **arguments
             )
-        except (TypeError, ValueError, AssertionError, ArithmeticError, MemoryError) as error:
+        except _REFUSALS as error:
             if not settings:
                 raise
             raise self._refusal(settings, error) from error
@@ -253,6 +255,8 @@ class StableBaselinesLearner:
             limit = _LIMITS.get(name)
             if limit and isinstance(value, int | float) and not limit.holds(value):
                 raise self._refusal(settings, f"{name} must be {limit.wanted}, not {value}")
+        if "episode" in np.ravel(settings.get("train_freq", ())):
+            raise self._refusal(settings, "train_freq must be in steps of all environments")
 
     def _refusal(self, settings: Mapping[str, Any], why: object) -> ValueError:
         return ValueError(f"{self.algorithm_class.__name__} refuses its settings {settings}: {why}")
