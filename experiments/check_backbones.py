@@ -7,12 +7,11 @@ python experiments/check_backbones.py --encoders resnet18 vit_tiny_patch16_224:d
 from dataclasses import dataclass
 from typing import Annotated
 
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from gfnet_env.benchmarks.backbones import PAPER_BACKBONES, check_backbone
 from gfnet_env.command_line import parse
+from gfnet_env.console import PlainConsole, track
 from gfnet_env.settings import AtLeast, Settings
 
 
@@ -29,7 +28,7 @@ class BackboneConfig(Settings):
 def main(config: BackboneConfig) -> None:
     """Check them one by one and print a table."""
     table = Table("encoder", "map", "vector", "parameters", "multiply-adds")
-    for name in track(config.encoders, description="backbones"):
+    for name in track(config.encoders, "backbones"):
         found = check_backbone(name, config.patch_size)
         table.add_row(
             name,
@@ -38,7 +37,7 @@ def main(config: BackboneConfig) -> None:
             f"{found.parameters / 1e6:.2f} M",
             f"{found.multiply_adds / 1e6:.1f} M",
         )
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 if __name__ == "__main__":

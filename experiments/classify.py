@@ -46,7 +46,11 @@ def main(config: ClassifyConfig) -> None:
     """Load, classify, print, draw."""
     files = list(picture_files(config.pictures))
     if not files:
-        raise ValueError("there is nothing to classify; give one picture or more")
+        folders = ", ".join(map(str, config.pictures))
+        raise ValueError(
+            f"there is no picture in {folders} ({', '.join(sorted(EXTENSIONS))}); give another "
+            "folder, or picture files"
+        )
     gfnet = EarlyExitGFNet.load(assembled(config.run)).to(resolve_device(config.device))
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
@@ -91,10 +95,13 @@ def _one_by_one(
 
 
 def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and all pictures below the folders."""
+    """The files, and all pictures below the folders but hidden ones."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            for file in sorted(path.rglob("*")):
+                is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.suffix.lower() in EXTENSIONS and file.is_file() and not is_hidden:
+                    yield file
         else:
             yield path
 

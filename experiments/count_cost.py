@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.command_line import parse
+from gfnet_env.console import PlainConsole
 from gfnet_env.inference.storage import load_model
 from gfnet_env.models import part_costs
 from gfnet_env.settings import Settings
@@ -40,7 +40,7 @@ def main(config: CostConfig) -> None:
             f"{part.parameters:,}",
             f"{part.activation_bytes / 2**20:.2f} MiB",
         )
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     for number, cost in enumerate(exits):
         name = f"exit after look {number}" if number else "exit at the glance"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import io
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,6 +67,10 @@ def parse(
     """
     keep_freed_memory()
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may lack a character, and the readers of a pipe wait for lines.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace", line_buffering=True)
     if "--debug" not in given:
         sys.excepthook = explain
     modules, rest = take_option("--import", [word for word in given if word != "--debug"])

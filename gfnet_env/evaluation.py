@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gfnet_env.exits import Signal, confidence
 from gfnet_env.features.live import LiveFeatures
-from gfnet_env.images import ImageSet, batches
+from gfnet_env.images import ImageSet, as_image_set, batches
 from gfnet_env.matching import check_fit
 from gfnet_env.models.base import Model
 from gfnet_env.models.static import StaticNetwork
@@ -84,6 +84,7 @@ def evaluate_policy(
     Raises:
         ValueError: The model does not know the classes of the images, or they are too small.
     """
+    images = as_image_set(images)
     check_fit(model, images)
     seen = np.arange(len(images)) if indices is None else indices
     features = LiveFeatures(model, images)

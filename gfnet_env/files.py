@@ -287,7 +287,17 @@ def weights_digests(folder: Path) -> dict[str, str]:
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
-    return read_json(folder / f"{name}.json")
+    path = folder / f"{name}.json"
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        # A run of several stages has one in each; the last is meant.
+        inner = sorted(folder.glob(f"*/{name}.json"))
+        if not inner:
+            raise
+        raise FileNotFoundError(
+            f"there is no {path.name} in {folder}, but in {inner[-1].parent}; give that folder"
+        ) from None
 
 
 def _places(path: Path) -> tuple[Path, Path]:

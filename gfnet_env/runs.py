@@ -101,7 +101,8 @@ class Run:
     ) -> Iterator["Run"]:
         """Begin or resume a run. Everything is checked before anything is written.
 
-        The folder is locked until the context or the process ends.
+        The folder is locked until the context or the process ends. If an error ends the context
+        before anything else was written, the folder is removed.
 
         Args:
             folder: Made if missing, with its parents.
@@ -132,7 +133,16 @@ class Run:
             if not run._check(config, control, may_change):
                 run._clear(inputs, parts, files)
                 save_config(folder, config)
-            yield run
+            try:
+                with _terminable():
+                    yield run
+            except BaseException as error:
+                run._remove_if_unused()
+                if isinstance(error, KeyboardInterrupt) and not error.args:
+                    raise KeyboardInterrupt(
+                        f"interrupted; the same command with --resume goes on ({folder})"
+                    ) from error
+                raise
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -219,6 +229,11 @@ class Run:
             return True
         if control.resume and not control.overwrite and not _is_free(folder):
             raise FileExistsError(f"{folder} holds no run to resume; give another folder")
+        if (folder / _CONFIG).is_file() and not control.overwrite:
+            raise FileExistsError(
+                f"{folder} already exists; give another folder, --resume to go on with the run in "
+                "it, or --overwrite to replace what it holds"
+            )
         check_free(folder, overwrite=control.overwrite)
         return False
 
@@ -234,6 +249,26 @@ class Run:
         for part in parts:
             if part.is_dir():
                 shutil.rmtree(part)
+
+    def _remove_if_unused(self) -> None:
+        """Remove the folder if it holds nothing but the configuration."""
+        # The first error says more than one from here.
+        with contextlib.suppress(OSError):
+            if {entry.name for entry in self.folder.iterdir()} <= {_CONFIG, _LOCK}:
+                shutil.rmtree(self.folder)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt the main thread as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
@@ -266,10 +301,14 @@ def _claim(lock: IO[str], folder: Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # Another process may have removed the file in between, and a third one made a new one.
+        is_ours = os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
+    except (BlockingIOError, FileNotFoundError):
+        is_ours = False
+    if not is_ours:
         raise FileExistsError(
             f"another process is at work in {folder}; wait for it, or give another folder"
-        ) from None
+        )
 
 
 def _check_config(

@@ -1,6 +1,8 @@
 """Small real parts: scanned digits, a tiny network, and the one that comes with the package."""
 
 import os
+import signal
+import sys
 
 # Tests share the cores as processes: threads that wait must not spin. OpenMP reads it when loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -38,6 +40,24 @@ def _devices() -> list[str]:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device of this machine in turn."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def forked():
+    """Runs a function in a forked process; its exit status, which is 0 if nothing was wrong."""
+
+    def run(work):
+        child = os.fork()
+        if child == 0:
+            # A process that waits for what it does not have is ended.
+            signal.alarm(20)
+            try:
+                work()
+            finally:
+                os._exit(1 if sys.exc_info()[0] else 0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return run
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def test_an_existing_run_is_not_touched_unless_asked(config):
     run = begin(config)
     run.finish(Results(0.5))
     (run.folder / "notes.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match=r"already exists.*--overwrite"):
+    with pytest.raises(FileExistsError, match=r"already exists.*--resume.*--overwrite"):
         begin(config)
     assert run.complete
     begin(config.replace(overwrite=True))
@@ -90,6 +91,32 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path):
     with pytest.raises(FileExistsError, match="already exists"):
         begin(Config.of(run=tmp_path / "file", overwrite=True))
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "other", "notes.txt"}
+
+
+def test_a_run_that_did_nothing_leaves_nothing(config):
+    def fail(step=None):
+        with opened(config) as run:
+            if step is not None:
+                run.checkpoints.save(step, {"step": step})
+            raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        fail()
+    assert not config.run.exists()
+    with pytest.raises(ValueError, match="a mistake"):
+        fail(step=3)
+    assert Run(config.run).checkpoints.load("cpu") == {"step": 3}
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on(config):
+    said = rf"interrupted; the same command with --resume goes on \({config.run}\)"
+    with pytest.raises(KeyboardInterrupt, match=said), opened(config):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match=said), opened(config):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    with pytest.raises(KeyboardInterrupt, match="goes on from step 3"), opened(config):
+        raise KeyboardInterrupt("goes on from step 3")
 
 
 def test_nothing_to_resume_is_begun(config):

@@ -14,15 +14,16 @@ from rich.markdown import Markdown
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.comparison_report import ComparisonResult, RunResult, ScheduleResult, write_report
-from gfnet_agents.config import PolicyConfig, PolicySchedule, complete, part_control
+from gfnet_agents.config import PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.curve import Curve
-from gfnet_agents.training import train_policy
+from gfnet_agents.training import check_policy, train_policy
 from gfnet_env.benchmarks.results import PolicyResults, interval_of, rounded
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
     interquartile_mean_interval,
     probability_of_improvement,
 )
+from gfnet_env.console import PlainConsole
 from gfnet_env.digest import digest
 from gfnet_env.env.vector import open_model
 from gfnet_env.evaluation import evaluate_policy
@@ -161,9 +162,13 @@ def compare_schedules(
         RuntimeError: A run failed under Ray.
         ValueError: A value is wrong.
     """
-    console = Console()
+    console = PlainConsole()
     networks = networks or {}
     jobs = _jobs(schedules, config, networks)
+    # Before the first one begins.
+    for job in jobs:
+        if job.config.seed == 0:
+            check_policy(job.config, image_sets=image_sets)
     parts = [job.run.folder for job in jobs]
     with Run.open(config.run, config, config.control, may_change=_MAY_CHANGE, parts=parts) as run:
         _train(jobs, config, image_sets, console)
@@ -181,17 +186,14 @@ def _jobs(
     config: ScheduleComparisonConfig,
     networks: Mapping[str, Path],
 ) -> list[_Job]:
-    """All runs; all of them are checked before the first one begins."""
+    """All runs."""
     _check_names(schedules)
     _check_networks(config.network, networks, schedules)
-    jobs = [
+    return [
         _Job(name, config.job(name, schedule, seed, networks.get(name)))
         for name, schedule in schedules.items()
         for seed in range(config.seeds)
     ]
-    for job in jobs:
-        complete(job.config)
-    return jobs
 
 
 def _check_names(names: Collection[str]) -> None:

@@ -1,9 +1,9 @@
 """Settings of stage 2, and their defaults."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -163,7 +163,8 @@ def complete(config: PolicyConfig) -> PolicyConfig:
     actions = choose_actions(schedule.algorithm, schedule.actions).spec
     return dataclasses.replace(
         config,
-        run=config.run or Path("runs") / time.strftime("policy-%Y%m%d-%H%M%S"),
+        # With microseconds: runs that begin together must not share a folder.
+        run=config.run or Path("runs") / f"{datetime.now():policy-%Y%m%d-%H%M%S-%f}",
         schedule=schedule.replace(actions=actions),
         images=config.images.with_defaults(begun),
         network=config.network or config.continue_from,

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rich import get_console
 from rich.table import Table
 
 from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.recipes import find_recipe
-from gfnet_agents.training import train_policy
+from gfnet_agents.training import check_policy, train_policy
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result
+from gfnet_env.console import PlainConsole
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
+from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.runs import Run, RunControl
 from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import (
@@ -27,6 +28,7 @@ from gfnet_env.training import (
     ClassifierSchedule,
     NetworkOptions,
     RunOptions,
+    check_classifier,
     train_classifier,
 )
 from gfnet_env.training.config import MAY_CHANGE
@@ -135,6 +137,7 @@ def train_gfnet(
             "or train_gfnet on one"
         )
     config = find_recipe("default").complete(config)
+    _check(config, image_sets)
     parts = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
     may_change = MAY_CHANGE | {"stages"}
     with Run.open(config.run, config, config.control, may_change=may_change, parts=parts) as run:
@@ -148,6 +151,25 @@ def train_gfnet(
         seconds = _evaluate(config, folder, image_sets)
         run.finish(PipelineResult(stages, seconds))
         return EarlyExitGFNet.load(folder)
+
+
+def _check(config: PipelineConfig, image_sets: Mapping[str, ImageSet] | None) -> None:
+    """Build all stages that are to run, untrained, so that a mistake is found before the first."""
+    folders = {number: config.run / f"stage{number}" for number in _STAGES}
+    left = {
+        number
+        for number in config.stages
+        if not (config.control.resume and Run(folders[number]).complete)
+    }
+    model: Model | None = None
+    begun: EarlyExitGFNet | None = None
+    for number in sorted(left):
+        stage = config.stage_config(number)
+        if isinstance(stage, PolicyConfig):
+            model = model or GlanceFocusNetwork.load(folders[1])
+            begun = check_policy(stage, model, image_sets)
+        else:
+            model = check_classifier(stage, image_sets, begun)
 
 
 def assembled(folder: Path) -> Path | None:
@@ -217,4 +239,4 @@ def _print_stages(stages: Mapping[str, StageResult]) -> None:
         accuracies = (f"{accuracy:.1%}" for accuracy in stage.accuracy)
         seconds = "?" if stage.seconds is None else f"{stage.seconds:.0f}"
         table.add_row(name, stage.patches, *accuracies, seconds)
-    get_console().print(table)
+    PlainConsole().print(table)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
 from rich.markdown import Markdown
 
 from gfnet_agents.config import exits_of_0_1, part_control
@@ -23,6 +22,7 @@ from gfnet_env.benchmarks import (
     measure_latency,
 )
 from gfnet_env.benchmarks.results import StaticRow
+from gfnet_env.console import PlainConsole
 from gfnet_env.files import is_file, read_json, write_json
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.runs import Run, RunControl, provenance
@@ -119,7 +119,7 @@ def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> 
         ValueError: A value is wrong, the run to resume was begun with other values, or the results
             to add to come from another study.
     """
-    console = Console()
+    console = PlainConsole()
     kept = _kept(study, options.out / "results.json") if options.add else {}
     new = [seed for seed in options.seeds if seed not in kept]
     with Run.open(

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -25,6 +24,7 @@ from gfnet_agents.learners.sb3.algorithms import PPOLearner
 from gfnet_env.benchmarks.results import Result, Spread
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.benchmarks.stopwatch import Stopwatch
+from gfnet_env.console import PlainConsole, track
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.features import CachedFeatures, LiveFeatures, MakeFeatures
@@ -146,7 +146,7 @@ def benchmark(config: ThroughputConfig) -> ThroughputResult:
     )
     if config.out is not None:
         write_json(config.out, results.to_json())
-    _print(results, Console())
+    _print(results, PlainConsole())
     return results
 
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.config import PolicyConfig, complete
 from gfnet_agents.curve import CURVE_FILE, LearningCurve, policy_of
 from gfnet_agents.learners import LEARNERS, Learner, build_learner, checkpoint
+from gfnet_env.benchmarks.advice import exit_advice
 from gfnet_env.benchmarks.policies import (
     LEARNED,
     choose_policies,
@@ -21,9 +22,10 @@ from gfnet_env.benchmarks.policies import (
 from gfnet_env.benchmarks.policy_report import plot_results, print_results
 from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.benchmarks.results import PolicyResults
+from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
 from gfnet_env.features import COST_OPTIONS
-from gfnet_env.images import SPLITS, ImageSet
+from gfnet_env.images import SPLITS, ImageSet, check_splits
 from gfnet_env.inference import (
     EarlyExitGFNet,
     assemble,
@@ -61,7 +63,7 @@ def train_policy(
         FileNotFoundError: A folder is missing.
         ValueError: A value is wrong, or model and images do not fit.
     """
-    console, started = Console(), time.monotonic()
+    console, started = PlainConsole(), time.monotonic()
     config = complete(config)
     device = resolve_device(config.control.device)
     assert config.run is not None
@@ -75,22 +77,47 @@ def train_policy(
         with opened:
             console.print(f"{config.run} is complete; there is nothing to resume")
             return EarlyExitGFNet.load(config.run).to(device)
-    packaged = model is None and config.network is None
-    model = open_model(model or config.network)
-    model.to(device)
-    if image_sets is None and packaged:
-        _check_images(model, config.images.chosen(model)[0])
-    sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
-    env, learner = _build(config, model, sets, console)
+    sets, env, learner = _prepare(config, model, image_sets, console)
     with opened as run:
         _learn(config, env, learner, sets["val"], run)
-        gfnet = assemble(model, policy_of(learner, device), sets["val"])
+        gfnet = assemble(env.model, policy_of(learner, device), sets["val"])
         gfnet.save(run.folder)
         results = _compare(config, gfnet, sets["test"], console, learner.steps, started)
         run.finish(results)
     print_results(results, console)
     console.print(f"{run.folder} holds the assembled network, results.json and pictures")
     return gfnet
+
+
+def check_policy(
+    config: PolicyConfig,
+    model: Model | None = None,
+    image_sets: Mapping[str, ImageSet] | None = None,
+) -> EarlyExitGFNet:
+    """Build everything that ``train_policy`` needs, and write nothing; raises like it.
+
+    Returns:
+        The model with the policy before it learns.
+    """
+    _, env, learner = _prepare(complete(config), model, image_sets, PlainConsole(quiet=True))
+    return EarlyExitGFNet(env.model, policy_of(learner, env.model.device))
+
+
+def _prepare(
+    config: PolicyConfig,
+    model: Model | None,
+    image_sets: Mapping[str, ImageSet] | None,
+    console: Console,
+) -> tuple[Mapping[str, ImageSet], GlanceFocusVectorEnv, Learner]:
+    """Open model and images, and build the environment and the learner."""
+    packaged = model is None and config.network is None
+    model = open_model(model or config.network)
+    model.to(resolve_device(config.control.device))
+    if image_sets is None and packaged:
+        _check_images(model, config.images.chosen(model)[0])
+    sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
+    sets = check_splits(sets)
+    return sets, *_build(config, model, sets, console)
 
 
 def _check_images(model: Model, spec: str) -> None:
@@ -129,7 +156,12 @@ def _build(
         replay_gib=given["replay_gib"],
         announce=console.print,
     )
-    check_saveable(policy_of(learner, model.device))
+    try:
+        check_saveable(policy_of(learner, model.device))
+    except TypeError as error:
+        raise ValueError(
+            f"what {given['algorithm']!r} learns could not be saved: {error}"
+        ) from error
     if config.continue_from is not None:
         learner.load(config.continue_from)
     return env, learner
@@ -142,13 +174,13 @@ def _learn(
     checkpoint.restore(run.checkpoints, env, learner)
     timesteps = config.schedule.steps(len(env.images), env.focus_steps)
     shown = TextColumn("steps, return {task.fields[value]:.3f}")
-    columns = (TextColumn("stage 2"), BarColumn(), MofNCompleteColumn(), shown)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), shown)
     with (
-        SummaryWriter(str(run.folder / "tensorboard")) as writer,
-        Progress(*columns, TimeRemainingColumn()) as progress,
+        SummaryWriter(run.folder / "tensorboard", purge_step=learner.steps + 1) as writer,
+        Bars(*columns, TimeRemainingColumn()) as progress,
         run.interruptible(),
     ):
-        bar = progress.add_task("", total=timesteps, value=0.0)
+        bar = progress.add_task("stage 2", total=timesteps, value=0.0)
         curve = LearningCurve(
             *(env.model, images, learner, run.folder, writer),
             count=config.curve_images,
@@ -193,7 +225,7 @@ def _compare(
     assert gfnet.budgets is not None
     assert config.run is not None
     budgets = gfnet.budgets.points
-    shown = np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int)
+    shown = np.unique(np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int))
     costs = exit_costs(learned.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
     results = PolicyResults(
         split="test",
@@ -208,4 +240,5 @@ def _compare(
     drawn = some_of(test, _SHEET_IMAGES)
     answers = {"": gfnet(test, drawn)}
     draw_answers(gfnet.model, test, drawn, answers, config.run / "patches.png")
+    console.print(*exit_advice(answers[""].exit_step.tolist(), gfnet.thresholds))
     return results

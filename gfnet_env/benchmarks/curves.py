@@ -7,7 +7,6 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from gfnet_env.benchmarks.curves_report import plot_curves, print_curves, write_csv
 from gfnet_env.benchmarks.policies import compare_records
@@ -27,9 +26,10 @@ from gfnet_env.benchmarks.results import (
     rounded,
 )
 from gfnet_env.benchmarks.statistics import expected_calibration_error
+from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import evaluate_policy, evaluate_static
 from gfnet_env.files import replacing, weights_digests, write_json
-from gfnet_env.images import ImageSet, Subset
+from gfnet_env.images import ImageSet, Subset, check_splits
 from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
@@ -120,7 +120,7 @@ def evaluate(
         FileNotFoundError: A folder is missing.
         ValueError: The network, the baselines and the images do not fit together.
     """
-    console = Console()
+    console = PlainConsole()
     gfnet = config.load_gfnet().to(resolve_device(config.device))
     baselines = load_static_networks(config.baseline) if config.baseline else []
     splits = _open(config, gfnet.model, baselines, image_sets)
@@ -305,7 +305,8 @@ def _open(
         for static in baselines:
             check_split(static.trained_on, *config.images.chosen(model))
     else:
-        splits = {name: (name, images) for name, images in image_sets.items()}
+        given = check_splits(image_sets, ("val", "test"))
+        splits = {name: (name, images) for name, images in given.items()}
     for _, images in splits.values():
         check_fit(model, images)
     _check_baselines(baselines, model, splits["test"][1])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from gfnet_env.benchmarks.advice import policy_advice, static_advice
+from gfnet_env.benchmarks.advice import budget_advice, policy_advice, static_advice
 from gfnet_env.benchmarks.report import millions, save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import CurvePoint, Evaluation
 
@@ -27,7 +27,11 @@ def print_curves(results: Evaluation, console: Console) -> None:
         off = max(abs(point.multiply_adds / point.budget - 1) for point in points)
         console.print(f"{method} exits, mean cost furthest from its budget: {off:.1%}")
     _print_comparisons(results, console)
-    console.print(*policy_advice(results.policies or {}), *static_advice(results))
+    console.print(
+        *budget_advice(results.budgeted),
+        *policy_advice(results.policies or {}),
+        *static_advice(results),
+    )
 
 
 def _print_points(

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_of, rounded
+from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits import confidence
 from gfnet_env.files import replacing, write_json
-from gfnet_env.images import ImageSet
+from gfnet_env.images import ImageSet, check_splits
 from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
@@ -110,12 +111,13 @@ def compare_exits(
         FileExistsError: Results exist already, and ``overwrite`` is off.
         ValueError: The network and the images do not fit together.
     """
-    console = Console()
+    console = PlainConsole()
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
     out = config.out or config.run / "exits"
     check_free(out, overwrite=config.overwrite)
     names = ("val", "test")
     given = image_sets or {name: config.images.open(gfnet.model, name) for name in names}
+    given = check_splits(given, names)
     for name in names:
         check_fit(gfnet.model, given[name])
     with replacing(out) as new:

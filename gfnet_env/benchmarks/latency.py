@@ -25,6 +25,7 @@ from gfnet_env.benchmarks.results import (
     Timing,
 )
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
+from gfnet_env.console import PlainConsole
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.files import read_json, replacing, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
@@ -115,7 +116,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
             ),
         )
         write_json(new / "results.json", results.to_json())
-    _print(results, Console())
+    _print(results, PlainConsole())
     return results
 
 

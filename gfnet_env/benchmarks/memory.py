@@ -12,11 +12,11 @@ from typing import Annotated
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
 from gfnet_env.benchmarks.results import Memory, MemoryRow, ProcessMemory
+from gfnet_env.console import PlainConsole, track
 from gfnet_env.files import write_json
 from gfnet_env.images import ArrayImages
 from gfnet_env.inference import EarlyExitGFNet
@@ -64,14 +64,14 @@ def measure_memory(config: MemoryConfig) -> Memory:
             gfnet=_in_a_process(config, "gfnet", resolution),
             static=_in_a_process(config, "static", resolution) if config.static else None,
         )
-        for resolution in track(config.resolutions, description="memory")
+        for resolution in track(config.resolutions, "memory")
     )
     peaks = [row.gfnet.peak for row in rows if row.gfnet.peak is not None]
     variation = max(peaks) / min(peaks) - 1 if peaks else None
     results = Memory(rows=rows, variation=variation, provenance=provenance())
     if config.out is not None:
         write_json(config.out, results.to_json())
-    _print(results, Console())
+    _print(results, PlainConsole())
     return results
 
 

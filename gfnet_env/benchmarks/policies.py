@@ -24,6 +24,7 @@ from gfnet_env.benchmarks.results import (
     interval_of,
     rounded,
 )
+from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ImageSet, object_masks
@@ -78,7 +79,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
         ValueError: A policy is unknown or needs something that the images lack, or the network and
             the images do not fit.
     """
-    console = Console()
+    console = PlainConsole()
     gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
     model = gfnet.model
     images = config.images.open(model, "test") if images is None else images

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.progress import track
 
 from gfnet_env.benchmarks.results import Spread
+from gfnet_env.console import track
 from gfnet_env.timing import seconds
 
 

@@ -11,11 +11,10 @@ import numpy as np
 import psutil
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import track
 
 from gfnet_env.benchmarks.report import save_figure
 from gfnet_env.benchmarks.results import Result
+from gfnet_env.console import PlainConsole, track
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ArrayImages
@@ -23,7 +22,7 @@ from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.models import GlanceFocusNetwork
 from gfnet_env.policies import RandomPolicy
 from gfnet_env.runs import check_free, provenance
-from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.settings import AtLeast, Seed, Settings
 
 _MOST_PICTURES = 64
 
@@ -42,7 +41,7 @@ class SoakConfig(Settings):
     """Number of images looked at in parallel."""
     samples: Annotated[int, AtLeast(2)] = 50
     """Number of times that the process is looked at, during the steps and during the calls."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Seed = 0
     """Seed of images, network and actions."""
     overwrite: bool = False
     """Whether existing results may be replaced."""
@@ -92,14 +91,16 @@ def soak(config: SoakConfig) -> Soak:
         network = GlanceFocusNetwork.build(
             encoder="compact:widths=[4],strides=[4]", patch_size=8, num_classes=4, focus_steps=5
         ).eval()
-        steps = _samples(_stepping(network, images, config), config.steps, config.samples)
-        calls = _samples(_predicting(network, images, rng), config.predictions, config.samples)
+        steps = _samples("steps", _stepping(network, images, config), config.steps, config.samples)
+        calls = _samples(
+            "predictions", _predicting(network, images, rng), config.predictions, config.samples
+        )
         uses = {"steps": steps, "predictions": calls}
         growth = {name: _growth(found) for name, found in uses.items()}
         results = Soak(**uses, growth=growth, provenance=provenance(command=False))
         write_json(new / "results.json", results.to_json())
         _plot(results, new / "soak.png")
-    console = Console()
+    console = PlainConsole()
     for name, found in uses.items():
         console.print(
             f"{found[-1].count:,} {name}: memory {growth[name]:+.1f} MiB, descriptors "
@@ -140,13 +141,13 @@ def _predicting(
     return predict
 
 
-def _samples(use: Callable[[], int], count: int, samples: int) -> tuple[Sample, ...]:
+def _samples(name: str, use: Callable[[], int], count: int, samples: int) -> tuple[Sample, ...]:
     """Samples of the process while it is used, the first one before."""
 
     def taken() -> Iterator[Sample]:
         done = 0
         process = psutil.Process()
-        for due in track(np.linspace(0, count, samples + 1).astype(int).tolist()):
+        for due in track(np.linspace(0, count, samples + 1).astype(int).tolist(), name):
             while done < due:
                 done += use()
             gc.collect()

@@ -18,7 +18,7 @@ from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrders, Sampling
 from gfnet_env.exits import EXITS, ExitRule
 from gfnet_env.features import FeatureSource, FeatureSpec, build_features
-from gfnet_env.images import ImageSet, ReadingOptions
+from gfnet_env.images import ImageSet, ReadingOptions, as_image_set
 from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import GlanceFocusNetwork, Model, State, blank_state
@@ -144,7 +144,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def _open_images(
         self, images: ImageSet | str | None, split: str, data_root: str | Path
     ) -> ImageSet:
-        if not isinstance(images, ImageSet):
+        if images is not None and not isinstance(images, str):
+            images = as_image_set(images)
+        else:
             reading = ReadingOptions(data_root=Path(data_root))
             images = ImageOptions(images=images, reading=reading).open(self.model, split)
         check_fit(self.model, images)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from gfnet_env import rows
+from gfnet_env.console import PlainConsole
 from gfnet_env.digest import digest, weights_digest
 from gfnet_env.features.base import Indices
 from gfnet_env.features.layout import Layout
@@ -83,7 +83,7 @@ class CachedFeatures:
             self._window = Layout(model.encode_window(blank_views(model, model.view)), kept)
         self.store = self._open_store(Path(folder).expanduser(), limit_gib)
         if self.store.is_new:
-            Console(soft_wrap=True, highlight=False, markup=False).print(self.summary())
+            PlainConsole(soft_wrap=True, highlight=False).print(self.summary())
 
     def summary(self) -> str:
         """One line: what the store holds, and its size."""

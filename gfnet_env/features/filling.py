@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from gfnet_env.console import PlainConsole, track
 from gfnet_env.env.vector import open_model
 from gfnet_env.features.cached import CachedFeatures
 from gfnet_env.features.options import CacheOptions
@@ -58,7 +57,7 @@ def cache_features(
         OSError: The store cannot be written.
         ValueError: Model and images do not fit, or the store is damaged or over its limit.
     """
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = PlainConsole(soft_wrap=True, highlight=False)
     if model is None:
         model = open_model(config.network).eval().to(resolve_device(config.device))
     images = images or config.images.open(model, config.split)
@@ -68,7 +67,7 @@ def cache_features(
         console.print(features.summary())
     order = np.random.default_rng().permutation(len(images))
     parts = np.split(order, range(_IMAGES_AT_ONCE, len(order), _IMAGES_AT_ONCE))
-    for part in track(parts, "features", console=console):
+    for part in track(parts, "features"):
         features.fill(part, config.batch_size)
     console.print(features.summary())
     return features

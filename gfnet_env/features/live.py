@@ -93,10 +93,12 @@ class LiveFeatures:
 
     def _keep(self, indices: Indices, features: Features) -> None:
         if self._glances is None:
-            # Empty memory costs nothing on a CPU until it is written.
-            self._glances = rows.map_tensors(
-                lambda tensor: tensor.new_empty(len(self.images), *tensor.shape[1:]), features
-            )
+            # Empty memory costs nothing on a CPU until it is written. Memory from an inference mode
+            # could not be written outside it.
+            with torch.inference_mode(mode=False):
+                self._glances = rows.map_tensors(
+                    lambda tensor: tensor.new_empty(len(self.images), *tensor.shape[1:]), features
+                )
         chosen = torch.from_numpy(indices).to(self.model.device)
         for kept, new in zip(rows.tensors(self._glances), rows.tensors(features), strict=True):
             kept[chosen] = new

@@ -4,7 +4,7 @@ from gfnet_env.images.array import ArrayImages
 from gfnet_env.images.augmentation import Augmentation, augment
 from gfnet_env.images.base import ImageSet
 from gfnet_env.images.cluttered import Clutter, ClutteredScenes
-from gfnet_env.images.dataset import DatasetImages
+from gfnet_env.images.dataset import DatasetImages, as_image_set
 from gfnet_env.images.folder import FolderImages, folder_split_by_seed, open_folder
 from gfnet_env.images.masks import Masks, object_masks
 from gfnet_env.images.megapixel_mnist import MegapixelMNIST
@@ -17,6 +17,7 @@ from gfnet_env.images.registry import (
     IMAGES,
     SPLITS,
     ReadingOptions,
+    check_splits,
     load_images,
 )
 from gfnet_env.images.subset import Subset
@@ -40,8 +41,10 @@ __all__ = [
     "PictureImages",
     "ReadingOptions",
     "Subset",
+    "as_image_set",
     "augment",
     "batches",
+    "check_splits",
     "folder_split_by_seed",
     "load_images",
     "load_picture",

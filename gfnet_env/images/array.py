@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfnet_env.arrays import as_array
-from gfnet_env.images.base import ImageSet, Numbers, cut
+from gfnet_env.images.base import ImageSet, Numbers, check_finite, cut
 from gfnet_env.images.resize import Shape
 from gfnet_env.looks import ViewConfig
 
@@ -53,6 +53,8 @@ class ArrayImages(ImageSet):
         count, _, height, width = self._pixels.shape
         self.normalised, self.fixed_size = normalised, (height, width)
         self.labels = check_labels(np.zeros(count, np.int64) if labels is None else labels, count)
+        if isinstance(class_names, str):
+            raise ValueError(f"class_names must be a list of names, not the text {class_names!r}")
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         highest = int(self.labels.max()) if count else -1
         if self.class_names is not None and highest >= len(self.class_names):
@@ -86,17 +88,19 @@ def _check_pixels(pixels: Tensor, normalised: bool) -> None:
     if normalised and not pixels.is_floating_point():
         raise ValueError(f"normalised images must be floating point, not {pixels.dtype}")
     if not normalised and pixels.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8 in 0..255, not {pixels.dtype}")
+        advice = (
+            "; (255 * x).round() makes levels of floats in [0, 1], to(torch.uint8) converts them, "
+            "and normalised=True takes floats that are normalised already"
+        ) * pixels.is_floating_point()
+        raise ValueError(f"images must be uint8 in 0..255, not {pixels.dtype}{advice}")
     if pixels.ndim != 4 or pixels.shape[1] != 3:
-        last = pixels.ndim == 4 and pixels.shape[3] == 3
-        advice = "; permute(0, 3, 1, 2) puts the channels where they belong" * last
+        advice = ""
+        if pixels.ndim == 3:
+            advice = "; pixels[None] makes a batch of one"
+        elif pixels.ndim == 4 and pixels.shape[3] == 3:
+            advice = "; permute(0, 3, 1, 2) puts the channels where they belong"
+        elif pixels.ndim == 4 and pixels.shape[1] == 1:
+            advice = "; expand(-1, 3, -1, -1) repeats the channel of grey pictures"
         raise ValueError(f"images must be (B, 3, H, W), not {tuple(pixels.shape)}{advice}")
-    if normalised and pixels.numel():
-        flat = pixels.flatten(1)
-        wrong = ~(flat.amin(dim=1).isfinite() & flat.amax(dim=1).isfinite())
-        if bool(wrong.any()):
-            listed = ", ".join(map(str, wrong.nonzero().flatten()[:5].tolist()))
-            raise ValueError(
-                f"{int(wrong.sum())} of {len(pixels)} images hold NaN or infinity: number {listed}"
-                + ", …" * bool(wrong.sum() > 5)
-            )
+    if normalised:
+        check_finite(pixels, np.arange(len(pixels)))

@@ -84,7 +84,7 @@ class ImageSet(ABC):
             set is ``normalised``.
 
         Raises:
-            ValueError: A picture is smaller than P.
+            ValueError: A picture is smaller than P, or holds NaN or infinity where it is seen.
         """
         numbers, view = self._check(indices), _as_config(view)
         sizes = self._checked_sizes(numbers, view)
@@ -162,8 +162,11 @@ class ImageSet(ABC):
         """
 
     def _show(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
-        """``_regions`` with three channels."""
-        return self._regions(indices, boxes, shape, view).expand(-1, 3, -1, -1)
+        """``_regions`` with three channels; floats are checked."""
+        shown = self._regions(indices, boxes, shape, view)
+        if self.normalised:
+            check_finite(shown, indices)
+        return shown.expand(-1, 3, -1, -1)
 
     def _pixels_of(self, indices: Numbers, max_side: int | None = None) -> Tensor:
         """Pictures of one size, (B, 3, H, W), with all pixels or reduced."""
@@ -212,6 +215,19 @@ class ImageSet(ABC):
         if len(wrong):
             raise IndexError(f"image {wrong[0]} does not exist: this set has {len(self)} images")
         return array.astype(np.int64)
+
+
+def check_finite(pixels: Tensor, numbers: Numbers) -> None:
+    """Raise ``ValueError`` with the numbers of the images (B, …) that hold NaN or infinity."""
+    if pixels.numel() == 0:
+        return
+    flat = pixels.flatten(1)
+    wrong = ~(flat.amin(dim=1).isfinite() & flat.amax(dim=1).isfinite()).cpu().numpy()
+    if wrong.any():
+        listed = ", ".join(map(str, numbers[wrong][:5])) + ", …" * int(wrong.sum() > 5)
+        raise ValueError(
+            f"{wrong.sum()} of {len(pixels)} images hold NaN or infinity: number {listed}"
+        )
 
 
 def cut(pixels: Tensor, rows: Tensor, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:

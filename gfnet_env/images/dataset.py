@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from gfnet_env.images.array import check_labels
-from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, Numbers
+from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet, Numbers
 from gfnet_env.images.decoded import Decoded
 from gfnet_env.images.picture import in_eight_bits
 from gfnet_env.images.pictures import PictureImages
@@ -68,6 +68,22 @@ class DatasetImages(PictureImages):
         if isinstance(picture, Image.Image):
             return Decoded(in_eight_bits(picture, name))
         return _channels_first(picture, name)
+
+
+def as_image_set(images: object) -> ImageSet:
+    """An image set, or a map-style data set as one.
+
+    Raises:
+        ValueError: It is something else; an array has no labels.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, np.ndarray | Tensor | str):
+        raise ValueError(
+            f"an image set is needed, with labels, not a {type(images).__name__}: make one with "
+            "ArrayImages(pixels, labels) or load_images(spec, split)"
+        )
+    return DatasetImages(images)
 
 
 def _channels_first(picture: npt.ArrayLike | Tensor, name: str) -> Tensor:

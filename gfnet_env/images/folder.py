@@ -103,6 +103,11 @@ class FolderImages(PictureImages):
         ]
         return digest("folder", self.fitting, files)
 
+    def _pixels_to_decode(self, index: int) -> int:
+        pixels = super()._pixels_to_decode(index)
+        is_on_disk = pixels > 0 and open_large(self.files[index]) is not None
+        return 0 if is_on_disk else pixels
+
     def _measure(self, index: int) -> Sequence[int]:
         large = open_large(self.files[index])
         return picture_size(self.files[index]) if large is None else large.shape[:2]
@@ -115,7 +120,7 @@ class FolderImages(PictureImages):
         side, (_, fit, crop) = self.fixed_size[0], self.fitting
 
         def read(row: int) -> None:
-            pixels[row] = load_square(files[row], side, fit, crop)
+            pixels[row] = load_square(files[row], side, fit, crop, self._threads.alone)
 
         self._threads.map(read, range(len(files)))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -213,6 +218,9 @@ def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
                 f"{root} has no {folder.name}/; add it, or put the class folders straight into "
                 f"{root} to have them split"
             )
+    _warn_of_left_out(
+        root, [each.name for each in _folders(root) if each.name not in SPLITS], "are no splits"
+    )
     class_names = _class_names(root / "train")
     unknown = set(_class_names(root / split)) - set(class_names)
     if unknown:
@@ -241,6 +249,8 @@ def _class_names(folder: Path) -> list[str]:
     names = [entry.name for entry in _folders(folder)]
     if not names:
         raise ValueError(f"{folder} has no class folders; put each class's pictures into its own")
+    loose = [entry.name for entry in folder.iterdir() if _is_picture(entry)]
+    _warn_of_left_out(folder, loose, "are in no folder of a class")
     return names
 
 
@@ -264,11 +274,19 @@ def _pictures(folder: Path) -> list[Path]:
             f"the class folder {folder} has no pictures ({', '.join(sorted(EXTENSIONS))}); "
             "add some or remove the folder"
         )
-    if left_out:
-        names = ", ".join(sorted(left_out)[:3]) + ", …" * (len(left_out) > 3)
+    _warn_of_left_out(folder, left_out, "are not files of pictures")
+    return sorted(files)
+
+
+def _is_picture(path: Path) -> bool:
+    is_hidden = path.name.startswith(".")
+    return not is_hidden and path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
+def _warn_of_left_out(folder: Path, names: Sequence[str], why: str) -> None:
+    if names:
+        listed = ", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3)
         warnings.warn(
-            f"{len(left_out)} entries of {folder} are left out, since they are not files of "
-            f"pictures: {names}",
+            f"entries of {folder} are left out ({len(names)}), since they {why}: {listed}",
             stacklevel=2,
         )
-    return sorted(files)

@@ -19,10 +19,12 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from gfnet_env.images.picture import (
     FIRST_TURNED,
+    Alone,
     Array,
     Fit,
     bring,
     check_fitting,
+    freely,
     load_picture,
 )
 
@@ -157,11 +159,13 @@ def open_large(path: Path) -> LargePicture | None:
     return None
 
 
-def load_square(path: Path, image_size: int, fit: Fit, crop: float = 1) -> Array:
+def load_square(
+    path: Path, image_size: int, fit: Fit, crop: float = 1, alone: Alone = freely
+) -> Array:
     """``load_picture``, or ``fitted`` for a picture on disk: (S, S, 3)."""
     large = open_large(path)
     if large is None:
-        return load_picture(path, image_size, fit, crop)
+        return load_picture(path, image_size, fit, crop, alone)
     return large.fitted(image_size, fit, crop)
 
 

@@ -1,8 +1,8 @@
 """Decode one picture file; this module imports no other module of the library."""
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -41,21 +41,44 @@ Array = npt.NDArray[np.uint8]
 _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
+Alone = Callable[[int], AbstractContextManager[object]]
+
+
+def freely(_pixels: int) -> AbstractContextManager[object]:
+    """Decode at once."""
+    return nullcontext()
+
+
 class _UnsuitableError(ValueError):
     """A picture is intact but cannot be used."""
 
 
 def load_picture(
-    path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
+    path: Path,
+    image_size: int | None = None,
+    fit: Fit = "crop",
+    crop: float = 1,
+    alone: Alone = freely,
 ) -> Array:
     """``decode`` to RGB, (H, W, 3) uint8."""
-    return as_array(decode(path, image_size, fit, crop).convert("RGB"))
+    return as_array(decode(path, image_size, fit, crop, alone).convert("RGB"))
 
 
 def decode(
-    path: Path, image_size: int | None = None, fit: Fit = "crop", crop: float = 1
+    path: Path,
+    image_size: int | None = None,
+    fit: Fit = "crop",
+    crop: float = 1,
+    alone: Alone = freely,
 ) -> Image.Image:
     """Decode one picture file of any mode to RGB, or to ``L`` if it is grey; then ``bring`` it.
+
+    Args:
+        path: The file.
+        image_size: See ``bring``.
+        fit: See ``bring``.
+        crop: See ``bring``.
+        alone: Called with the number of pixels, makes a context to decode in.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -68,12 +91,13 @@ def decode(
             # Decodes a JPEG at a reduced size, but no smaller than needed.
             side = int(image_size / crop)
             file.draft("RGB", (side, side))
-        # Decoded while the file is open; Pillow turns TIFF files by itself.
-        file.load()
-        turn = _TURNS.get(_orientation(file))
-        # Both copy the picture only if necessary.
-        picture = in_eight_bits(file if turn is None else file.transpose(turn), path)
-        return bring(picture, image_size, fit, crop)
+        with alone(file.width * file.height):
+            # Decoded while the file is open; Pillow turns TIFF files by itself.
+            file.load()
+            turn = _TURNS.get(_orientation(file))
+            # Both copy the picture only if necessary.
+            picture = in_eight_bits(file if turn is None else file.transpose(turn), path)
+            return bring(picture, image_size, fit, crop)
 
 
 def as_array(picture: Image.Image) -> Array:

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -19,6 +19,8 @@ from gfnet_env.looks import ViewConfig
 # Number of batches that must fit in memory for reading ahead: ``batches`` reads two while one is in
 # use.
 _BATCHES = 3
+# Bytes of pictures of one size to decode at once.
+_READ_BYTES = 2**28
 
 
 class PictureImages(ImageSet):
@@ -57,6 +59,10 @@ class PictureImages(ImageSet):
         """(H, W) of one picture of a set without ``fixed_size``; by default the picture is read."""
         return self._picture(index, ()).shape[1:]
 
+    def _pixels_to_decode(self, index: int) -> int:
+        """Pixels of a picture of a set without ``fixed_size``; 0 if unknown or not decoded."""
+        return int(self._known_sizes[index].prod())
+
     @cached_property
     def _known_sizes(self) -> Numbers:
         """(H, W) of each picture of a set without ``fixed_size``, (N, 2); zeros until measured."""
@@ -79,10 +85,13 @@ class PictureImages(ImageSet):
                 self._threads.map(lambda index: self._picture(index, ()), numbers.tolist())
             return
         slots = self._slots
-        if slots is None or _BATCHES * len(numbers) <= slots.count or slots.count == len(self):
+        # The first pictures that are read show how many channels they have.
+        grey = math.prod(self.fixed_size)
+        fitting = self.memory_limit // grey if slots is None else slots.count
+        if _BATCHES * len(numbers) <= fitting or fitting >= len(self):
             missing = numbers if slots is None else numbers[slots.find(numbers) < 0]
-            if len(missing):
-                self._keep(missing, self._read_all(missing), numbers)
+            for part in self._parts(missing):
+                self._keep(part, self._read_all(part), numbers)
 
     def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         boxes = boxes.cpu()
@@ -91,25 +100,26 @@ class PictureImages(ImageSet):
         if self.fixed_size is None:
             return self._regions_of_own_size(indices, boxes, shape, view)
         held = np.zeros(len(indices), dtype=bool)
-        parts = []
+        shown: list[Tensor] = []
+        order: list[Numbers] = []
         if self._slots is not None:
             with self._threads.lock:
                 slots = self._slots.find(indices)
                 held = slots >= 0
                 if held.any():
                     chosen = boxes if held.all() else boxes[torch.from_numpy(held)]
-                    parts.append(self._slots.cut(slots[held], chosen, shape, view))
-        if held.all() and parts:
-            return parts[0]
-        missing, rows = np.unique(indices[~held], return_inverse=True)
-        pixels = self._read_all(missing)
-        chosen = boxes[torch.from_numpy(~held)]
-        parts.append(cut(pixels, torch.from_numpy(rows), chosen, shape, view))
-        self._keep(missing, pixels, indices)
-        if len(parts) == 1:
-            return parts[0]
-        order = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
-        return torch.cat(parts)[torch.from_numpy(order.argsort())]
+                    shown.append(self._slots.cut(slots[held], chosen, shape, view))
+                    order.append(np.flatnonzero(held))
+        for part in self._parts(np.unique(indices[~held])):
+            pixels = self._read_all(part)
+            rows = np.flatnonzero(np.isin(indices, part))
+            places = torch.from_numpy(np.searchsorted(part, indices[rows]))
+            shown.append(cut(pixels, places, boxes[torch.from_numpy(rows)], shape, view))
+            order.append(rows)
+            self._keep(part, pixels, indices)
+        if len(shown) == 1:
+            return shown[0]
+        return torch.cat(shown)[torch.from_numpy(np.concatenate(order).argsort())]
 
     def _regions_of_own_size(
         self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig
@@ -121,7 +131,10 @@ class PictureImages(ImageSet):
 
         def show(index: int) -> list[Tensor]:
             # A picture that does not fit into memory is dropped at once.
-            picture = self._picture(index, rows_of)
+            with self._threads.alone(self._pixels_to_decode(index)):
+                return cut_from(self._picture(index, rows_of), index)
+
+        def cut_from(picture: Tensor | Decoded | OnDisk, index: int) -> list[Tensor]:
             part = partial(cut_one, picture) if isinstance(picture, Tensor) else picture.cut
             parts = [part(corners[row], shape, view) for row in rows_of[index]]
             return [part.expand(-1, 3, -1, -1).contiguous() for part in parts]
@@ -152,6 +165,13 @@ class PictureImages(ImageSet):
         with self._threads.lock:
             self._recent.keep(index, picture, needed)
         return picture
+
+    def _parts(self, indices: Numbers) -> Iterator[Numbers]:
+        """Pictures of one size in parts, each of which is decoded at once."""
+        assert self.fixed_size is not None
+        count = max(1, self._threads.workers, _READ_BYTES // (3 * math.prod(self.fixed_size)))
+        for first in range(0, len(indices), count):
+            yield indices[first : first + count]
 
     def _read_all(self, indices: Numbers) -> Tensor:
         """Pictures of one size, (B, C, H, W)."""
@@ -184,7 +204,8 @@ class _Slots:
         self.count = min(images, memory_limit // size)
         # With numpy's large pages, copying whole pictures is ten times as fast as with torch.
         self._bytes = np.empty((self.count, size), dtype=np.uint8)
-        kept = torch.from_numpy(self._bytes).view(pixels.dtype)
+        # Flat, since torch cannot view rows as another type if there are none.
+        kept = torch.from_numpy(self._bytes.ravel()).view(pixels.dtype)
         self._pixels = kept.view(self.count, *pixels.shape[1:])
         # The slot of each picture, and the picture in each slot; -1 is none.
         self._slot = np.full(images, -1)

@@ -1,13 +1,13 @@
 """Image sets by spec; a network is saved with the spec of the images it was trained on."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet
-from gfnet_env.images.dataset import DatasetImages
+from gfnet_env.images.dataset import DatasetImages, as_image_set
 from gfnet_env.images.picture import Fit
 from gfnet_env.registry import Registry
 from gfnet_env.settings import AtLeast, AtMost, Settings, checked
@@ -85,6 +85,28 @@ def load_images(
     if isinstance(images, ImageSet):
         return images
     return DatasetImages(images, workers=given["workers"], memory_limit=given["memory_limit"])
+
+
+def check_splits(
+    sets: Mapping[str, ImageSet], needed: Sequence[str] = SPLITS
+) -> dict[str, ImageSet]:
+    """Image sets by split, each as ``as_image_set`` gives it.
+
+    Raises:
+        ValueError: A needed split is missing, or one is no image set.
+    """
+    if not isinstance(sets, Mapping):
+        raise ValueError(
+            f"image sets must be given by split, {{{needed[0]!r}: …}}, not as a "
+            f"{type(sets).__name__}"
+        )
+    missing = [split for split in needed if split not in sets]
+    if missing:
+        raise ValueError(
+            f"the image sets lack the split {missing[0]}; give {', '.join(needed)}, not "
+            f"{', '.join(map(str, sets)) or 'none'}"
+        )
+    return {split: as_image_set(images) for split, images in sets.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Calibrate an assembled network on some images: thresholds, budgets and times."""
 
+import copy
+
 import torch
 
 from gfnet_env.evaluation import evaluate_policy
@@ -31,6 +33,8 @@ def assemble(
     return gfnet
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def learn_certainty(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> None:
     """Set ``gfnet.certainty`` to an ``ExpectedGain`` that is fitted on some images.
 
@@ -80,7 +84,7 @@ def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> 
     """Time an exit at each step on the network's device, and set ``gfnet.latency``.
 
     Args:
-        gfnet: Its thresholds stay as they are.
+        gfnet: Its thresholds stay as they are, at any time.
         images: A batch with the number and size of images to expect later.
         repeats: How often each exit is timed; the median is used.
 
@@ -89,15 +93,13 @@ def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> 
     """
     if len(images) == 0:
         raise ValueError("there is nothing to time; give a batch of at least one image")
-    before, device = gfnet.thresholds, gfnet.model.device
-    steps = len(before)
+    device, steps = gfnet.model.device, len(gfnet.thresholds)
+    # A copy has thresholds of its own, so that calls beside this one exit as before.
+    timed = copy.copy(gfnet)
     medians = []
-    try:
-        for last in range(steps):
-            gfnet.set_thresholds([NEVER] * last + [0.0] * (steps - last))
-            medians.append(median_seconds(lambda: gfnet(images), device, repeats))
-    finally:
-        gfnet.set_thresholds(before)
+    for last in range(steps):
+        timed.set_thresholds([NEVER] * last + [0.0] * (steps - last))
+        medians.append(median_seconds(lambda: timed(images), device, repeats))
     milliseconds = tuple(1e3 * seconds / len(images) for seconds in medians)
     gfnet.latency = LatencyTable(milliseconds, device)
     return gfnet.latency

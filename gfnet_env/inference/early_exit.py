@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from gfnet_env import rows
 from gfnet_env.arrays import as_array
 from gfnet_env.exits import Signal, ThresholdExit, confidence
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import ArrayImages, ImageSet, batches
+from gfnet_env.images import ArrayImages, ImageSet, as_image_set, batches
 from gfnet_env.images.base import Indices
 from gfnet_env.inference import storage
 from gfnet_env.inference.budgets import BudgetTable, LatencyTable, OperatingPoint
@@ -118,6 +119,11 @@ class EarlyExitGFNet(nn.Module):
         certainty: Signal = confidence,
     ) -> None:
         super().__init__()
+        if not hasattr(model, "focus_steps"):
+            raise TypeError(
+                f"a model is needed, not a {type(model).__name__}; GlanceFocusNetwork.load(FOLDER) "
+                "reads one"
+            )
         self.model = model
         self.policy = policy
         self.certainty = certainty
@@ -130,6 +136,11 @@ class EarlyExitGFNet(nn.Module):
             raise AttributeError(
                 "costs, budgets and thresholds belong to its model: make a new EarlyExitGFNet "
                 "for another model"
+            )
+        if name == "policy" and (not callable(value) or isinstance(value, type)):
+            raise TypeError(
+                f"a policy must be an object to call with an observation and a memory, not "
+                f"{value!r}; POLICIES.build('center') makes one by its name"
             )
         if name == "policy" and hasattr(value, "check_fit"):
             value.check_fit(self.model)
@@ -304,7 +315,9 @@ class EarlyExitGFNet(nn.Module):
                 return
 
     def _context(self, images: Pixels, indices: Indices | None, normalised: bool) -> Context:
-        if not isinstance(images, ImageSet):
+        if isinstance(images, Dataset):
+            images = as_image_set(images)
+        elif not isinstance(images, ImageSet):
             given = images.to(self.model.device) if isinstance(images, Tensor) else images
             images = ArrayImages(given, normalised=normalised)
         return Context(LiveFeatures(self.model, images), _numbers(images, indices))

@@ -52,6 +52,7 @@ def check_saveable_model(model: Model) -> None:
             f"{type(model).__name__} cannot be saved: a folder is loaded as a GlanceFocusNetwork; "
             "save its weights yourself, and assemble it anew where you load them"
         )
+    model.check_saveable()
 
 
 def _model_files(model: Model) -> dict[str, bytes]:

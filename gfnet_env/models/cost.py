@@ -1,6 +1,7 @@
 """The cost of a prediction: multiply-adds, parameters and memory."""
 
 import functools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 # Counting changes settings of the process and modes of modules: one thread counts at a time.
 _COUNTING = threading.RLock()
+# A process that is forked meanwhile would wait for a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_COUNTING.acquire,
+        after_in_parent=_COUNTING.release,
+        after_in_child=_COUNTING.release,
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gfnet_env import files
+from gfnet_env.digest import uncompiled_state
 from gfnet_env.encoders.weights import explained
 from gfnet_env.looks import Aspect, Interpolation
 from gfnet_env.models.trained_on import TrainingData
@@ -86,8 +87,30 @@ class SavedModule(nn.Module):
     def trained_on(self, data: TrainingData) -> None:
         self.config = dataclasses.replace(self.config, trained_on=data)
 
+    def check_saveable(self) -> None:
+        """Raise ``ValueError`` unless a new network of this configuration has the same tensors."""
+        with torch.random.fork_rng(devices=[]):
+            new = type(self)(self.config).state_dict()
+        own = uncompiled_state(self)
+        differing = sorted(
+            name
+            for name in {*new, *own}
+            if name not in new or name not in own or new[name].shape != own[name].shape
+        )
+        if differing:
+            raise ValueError(
+                f"the network cannot be saved, since it could not be loaded: {len(differing)} "
+                f"tensors are not those of its configuration ({', '.join(differing[:3])}); undo "
+                "DataParallel, parametrizations and other changes of its layers first"
+            )
+
     def save(self, folder: str | Path) -> None:
-        """Write the weights (safetensors) and the configuration (JSON) into a folder."""
+        """Write the weights (safetensors) and the configuration (JSON) into a folder.
+
+        Raises:
+            ValueError: A layer was replaced, so that the weights could not be loaded.
+        """
+        self.check_saveable()
         files.save_module(Path(folder).expanduser(), self.file_name, self, self.config.to_json())
 
     @classmethod

@@ -114,5 +114,10 @@ def as_looks(policy: Policy, decided: Look | Tensor, state: State) -> Look:
     """
     actions = getattr(policy, "actions", None)
     if not isinstance(decided, Look):
+        if not isinstance(decided, Tensor):
+            raise ValueError(
+                f"the policy {type(policy).__name__} must return looks or a tensor, not a "
+                f"{type(decided).__name__}"
+            )
         decided = Look.at(decided) if actions is None else actions.looks(decided, state)
     return decided.clipped()

@@ -49,7 +49,7 @@ def judge(reward: Reward, transition: Transition) -> Tensor:
     values = reward(transition)
     count = len(transition.labels)
     name = getattr(reward, "__name__", type(reward).__name__)
-    if not isinstance(values, Tensor) or values.shape != (count,):
+    if not isinstance(values, Tensor) or values.is_complex() or values.shape != (count,):
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(
             f"the reward {name} must be a tensor ({count},), one per image, not {shape}"

@@ -1,7 +1,7 @@
 """Training: stages 1 and 3 of the network, and static baselines to compare it with."""
 
 from gfnet_env.training.baseline import BaselineConfig, train_baselines
-from gfnet_env.training.classifier import ClassifierConfig, train_classifier
+from gfnet_env.training.classifier import ClassifierConfig, check_classifier, train_classifier
 from gfnet_env.training.config import (
     DEFAULT_SCHEDULE,
     ClassifierSchedule,
@@ -19,6 +19,7 @@ __all__ = [
     "NetworkOptions",
     "RunOptions",
     "Schedule",
+    "check_classifier",
     "open_splits",
     "train_baselines",
     "train_classifier",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gfnet_env.evaluation import evaluate_static
 from gfnet_env.files import is_file
-from gfnet_env.images import Batch, ImageSet
+from gfnet_env.images import Batch, ImageSet, check_splits
 from gfnet_env.matching import check_classes
 from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_multiply_adds
 from gfnet_env.runs import Run
@@ -79,6 +79,7 @@ def train_baselines(
     config = config.resolved()
     processes = join_processes(config.control.device)
     sets = image_sets or open_splits(config)
+    sets = check_splits(sets)
     shares = Shares.of(len(sets["train"]), config, processes)
     networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
     for network in networks.values():

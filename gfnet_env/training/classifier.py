@@ -14,7 +14,7 @@ from torch.nn import functional
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
 from gfnet_env.files import load_tensors
-from gfnet_env.images import SPLITS, Batch, ImageSet
+from gfnet_env.images import SPLITS, Batch, ImageSet, check_splits
 from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
 from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
@@ -103,18 +103,50 @@ def train_classifier(
             a damaged checkpoint, or the loss is no longer finite.
     """
     processes = join_processes(config.control.device)
-    stage = _stage_1(config, image_sets) if config.policy is None else _stage_3(config, image_sets)
-    images = stage.sets["train"]
-    shares = Shares.of(len(images), stage.config, processes)
-    task = stage.task(processes)
+    stage, shares, task = _prepare(config, image_sets, processes)
     inputs = [config.policy, config.network.baseline]
     with open_run(stage.config, processes, inputs=inputs) as run:
         if run.complete:
             return GlanceFocusNetwork.load(run.folder).to(processes.device)
-        fit(task, images, stage.config, shares, run)
+        fit(task, stage.sets["train"], stage.config, shares, run)
         if processes.is_main:
             run.finish(stage.save())
     return stage.network
+
+
+def check_classifier(
+    config: ClassifierConfig,
+    image_sets: Mapping[str, ImageSet] | None = None,
+    begun: EarlyExitGFNet | None = None,
+) -> GlanceFocusNetwork:
+    """Build everything that ``train_classifier`` needs, and write nothing; raises like it.
+
+    Args:
+        config: What to train and how.
+        image_sets: See ``train_classifier``.
+        begun: For stage 3, the network and the policy in place of those in ``config.policy``.
+
+    Returns:
+        The network, not yet trained.
+    """
+    stage, *_ = _prepare(config, image_sets, join_processes(config.control.device), begun)
+    return stage.network.eval()
+
+
+def _prepare(
+    config: ClassifierConfig,
+    image_sets: Mapping[str, ImageSet] | None,
+    processes: Processes,
+    begun: EarlyExitGFNet | None = None,
+) -> tuple["_Stage", Shares, Task]:
+    """Make a stage, and check everything that could be wrong with it."""
+    if config.policy is None:
+        stage = _stage_1(config, image_sets)
+    else:
+        begun = begun or EarlyExitGFNet.load(config.policy)
+        stage = _stage_3(config, image_sets, begun)
+    shares = Shares.of(len(stage.sets["train"]), stage.config, processes)
+    return stage, shares, stage.task(processes)
 
 
 @dataclass(frozen=True)
@@ -290,6 +322,7 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     mines = config.schedule.windows == "mined"
     config = config.resolved({"where_scales": (1.0,)} if mines else {})
     sets = image_sets or open_splits(config)
+    sets = check_splits(sets)
     torch.manual_seed(config.options.seed)
     images = sets["train"]
     network = GlanceFocusNetwork.build(
@@ -304,10 +337,10 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     return _Stage(config, network, None, sets)
 
 
-def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:
+def _stage_3(
+    config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None, begun: EarlyExitGFNet
+) -> _Stage:
     """Make the stage for the network of a policy's run, by default on its own training images."""
-    assert config.policy is not None
-    begun = EarlyExitGFNet.load(config.policy)
     network = begun.model
     assert isinstance(network, GlanceFocusNetwork)
     kept = {name: getattr(network.config, name) for name in _OF_THE_NETWORK}
@@ -320,6 +353,7 @@ def _stage_3(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     known = {name: getattr(network.trained_on, name) for name in _OF_ITS_IMAGES}
     config = config.resolved(kept, known)
     sets = image_sets or {split: config.images.open(network, split) for split in SPLITS}
+    sets = check_splits(sets)
     now = config.trained_on(sets["train"], in_memory=image_sets is not None)
     network.trained_on = dataclasses.replace(
         now, crop=network.trained_on.crop, policy=str(config.policy)

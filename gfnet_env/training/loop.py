@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich import get_console
-from rich.progress import Progress
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
+from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.images import ImageSet, augment
 from gfnet_env.precision import autocast
 from gfnet_env.runs import Run
@@ -71,7 +71,7 @@ def open_run(
             run = stack.enter_context(opened)
         processes.wait()
         if run.complete and processes.is_main:
-            get_console().print(f"{run.folder} is complete; there is nothing to resume")
+            PlainConsole().print(f"{run.folder} is complete; there is nothing to resume")
         yield run
 
 
@@ -97,7 +97,7 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
     training.restore()
     is_main = shares.processes.is_main
     with (
-        Progress(disable=not is_main) as progress,
+        Bars(disable=not is_main) as progress,
         _board(run, training.step, is_main) as board,
         run.interruptible(),
     ):
@@ -111,7 +111,8 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
                     training.save(board)
             accuracies = training.validate()
             if board is not None:
-                _report(accuracies, f"{task.title}, epoch {epoch + 1}", board, training.step)
+                title = f"{task.title}, epoch {epoch + 1}"
+                _report(accuracies, title, board, training.step, progress.console)
             training.save(board)
     training.finish()
 
@@ -123,12 +124,14 @@ def _board(run: Run, step: int, is_main: bool) -> AbstractContextManager[Summary
     return SummaryWriter(run.folder / "tensorboard", purge_step=step + 1)
 
 
-def _report(accuracies: Mapping[str, float], title: str, board: SummaryWriter, step: int) -> None:
+def _report(
+    accuracies: Mapping[str, float], title: str, board: SummaryWriter, step: int, console: Console
+) -> None:
     """Log and print accuracies on the validation split."""
     for name, value in accuracies.items():
         board.add_scalar(f"val/accuracy_{name}", value, step)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
-    get_console().print(f"{title}: accuracy {listed}")
+    console.print(f"{title}: accuracy {listed}")
 
 
 class _Training:

@@ -1,6 +1,7 @@
 """The optimiser, learning rates, moving average of weights, and frozen parts."""
 
 import contextlib
+import difflib
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gfnet_env.training.config import Schedule
 
+_LISTED = 12
+
 
 def frozen_parts(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn.Module]:
     """The parts of every encoder that have these names.
@@ -24,7 +27,12 @@ def frozen_parts(encoders: Sequence[nn.Module], names: Sequence[str]) -> list[nn
         known = [name for name, _ in encoder.named_modules() if name]
         for name in names:
             if name not in known:
-                raise ValueError(f"no part {name!r} to freeze; known: {', '.join(known)}")
+                # An encoder may have hundreds.
+                outer = [part for part in known if part.count(".") < 2]
+                listed = ", ".join(outer[:_LISTED]) + ", …" * (len(known) > _LISTED)
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"no part {name!r} to freeze; known: {listed}{hint}")
     return [encoder.get_submodule(name) for encoder in encoders for name in names]
 
 

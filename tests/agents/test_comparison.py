@@ -197,6 +197,7 @@ def test_networks_that_do_not_go_with_the_others_are_refused(sets, tmp_path):
         ({"algorithms": ("ppo", "ars:gamma=0.5")}, "'ars:gamma=0.5' has no parameter 'gamma'"),
         ({"algorithms": ("ppo", "dqn"), "stage2": PolicySchedule(actions="continuous")}, "actions"),
         ({"algorithms": ("ppo:buffer_size=5",)}, "has no parameter 'buffer_size'"),
+        ({"algorithms": ("ppo", "ppo:n_steps=0")}, "n_steps must be at least 1, not 0"),
     ],
 )
 def test_what_is_wrong_with_any_run_is_said_before_the_first(sets, tmp_path, wrong, message):

@@ -17,7 +17,13 @@ from gfnet_agents import (
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.images import load_images
 from gfnet_env.policies import HeatPolicy
-from gfnet_env.training import BaselineConfig, ClassifierConfig, ClassifierSchedule
+from gfnet_env.training import (
+    BaselineConfig,
+    ClassifierConfig,
+    ClassifierSchedule,
+    train_baselines,
+    train_classifier,
+)
 
 DIGITS = "cluttered-digits:scenes=20"
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -104,6 +110,55 @@ def test_what_a_stage_lacks_is_said(sets, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="launch train_classifier"):
         train_gfnet(config(tmp_path / "other"), sets)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "nope"}, "unknown encoder 'nope'"),
+        ({"frozen": ("nope",)}, "no part 'nope' to freeze"),
+        ({"stage2": PolicySchedule(algorithm="nope")}, "unknown learner 'nope'"),
+        ({"stage2": PolicySchedule(algorithm="ppo:n_epochs=0")}, "n_epochs must be in"),
+        ({"stage2": PolicySchedule(focus_steps=5)}, r"focus_steps must be in 1\.\.2"),
+        ({"stage2": PolicySchedule(begin_from="heat")}, "the network has no where-map"),
+        ({"accumulation": 2, "stage3": ClassifierSchedule(batch_size=15)}, "a batch of 15 cannot"),
+        ({"stage3": ClassifierSchedule(windows="mined")}, "leave out windows"),
+    ],
+)
+def test_mistakes_in_any_stage_are_found_before_the_first(changes, message, sets, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match=message):
+        train_gfnet(config(run, **changes), sets)
+    assert not run.exists()
+    run.mkdir()
+    (run / "results.json").write_text("precious")
+    with pytest.raises(ValueError, match=message):
+        train_gfnet(config(run, overwrite=True, **changes), sets)
+    assert [(path.name, path.read_text()) for path in run.iterdir()] == [
+        ("results.json", "precious")
+    ]
+
+
+_TRAININGS = [
+    (train_gfnet, PipelineConfig),
+    (train_classifier, ClassifierConfig),
+    (train_baselines, BaselineConfig),
+    (lambda config, sets=None: train_policy(config, image_sets=sets), PolicyConfig),
+]
+
+
+@pytest.mark.parametrize(("train", "kind"), _TRAININGS)
+def test_images_that_are_not_there_leave_no_run(train, kind, sets, network, tmp_path):
+    network.save(tmp_path / "network")
+    values = {"network": tmp_path / "network"} if kind is PolicyConfig else {}
+    values |= {"run": tmp_path / "run", "device": "cpu"}
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        train(kind.of(**values, images=f"folder:{tmp_path / 'nowhere'}"))
+    for split in sets:
+        others = {name: images for name, images in sets.items() if name != split}
+        with pytest.raises(ValueError, match=f"lack the split {split}; give train, val, test, not"):
+            train(kind.of(**values), others)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_authors_schedules():

@@ -2,9 +2,15 @@ import dataclasses
 
 import pytest
 
-from gfnet_env.benchmarks.advice import policy_advice, static_advice
+from gfnet_env.benchmarks.advice import (
+    budget_advice,
+    exit_advice,
+    policy_advice,
+    static_advice,
+)
 from gfnet_env.benchmarks.results import (
     Comparison,
+    CurvePoint,
     Difference,
     Evaluation,
     Margin,
@@ -89,3 +95,17 @@ def test_advice_names_the_static_network_to_take_instead():
     assert "at least 1.5 points more accurate than static networks of equal cost" in sentence
     assert "of 48 pixels" in static_advice(evaluation(-0.02, cost=0.5e6))[0]
     assert static_advice(dataclasses.replace(evaluation(0.0), comparison=None)) == []
+
+
+def test_advice_says_where_nothing_is_looked_at():
+    (sentence,) = exit_advice([0, 0, 0], [0.25, 2.0, 0.0])
+    assert sentence.startswith("All pictures exit at the glance, at a certainty of 0.25 or more")
+    assert exit_advice([0, 1, 0], [0.25, 2.0, 0.0]) == []
+
+
+def test_advice_says_which_budgets_change_nothing():
+    point = CurvePoint(multiply_adds=10.0, accuracy=0.5, interval=(0.4, 0.6))
+    later = dataclasses.replace(point, multiply_adds=20.0)
+    searched = [point, later, later, later]
+    (sentence,) = budget_advice({"geometric": searched[:2], "searched": searched})
+    assert sentence.startswith("With searched exits, 2 of 4 budgets change nothing: spending more")

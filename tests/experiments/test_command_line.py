@@ -1,6 +1,7 @@
 """How every command reads its settings."""
 
 import dataclasses
+import io
 import sys
 from typing import Annotated
 
@@ -100,6 +101,18 @@ def test_what_a_user_can_mend_is_shown_as_a_message(error, shown, capsys):
     assert shown in printed
     assert "Traceback" not in printed
     assert ("--debug" in printed) == (not isinstance(error, KeyboardInterrupt))
+
+
+def test_a_terminal_may_lack_a_character(monkeypatch):
+    """What was computed is not lost because its table cannot be shown."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    parse(Outer, None, ["--name", "a"])
+    print("32×32 …")
+    # Whoever reads a pipe sees a line at once.
+    assert sys.stdout.buffer.getvalue() == b"32?32 ?\n"
+    explain(ValueError, ValueError("32×32 is too small"), None)
+    assert b"32?32 is too small" in sys.stderr.buffer.getvalue()
 
 
 def test_our_own_mistakes_are_shown_as_always(capsys):

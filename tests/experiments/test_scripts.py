@@ -72,6 +72,22 @@ def test_pictures_that_cannot_be_read_are_named_and_cost_no_other_its_answer(
     assert capsys.readouterr().out.startswith(f"{good}: ")
 
 
+@pytest.mark.usefixtures("assembled")
+def test_hidden_files_are_no_pictures(digits, tmp_path, run):
+    folder = tmp_path / "pictures"
+    picture = Image.fromarray(digits[[0]][0].permute(1, 2, 0).numpy())
+    for name in (".ipynb_checkpoints/a.png", "._b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / name)
+    (folder / "c.png").mkdir()
+    with pytest.raises(ValueError, match=r"there is no picture in .*pictures \(.*\.png"):
+        run("classify.py", "--run", tmp_path / "run", folder)
+    (folder / "sub").mkdir()
+    picture.save(folder / "sub" / "d.png")
+    lines = run("classify.py", "--run", tmp_path / "run", folder).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [str(folder / "sub" / "d.png")]
+
+
 def test_costs_are_counted_with_a_policy_and_without(assembled, network, tmp_path, run):
     network.save(tmp_path / "network")
     with_policy = run("count_cost.py", "--run", tmp_path / "run")

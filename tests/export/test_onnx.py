@@ -150,6 +150,23 @@ def test_policies_that_stop_are_exported(network, digits, tmp_path, actions):
     assert 0 < stopped.sum() < len(stopped)
 
 
+class FarPolicy(nn.Module):
+    """Looks beyond the edges."""
+
+    def forward(self, observation, memory):
+        location = observation["location"]
+        return torch.full_like(location, 1.5) - 3 * (location > 0), None
+
+
+@pytest.mark.usefixtures("torch_resizes")
+def test_the_runner_looks_no_further_than_the_edges(network, digits, tmp_path):
+    gfnet = EarlyExitGFNet(network, FarPolicy())
+    export_onnx(gfnet, tmp_path)
+    found = Runner(tmp_path, threads=1).classify(pictures(digits[:4]))
+    agree(found, gfnet(digits[:4]))
+    assert np.abs(found.locations).max() == 1
+
+
 @pytest.mark.usefixtures("torch_resizes")
 def test_a_learned_stop_is_exported(network, digits, tmp_path):
     gfnet = EarlyExitGFNet(network, learned(network))

@@ -249,6 +249,28 @@ def test_an_environment_goes_on_where_its_state_was_saved(environment, cached, s
     same(other.step(np.zeros((5, 2))), following)
 
 
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+def test_nothing_that_an_environment_changes_names_an_entry(mode, tiny_network, tiny_images):
+    """Or a second thread could have features stored for other images than they are of."""
+    features = LiveFeatures(tiny_network, tiny_images)
+    env = GlanceFocusVectorEnv(
+        3, model=tiny_network, images=tiny_images, features=features, autoreset_mode=mode
+    )
+    overview, window, given = features.overview, features.window, []
+
+    def note(look, indices, *looks):
+        given.append(indices)
+        return look(indices, *looks)
+
+    features.overview = partial(note, overview)
+    features.window = partial(note, window)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(env.action_space.sample())
+    assert len(given) > 6
+    assert not any(np.shares_memory(indices, env._indices) for indices in given)
+
+
 def test_copies_of_an_environment_share_the_store(environment, cached, same):
     env = environment(cached)
     env.reset(seed=0)

@@ -86,6 +86,14 @@ def test_kept_glances_are_encoded_once(tiny_network, tiny_images):
         assert new == {7: 2, 2: 0, 3: 2, 0: 0}[indices[0]]
 
 
+def test_kept_glances_can_be_begun_in_inference_mode(tiny_network, tiny_images):
+    features = LiveFeatures(tiny_network, tiny_images, keep_glances=True)
+    with torch.inference_mode():
+        one = features.overview(np.array([7, 2]))
+    other = features.overview(np.array([2, 3, 7]))
+    assert other.vector[[2, 0]].equal(one.vector)
+
+
 def test_any_model_sees_pictures_of_mixed_sizes(token_model, mixed_images, same):
     indices, where = np.array([5, 0, 3, 3, 1]), looks(5)
     exact = LiveFeatures(token_model, mixed_images)

@@ -3,14 +3,16 @@ import copy
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngImageFile
 
-from gfnet_env.images import load_images, load_picture, open_folder
+from gfnet_env.images import load_images, load_picture, open_folder, threads
 from gfnet_env.images.picture import picture_size
 
 
@@ -113,10 +115,26 @@ def test_what_is_left_out_is_said_and_hidden_files_are_not_missed(tree):
     (cat / "notes.txt").write_text("mine")
     for hidden in (".ipynb_checkpoints/0.png", "cat/.cache/0.png", "cat/._0.png"):
         write_picture(tree / "train" / hidden)
-    with pytest.warns(UserWarning, match=r"2 entries of .*cat are left out.*: more, notes\.txt"):
+    with pytest.warns(UserWarning, match=r"cat are left out \(2\), .* pictures: more, notes\.txt"):
         images = open_folder(tree, "train")
     assert images.class_names == ("cat", "dog")
     assert len(images) == 8
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "train/3.png",
+            r"train are left out \(1\), since they are in no folder of a class: 3\.png",
+        ),
+        ("validation/cat/3.png", r"are left out \(1\), since they are no splits: validation"),
+    ],
+)
+def test_pictures_beside_the_folders_are_not_left_out_in_silence(path, message, tree):
+    write_picture(tree / path)
+    with pytest.warns(UserWarning, match=message):
+        assert len(open_folder(tree, "train")) == 8
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path):
@@ -174,6 +192,28 @@ def test_a_picture_that_is_too_large_says_what_helps(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"large\.png is too large .*MAX_IMAGE_PIXELS.*pyramid"):
         load_picture(path)
+
+
+@pytest.mark.parametrize("fit", ["whole", "crop"])
+def test_large_pictures_are_decoded_one_by_one(fit, tree, monkeypatch):
+    """A file of 20 kB may hold 170 megapixels, and each thread would need memory for them."""
+    for number in range(4):
+        write_picture(tree / "train" / "cat" / f"{number}.png", size=(60, 60))
+    monkeypatch.setattr(threads, "_LARGE", 3599)
+    busy, most, loaded = [], [], PngImageFile.load
+
+    def load(picture):
+        if picture.size == (60, 60):
+            busy.append(picture)
+            most.append(len(busy))
+            time.sleep(0.01)
+            busy.pop()
+        return loaded(picture)
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    open_folder(tree, "train", fit, image_size=8, workers=4).overview(range(8), 8)
+    assert len(most) >= 4
+    assert set(most) == {1}
 
 
 def test_a_set_can_be_copied(tree):

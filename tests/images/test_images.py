@@ -51,8 +51,11 @@ GOOD = np.zeros((2, 3, 4, 4), dtype=np.uint8)
 @pytest.mark.parametrize(
     ("pixels", "labels", "message"),
     [
-        (GOOD.astype(np.float32), [0, 1], "uint8"),
-        (GOOD[:, :1], [0, 1], r"\(B, 3, H, W\)"),
+        (GOOD.astype(np.float32), [0, 1], r"uint8.*\(255 \* x\)\.round\(\).*normalised=True"),
+        (GOOD[:, :1], [0, 1], r"\(B, 3, H, W\).*repeats the channel of grey pictures"),
+        (GOOD.transpose(0, 2, 3, 1), [0, 1], r"permute\(0, 3, 1, 2\)"),
+        (GOOD[0], [0], r"pixels\[None\] makes a batch of one"),
+        (GOOD.tolist(), [0, 1], "an array or a tensor.*not a list; DatasetImages takes"),
         (GOOD, [0.0, 1.0], "labels must be integers"),
         (GOOD, [0], "one per image"),
         (GOOD, [0, -1], "one is -1"),
@@ -66,6 +69,8 @@ def test_arrays_of_the_wrong_kind_are_refused(pixels, labels, message):
 def test_a_label_needs_a_name_where_there_are_names():
     with pytest.raises(ValueError, match="label 1 has no name"):
         gfnet_env.ArrayImages(GOOD, [0, 1], class_names=["only"])
+    with pytest.raises(ValueError, match="a list of names, not the text 'ab'"):
+        gfnet_env.ArrayImages(GOOD, [0, 1], class_names="ab")
 
 
 def test_a_subset_is_those_images(tiny_images):

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from gfnet_env.images import ArrayImages, PictureImages, batches, load_images, open_folder
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.images import ArrayImages, PictureImages, batches, load_images, open_folder, pictures
 from gfnet_env.images.threads import Threads
 from gfnet_env.looks import Look, ViewConfig
 
@@ -25,13 +26,14 @@ class NoisePictures(PictureImages):
         self.labels = torch.zeros(len(sizes), dtype=torch.int64)
         self.fixed_size = fixed_size
         self.all_sizes = torch.tensor(sizes)
-        self.read = []
+        self.read, self.together = [], []
 
     def _sizes(self, indices):
         return self.all_sizes[torch.from_numpy(indices)]
 
     def _read(self, indices):
         self.read += indices.tolist()
+        self.together.append(len(indices))
         pictures = [
             torch.from_numpy(
                 np.random.default_rng(index).integers(
@@ -109,6 +111,32 @@ def test_pictures_are_read_ahead_where_three_batches_fit(fixed_size, channels):
     assert images.read == [0, 1, 2, 3]
 
 
+# What Python 3.12 says of any fork beside a thread.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("fixed_size", [None, (9, 11)])
+def test_a_forked_process_sees_what_its_parent_does(fixed_size, forked):
+    images = NoisePictures([(9, 11)] * 12, fixed_size, workers=2, memory_limit=4 * 99)
+    reference, over = everything(noise()), threading.Event()
+
+    def look(seed):
+        rng = np.random.default_rng(seed)
+        for number in range(30):
+            chosen = rng.integers(0, 12, 3)
+            shown = images.overview(chosen, ViewConfig(size=9))
+            expected = ArrayImages(reference[chosen]).overview(range(3), 9)
+            assert torch.equal(shown, expected), number
+
+    def look_on():
+        while not over.is_set():
+            look(0)
+
+    thread = threading.Thread(target=look_on)
+    thread.start()
+    assert [forked(lambda: look(1)) for _ in range(3)] == [0, 0, 0]
+    over.set()
+    thread.join()
+
+
 @pytest.mark.parametrize("fixed_size", [None, (9, 11)])
 def test_threads_see_what_one_alone_sees(fixed_size):
     images = NoisePictures([(9, 11)] * 12, fixed_size, workers=2, memory_limit=4 * 99)
@@ -132,6 +160,43 @@ def test_threads_see_what_one_alone_sees(fixed_size):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_few_large_pictures_are_decoded_at_once(monkeypatch):
+    """Whatever the batch: 256 pictures of 2048×2048 take 3 GiB."""
+    monkeypatch.setattr(pictures, "_READ_BYTES", 2 * 3 * 99)
+    for memory_limit in (0, 5 * 99, 12 * 99):
+        images = noise(memory_limit=memory_limit)
+        order = np.random.default_rng(0).permutation(12)
+        images.prefetch(order)
+        assert torch.equal(images[order], everything(noise())[order])
+        assert set(images.together) == {2}
+
+
+class SharedPictures(PictureImages):
+    """Floats in memory of its own, which it shows."""
+
+    def __init__(self, pixels, fixed_size, memory_limit):
+        super().__init__(memory_limit=memory_limit)
+        self.pixels, self.labels = pixels, torch.arange(len(pixels)) % 5
+        self.fixed_size, self.normalised = fixed_size, True
+
+    def _read(self, indices):
+        return self.pixels[int(indices[0]) : int(indices[-1]) + 1]
+
+
+@pytest.mark.parametrize("fixed_size", [None, (16, 16)])
+@pytest.mark.parametrize("memory_limit", [0, 2**20])
+def test_a_set_keeps_the_memory_that_it_shows(fixed_size, memory_limit, tiny_network):
+    pixels = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = SharedPictures(pixels.clone(), fixed_size, memory_limit)
+    env = GlanceFocusVectorEnv(
+        2, model=tiny_network, images=images, features="live:keep_glances=true"
+    )
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(env.action_space.sample())
+    assert images.pixels.equal(pixels)
 
 
 def test_a_fork_and_a_copy_have_threads_of_their_own():

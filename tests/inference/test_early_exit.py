@@ -8,13 +8,15 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import Dataset
 
 from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, files, rows
+from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import DatasetImages
+from gfnet_env.images import DatasetImages, PictureImages
 from gfnet_env.inference import calibrate, learn_certainty
 from gfnet_env.policies import (
     CenterPolicy,
@@ -240,7 +242,9 @@ def test_saved_and_loaded_networks_agree(network, digits, tmp_path, name):
 def test_a_learned_stop_is_saved_and_costs(network, digits, tmp_path):
     gfnet = EarlyExitGFNet(network, CenterPolicy())
     plain = gfnet.multiply_adds
-    learn_certainty(gfnet, digits)
+    # It learns, whatever a caller has switched off.
+    with torch.inference_mode():
+        learn_certainty(gfnet, digits)
     assert gfnet.budgets is None
     assert 0 < gfnet.multiply_adds[0] - plain[0] < 0.001 * plain[0]
     table = calibrate(gfnet, digits, "uniform")
@@ -487,7 +491,47 @@ def test_a_folder_without_a_policy_is_named(network, tmp_path):
     network.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no gfnet\.json"):
         EarlyExitGFNet.load(tmp_path)
+    # A run of three stages.
+    for stage in ("stage1", "stage3"):
+        EarlyExitGFNet(network, CenterPolicy()).save(tmp_path / stage)
+    with pytest.raises(FileNotFoundError, match=r"but in .*stage3; give that folder"):
+        EarlyExitGFNet.load(tmp_path)
     assert isinstance(GlanceFocusNetwork.load(tmp_path), GlanceFocusNetwork)
+
+
+class Photographs:
+    """A map-style data set without an image set around it."""
+
+    classes, targets = tuple("abcde"), [0, 1, 2]
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return Image.new("RGB", (24, 30), (80 * index,) * 3), index
+
+
+def test_data_sets_are_images_too(tiny_network):
+    class Torch(Photographs, Dataset):
+        pass
+
+    gfnet, images = EarlyExitGFNet(tiny_network, CenterPolicy()), DatasetImages(Photographs())
+    assert gfnet(Torch()).logits.equal(gfnet(images).logits)
+    record = evaluate_policy(tiny_network, CenterPolicy(), Photographs())
+    assert (record.correct == evaluate_policy(tiny_network, CenterPolicy(), images).correct).all()
+    assert calibrate(gfnet, Photographs()).points == calibrate(gfnet, images).points
+    assert len(GlanceFocusEnv(model=tiny_network, images=Photographs()).images) == 3
+    for wrong in (np.zeros((2, 3, 24, 24), np.uint8), "folder:x"):
+        with pytest.raises(ValueError, match="an image set is needed, with labels"):
+            calibrate(gfnet, wrong)
+
+
+@pytest.mark.parametrize("policy", [None, "center", CenterPolicy])
+def test_what_is_no_policy_is_refused_at_once(policy, tiny_network):
+    with pytest.raises(TypeError, match="a policy must be an object to call"):
+        EarlyExitGFNet(tiny_network, policy)
+    with pytest.raises(TypeError, match="a model is needed, not a str"):
+        EarlyExitGFNet("network", CenterPolicy())
 
 
 def test_another_model_asks_for_another_assembly(network):
@@ -505,6 +549,28 @@ def test_pixels_that_are_no_numbers_are_named(network, digits, value):
         gfnet(floats, normalised=True)
     with pytest.raises(ValueError, match="images hold NaN or infinity"):
         gfnet.anytime(floats, normalised=True)
+
+
+def test_pixels_of_a_set_of_ones_own_that_are_no_numbers_are_named(tiny_network):
+    class Own(PictureImages):
+        labels, normalised, fixed_size = torch.zeros(4, dtype=torch.int64), True, (24, 24)
+
+        def _read(self, indices):
+            return (
+                torch.where(torch.from_numpy(indices) % 2 == 1, torch.nan, 0.0)
+                .view(-1, 1, 1, 1)
+                .expand(-1, 3, 24, 24)
+            )
+
+    images = Own()
+    gfnet = EarlyExitGFNet(tiny_network, CenterPolicy())
+    assert gfnet(images, [0, 2]).confidence.isfinite().all()
+    with pytest.raises(ValueError, match=r"2 of 4 images hold NaN or infinity: number 1, 3$"):
+        gfnet(images)
+    env = GlanceFocusEnv(model=tiny_network, images=images)
+    env.reset(options={"indices": [0]})
+    with pytest.raises(ValueError, match="number 3$"):
+        env.reset(options={"indices": [3]})
 
 
 def test_arrays_are_images_too(network, digits):

@@ -1,5 +1,6 @@
 import copy
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -70,6 +71,28 @@ def test_counting_leaves_no_setting_changed_where_it_fails_or_several_count():
     assert torch.backends.mkldnn.enabled
     assert torch.backends.mha.get_fastpath_enabled()
     assert all(part.training for part in module.modules())
+
+
+# What Python 3.12 says of any fork beside a thread.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_process_that_is_forked_meanwhile_can_count(forked):
+    module, counting = nn.Linear(7, 5), threading.Event()
+
+    def slow(rows):
+        counting.set()
+        time.sleep(0.1)
+        return module(rows)
+
+    thread = threading.Thread(target=count_multiply_adds, args=(slow, torch.zeros(1, 7)))
+    thread.start()
+    counting.wait()
+
+    def work():
+        assert torch.backends.mkldnn.enabled
+        assert count_multiply_adds(module, torch.zeros(1, 7)) == 35
+
+    assert forked(work) == 0
+    thread.join()
 
 
 def test_normalisation_is_free_and_statistics_stay():

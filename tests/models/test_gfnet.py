@@ -4,12 +4,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
-from gfnet_env import ArrayImages, GlanceFocusNetwork, Look, rollout, rows
+from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, rollout, rows
 from gfnet_env.digest import weights_digest
 from gfnet_env.features import LiveFeatures
 from gfnet_env.models import TrainingData, blank_state
+from gfnet_env.policies import RandomPolicy
 
 
 def build(**config):
@@ -222,6 +225,16 @@ def test_a_compiled_encoder_is_saved_like_any_other(tmp_path, network, digits):
     assert weights_digest(network) == digest
     network.save(tmp_path)
     assert torch.equal(glance(GlanceFocusNetwork.load(tmp_path), digits).logits, expected)
+
+
+@pytest.mark.parametrize("change", [nn.DataParallel, weight_norm])
+def test_what_could_not_be_loaded_is_not_saved(change, tmp_path, tiny_network):
+    tiny_network.classifier.linear = change(tiny_network.classifier.linear)
+    with pytest.raises(ValueError, match="cannot be saved, since it could not be loaded"):
+        tiny_network.save(tmp_path)
+    with pytest.raises(ValueError, match="undo DataParallel"):
+        EarlyExitGFNet(tiny_network, RandomPolicy()).save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_networks_of_0_1_load(tmp_path, network, digits):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import gfnet_env
@@ -24,6 +25,7 @@ from gfnet_env.training import (
     train_classifier,
 )
 from gfnet_env.training.classifier import LookObjective
+from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
 
 
@@ -87,6 +89,10 @@ def test_frozen_parts_keep_their_weights_and_statistics(sets, tmp_path):
     with pytest.raises(ValueError, match=r"no part 'blocks.7' to freeze; known: blocks, blocks.0"):
         train_classifier(config(tmp_path / "other", frozen=("blocks.7",)), sets)
     assert not (tmp_path / "other").exists()
+    many = nn.Sequential(*(nn.Sequential(nn.Linear(1, 1)) for _ in range(100)))
+    with pytest.raises(ValueError, match=r"freeze; known: 0, .*, …; did you mean '99'\?") as error:
+        frozen_parts([many], ["99x"])
+    assert len(str(error.value)) < 120
 
 
 def test_a_frozen_global_encoder_keeps_everything(sets, tmp_path):

@@ -147,6 +147,40 @@ def test_settings_are_checked_before_anything_is_made(make_env, small):
         PPOLearner(make_env(), seed=0, timesteps=9, learning_rate="fast")
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "ppo:n_epochs=0",
+            r"refuses its settings {'n_epochs': 0}: n_epochs must be in \[1, 1000\]",
+        ),
+        ("ppo:n_epochs=1180591620717411303424", "n_epochs must be in"),
+        ("ppo:gamma=7", r"gamma must be in \[0, 1\], not 7"),
+        ("trpo:batch_size=0", "batch_size must be at least 1, not 0"),
+        ("td3:train_freq=0", "train_freq must be in"),
+        ('sac:train_freq=[1,"episode"]', "train_freq must be in steps of all environments"),
+        ('ppo:policy_kwargs={"net_arch":[-1]}', "PPO refuses its settings .* negative dimension"),
+        ("sac:target_update_interval=0", "target_update_interval must be at least 1"),
+        ("ppo:n_steps=1180591620717411303424", "PPO refuses its settings"),
+    ],
+)
+def test_settings_that_no_learning_survives_are_refused(spec, message, make_env):
+    with pytest.raises(ValueError, match=message):
+        build_learner(spec, make_env(), seed=0, device="cpu", timesteps=48)
+
+
+@pytest.mark.parametrize("name", ["ppo", "td3"])
+def test_learning_that_diverges_says_so(name, make_env, small):
+    learner = small(name, make_env(), timesteps=192, learning_rate=1e12)
+    kept = []
+    with pytest.raises(
+        ValueError, match=r"has diverged after \d+ steps: .* lower its learning_rate"
+    ):
+        learner.learn(lambda: kept.append(learner.policy()))
+    weights = (value for policy in kept for value in policy.parameters())
+    assert all(value.isfinite().all() for value in weights)
+
+
 def test_networks_are_set_one_by_one(make_env, small):
     policy = small("sac", make_env(), policy_kwargs={"net_arch": [16]}).policy()
     assert policy.config["hidden_sizes"] == [16]

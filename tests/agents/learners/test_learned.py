@@ -1,5 +1,6 @@
 import pytest
 import torch
+from gymnasium.wrappers.vector import TransformAction
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from torch import nn
@@ -113,6 +114,9 @@ def test_wrappers_that_change_what_an_agent_sees_are_refused(make_env):
     adapter = StableBaselinesVecEnv(make_env())
     with pytest.raises(TypeError, match="it is in VecNormalize, which may change"):
         learned_policy(agent(VecNormalize(adapter, norm_obs_keys=["memory"])))
+    flipped = TransformAction(make_env(), lambda actions: -actions)
+    with pytest.raises(TypeError, match="not TransformAction: a wrapper may change"):
+        StableBaselinesVecEnv(flipped)
     assert learned_policy(agent(VecMonitor(adapter))).config["hidden_sizes"] == [8]
 
 

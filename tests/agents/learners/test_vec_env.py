@@ -75,6 +75,9 @@ def test_attributes_are_those_of_the_vector_environment(env):
     assert env.env_method("render", indices=[1])[0][0].dtype == np.uint8
     with pytest.raises(ValueError, match="all sub-environments together"):
         env.set_attr("render_mode", None, indices=[1])
+    for name in ("exit_confidence", "exits", "look_cost", "focus_steps"):
+        with pytest.raises(AttributeError, match=f"setting {name} would change nothing, or only"):
+            env.set_attr(name, 1)
 
 
 def test_every_sub_environment_has_its_own_mask(make_env):

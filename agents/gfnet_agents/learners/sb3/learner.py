@@ -34,6 +34,7 @@ from gfnet_agents.learners.sb3.vec_env import StableBaselinesVecEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_atomically
 from gfnet_env.policies import LearnedPolicy
+from gfnet_env.settings import Above, AtLeast, Between, Limit
 
 AGENT_FILE = "agent.zip"
 # Arguments that are set elsewhere or not supported; the run keeps the log.
@@ -45,6 +46,27 @@ _COUNTERS = (
     *("num_timesteps", "_n_updates", "_n_calls", "_episode_num"),
     *("_current_progress_remaining", "exploration_rate"),
 )
+
+
+# What algorithms raise for settings that they cannot use.
+_REFUSALS = (ArithmeticError, AssertionError, MemoryError, RuntimeError, TypeError, ValueError)
+# Ranges that stable-baselines3 does not check, or only once it learns.
+_SHARE, _COUNT, _PASSES = Between(0, 1), AtLeast(1), Between(1, 1000)
+_LIMITS: Mapping[str, Limit] = {
+    **dict.fromkeys(("gamma", "gae_lambda", "tau", "exploration_fraction"), _SHARE),
+    **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), _SHARE),
+    **dict.fromkeys(("n_steps", "batch_size", "buffer_size", "stats_window_size"), _COUNT),
+    **dict.fromkeys(("policy_delay", "target_update_interval"), _COUNT),
+    **dict.fromkeys(("n_delta", "n_top", "cg_max_steps", "sub_sampling_factor"), _COUNT),
+    **dict.fromkeys(("n_epochs", "n_critic_updates"), _PASSES),
+    **dict.fromkeys(("clip_range", "clip_range_vf", "max_grad_norm", "delta_std"), Above(0)),
+    **dict.fromkeys(("target_kl", "cg_damping"), Above(0)),
+    **dict.fromkeys(("ent_coef", "vf_coef", "learning_starts"), AtLeast(0)),
+    **dict.fromkeys(("target_policy_noise", "target_noise_clip"), AtLeast(0)),
+    # Within this many, nothing else happens: no checkpoint, no end.
+    **dict.fromkeys(("train_freq", "n_eval_episodes"), Between(1, 10_000)),
+    "gradient_steps": Between(-1, 10_000),
+}
 
 
 class StableBaselinesLearner:
@@ -106,11 +128,10 @@ class StableBaselinesLearner:
             self.agent = self.algorithm_class(
                 policy=self.policy_class, env=self._env, seed=seed, device=device, **arguments
             )
-        except (TypeError, ValueError, AssertionError) as error:
+        except _REFUSALS as error:
             if not settings:
                 raise
-            name = self.algorithm_class.__name__
-            raise ValueError(f"{name} refuses its settings {settings}: {error}") from error
+            raise self._refusal(settings, error) from error
         self._metrics = _Metrics()
         self.agent.set_logger(Logger(folder=None, output_formats=[self._metrics]))
 
@@ -132,12 +153,24 @@ class StableBaselinesLearner:
         return self._metrics.latest
 
     def learn(self, callback: Callable[[], None]) -> None:
-        self.agent.learn(
-            self._timesteps - self.steps,
-            callback=_BetweenUpdates(callback),
-            reset_num_timesteps=self.steps == 0,
-        )
-        callback()
+        """See ``Learner``; raises ``ValueError`` if the learning diverges."""
+
+        def between() -> None:
+            self._check_weights()
+            callback()
+
+        try:
+            self.agent.learn(
+                self._timesteps - self.steps,
+                callback=_BetweenUpdates(between),
+                reset_num_timesteps=self.steps == 0,
+            )
+        except ValueError as error:
+            # What torch says of a distribution without finite parameters.
+            if str(error).startswith("Expected parameter"):
+                raise self._divergence() from error
+            raise
+        between()
 
     def policy(self) -> LearnedPolicy:
         return learned_policy(self.agent)
@@ -218,6 +251,25 @@ class StableBaselinesLearner:
                 f"{self.algorithm_class.__name__} has no setting {', '.join(unknown)}; it has "
                 f"{', '.join(sorted(settings_of(self.algorithm_class)))}"
             )
+        for name, value in settings.items():
+            limit = _LIMITS.get(name)
+            if limit and isinstance(value, int | float) and not limit.holds(value):
+                raise self._refusal(settings, f"{name} must be {limit.wanted}, not {value}")
+        if "episode" in np.ravel(settings.get("train_freq", ())):
+            raise self._refusal(settings, "train_freq must be in steps of all environments")
+
+    def _refusal(self, settings: Mapping[str, Any], why: object) -> ValueError:
+        return ValueError(f"{self.algorithm_class.__name__} refuses its settings {settings}: {why}")
+
+    def _check_weights(self) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in self.agent.policy.parameters()):
+            raise self._divergence()
+
+    def _divergence(self) -> ValueError:
+        return ValueError(
+            f"{self.algorithm_class.__name__} has diverged after {self.steps} steps: what it "
+            "computes is no longer finite; lower its learning_rate"
+        )
 
     def _rollout_buffer(self) -> dict[str, Any]:
         """The kind of rollout buffer, if there is a choice."""

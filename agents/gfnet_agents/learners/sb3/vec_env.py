@@ -31,10 +31,16 @@ class StableBaselinesVecEnv(VecEnv):
         view: Makes the vectors and splits them again; None unless ``flat``.
 
     Raises:
-        ValueError: The environment has another autoreset mode.
+        TypeError: The environment is in a wrapper.
+        ValueError: It has another autoreset mode.
     """
 
     def __init__(self, env: GlanceFocusVectorEnv, *, flat: bool = False) -> None:
+        if not isinstance(env, GlanceFocusVectorEnv):
+            raise TypeError(
+                f"this takes a GlanceFocusVectorEnv, not {type(env).__name__}: a wrapper may "
+                "change observations or actions, and what is learned could not be used without it"
+            )
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
                 "stable-baselines3 needs autoreset_mode='SameStep', "
@@ -111,7 +117,12 @@ class StableBaselinesVecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the vector environment, which all sub-environments share."""
+        """Set ``render_mode``, which all sub-environments share; all else is fixed."""
+        if attr_name != "render_mode":
+            raise AttributeError(
+                f"setting {attr_name} would change nothing, or only a part: give it to "
+                "GlanceFocusVectorEnv when you make it"
+            )
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"{attr_name} can only be set for all sub-environments together")
         setattr(self.env, attr_name, value)
