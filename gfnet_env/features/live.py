@@ -13,9 +13,15 @@ from gfnet_env.looks import Look
 from gfnet_env.models.base import Features, Model, glance_view
 from gfnet_env.precision import Precision, autocast, precision_type, with_weights_in
 
+# Pixels that are encoded at once without gradients: a layer's output takes many bytes for each.
+_PIXELS = 2**23
+
 
 class LiveFeatures:
     """The encoders, called once for all images of a step.
+
+    Without gradients, views of more than eight million pixels together are encoded in parts, so
+    that memory does not grow with their number.
 
     In float32, gradients flow through the encoders and a caller's ``torch.autocast`` applies,
     unless glances are kept.
@@ -84,6 +90,9 @@ class LiveFeatures:
 
     def _encode(self, encode: Callable[[Tensor, bool], Features], views: Tensor) -> Features:
         views = views.to(self.model.device)
+        together = max(1, _PIXELS // views.shape[2:].numel())
+        if len(views) > together and not (torch.is_grad_enabled() or self.model.training):
+            return rows.concatenate([self._encode(encode, each) for each in views.split(together)])
         if self.precision == "float32" and self._kept is None:
             return encode(views, self.images.normalised)
         with torch.no_grad(), autocast(self.model.device, self.precision):

@@ -31,6 +31,25 @@ def test_features_are_what_the_model_encodes(tiny_network, tiny_images):
     assert features.snap(where) is where
 
 
+def test_many_pixels_are_encoded_in_parts_unless_there_are_gradients(
+    tiny_network, tiny_images, monkeypatch
+):
+    indices, where = np.arange(12), looks(12)
+    features = LiveFeatures(tiny_network, tiny_images)
+    expected = features.window(indices, where)
+    monkeypatch.setattr("gfnet_env.features.live._PIXELS", 5 * 16**2)
+    sizes = []
+    tiny_network.local_encoder.register_forward_hook(
+        lambda module, given, made: sizes.append(len(given[0]))
+    )
+    features.window(indices, where)
+    with torch.no_grad():
+        found = features.window(indices, where)
+    assert sizes == [12, 5, 5, 2]
+    torch.testing.assert_close(found.map, expected.map)
+    torch.testing.assert_close(found.vector, expected.vector)
+
+
 def test_gradients_and_a_callers_autocast_go_through(tiny_network, tiny_images):
     features = LiveFeatures(tiny_network.train(), tiny_images)
     with torch.autocast("cpu", torch.bfloat16):
