@@ -92,8 +92,10 @@ def test_no_share_is_said_of_a_gain_that_is_nothing(correct):
     assert compare_records({"target": record(correct)})["target"].share_of_gain == (None,)
 
 
-def test_all_policies_are_compared_and_written(run, network, digits):
+def test_all_policies_are_compared_and_written(run, network, digits, capsys):
     results = compare_policies(ComparisonConfig(run=run, oracle_images=3, sheet_images=2), digits)
+    # A row of other images than the rest is marked.
+    assert "(3 images)" in capsys.readouterr().out
     out = run / "policies"
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     saved = json.loads((out / "results.json").read_text())

@@ -267,7 +267,7 @@ def test_nothing_that_an_environment_changes_names_an_entry(mode, tiny_network, 
     env.reset(seed=0)
     for _ in range(4):
         env.step(env.action_space.sample())
-    assert len(given) > 6
+    assert len(given) >= 5
     assert not any(np.shares_memory(indices, env._indices) for indices in given)
 
 

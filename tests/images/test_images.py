@@ -66,6 +66,12 @@ def test_arrays_of_the_wrong_kind_are_refused(pixels, labels, message):
         gfnet_env.ArrayImages(pixels, labels)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int64])
+def test_labels_are_integers_of_any_kind(kind):
+    labels = gfnet_env.ArrayImages(GOOD, np.array([1, 0], dtype=kind)).labels
+    assert labels.equal(torch.tensor([1, 0]))
+
+
 def test_a_label_needs_a_name_where_there_are_names():
     with pytest.raises(ValueError, match="label 1 has no name"):
         gfnet_env.ArrayImages(GOOD, [0, 1], class_names=["only"])
