@@ -218,9 +218,6 @@ def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
                 f"{root} has no {folder.name}/; add it, or put the class folders straight into "
                 f"{root} to have them split"
             )
-    _warn_of_left_out(
-        root, [each.name for each in _folders(root) if each.name not in SPLITS], "are no splits"
-    )
     class_names = _class_names(root / "train")
     unknown = set(_class_names(root / split)) - set(class_names)
     if unknown:
@@ -228,6 +225,9 @@ def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
             f"{root / split} has the class {sorted(unknown)[0]!r}, which {root / 'train'} lacks; "
             "a network cannot learn it: add it to train/ or remove it"
         )
+    others = [each for each in _folders(root) if each.name not in SPLITS]
+    alike = [each.name for each in others if any((each / name).is_dir() for name in class_names)]
+    _warn_of_left_out(root, alike, "are no splits")
     return {name: _pictures(root / split / name) for name in class_names}
 
 

@@ -75,9 +75,9 @@ def test_masks_go_the_way_of_their_pictures(tree, options, size):
 
 
 def test_masks_of_pictures_without_splits_have_none_either(tree):
-    (tree / "masks" / "test").rename(tree / "plain")
+    (tree / "masks" / "test").rename(tree.parent / "plain")
     images = open_folder(tree, "test", image_size=SIDE, fit="crop")
-    found = torch.stack(object_masks(images, tree / "plain")(np.arange(6)))
+    found = torch.stack(object_masks(images, tree.parent / "plain")(np.arange(6)))
     assert torch.equal(found, images[:][:, 0] >= 128)
 
 
