@@ -14,9 +14,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("tiny_faults.py")
 # The slower an operation is, the fewer of its touches are tried here.
 TRIED = [
-    (("save", "save a new folder", "checkpoint", "cache a new folder"), 4),
-    (("export", "compare"), 12),
-    (("stage 2",), 40),
+    (("save", "save a new folder", "checkpoint", "cache a new folder"), 5),
+    (("compare",), 16),
 ]
 
 
@@ -29,7 +28,7 @@ def test_a_fault_leaves_what_was_there_or_what_is_new(tmp_path, operations, ever
     subprocess.run([*map(str, command)], check=True, env=environment)
     for found in json.loads(out.read_text()).values():
         kills = found["kills"]
-        assert kills.pop("kills") >= 2
+        assert kills.pop("kills") >= 1
         assert {*kills} <= {"old", "new"}
         refused = {**found["full disks"], **found["read only"]}
         assert {*refused} <= {"done", "reported, old", "reported, new"}

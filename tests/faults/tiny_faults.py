@@ -9,6 +9,7 @@ readers must find all that was there or all that is new, and doing it again must
 
 import argparse
 import contextlib
+import copy
 import hashlib
 import io
 import itertools
@@ -79,9 +80,13 @@ def gfnet(seed):
     return assembled
 
 
+# Read here: without rights, it could not be read later.
+LEARNED = pretrained("cluttered-digits")
+
+
 def learned(seed):
     """A network whose policy can be exported."""
-    found = pretrained("cluttered-digits")
+    found = copy.deepcopy(LEARNED)
     with torch.no_grad():
         found.model.local_encoder.blocks[0][0].weight.mul_(1 + seed)
     found.set_thresholds([1.0] * 4)
