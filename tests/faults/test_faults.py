@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).with_name("tiny_faults.py")
 # The slower an operation is, the fewer of its touches are tried here.
 TRIED = [
     (("save", "save a new folder", "checkpoint", "cache a new folder"), 5),
-    (("compare",), 16),
+    (("compare",), 24),
 ]
 
 
