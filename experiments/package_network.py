@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from gfnet_agents.parts import mean_exit
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.command_line import parse
 from gfnet_env.files import replacing, write_json
@@ -43,14 +44,14 @@ def main(options: PackagingOptions) -> None:
     with replacing(folder) as new:
         gfnet.save(new)
         gfnet = EarlyExitGFNet.load(new)
-        found = gfnet.classify(images)
+        found = mean_exit(gfnet, images)
         trained_on = gfnet.model.trained_on
         assert trained_on.images is not None
         card = Card(
             images=trained_on.images,
-            accuracy=round((found.classes == images.labels).double().mean().item(), 4),
-            looks=round(found.exit_step.double().mean().item(), 2),
-            multiply_adds=round(found.multiply_adds.double().mean().item()),
+            accuracy=round(found["accuracy"], 4),
+            looks=round(found["looks"], 2),
+            multiply_adds=round(found["multiply_adds"]),
             commit=trained_on.commit,
         )
         write_json(new / CARD, dataclasses.asdict(card))

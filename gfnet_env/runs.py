@@ -229,7 +229,7 @@ class Run:
             return True
         if control.resume and not control.overwrite and not _is_free(folder):
             raise FileExistsError(f"{folder} holds no run to resume; give another folder")
-        if (folder / _CONFIG).is_file() and not control.overwrite:
+        if is_file(folder / _CONFIG) and not control.overwrite:
             raise FileExistsError(
                 f"{folder} already exists; give another folder, --resume to go on with the run in "
                 "it, or --overwrite to replace what it holds"

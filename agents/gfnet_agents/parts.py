@@ -3,17 +3,69 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from gfnet_agents.markdown import signature
+from gfnet_env import EarlyExitGFNet
 from gfnet_env.files import is_file, read_json, replacing, write_json, write_text
-from gfnet_env.runs import provenance
+from gfnet_env.images import ImageSet, ReadingOptions
+from gfnet_env.runs import RunControl, provenance
+from gfnet_env.settings import AtLeast, Flat, Settings
 
 # What each part does with a seed.
 Parts = Mapping[str, Callable[[int], Mapping[str, Any]]]
 # Results by part, then by seed.
 Results = dict[str, dict[str, dict[str, Any]]]
+PartName = Literal["looks", "static"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsOptions(Settings):
+    """What to run, and where."""
+
+    run: Path
+    """Folder for all runs."""
+    out: Path
+    """Folder for the tables; seeds that its results.json holds already are kept."""
+    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
+    """Seeds to repeat it with."""
+    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
+    control: Flat[RunControl] = field(default_factory=RunControl)
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Settings of all its runs, which go on where they were interrupted."""
+        control = self.control.given() | {"resume": not self.control.overwrite}
+        return self.reading.given() | control
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotographOptions(PartsOptions):
+    """What to run on a folder of photographs, and where."""
+
+    images: Path
+    """Folder that holds train, val and test."""
+    weights: str = "pretrained"
+    """ImageNet's weights of tf_efficientnet_lite0: pretrained (downloaded), or a file."""
+    parts: tuple[PartName, ...] = get_args(PartName)
+    """What to run: networks that look, and static ones."""
+
+    def open(self, split: str) -> ImageSet:
+        """The photographs of a split, at their own sizes."""
+        spec = f"folder:{self.images}"
+        return self.reading.load(spec, split, image_size=224, seed=0, fit="whole")
+
+
+def mean_exit(gfnet: EarlyExitGFNet, images: ImageSet) -> dict[str, float]:
+    """Accuracy, looks and multiply-adds of early exits, means over some images."""
+    found = gfnet.classify(images)
+    return {
+        "accuracy": float((found.classes == images.labels).double().mean()),
+        "looks": float(found.exit_step.double().mean()),
+        "multiply_adds": float(found.multiply_adds.double().mean()),
+    }
 
 
 def run_parts(

@@ -9,61 +9,34 @@ The published test accuracy is 95.24%, of a ResNet-50.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from gfnet_agents.markdown import header, row
-from gfnet_agents.parts import Parts, Results, run_parts
+from gfnet_agents.parts import Parts, PhotographOptions, Results, mean_exit, run_parts
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.statistics import mean_interval
 from gfnet_env.command_line import parse
 from gfnet_env.evaluation import evaluate_policy, evaluate_static
-from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.inference import calibrate
 from gfnet_env.models import static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
-from gfnet_env.runs import RunControl
-from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines, train_classifier
-
-PartName = Literal["looks", "static"]
 
 # Sides that whole pictures are resized to; the last has as many pixels as they have.
 RESOLUTIONS = (128, 192, 256, 362)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeavesOptions(Settings):
-    """What to run, and where."""
-
-    images: Path
-    """Folder that holds train, val and test."""
-    run: Path
-    """Folder for all runs."""
-    out: Path
-    """Folder for the tables; seeds that its results.json holds already are kept."""
-    weights: str = "pretrained"
-    """ImageNet's weights of tf_efficientnet_lite0: pretrained (downloaded), or a file."""
-    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
-    """Seeds to repeat it with."""
-    parts: tuple[PartName, ...] = get_args(PartName)
-    """What to run: networks that look, and static ones."""
-    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
-    control: Flat[RunControl] = field(default_factory=RunControl)
-
-
-def main(options: LeavesOptions) -> None:
+def main(options: PhotographOptions) -> None:
     """Train and measure all networks, and write results.json and README.md after each part."""
     parts: Parts = {name: partial(PARTS[name], options) for name in options.parts}
     run_parts(options.out, parts, options.seeds, _report)
 
 
-def _shared(options: LeavesOptions, seed: int) -> dict[str, Any]:
+def _shared(options: PhotographOptions, seed: int) -> dict[str, Any]:
     """Settings of all trainings."""
     return {
         "images": f"folder:{options.images}",
@@ -80,12 +53,11 @@ def _shared(options: LeavesOptions, seed: int) -> dict[str, Any]:
         "load_best_model_at_end": True,
         "precision": "bfloat16",
         "seed": seed,
-        **options.reading.given(),
-        **options.control.given() | {"resume": not options.control.overwrite},
+        **options.shared,
     }
 
 
-def gfnet_config(options: LeavesOptions, seed: int) -> ClassifierConfig:
+def gfnet_config(options: PhotographOptions, seed: int) -> ClassifierConfig:
     """How the glance-and-focus network is trained."""
     return ClassifierConfig.of(
         run=options.run / f"gfnet-{seed}",
@@ -98,19 +70,19 @@ def gfnet_config(options: LeavesOptions, seed: int) -> ClassifierConfig:
     )
 
 
-def static_config(options: LeavesOptions, seed: int) -> BaselineConfig:
+def static_config(options: PhotographOptions, seed: int) -> BaselineConfig:
     """How the static networks are trained."""
     return BaselineConfig.of(
         run=options.run / f"static-{seed}", resolutions=RESOLUTIONS, **_shared(options, seed)
     )
 
 
-def _looks(options: LeavesOptions, seed: int) -> dict[str, Any]:
+def _looks(options: PhotographOptions, seed: int) -> dict[str, Any]:
     """Train a network, and measure policies and early exits with it."""
     train_classifier(gfnet_config(options, seed))
     folder = options.run / f"gfnet-{seed}"
     gfnet = EarlyExitGFNet.load(folder)
-    val, test = (_images(options, split) for split in ("val", "test"))
+    val, test = (options.open(split) for split in ("val", "test"))
     policies: dict[str, Policy] = {
         "random": RandomPolicy(),
         "heat": HeatPolicy(),
@@ -129,33 +101,23 @@ def _looks(options: LeavesOptions, seed: int) -> dict[str, Any]:
     # The cheapest threshold that costs nothing on val.
     gfnet.set_thresholds(calibrate(gfnet, val, "uniform").cheapest(0.0).thresholds)
     gfnet.save(folder)
-    answer = gfnet.classify(test)
     return {
         "multiply_adds": gfnet.multiply_adds,
         "policies": found,
-        "exits": {
-            "accuracy": float((answer.classes == test.labels).double().mean()),
-            "looks": float(answer.exit_step.double().mean()),
-            "multiply_adds": float(answer.multiply_adds.double().mean()),
-        },
+        "exits": mean_exit(gfnet, test),
     }
 
 
-def _static(options: LeavesOptions, seed: int) -> dict[str, Any]:
+def _static(options: PhotographOptions, seed: int) -> dict[str, Any]:
     """Train and measure static networks."""
     networks = {}
-    test = _images(options, "test")
+    test = options.open("test")
     for side, network in train_baselines(static_config(options, seed)).items():
         networks[str(side)] = {
             "multiply_adds": static_multiply_adds(network),
             "accuracy": float(evaluate_static(network, test).mean()),
         }
     return {"networks": networks}
-
-
-def _images(options: LeavesOptions, split: str) -> ImageSet:
-    spec = f"folder:{options.images}"
-    return options.reading.load(spec, split, image_size=224, seed=0, fit="whole")
 
 
 PARTS = {"looks": _looks, "static": _static}
@@ -206,4 +168,4 @@ def _looks_table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(parse(LeavesOptions, __doc__))
+    main(parse(PhotographOptions, __doc__))

@@ -10,17 +10,17 @@ Bergner et al., ICLR 2023), which encodes all windows too.
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gfnet_agents.markdown import header, row
-from gfnet_agents.parts import Parts, Results, run_parts
+from gfnet_agents.parts import Parts, PartsOptions, Results, mean_exit, run_parts
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
 from gfnet_env.benchmarks.results import PolicyResult
@@ -28,12 +28,10 @@ from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.command_line import parse
 from gfnet_env.export import export_onnx, export_static
 from gfnet_env.export.runner import Runner, open_session
-from gfnet_env.images import ImageSet, ReadingOptions
+from gfnet_env.images import ImageSet
 from gfnet_env.inference import calibrate
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import StaticConfig, StaticNetwork
-from gfnet_env.runs import RunControl
-from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import ClassifierConfig, train_classifier
 
 TaskName = Literal["majority", "max", "top", "majority-1000", "majority-3000"]
@@ -89,20 +87,12 @@ TASKS: dict[TaskName, Task] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MegapixelOptions(Settings):
+class MegapixelOptions(PartsOptions):
     """What to run, and where."""
 
-    run: Path
-    """Folder for all runs."""
-    out: Path
-    """Folder for the tables; seeds that its results.json holds already are kept."""
     tasks: tuple[TaskName, ...] = get_args(TaskName)
     """Tasks, with the number of training pictures or the side where they are not the common
     ones."""
-    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
-    """Seeds to repeat them with."""
-    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
-    control: Flat[RunControl] = field(default_factory=RunControl)
 
 
 def main(options: MegapixelOptions) -> None:
@@ -135,8 +125,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         batch_size=32,
         learning_rate=2e-3,
         seed=seed,
-        **options.reading.given(),
-        **options.control.given() | {"resume": not options.control.overwrite},
+        **options.shared,
     )
 
 
@@ -159,15 +148,10 @@ def _run(name: TaskName, options: MegapixelOptions, seed: int) -> dict[str, Any]
     )
     gfnet = _with_exits(gfnet, val)
     gfnet.save(folder)
-    found = gfnet.classify(test)
     return {
         "policies": {name: each.to_json() for name, each in compared.policies.items()},
         "multiply_adds": costs,
-        "exits": {
-            "accuracy": float((found.classes == test.labels).double().mean()),
-            "looks": float(found.exit_step.double().mean()),
-            "multiply_adds": float(found.multiply_adds.double().mean()),
-        },
+        "exits": mean_exit(gfnet, test),
         "faster": _faster(gfnet, test),
     }
 

@@ -11,10 +11,10 @@ part, and masks of the damage in a tree of the same names. Masks are used for me
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,18 @@ from torch import Tensor
 
 from gfnet_agents import PolicyConfig, train_policy
 from gfnet_agents.markdown import header, row
-from gfnet_agents.parts import Parts, Results, run_parts
+from gfnet_agents.parts import PartName, Parts, PhotographOptions, Results, run_parts
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.overlap import measure_overlaps
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.statistics import probability_of_improvement
 from gfnet_env.command_line import parse
 from gfnet_env.evaluation import Record, evaluate_policy
-from gfnet_env.images import FolderImages, ImageSet, Masks, ReadingOptions, batches, object_masks
+from gfnet_env.images import FolderImages, ImageSet, Masks, batches, object_masks
 from gfnet_env.images.base import Numbers
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models import StaticNetwork, static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
-from gfnet_env.runs import RunControl
-from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines, train_classifier
 
 # Sides that whole pictures are resized to; the last has as many pixels as they have.
@@ -58,29 +56,14 @@ _POSITION = re.compile(r"_(\d{6}_\d{3})_")
 
 
 Floats = npt.NDArray[np.float64]
-PartName = Literal["looks", "static"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PittingOptions(Settings):
+class PittingOptions(PhotographOptions):
     """What to run, and where."""
 
-    images: Path
-    """Folder that holds train, val and test."""
     masks: Path
     """Folder of the masks."""
-    run: Path
-    """Folder for all runs."""
-    out: Path
-    """Folder for the tables; seeds that its results.json holds already are kept."""
-    weights: str = "pretrained"
-    """ImageNet's weights of tf_efficientnet_lite0: pretrained (downloaded), or a file."""
-    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
-    """Seeds to repeat it with."""
-    parts: tuple[PartName, ...] = get_args(PartName)
-    """What to run: networks that look, and static ones."""
-    reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
-    control: Flat[RunControl] = field(default_factory=RunControl)
 
 
 def main(options: PittingOptions) -> None:
@@ -99,8 +82,7 @@ def _shared(options: PittingOptions, seed: int) -> dict[str, Any]:
         "load_best_model_at_end": True,
         "precision": "bfloat16",
         "seed": seed,
-        **options.reading.given(),
-        **options.control.given() | {"resume": not options.control.overwrite},
+        **options.shared,
     }
 
 
@@ -201,8 +183,7 @@ def _learned(options: PittingOptions, seed: int, name: str) -> Policy:
         oracle_images=0,
         curve_points=0,
         seed=seed,
-        **options.reading.given(),
-        **options.control.given() | {"resume": not options.control.overwrite},
+        **options.shared,
     )
     return train_policy(config).policy
 
@@ -237,8 +218,7 @@ class _Measure:
     @classmethod
     def open(cls, options: PittingOptions, split: str = "test") -> Self:
         """For a split."""
-        spec = f"folder:{options.images}"
-        images = options.reading.load(spec, split, image_size=224, seed=0, fit="whole")
+        images = options.open(split)
         assert isinstance(images, FolderImages)
         masks = object_masks(images, options.masks)
         assert masks is not None

@@ -113,7 +113,7 @@ def soak(config: SoakConfig) -> Soak:
 def _stepping(
     network: GlanceFocusNetwork, images: ArrayImages, config: SoakConfig
 ) -> Callable[[], int]:
-    """Takes one step in all sub-environments, and returns their number."""
+    """A function that takes a step in all sub-environments and returns their number."""
     env = GlanceFocusVectorEnv(
         config.num_envs, model=network, images=images, autoreset_mode="SameStep"
     )
@@ -130,7 +130,7 @@ def _stepping(
 def _predicting(
     network: GlanceFocusNetwork, images: ArrayImages, rng: np.random.Generator
 ) -> Callable[[], int]:
-    """Classifies some pictures, and returns 1."""
+    """A function that classifies some pictures and returns 1."""
     gfnet = EarlyExitGFNet(network, RandomPolicy(), [0.3] * 5 + [0.0])
 
     def predict() -> int:
@@ -142,7 +142,7 @@ def _predicting(
 
 
 def _samples(name: str, use: Callable[[], int], count: int, samples: int) -> tuple[Sample, ...]:
-    """Samples of the process while it is used, the first one before."""
+    """Samples of the process: one before its use, and others at equal distances."""
 
     def taken() -> Iterator[Sample]:
         done = 0

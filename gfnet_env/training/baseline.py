@@ -78,8 +78,7 @@ def train_baselines(
     """
     config = config.resolved()
     processes = join_processes(config.control.device)
-    sets = image_sets or open_splits(config)
-    sets = check_splits(sets)
+    sets = check_splits(image_sets or open_splits(config))
     shares = Shares.of(len(sets["train"]), config, processes)
     networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
     for network in networks.values():

@@ -321,8 +321,7 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     """Make the stage for a new network."""
     mines = config.schedule.windows == "mined"
     config = config.resolved({"where_scales": (1.0,)} if mines else {})
-    sets = image_sets or open_splits(config)
-    sets = check_splits(sets)
+    sets = check_splits(image_sets or open_splits(config))
     torch.manual_seed(config.options.seed)
     images = sets["train"]
     network = GlanceFocusNetwork.build(
