@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from gfnet_agents import markdown
 from gfnet_agents.curve import LearningPoint
-from gfnet_env.benchmarks.report import save_figure, step_names, write_rows
+from gfnet_env.benchmarks.report import new_figure, save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import Interval, Result
 from gfnet_env.files import replacing, write_json, write_text
 
@@ -140,7 +138,9 @@ def _percent(accuracy: Sequence[float]) -> list[str]:
 
 def _plot(results: ComparisonResult, path: Path) -> None:
     """Plot accuracy at the last step against environment steps: mean and range over seeds."""
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    from matplotlib import colormaps
+
+    figure = new_figure(10, 5)
     axes = figure.subplots()
     # There are more learners than the usual ten colours.
     axes.set_prop_cycle(color=colormaps["tab20"](range(20)))

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from gfnet_env.benchmarks.advice import budget_advice, policy_advice, static_advice
-from gfnet_env.benchmarks.report import millions, save_figure, step_names, write_rows
+from gfnet_env.benchmarks.report import millions, new_figure, save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import CurvePoint, Evaluation
 
 
@@ -84,7 +83,7 @@ def write_csv(results: Evaluation, path: Path) -> None:
 
 def plot_curves(results: Evaluation, path: Path) -> None:
     """Plot accuracy against multiply-adds, with intervals, for all networks."""
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    figure = new_figure(7.5, 5)
     axes = figure.subplots()
     for method, points in results.budgeted.items():
         cost, accuracy, low, high = _columns(points)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from gfnet_env.benchmarks.advice import policy_advice
 from gfnet_env.benchmarks.report import (
     draw_answers,
     millions,
+    new_figure,
     save_figure,
     step_names,
     write_rows,
@@ -26,6 +26,9 @@ from gfnet_env.inference import Answers
 from gfnet_env.models import Model
 from gfnet_env.policies import BOUNDS, Context, Policy
 from gfnet_env.rollout import rollout
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WITH_INTERVALS = {
     "accuracy": "Accuracy",
@@ -117,7 +120,7 @@ def write_comparison(results: PolicyComparison, path: Path) -> None:
 
 def plot_comparison(results: PolicyComparison, path: Path) -> None:
     """Plot accuracy and confidence in the true class per step, with the intervals."""
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure = new_figure(12, 4.8)
     both = figure.subplots(1, 2)
     for axes, key in zip(both, _WITH_INTERVALS, strict=True):
         _plot_steps(axes, results, key)
@@ -130,7 +133,7 @@ def plot_comparison(results: PolicyComparison, path: Path) -> None:
 
 def plot_results(results: PolicyResults, path: Path) -> None:
     """Plot accuracy per step of every policy, and accuracy against cost with early exit."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = new_figure(11, 4.5)
     by_step, by_cost = figure.subplots(1, 2, sharey=True)
     _plot_steps(by_step, results, "accuracy")
     by_step.set(ylabel=f"{results.split} accuracy", title="Policies, no exits")
@@ -146,7 +149,7 @@ def plot_results(results: PolicyResults, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _plot_steps(axes: Axes, results: PolicyComparison, key: str) -> None:
+def _plot_steps(axes: "Axes", results: PolicyComparison, key: str) -> None:
     """Plot one figure per step of every policy, with its interval."""
     names = _shown_names(results)
     for name, found in results.policies.items():

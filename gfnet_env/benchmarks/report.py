@@ -4,17 +4,19 @@ import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.files import write_atomically
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import Answers
 from gfnet_env.models import Model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def step_names(steps: int) -> list[str]:
@@ -50,7 +52,7 @@ def draw_answers(
     labels = images.labels[indices].tolist() if labelled else [None] * len(indices)
     columns = len(indices) if len(answers) > 1 else min(len(indices), 6)
     rows = -(-len(answers) * len(indices) // columns)
-    figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
+    figure = new_figure(2.2 * columns, 2.4 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -75,7 +77,15 @@ def write_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], path: Path)
     write_atomically(path, write)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, sides in inches."""
+    # Imported here: few commands draw, and matplotlib is slow to import.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure in the format of the file's ending; PNG without one."""
     # Named, since matplotlib adds an ending of its own to a file that has none.
     kind = path.suffix.lstrip(".") or "png"

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import psutil
 import torch
-from matplotlib.figure import Figure
 
-from gfnet_env.benchmarks.report import save_figure
+from gfnet_env.benchmarks.report import new_figure, save_figure
 from gfnet_env.benchmarks.results import Result
 from gfnet_env.console import PlainConsole, track
 from gfnet_env.env.vector import GlanceFocusVectorEnv
@@ -167,7 +166,7 @@ def _growth(samples: tuple[Sample, ...]) -> float:
 
 
 def _plot(results: Soak, path: Path) -> None:
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = new_figure(11, 4)
     uses = {"environment steps": results.steps, "predictions": results.predictions}
     for axes, (name, samples) in zip(figure.subplots(1, 2), uses.items(), strict=True):
         counts = [each.count for each in samples]

@@ -1,8 +1,10 @@
-"""Confidence intervals and calibration errors."""
+"""Confidence intervals and calibration errors.
+
+scipy.stats is slow to import and most of the library does without it, so functions import it.
+"""
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 _RESAMPLES = 1000
 _LEVEL = 0.95
@@ -33,6 +35,8 @@ def mean_interval(
     names, member = np.unique(drawn, return_inverse=True)
     if len(names) == 1:
         raise ValueError("all values belong to one group, which says nothing about others")
+    from scipy import stats
+
     interval = stats.bootstrap(
         (np.bincount(member, weights=values), np.bincount(member)),
         lambda total, count, axis: total.sum(axis) / count.sum(axis),
@@ -49,6 +53,8 @@ def mean_interval(
 
 def interquartile_mean(scores: npt.NDArray[np.floating]) -> float:
     """Mean of the middle half of some runs' scores, (R,) (Agarwal et al., 2021, section 4.3)."""
+    from scipy import stats
+
     return float(stats.trim_mean(scores, 0.25))
 
 
@@ -61,6 +67,8 @@ def interquartile_mean_interval(scores: npt.NDArray[np.floating]) -> tuple[float
     if len(scores) == 1:
         return None
     draws = np.random.default_rng(0).integers(len(scores), size=(_RESAMPLES, len(scores)))
+    from scipy import stats
+
     means = stats.trim_mean(scores[draws], 0.25, axis=1)
     low, high = np.percentile(means, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
     return float(low), float(high)
@@ -78,6 +86,8 @@ def probability_of_improvement(
     Returns:
         The share of pairs that the first kind wins; a tie counts as half.
     """
+    from scipy import stats
+
     wins = stats.mannwhitneyu(scores, others).statistic
     return float(wins / (len(scores) * len(others)))
 

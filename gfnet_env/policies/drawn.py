@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import special
 from torch import Tensor
 
 from gfnet_env.looks import Look, check_scale
@@ -102,4 +101,6 @@ class GaussianPolicy(DrawnPolicy):
         self.config["std"] = std
 
     def place(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        from scipy import special
+
         return (self.config["std"] * special.ndtri(draws)).clip(-1, 1)

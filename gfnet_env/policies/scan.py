@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from gfnet_env.looks import Look
 from gfnet_env.observations import PlainObservation
@@ -92,6 +91,9 @@ class ScanPolicy:
         looks = Look.at(torch.cat(found))
         sizes = images.sizes([index]).to(model.device).expand(len(looks.location), 2)
         boxes = model.view.window_boxes(looks, sizes).float()
+        # Imported here: torchvision takes as long to import as torch.
+        from torchvision.ops import nms
+
         best = nms(boxes, torch.cat(scores).float(), OVERLAP)[: model.focus_steps]
         return looks.location[best]
 
