@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from gfnet_env import EarlyExitGFNet, rows
-from gfnet_env.benchmarks.report import draw_answers
+from gfnet_env.benchmarks.report import draw_answers, sheet_format
 from gfnet_env.command_line import parse
 from gfnet_env.images import FolderImages
 from gfnet_env.images.base import Numbers
@@ -44,6 +44,8 @@ class ClassifyConfig(Settings):
 
 def main(config: ClassifyConfig) -> None:
     """Load, classify, print, draw."""
+    if config.picture is not None:
+        sheet_format(config.picture)
     files = list(picture_files(config.pictures))
     if not files:
         folders = ", ".join(map(str, config.pictures))

@@ -12,6 +12,8 @@ from gfnet_env.arrays import as_array
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
+NAN_ACTION = "an action is NaN; look for NaN in the weights of the policy"
+
 
 class Actions(ABC):
     """A kind of action.
@@ -79,7 +81,7 @@ class Actions(ABC):
                 raise ValueError(f"an action must be {self.meaning}, not {int(outside[0])}")
             return torch.from_numpy(array.astype(np.int64))
         if np.isnan(array).any():
-            raise ValueError("an action is NaN; look for NaN in the weights of the policy")
+            raise ValueError(NAN_ACTION)
         return torch.from_numpy(array.clip(-1, 1).astype(np.float32))
 
 

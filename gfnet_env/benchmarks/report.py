@@ -1,13 +1,13 @@
 """Helpers for the tables and plots of all results."""
 
 import csv
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.files import write_atomically
@@ -17,6 +17,11 @@ from gfnet_env.models import Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# Of sheets of pictures, in pixels; and how many make a row.
+_TILE, _MARGIN, _TITLE_HEIGHT = 288, 8, 20
+_COLUMNS = 6
 
 
 def step_names(steps: int) -> list[str]:
@@ -48,23 +53,50 @@ def draw_answers(
             there is only one name.
         path: The picture's file.
         labelled: Whether the captions name the true class where another was predicted.
+
+    Raises:
+        ValueError: The file has no format for pictures.
     """
     labels = images.labels[indices].tolist() if labelled else [None] * len(indices)
-    columns = len(indices) if len(answers) > 1 else min(len(indices), 6)
-    rows = -(-len(answers) * len(indices) // columns)
-    figure = new_figure(2.2 * columns, 2.4 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    numbers = itertools.product(answers.values(), range(len(indices)))
-    for axes, (answer, row) in zip(grid.flat, numbers, strict=False):
+
+    def draw(answer: Answers, row: int) -> Image.Image:
         looks = taken_looks(answer.locations[row].cpu(), answer.scales[row].cpu())
         prediction, confidence = int(answer.classes[row]), float(answer.confidence[row])
         text = caption(model.class_names, prediction, labels[row], confidence)
-        axes.imshow(draw_looks(images, int(indices[row]), looks, model.view, text))
-    for name, axes in zip(answers, grid[:, 0], strict=False):
-        axes.set_title(name, loc="left", fontsize=10)
-    save_figure(figure, path)
+        return Image.fromarray(draw_looks(images, int(indices[row]), looks, model.view, text))
+
+    columns = len(indices) if len(answers) > 1 else min(len(indices), _COLUMNS)
+    rows: list[tuple[str, list[Image.Image]]] = []
+    for name, answer in answers.items():
+        drawn = [draw(answer, row) for row in range(len(indices))]
+        rows += [(name, drawn[first : first + columns]) for first in range(0, len(drawn), columns)]
+    sheet, kind = _sheet(rows), sheet_format(path)
+    write_atomically(path, lambda temporary: sheet.save(temporary, format=kind))
+
+
+def sheet_format(path: Path) -> str:
+    """Pillow's name of a file's format; raises ``ValueError`` if there is none for its ending."""
+    kinds = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"cannot draw to {path}: its name must end in {', '.join(filter(None, kinds))}")
+    return kind
+
+
+def _sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+    """Rows of pictures, each below its name, reduced to one size."""
+    font = ImageFont.load_default(size=14)
+    height = _TILE + _TITLE_HEIGHT * any(name for name, _ in rows)
+    columns = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (columns * _TILE, len(rows) * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (name, pictures) in enumerate(rows):
+        bottom = (number + 1) * height
+        pen.text((4, bottom - height + 2), name, fill="black", font=font)
+        for column, picture in enumerate(pictures):
+            picture.thumbnail((_TILE - _MARGIN, _TILE - _MARGIN))
+            sheet.paste(picture, (column * _TILE, bottom - _TILE))
+    return sheet
 
 
 def write_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> None:

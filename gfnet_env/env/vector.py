@@ -1,18 +1,20 @@
 """The environment: N pictures at once, with one call of each encoder per step."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from gfnet_env import rows
-from gfnet_env.actions import Actions, build_actions
+from gfnet_env.actions import NAN_ACTION, Actions, build_actions
 from gfnet_env.arrays import as_array
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrders, Sampling
@@ -37,6 +39,23 @@ _Bools = npt.NDArray[np.bool_]
 
 _SEED = Annotated[int | None, AtLeast(0)]
 _RESET_OPTIONS = frozenset({"indices", "reset_mask"})
+
+
+@dataclass(frozen=True)
+class TensorStep:
+    """What a step of N sub-environments gives, on the model's device.
+
+    Attributes:
+        observations: Observations, N rows each; of the next episode where one has ended.
+        rewards: Rewards, (N,) float32.
+        terminated: Whether the episode has ended, (N,) bool.
+        correct: Whether the prediction after the step is right, (N,) bool.
+    """
+
+    observations: dict[str, Tensor]
+    rewards: Tensor
+    terminated: Tensor
+    correct: Tensor
 
 
 class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]]):
@@ -225,7 +244,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         rewards = np.zeros(self.num_envs)
         terminations = np.zeros(self.num_envs, dtype=bool)
         if len(active):
-            rewards[active], terminations[active] = self._act(active, checked)
+            earned, ended = self._act(active, checked)
+            rewards[active], terminations[active] = earned.cpu().numpy(), ended.cpu().numpy()
         if beginning is not None and beginning.any():
             # If an image cannot be read, the next call begins these episodes.
             self._ended = terminations | beginning
@@ -239,6 +259,45 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         infos = self._infos(np.arange(self.num_envs))
         truncations = np.zeros(self.num_envs, dtype=bool)
         return self._observations(), rewards, terminations, truncations, {**infos, **final}
+
+    @torch.no_grad()
+    def reset_tensors(self, seed: int | None = None) -> dict[str, Tensor]:
+        """``reset`` of all sub-environments, with observations as tensors on the model's device."""
+        chosen = np.arange(self.num_envs)
+        self._seed(seed, chosen)
+        self._begin(chosen)
+        return self.observation(self._state)
+
+    @torch.no_grad()
+    def step_tensors(self, actions: Tensor) -> TensorStep:
+        """``step`` without NumPy: everything stays on the model's device, and there are no infos.
+
+        Episodes that end are followed by new ones in the same step.
+
+        Args:
+            actions: As ``step`` takes them, as a tensor on the model's device.
+
+        Raises:
+            RuntimeError: The environment was never reset.
+            ValueError: The autoreset mode is not SAME_STEP, an action is NaN, or the actions have
+                the wrong shape.
+        """
+        self._check_reset("step")
+        if self.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"step_tensors needs autoreset_mode='SameStep', not {self.autoreset_mode.value!r}"
+            )
+        self._check_shape(tuple(actions.shape))
+        if isinstance(self.single_action_space, spaces.Box):
+            if bool(actions.isnan().any()):
+                raise ValueError(NAN_ACTION)
+            actions = actions.float().clamp(-1, 1)
+        rewards, terminated = self._act(np.arange(self.num_envs), actions)
+        ended = np.flatnonzero(terminated.cpu().numpy())
+        correct = self._state.classes == self._labels
+        if len(ended):
+            self._begin(ended)
+        return TensorStep(self.observation(self._state), rewards, terminated, correct)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Cells that the current episodes have not looked at, (N, actions).
@@ -359,29 +418,29 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._is_reset = True
 
     @torch.no_grad()
-    def _act(self, active: _Rows, actions: Tensor) -> tuple[_Floats, _Bools]:
+    def _act(self, active: _Rows, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Take the actions of some rows; rewards and terminations of those rows."""
         device = self.model.device
         where = torch.from_numpy(active).to(device)
         everywhere = len(active) == self.num_envs
         before = self._state if everywhere else rows.select(self._state, where)
         looks = self.actions.looks(actions.to(device), before)
-        stops = looks.stop.cpu().numpy()
-        if not stops.any():
+        stops = looks.stop
+        if not bool(stops.any()):
             return self._look(active, where, looks, before)
-        rewards, terminated = np.zeros(len(active)), stops.copy()
-        going = np.flatnonzero(~stops)
+        rewards = torch.zeros(len(active), device=device)
+        terminated = stops.clone()
+        going = torch.nonzero(~stops).squeeze(1)
         if len(going):
-            chosen = torch.from_numpy(going).to(device)
-            looks, before = rows.select((looks, before), chosen)
+            looks, before = rows.select((looks, before), going)
             rewards[going], terminated[going] = self._look(
-                active[going], where[chosen], looks, before
+                active[going.cpu().numpy()], where[going], looks, before
             )
         return rewards, terminated
 
     def _look(
         self, active: _Rows, where: Tensor, looks: Look, before: State
-    ) -> tuple[_Floats, _Bools]:
+    ) -> tuple[Tensor, Tensor]:
         """Look once at the pictures of some rows; none of the looks stops."""
         indices, everywhere = self._indices[active], len(active) == self.num_envs
 
@@ -394,12 +453,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         terminated = (after.number >= self.focus_steps) | self._exits(after)
         labels = self._labels if everywhere else self._labels[where]
         transition = Transition(indices, labels, before, after, terminated, look_there)
-        reward = judge(self._reward, transition).double() - self._look_cost
+        reward = judge(self._reward, transition).float() - self._look_cost
         self._state = after if everywhere else rows.put(self._state, where, after)
         number, there = before.number.cpu(), torch.from_numpy(active)
         self._locations[there, number] = after.location.cpu()
         self._scales[there, number] = after.scale.cpu()
-        return reward.cpu().numpy(), terminated.cpu().numpy()
+        return reward, terminated
 
     def _check_reset(self, what: str) -> None:
         if not self._is_reset:
@@ -416,12 +475,15 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 "options={'reset_mask': mask}"
             )
         given = as_array(actions, "actions")
-        wanted = (self.num_envs, *(self.single_action_space.shape or ()))
-        if given.shape != wanted:
-            raise ValueError(
-                f"actions must be {wanted}, {self.actions.meaning} per image, not {given.shape}"
-            )
+        self._check_shape(given.shape)
         return self.actions.read(given[active])
+
+    def _check_shape(self, given: tuple[int, ...]) -> None:
+        wanted = (self.num_envs, *(self.single_action_space.shape or ()))
+        if given != wanted:
+            raise ValueError(
+                f"actions must be {wanted}, {self.actions.meaning} per image, not {given}"
+            )
 
     def _observations(self) -> Observations:
         arrays: Observations = {}

@@ -18,8 +18,8 @@ from gfnet_env.features.live import LiveFeatures, check_evaluation_mode
 from gfnet_env.features.store import DESCRIPTION, Entries, EntryStore, Numbers
 from gfnet_env.images.base import ImageSet
 from gfnet_env.looks import Look, lattice, nearest_cell
-from gfnet_env.models.base import Features, Model, blank_views, glance_view
-from gfnet_env.precision import Precision, autocast, precision_type
+from gfnet_env.models.base import Features, Model, glance_view
+from gfnet_env.precision import Precision, autocast
 
 # The lattice of 7×7 cells is part of this one.
 DEFAULT_CELLS = 13
@@ -75,12 +75,8 @@ class CachedFeatures:
         self.views = 1 + len(self.scales) * cells**2
         self._live = LiveFeatures(model, images, precision=precision)
         self._looks = _looks(cells, self.scales, model.device)
-        kept = precision_type(precision)
-        with torch.no_grad():
-            self._overview = Layout(
-                model.encode_overview(blank_views(model, glance_view(model))), kept
-            )
-            self._window = Layout(model.encode_window(blank_views(model, model.view)), kept)
+        self._overview = Layout.of_overviews(model, precision)
+        self._window = Layout.of_windows(model, precision)
         self.store = self._open_store(Path(folder).expanduser(), limit_gib)
         if self.store.is_new:
             PlainConsole(soft_wrap=True, highlight=False).print(self.summary())

@@ -1,6 +1,7 @@
 """The layout of features in the entries of a store."""
 
 import math
+from typing import Self
 
 import numpy as np
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from gfnet_env import rows
 from gfnet_env.features.store import Entries
-from gfnet_env.models.base import Features
+from gfnet_env.models.base import Features, Model, blank_views, glance_view
+from gfnet_env.precision import Precision, precision_type
 
 _WORD = 8
 
@@ -35,6 +37,24 @@ class Layout:
             for shape, kind in zip(self.shapes, self._types, strict=True)
         ]
         self.words = sum(self._words)
+
+    @classmethod
+    @torch.no_grad()
+    def of_overviews(cls, model: Model, precision: Precision) -> Self:
+        """The layout of a model's features of overviews."""
+        views = blank_views(model, glance_view(model))
+        return cls(model.encode_overview(views), precision_type(precision))
+
+    @classmethod
+    @torch.no_grad()
+    def of_windows(cls, model: Model, precision: Precision) -> Self:
+        """The layout of a model's features of windows."""
+        return cls(model.encode_window(blank_views(model, model.view)), precision_type(precision))
+
+    @property
+    def bytes(self) -> int:
+        """Size of the features of one view."""
+        return _WORD * self.words
 
     def pack(self, features: Features) -> Entries:
         """Features of B views as entries, (B, W)."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from gfnet_env.features.cached import (
     DEFAULT_LIMIT_GIB,
     CachedFeatures,
 )
+from gfnet_env.features.layout import Layout
 from gfnet_env.features.live import LiveFeatures
 from gfnet_env.images.base import ImageSet
 from gfnet_env.models.base import Model
@@ -30,7 +30,7 @@ FEATURES.register("live")(LiveFeatures)
 FEATURES.register("cached")(CachedFeatures)
 
 # Settings that change the cost of features, not the features.
-COST_OPTIONS = frozenset({"cache", "cache_gib", "keep_glances"})
+COST_OPTIONS = frozenset({"cache", "cache_gib", "glance_gib"})
 
 
 def build_features(features: FeatureSpec, model: Model, images: ImageSet) -> FeatureSource:
@@ -84,18 +84,21 @@ class FeatureOptions(CacheOptions):
 
     features: Literal["live", "cached"] = "live"
     """live: encoded at every step; cached: computed once, for a lattice of locations."""
-    keep_glances: bool = False
-    """Whether live features keep every image's glance in memory."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.keep_glances and self.features != "live":
-            raise ValueError(
-                f"keep_glances is for live features; {self.features} features keep glances anyway"
-            )
+    glance_gib: Annotated[float, AtLeast(0)] = 1.0
+    """Maximum memory for live features of glances, in GiB: if those of all images of the split fit,
+    they are kept, and no glance is encoded twice. 0 keeps none."""
 
     def source(self) -> MakeFeatures:
         """The function that makes features with these options."""
         if self.features == "cached":
             return self.open_cache
-        return partial(LiveFeatures, precision=self.precision, keep_glances=self.keep_glances)
+        return self._live
+
+    def _live(self, model: Model, images: ImageSet) -> LiveFeatures:
+        needed = len(images) * Layout.of_overviews(model, self.precision).bytes
+        return LiveFeatures(
+            model,
+            images,
+            precision=self.precision,
+            keep_glances=needed <= self.glance_gib * 2**30,
+        )

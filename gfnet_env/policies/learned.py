@@ -96,6 +96,8 @@ class LearnedPolicy(nn.Module):
         """Make the layers."""
         config, space = self.config, self.actions.space
         self.encoder = ObservationEncoder(config["shapes"], **config["encoder"])
+        # With the defaults, which may be others when this is loaded.
+        config["encoder"] = self.encoder.options
         size, memory_size = self.encoder.output_size, config["recurrent_size"]
         self.recurrent = None if memory_size is None else nn.LSTMCell(size, memory_size)
         sizes = [size if memory_size is None else memory_size, *config["hidden_sizes"]]
@@ -171,7 +173,7 @@ class LearnedPolicy(nn.Module):
             "location": [2],
             "step": [1],
         }
-        kept = ("hidden_sizes", "activation", "revisit", "recurrent_size", "encoder")
+        kept = ("hidden_sizes", "activation", "revisit", "recurrent_size")
         grid = saved.get("output") == "grid"
         return {
             "shapes": shapes,
@@ -180,6 +182,7 @@ class LearnedPolicy(nn.Module):
             "actions": f"grid:cells={saved['grid']}" if grid else "continuous",
             "squash": "tanh" if saved.get("output") == "tanh" else "clamp",
             **{name: saved[name] for name in kept if name in saved},
+            "encoder": {"channels": 64, "points": 32} | saved.get("encoder", {}),
         }
 
 

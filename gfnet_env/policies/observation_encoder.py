@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 # Removes a fully seen cell from a softmax.
 _INHIBITION = 10.0
@@ -33,11 +34,20 @@ class _MapReader(nn.Module):
         self.squeeze = nn.Conv2d(depth, self.channels, 1, bias=False)
         # Makes the policy independent of the scale of the encoder's features. The next layer is
         # linear, so no scale per channel is needed.
-        self.normalise = nn.LayerNorm((self.channels, height, width), elementwise_affine=False)
+        self.normalise = nn.LayerNorm((height * width, self.channels), elementwise_affine=False)
 
     def squeezed(self, feature_map: Tensor) -> Tensor:
-        """Squeeze a map (B, C, h, w) to (B, channels, h, w)."""
-        return self.normalise(self.squeeze(feature_map)).relu()
+        """Squeeze a map (B, C, h, w) to cells (B, h·w, channels)."""
+        cells = feature_map.flatten(2).transpose(1, 2)
+        return self.normalise(_convolve(self.squeeze, cells)).relu()
+
+
+def _convolve(layer: nn.Conv2d, cells: Tensor) -> Tensor:
+    """A 1×1 convolution of cells (B, h·w, C).
+
+    As a matrix product, its gradient takes half as long on a CPU.
+    """
+    return functional.linear(cells, layer.weight.flatten(1), layer.bias)
 
 
 class MapEncoder(_MapReader):
@@ -63,11 +73,11 @@ class MapEncoder(_MapReader):
         self.register_buffer("cell_coordinates", coordinates, persistent=False)
 
     def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w), less its seen share (B, 1, h, w)."""
-        scores = self.attention(self.squeezed(feature_map))
+        """(B, output_size) of a map (B, C, h, w), less its seen share (B, h·w)."""
+        scores = _convolve(self.attention, self.squeezed(feature_map))
         if seen is not None:
-            scores = scores - _INHIBITION * seen
-        attention = scores.flatten(2).softmax(dim=2)
+            scores = scores - _INHIBITION * seen[:, :, None]
+        attention = scores.transpose(1, 2).softmax(dim=2)
         return (attention @ self.cell_coordinates).flatten(1)
 
 
@@ -83,11 +93,11 @@ class FlatMapEncoder(_MapReader):
         self.linear = nn.Linear(self.channels * height * width, self.output_size)
 
     def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w), less its seen share (B, 1, h, w)."""
+        """(B, output_size) of a map (B, C, h, w), less its seen share (B, h·w)."""
         squeezed = self.squeezed(feature_map)
         if seen is not None:
-            squeezed = squeezed * (1 - seen)
-        return self.linear(squeezed.flatten(1)).relu()
+            squeezed = squeezed * (1 - seen[:, :, None])
+        return self.linear(squeezed.transpose(1, 2).flatten(1)).relu()
 
 
 class ObservationEncoder(nn.Module):
@@ -105,6 +115,9 @@ class ObservationEncoder(nn.Module):
         keep_glance: Whether to read the map of the glance at every step, or only at the first.
         inhibition: Whether to blank out the map of the glance where it was seen.
         attention: Whether to read maps with a ``MapEncoder`` or with a ``FlatMapEncoder``.
+
+    Attributes:
+        options: All arguments but the shapes, by name.
     """
 
     def __init__(
@@ -118,6 +131,14 @@ class ObservationEncoder(nn.Module):
         attention: bool = True,
     ) -> None:
         super().__init__()
+        self.options = {
+            "channels": channels,
+            "points": points,
+            "width": width,
+            "keep_glance": keep_glance,
+            "inhibition": inhibition,
+            "attention": attention,
+        }
         reader = MapEncoder if attention else FlatMapEncoder
         self.inhibition = inhibition
         self.output_size = 0
@@ -147,10 +168,8 @@ class ObservationEncoder(nn.Module):
         parts = [self.get_submodule(name)(observation[name]) for name in self._maps]
         if self._has_glance:
             features, step = observation["features"], observation["step"]
-            seen = observation["seen"].view(-1, 1, *features.shape[2:])
-            glance = self.glance(
-                observation["glance"].view_as(features), seen if self.inhibition else None
-            )
+            seen = observation["seen"] if self.inhibition else None
+            glance = self.glance(observation["glance"].view_as(features), seen)
             # At the glance, both maps are the same, so one is enough.
             latest = self._maps.index("features")
             parts[latest] = parts[latest] * (step > 0)

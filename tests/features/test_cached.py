@@ -19,6 +19,7 @@ from gfnet_env.features import (
     build_features,
 )
 from gfnet_env.features.filling import CacheConfig, cache_features
+from gfnet_env.features.layout import Layout
 from gfnet_env.images import FolderImages, Subset
 from gfnet_env.looks import Look, lattice
 from gfnet_env.rollout import glance, look
@@ -361,7 +362,7 @@ def test_features_are_a_spec_or_a_callable_or_an_object(tiny_network, images, ca
 
 
 def test_options_make_what_they_name(tiny_network, images, tmp_path):
-    live = FeatureOptions(keep_glances=True).source()(tiny_network, images)
+    live = FeatureOptions().source()(tiny_network, images)
     assert isinstance(live, LiveFeatures)
     options = FeatureOptions(
         features="cached", cells=2, scales=(2, 1), cache=str(tmp_path), precision="bfloat16"
@@ -372,6 +373,17 @@ def test_options_make_what_they_name(tiny_network, images, tmp_path):
     assert features.store.folder.parent == tmp_path
 
 
+def test_glances_are_kept_if_they_fit(tiny_network, images):
+    bytes_of_one = Layout.of_overviews(tiny_network, "float32").bytes
+    everything = len(images) * bytes_of_one / 2**30
+    for limit, encoded in ((everything, 0), (0.9 * everything, 3), (0.0, 3)):
+        features = FeatureOptions(glance_gib=limit).source()(tiny_network, images)
+        features.overview(np.arange(3))
+        features.overviews = None
+        features.overview(np.arange(3))
+        assert (0 if features.overviews is None else len(features.overviews)) == encoded
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -380,7 +392,7 @@ def test_options_make_what_they_name(tiny_network, images, tmp_path):
         ({"cache_gib": 0.0}, "cache_gib must be positive"),
         ({"precision": "int4"}, "precision must be float32 or bfloat16, not 'int4'"),
         ({"features": "psychic"}, "features must be live or cached, not 'psychic'"),
-        ({"keep_glances": True, "features": "cached"}, "keep_glances is for live features"),
+        ({"glance_gib": -1.0}, "glance_gib must be at least 0, not -1.0"),
     ],
 )
 def test_wrong_options_are_named(change, message):

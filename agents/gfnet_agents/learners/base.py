@@ -174,6 +174,16 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
     return built
 
 
+def named_observation(env: GlanceFocusVectorEnv) -> str:
+    """The spec of an environment's observation; raises ``ValueError`` if it has none."""
+    if env.observation_spec is None:
+        raise ValueError(
+            "the observation is an object without a name, and a file needs one: give the "
+            "environment module:NAME, or a name of OBSERVATIONS"
+        )
+    return env.observation_spec
+
+
 def _check_actions(learner: type[Learner], spec: str, actions: Actions) -> None:
     """Raise ``ValueError`` unless a learner supports the actions."""
     if isinstance(actions.space, learner.action_spaces):

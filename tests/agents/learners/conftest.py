@@ -1,11 +1,11 @@
-"""Every learner with each kind of action that it takes, learning for a moment."""
+"""Every learner of stable-baselines3 with each kind of action, learning for a moment."""
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from gfnet_agents.learners import LEARNERS
+from gfnet_agents.learners import LEARNERS, StableBaselinesLearner
 from gfnet_agents.learners.sb3.learner import settings_of
 from gfnet_env import rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
@@ -13,7 +13,10 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 GRID = "grid:cells=3"
 KINDS = {spaces.Box: "continuous", spaces.Discrete: GRID}
 EVERY_KIND = [
-    (name, KINDS[space]) for name in LEARNERS for space in LEARNERS.parse(name)[0].action_spaces
+    (name, KINDS[space])
+    for name in LEARNERS
+    if issubclass(LEARNERS.parse(name)[0], StableBaselinesLearner)
+    for space in LEARNERS.parse(name)[0].action_spaces
 ]
 
 _FEW = {

@@ -20,6 +20,7 @@ class ObservationExtractor(BaseFeaturesExtractor):
 
     Attributes:
         shapes: Shape of each part of an observation, by key.
+        options: All arguments of the encoder but the shapes.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class ObservationExtractor(BaseFeaturesExtractor):
         shapes = {key: part.shape or () for key, part in parts.items()}
         encoder = ObservationEncoder(shapes, **options)
         super().__init__(observation_space, encoder.output_size)
-        self.encoder, self.shapes, self.options = encoder, shapes, options
+        self.encoder, self.shapes, self.options = encoder, shapes, encoder.options
         self._view = view
 
     def forward(self, observations: Any) -> Tensor:

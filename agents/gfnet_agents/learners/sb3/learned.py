@@ -17,6 +17,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
+from gfnet_agents.learners.base import named_observation
 from gfnet_agents.learners.sb3.extractor import ObservationExtractor
 from gfnet_agents.learners.sb3.vec_env import StableBaselinesVecEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
@@ -47,14 +48,13 @@ def learned_policy(agent: BaseAlgorithm) -> LearnedPolicy:
     hidden = activations[: len(linear) - 1]
     if len(set(hidden)) > 1:
         raise TypeError(f"hidden layers must have one activation, not {hidden}")
-    assert env.observation_spec is not None
     learned = LearnedPolicy(
         extractor.shapes,
         [layer.out_features for layer in linear[:-1]],
         focus_steps=env.model.focus_steps,
         patch_size=env.model.view.size,
         actions=env.actions.spec,
-        observation=env.observation_spec,
+        observation=named_observation(env),
         activation=hidden[0] if hidden else "tanh",
         squash="tanh" if squashed else "clamp",
         revisit=not isinstance(policy, MaskableActorCriticPolicy),
@@ -79,11 +79,6 @@ def _environment(agent: BaseAlgorithm) -> GlanceFocusVectorEnv:
         raise TypeError(
             f"{_CANNOT}: it is in {type(env).__name__}, which may change observations or actions; "
             "let it learn in StableBaselinesVecEnv itself"
-        )
-    if env.env.observation_spec is None:
-        raise ValueError(
-            "the observation is an object without a name, and a file needs one: give the "
-            "environment module:NAME, or a name of OBSERVATIONS"
         )
     return env.env
 
