@@ -76,10 +76,10 @@ def draw_answers(
 
 def sheet_format(path: Path) -> str:
     """Pillow's name of a file's format; raises ``ValueError`` if there is none for its ending."""
-    kinds = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
-    kind = kinds.get(path.suffix.lower())
+    kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
+    kind = kinds.get(path.suffix.lower() or ".png")
     if kind is None:
-        raise ValueError(f"cannot draw to {path}: its name must end in {', '.join(filter(None, kinds))}")
+        raise ValueError(f"cannot draw to {path}: its name must end in {', '.join(kinds)}")
     return kind
 
 

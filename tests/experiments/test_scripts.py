@@ -55,6 +55,8 @@ def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
         assert lines[row].startswith(line + f"exit at step {expected.exit_step[row]}, ")
     assert lines[2].startswith(str(pictures[2]))
     assert (tmp_path / "looked").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"cannot draw to .*looked\.svg: its name must end in"):
+        run("classify.py", "--run", tmp_path / "run", "--picture", "looked.svg", *pictures)
 
 
 @pytest.mark.usefixtures("assembled")

@@ -190,8 +190,8 @@ def near_the_corner(transition):
 
 def test_it_learns_what_is_rewarded(make_env):
     env = make_env(reward=near_the_corner)
-    spec = "torch-ppo:n_steps=3,learning_rate=0.003,n_epochs=4"
-    learner = build_learner(spec, env, seed=0, device="cpu", timesteps=1_200)
+    spec = "torch-ppo:n_steps=3,learning_rate=0.01,n_epochs=4"
+    learner = build_learner(spec, env, seed=0, device="cpu", timesteps=360)
     returns = []
     learner.learn(lambda: returns.append(learner.mean_return))
     # Three looks in the middle, then three near the corner.
