@@ -75,8 +75,8 @@ class PolicySchedule(_OneLength):
     """Split to learn from, by default train. The classifier knows train, so looks gain less there;
     but val is also used for the learning curve and the thresholds."""
     sampling: Sampling | None = None
-    """Which images to draw: all equally often, or uncertain (the default), in proportion to the
-    doubt that the glance leaves."""
+    """Which images to draw: all equally often; uncertain (the default), in proportion to the doubt
+    that their glances left so far; or uncertain-full, after a glance at every image."""
     reward: str | None = None
     """Reward of a look: confidence-gain (the default), random-contrast, cross-entropy-gain, sparse,
     or module:NAME."""

@@ -7,13 +7,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from gfnet_env.arrays import as_array
+from gfnet_env.env.doubt import Doubt
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.images import batches
+from gfnet_env.models.base import State
 from gfnet_env.rollout import glance
 
-Sampling = Literal["all", "uncertain"]
+Sampling = Literal["all", "uncertain", "uncertain-full"]
 
 
 class ImageOrder:
@@ -22,25 +25,20 @@ class ImageOrder:
     Args:
         count: Number of images.
         seed: Other seeds give other orders.
-        weights: None to go through all images in a random order, again and again; or relative
-            frequencies to draw with, (count,).
+        doubt: None to go through all images in a random order, again and again; or what to draw in
+            proportion to.
     """
 
-    def __init__(
-        self, count: int, seed: int, weights: npt.NDArray[np.float64] | None = None
-    ) -> None:
-        self._count = count
+    def __init__(self, count: int, seed: int, doubt: Doubt | None = None) -> None:
+        self._count, self._doubt = count, doubt
         self._rng = np.random.default_rng(seed)
-        self._cumulative = None if weights is None else np.cumsum(weights)
         self._epoch = np.empty(0, dtype=np.int64)
         self._position = 0
 
     def draw(self) -> int:
         """The next image."""
-        if self._cumulative is not None:
-            value = self._rng.random() * self._cumulative[-1]
-            index = int(np.searchsorted(self._cumulative, value, side="right"))
-            return min(index, self._count - 1)
+        if self._doubt is not None:
+            return self._doubt.draw(self._rng)
         if self._position == len(self._epoch):
             self._epoch, self._position = self._rng.permutation(self._count), 0
         self._position += 1
@@ -67,21 +65,19 @@ class ImageOrders:
         features: Features of the images.
         count: Number of sub-environments.
         sampling: How often each image is drawn, see ``GlanceFocusVectorEnv``.
-
-    Attributes:
-        weights: Relative frequencies of the images. None if all are equally likely, and before the
-            first order is made.
     """
 
     def __init__(self, features: FeatureSource, count: int, sampling: Sampling) -> None:
         self._features, self._count, self._sampling = features, count, sampling
-        self.weights: npt.NDArray[np.float64] | None = None
+        self._doubt = None if sampling == "all" else Doubt(len(features.images))
         self._orders: list[ImageOrder] = []
         self._requested: deque[int] = deque()
 
     def seed(self, seeds: Mapping[int, int], rng: np.random.Generator) -> None:
         """Give sub-environments the orders of their seeds; at first, ``rng`` seeds the others."""
         if not self._orders:
+            if self._doubt is not None and self._sampling == "uncertain-full":
+                glance_at_all(self._features, self._doubt)
             drawn = rng.integers(2**31, size=self._count).tolist()
             self._orders = [self._order(seed) for seed in drawn]
         for row, seed in seeds.items():
@@ -106,9 +102,15 @@ class ImageOrders:
         """The next image of a sub-environment."""
         return self._requested.popleft() if self._requested else self._orders[row].draw()
 
+    def saw(self, indices: npt.NDArray[np.int64], labels: Tensor, state: State) -> None:
+        """Take note of the state after a glance at images (B,) with labels (B,)."""
+        if self._doubt is not None:
+            self._doubt.learn(indices, _doubts(labels, state))
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that later draws depend on: numbers, strings and tensors."""
         return {
+            "doubt": None if self._doubt is None else self._doubt.state_dict(),
             "orders": [order.state_dict() for order in self._orders],
             "requested": list(self._requested),
         }
@@ -123,28 +125,24 @@ class ImageOrders:
             raise ValueError(
                 f"the state has {len(state['orders'])} sub-environments, not {self._count}"
             )
+        if self._doubt is not None:
+            self._doubt.load_state_dict(state["doubt"])
         self._orders = [self._order(0) for _ in range(self._count)]
         for order, saved in zip(self._orders, state["orders"], strict=True):
             order.load_state_dict(saved)
         self.request(state["requested"])
 
     def _order(self, seed: int) -> ImageOrder:
-        if self._sampling == "uncertain" and self.weights is None:
-            weights = glance_uncertainty(self._features)
-            # If no glance leaves any doubt, all images are equally likely.
-            self.weights = weights if weights.sum() > 0 else np.ones_like(weights)
-        return ImageOrder(len(self._features.images), seed, self.weights)
+        return ImageOrder(len(self._features.images), seed, self._doubt)
 
 
 @torch.no_grad()
-def glance_uncertainty(features: FeatureSource, batch_size: int = 256) -> npt.NDArray[np.float64]:
-    """1 − p_glance(y) of every image of a set, (N,): the most that looks could gain.
+def glance_at_all(features: FeatureSource, doubt: Doubt, batch_size: int = 256) -> None:
+    """Make known what the glances at all images of a set leave open."""
+    for batch in batches(features.images, batch_size, device=features.model.device):
+        state = glance(features, batch.indices)
+        doubt.learn(batch.indices, _doubts(batch.labels, state))
 
-    Sampling in proportion to it spends episodes on images that the glance leaves uncertain, where
-    looks can still earn a reward.
-    """
-    uncertainty = [
-        1 - glance(features, batch.indices).label_confidence(batch.labels).cpu().double().numpy()
-        for batch in batches(features.images, batch_size, device=features.model.device)
-    ]
-    return np.concatenate(uncertainty)
+
+def _doubts(labels: Tensor, state: State) -> npt.NDArray[np.float64]:
+    return 1 - state.label_confidence(labels).cpu().double().numpy()

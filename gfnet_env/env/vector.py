@@ -93,8 +93,9 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         exits: When an episode ends before the last look, see ``EXITS``: ``never``,
             ``confidence:threshold=0.9``, …
         sampling: ``all`` draws all images equally often. ``uncertain`` draws each image in
-            proportion to the doubt that the glance leaves about the true class; this costs one
-            glance at every image at the first reset.
+            proportion to the doubt that its glance left about the true class, as far as episodes
+            have shown it; what other sub-environments saw counts too. ``uncertain-full`` glances at
+            every image at the first reset, to know all doubts from the beginning.
         device: Device of the model, see ``resolve_device``; None leaves the model where it is.
         render_mode: None or ``rgb_array``.
         autoreset_mode: When a sub-environment begins a new episode after the end of one.
@@ -405,6 +406,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         indices, device = self._indices[chosen], self.model.device
         labels = self.images.labels[torch.from_numpy(indices)].to(device)
         state = glance(self.features, indices)
+        self._orders.saw(indices, labels, state)
         if len(chosen) == self.num_envs:
             self._labels, self._state = labels, state
         else:

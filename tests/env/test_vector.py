@@ -266,11 +266,13 @@ def test_locations_beyond_the_edge_are_taken_as_the_edge(digits):
     assert rewards[0] == rewards[1]
 
 
-def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network):
+@pytest.mark.parametrize(("sampling", "begins_at"), [("uncertain", 15), ("uncertain-full", 0)])
+def test_uncertain_sampling_prefers_what_the_glance_leaves_open(network, sampling, begins_at):
     images = gfnet_env.load_images("cluttered-digits:scenes=200", "test")
-    env = vector(50, images, model=network, sampling="uncertain", autoreset_mode="SameStep")
+    env = vector(50, images, model=network, sampling=sampling, autoreset_mode="SameStep")
     drawn = [env.reset(seed=0)[1]["label_confidence"]]
-    drawn += [env.reset()[1]["label_confidence"] for _ in range(20)]
+    drawn += [env.reset()[1]["label_confidence"] for _ in range(20 + begins_at)]
+    drawn = drawn[begins_at:]
     everything = vector(200, images, model=network)
     plain = everything.reset(options={"indices": range(200)})[1]["label_confidence"]
     expected = np.average(plain, weights=1 - plain)
@@ -328,7 +330,7 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
     [
         ({"num_envs": 0}, "num_envs must be at least 1"),
         ({"reward": "applause"}, "unknown reward 'applause'; known: confidence-gain"),
-        ({"sampling": "some"}, "unknown sampling 'some'; known: all, uncertain"),
+        ({"sampling": "some"}, "unknown sampling 'some'; known: all, uncertain, uncertain-full"),
         ({"focus_steps": 4}, r"focus_steps must be in 1..3"),
         ({"focus_steps": 0}, r"focus_steps must be in 1..3"),
         ({"exits": "confidence:threshold=1.5"}, r"must be in \[0, 1\], not 1.5"),
@@ -465,7 +467,7 @@ def test_a_part_cannot_be_reset_before_the_whole(digits):
         env.reset(options={"reset_mask": np.array([True, False])})
 
 
-@pytest.mark.parametrize("sampling", ["all", "uncertain"])
+@pytest.mark.parametrize("sampling", ["all", "uncertain", "uncertain-full"])
 def test_an_environment_goes_on_from_its_state(digits, network, sampling):
     env, other = (
         vector(3, digits, model=network, sampling=sampling, autoreset_mode="SameStep")
