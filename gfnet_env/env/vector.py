@@ -12,17 +12,23 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from gfnet_env import rows
-from gfnet_env.actions import Actions, build_actions
+from gfnet_env.actions import Actions, build_actions, looks_of
 from gfnet_env.arrays import as_array
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrders, Sampling
-from gfnet_env.exits import EXITS, ExitRule
+from gfnet_env.exits import EXITS, ExitRule, exit_now
 from gfnet_env.features import FeatureSource, FeatureSpec, build_features
 from gfnet_env.images import ImageSet, ReadingOptions, as_image_set
 from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import GlanceFocusNetwork, Model, State, blank_state
-from gfnet_env.observations import OBSERVATIONS, MapsObservation, Observation, observation_space
+from gfnet_env.observations import (
+    OBSERVATIONS,
+    MapsObservation,
+    Observation,
+    observation_space,
+    observe,
+)
 from gfnet_env.rewards import REWARDS, Reward, Transition, judge
 from gfnet_env.rollout import glance, look
 from gfnet_env.runs import resolve_device
@@ -365,7 +371,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         where = torch.from_numpy(active).to(device)
         everywhere = len(active) == self.num_envs
         before = self._state if everywhere else rows.select(self._state, where)
-        looks = self.actions.looks(actions.to(device), before)
+        looks = looks_of(self.actions, actions.to(device), before)
         stops = looks.stop.cpu().numpy()
         if not stops.any():
             return self._look(active, where, looks, before)
@@ -391,7 +397,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             return look(self.features, indices, chosen, before)
 
         after = look_there(looks)
-        terminated = (after.number >= self.focus_steps) | self._exits(after)
+        terminated = (after.number >= self.focus_steps) | exit_now(self._exits, after)
         labels = self._labels if everywhere else self._labels[where]
         transition = Transition(indices, labels, before, after, terminated, look_there)
         reward = judge(self._reward, transition).double() - self._look_cost
@@ -426,7 +432,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def _observations(self) -> Observations:
         arrays: Observations = {}
         held = {tensor.untyped_storage().data_ptr() for tensor in rows.tensors(self._state)}
-        for key, tensor in self.observation(self._state).items():
+        for key, tensor in observe(self.observation, self._state).items():
+            wanted = self.single_observation_space[key].shape
+            if tensor.shape[1:] != wanted:
+                raise ValueError(
+                    f"{key!r} of the observation is {tuple(tensor.shape[1:])} now and was "
+                    f"{wanted} at first; its shape must stay the same"
+                )
             value = tensor.cpu()
             # Callers must not share memory with the state, from which the next step starts.
             is_held = value.untyped_storage().data_ptr() in held

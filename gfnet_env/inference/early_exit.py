@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from gfnet_env import rows
 from gfnet_env.arrays import as_array
-from gfnet_env.exits import Signal, ThresholdExit, confidence
+from gfnet_env.exits import Signal, ThresholdExit, certainty_of, confidence
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ArrayImages, ImageSet, as_image_set, batches
@@ -72,7 +72,7 @@ class Answers(Beliefs):
         """Write the results of a step of a rollout in place; ``number`` 0 is the glance."""
         looked, state = step.rows, step.state
         self.logits[looked] = state.logits.float()
-        self.certainty[looked] = certainty(state)
+        self.certainty[looked] = certainty_of(certainty, state)
         self.exit_step[looked] = number
         if number > 0:
             self.locations[looked, number - 1] = state.location
@@ -141,6 +141,11 @@ class EarlyExitGFNet(nn.Module):
             raise TypeError(
                 f"a policy must be an object to call with an observation and a memory, not "
                 f"{value!r}; POLICIES.build('center') makes one by its name"
+            )
+        if name == "certainty" and not callable(value):
+            raise TypeError(
+                f"a certainty must be a function of a state, such as gfnet_env.exits.confidence, "
+                f"not {value!r}"
             )
         if name == "policy" and hasattr(value, "check_fit"):
             value.check_fit(self.model)

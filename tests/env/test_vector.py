@@ -627,3 +627,52 @@ def test_wrong_options_are_refused(digits, options, message):
     env.reset(seed=5)
     with pytest.raises(ValueError, match=message):
         env.reset(options=options)
+
+
+def _shown(value):
+    return lambda state: {"seen": value(state)}
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (lambda state: None, "the observation <lambda> must be a dict of tensors, not NoneType"),
+        (lambda state: state.location, r"must be a dict of tensors, not \(2, 2\) torch.float32"),
+        (_shown(lambda state: state.location[:1]), r"a row for each of 2 pictures, not \(1, 2\)"),
+        (_shown(lambda state: torch.tensor(1.0)), r"not \(\) torch.float32"),
+        (_shown(lambda state: state.number), r"'seen' of the observation .* float32 .*int64"),
+        (_shown(lambda state: state.location.numpy()), "not ndarray"),
+        (_shown(lambda state: {"inner": state.location}), "not dict"),
+    ],
+)
+def test_an_observation_has_a_row_of_floats_for_each_picture(digits, observation, message):
+    with pytest.raises(ValueError, match=message):
+        GlanceFocusVectorEnv(3, images=digits, observation=observation)
+
+
+def test_an_observation_keeps_its_shape(digits):
+    def growing(state):
+        return {"past": torch.zeros(len(state), 1 + int(state.number.max()))}
+
+    envs = GlanceFocusVectorEnv(3, images=digits, observation=growing)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"'past' of the observation is \(2,\) now and was \(1,\)"):
+        envs.step(envs.action_space.sample())
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda state: None, r"the exit rule <lambda> must be a tensor \(3,\) bool, .* NoneType"),
+        (lambda state: [True] * 3, "not list"),
+        (lambda state: state.confidence, r"not \(3,\) torch.float32"),
+        # One for all would be taken for each.
+        (lambda state: (state.confidence > 0)[:1], r"one per image, not \(1,\) torch.bool"),
+        (lambda state: state.location > 0, r"not \(3, 2\) torch.bool"),
+    ],
+)
+def test_an_exit_rule_says_yes_or_no_for_each_picture(digits, rule, message):
+    envs = GlanceFocusVectorEnv(3, images=digits, exits=rule)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        envs.step(envs.action_space.sample())
