@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gfnet_env.encoders import example_features
 from gfnet_env.evaluation import evaluate_static
 from gfnet_env.files import is_file
 from gfnet_env.images import Batch, ImageSet, check_splits
@@ -127,13 +128,7 @@ def _build(
         trained_on=trained_on,
     )
     network = StaticNetwork(static, config.options.weights)
-    try:
-        static_multiply_adds(network)
-    except RuntimeError as error:
-        raise ValueError(
-            f"encoder {static.encoder!r} does not take {resolution}×{resolution} images ({error}); "
-            "choose other resolutions"
-        ) from error
+    example_features(network.encoder, resolution, static.num_classes, static.encoder)
     frozen_parts([network.encoder], config.options.frozen)
     return network
 
