@@ -134,6 +134,13 @@ def test_functions_are_parts_or_make_them():
         functions.build("plain:x=1")
 
 
+@pytest.mark.parametrize("part", [None, 3, Grid])
+def test_a_part_that_is_called_must_be_an_object_to_call(part):
+    registry = Registry("reward", functions_are_parts=True)
+    with pytest.raises(TypeError, match="the reward must be a spec, a function or an object"):
+        registry.build(part)
+
+
 def test_an_error_within_a_part_is_not_taken_for_a_wrong_spec():
     def broken(value: int = 0) -> int:
         return None + value

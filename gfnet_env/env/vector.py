@@ -22,6 +22,7 @@ from gfnet_env.images import ImageSet, ReadingOptions, as_image_set
 from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import GlanceFocusNetwork, Model, State, blank_state
+from gfnet_env.models.base import check_model
 from gfnet_env.observations import (
     OBSERVATIONS,
     MapsObservation,
@@ -153,13 +154,14 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if images is not None and not isinstance(images, str):
             images = as_image_set(images)
         else:
-            reading = ReadingOptions(data_root=Path(data_root))
+            reading = ReadingOptions(data_root=checked("data_root", data_root, Path))
             images = ImageOptions(images=images, reading=reading).open(self.model, split)
         check_fit(self.model, images)
         return images
 
     def _checked_steps(self, focus_steps: int | None) -> int:
         most = self.model.focus_steps
+        checked("focus_steps", focus_steps, int | None)
         if focus_steps is not None and not 1 <= focus_steps <= most:
             raise ValueError(
                 f"focus_steps must be in 1..{most}, the steps the network was built for, not "
@@ -479,7 +481,10 @@ def open_model(model: Model | str | Path | None) -> Model:
     """A model: as given, from a folder, or the packaged one."""
     if model is None:
         model = FOLDER / DEFAULT
-    return GlanceFocusNetwork.load(model) if isinstance(model, str | Path) else model
+    if isinstance(model, str | Path):
+        return GlanceFocusNetwork.load(model)
+    check_model(model)
+    return model
 
 
 def check_seed(seed: Any) -> int | None:
@@ -494,10 +499,8 @@ def _check_arguments(
     render_mode: str | None,
     autoreset_mode: AutoresetMode | str,
 ) -> None:
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, not {num_envs}")
-    if not 0 <= look_cost < float("inf"):
-        raise ValueError(f"look_cost must be at least 0 and finite, not {look_cost}")
+    checked("num_envs", num_envs, Annotated[int, AtLeast(1)])
+    checked("look_cost", look_cost, Annotated[float, AtLeast(0)])
     if sampling not in get_args(Sampling):
         raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(get_args(Sampling))}")
     if render_mode not in (None, "rgb_array"):

@@ -60,7 +60,13 @@ class ImageSet(ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of class names, or else the highest label plus one."""
+        """Number of class names, or else the highest label plus one.
+
+        Raises:
+            ValueError: There are neither names nor images.
+        """
+        if not self.class_names and len(self) == 0:
+            raise ValueError("the set has no images and no class names; give some")
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
     @property

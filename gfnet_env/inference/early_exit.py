@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,10 @@ from gfnet_env.models import (
     policy_multiply_adds,
     start_multiply_adds,
 )
-from gfnet_env.models.base import Beliefs, blank_state
+from gfnet_env.models.base import Beliefs, blank_state, check_model
 from gfnet_env.policies.base import Context, Policy
 from gfnet_env.rollout import Step, rollout
+from gfnet_env.settings import AtLeast, checked
 from gfnet_env.timing import synchronise
 
 Pixels = Tensor | npt.NDArray[np.uint8] | ImageSet
@@ -119,11 +120,7 @@ class EarlyExitGFNet(nn.Module):
         certainty: Signal = confidence,
     ) -> None:
         super().__init__()
-        if not hasattr(model, "focus_steps"):
-            raise TypeError(
-                f"a model is needed, not a {type(model).__name__}; GlanceFocusNetwork.load(FOLDER) "
-                "reads one"
-            )
+        check_model(model)
         self.model = model
         self.policy = policy
         self.certainty = certainty
@@ -268,6 +265,7 @@ class EarlyExitGFNet(nn.Module):
         self, images: ImageSet, indices: Indices | None = None, batch_size: int = 256
     ) -> Prediction:
         """``forward`` batch by batch."""
+        checked("batch_size", batch_size, Annotated[int, AtLeast(1)])
         order = _numbers(images, indices)
         if len(order) <= batch_size:
             return self(images, order)

@@ -17,7 +17,7 @@ from gfnet_env.matching import check_classes
 from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_multiply_adds
 from gfnet_env.runs import Run
 from gfnet_env.settings import AtLeast
-from gfnet_env.training.config import TrainingConfig, open_splits
+from gfnet_env.training.config import TrainingConfig, check_classes_differ, open_splits
 from gfnet_env.training.loop import Task, fit, open_run
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.processes import Shares, join_processes
@@ -81,6 +81,7 @@ def train_baselines(
     processes = join_processes(config.control.device)
     sets = check_splits(image_sets or open_splits(config))
     shares = Shares.of(len(sets["train"]), config, processes)
+    check_classes_differ(sets["train"])
     networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
     for network in networks.values():
         processes.place(network)

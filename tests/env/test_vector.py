@@ -1,4 +1,5 @@
 import copy
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -327,6 +328,11 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
     ("change", "message"),
     [
         ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"num_envs": "two"}, "num_envs must be a whole number, not 'two'"),
+        ({"look_cost": []}, r"look_cost must be a finite number, not \[\]"),
+        ({"focus_steps": "x"}, "focus_steps must be a whole number, not 'x'"),
+        ({"data_root": 3, "images": None}, "data_root must be a path, not 3"),
+        ({"device": ["cpu"]}, r"no device \['cpu'\] here"),
         ({"reward": "applause"}, "unknown reward 'applause'; known: confidence-gain"),
         ({"sampling": "some"}, "unknown sampling 'some'; known: all, uncertain"),
         ({"focus_steps": 4}, r"focus_steps must be in 1..3"),
@@ -347,6 +353,13 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
 def test_wrong_arguments_are_named(digits, change, message):
     with pytest.raises(ValueError, match=message):
         GlanceFocusVectorEnv(**{"num_envs": 2, "images": digits} | change)
+
+
+@pytest.mark.parametrize("name", ["reward", "exits", "observation", "features", "model"])
+@pytest.mark.parametrize("part", [3, []])
+def test_what_cannot_be_a_part_is_refused(digits, name, part):
+    with pytest.raises(TypeError, match=re.escape(f"not {part!r}")):
+        GlanceFocusVectorEnv(2, **{"images": digits, name: part})
 
 
 def test_images_smaller_than_the_patch_are_refused_at_once():

@@ -589,7 +589,7 @@ def test_data_sets_are_images_too(tiny_network):
 def test_what_is_no_policy_is_refused_at_once(policy, tiny_network):
     with pytest.raises(TypeError, match="a policy must be an object to call"):
         EarlyExitGFNet(tiny_network, policy)
-    with pytest.raises(TypeError, match="a model is needed, not a str"):
+    with pytest.raises(TypeError, match="a model is needed, not 'network'"):
         EarlyExitGFNet("network", CenterPolicy())
 
 
