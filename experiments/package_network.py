@@ -4,6 +4,7 @@ python experiments/package_network.py --run runs/policy --name cluttered-digits
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gfnet_env.command_line import parse
 from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ReadingOptions
 from gfnet_env.matching import ImageOptions
+from gfnet_env.runs import check_free
 from gfnet_env.settings import Flat, Settings
 from gfnet_env.zoo import CARD, FOLDER, Card
 
@@ -26,21 +28,31 @@ class PackagingOptions(Settings):
     run: Path
     """Run folder of an assembled network."""
     name: str
-    """Its name from now on."""
+    """Its name from now on: letters, digits, -, _ and dots."""
     half: bool = False
     """Whether to store its weights as float16."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
+    overwrite: bool = False
+    """Whether a network of this name may be replaced."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(
+                f"a network's name has letters, digits, -, _ and dots only, not {self.name!r}"
+            )
 
 
 def main(options: PackagingOptions) -> None:
     """Save the network and what the stored copy scores on the split test of its images."""
+    folder = FOLDER / options.name
+    check_free(folder, overwrite=options.overwrite)
     gfnet = EarlyExitGFNet.load(options.run)
     images = ImageOptions(reading=options.reading).open(gfnet.model, "test")
     if options.half:
         for part in (gfnet.model, gfnet.policy):
             if isinstance(part, nn.Module):
                 part.half()
-    folder = FOLDER / options.name
     with replacing(folder) as new:
         gfnet.save(new)
         gfnet = EarlyExitGFNet.load(new)

@@ -166,7 +166,8 @@ class Registry(Generic[Part]):
         values: dict[str, Any] = {}
         for position, item in enumerate(split_items(text)):
             key, sign, value = item.partition("=")
-            unnamed = key not in parameters and (not sign or "/" in key)
+            # A path may hold an equals sign.
+            unnamed = key not in parameters and not (sign and key.isidentifier())
             if position == 0 and parameters and unnamed:
                 # The name of the first parameter may be omitted: folder:PATH.
                 key, sign, value = next(iter(parameters)), "=", item

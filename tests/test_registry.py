@@ -60,6 +60,7 @@ def test_objects_are_returned_as_they_are(parts):
 
 def test_the_first_parameter_may_leave_out_its_name(parts):
     assert parts.build("folder:/data/a=b,c/pictures").path == Path("/data/a=b,c/pictures")
+    assert parts.build("folder:leaves, a=1").path == Path("leaves, a=1")
     folder = parts.build("folder:some/where,fit=whole,seed=3")
     assert (folder.path, folder.fit, folder.seed) == (Path("some/where"), "whole", 3)
     assert parts.build("grid:5").cells == 5

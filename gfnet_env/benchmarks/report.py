@@ -18,6 +18,8 @@ from gfnet_env.models import Model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_FORMATS = ("png", "jpg", "jpeg", "pdf", "svg", "tif", "tiff", "webp")
+
 
 def step_names(steps: int) -> list[str]:
     """The names of T steps in tables."""
@@ -86,7 +88,19 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format of the file's ending; PNG without one."""
+    """Write a figure in the format of the file's ending; PNG without one.
+
+    Raises:
+        ValueError: There is no such format.
+    """
     # Named, since matplotlib adds an ending of its own to a file that has none.
-    kind = path.suffix.lstrip(".") or "png"
+    kind = figure_format(path)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format=kind))
+
+
+def figure_format(path: Path) -> str:
+    """The format of a figure's file; raises ``ValueError`` if there is none of its ending."""
+    kind = path.suffix.lstrip(".").lower() or "png"
+    if kind not in _FORMATS:
+        raise ValueError(f"no picture can be written as {path}; end it in {', '.join(_FORMATS)}")
+    return kind

@@ -201,10 +201,15 @@ class ImageSet(ABC):
             row = int(small.nonzero()[0])
             height, width = sizes[row].tolist()
             raise ValueError(
-                f"image {indices[row]} is {height}×{width}, smaller than the patch of {view.size}×"
-                f"{view.size}; enlarge it or build the network with a smaller patch_size"
+                f"{self._name(int(indices[row]))} is {height}×{width}, smaller than the patch of "
+                f"{view.size}×{view.size}; enlarge it or build the network with a smaller "
+                "patch_size"
             )
         return sizes
+
+    def _name(self, index: int) -> str:
+        """What one picture is called in messages."""
+        return f"image {index}"
 
     def _check(self, indices: Indices) -> Numbers:
         if isinstance(indices, slice):
