@@ -12,6 +12,7 @@ saved network holds the spec and the weights, never code: import the module befo
 import difflib
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def example_features(encoder: Encoder, size: int, num_classes: int, spec: str) -
 
 
 def _check_part(
-    value: object, what: str, shape: tuple[str | int, ...], encoder: Encoder, spec: str
+    value: Any, what: str, shape: tuple[str | int, ...], encoder: Encoder, spec: str
 ) -> None:
     """Raise ``ValueError`` unless a value is two rows of a shape, some of whose sizes are open."""
     fits = isinstance(value, Tensor) and len(value) == 2 and value.ndim == 1 + len(shape)

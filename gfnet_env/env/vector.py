@@ -171,6 +171,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     def _make_spaces(self) -> None:
         self.single_observation_space = observation_space(self.observation, self.model)
+        spaces = self.single_observation_space.spaces
+        self._shapes = {key: space.shape for key, space in spaces.items()}
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.single_action_space = self.actions.space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -435,7 +437,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         arrays: Observations = {}
         held = {tensor.untyped_storage().data_ptr() for tensor in rows.tensors(self._state)}
         for key, tensor in observe(self.observation, self._state).items():
-            wanted = self.single_observation_space[key].shape
+            wanted = self._shapes[key]
             if tensor.shape[1:] != wanted:
                 raise ValueError(
                     f"{key!r} of the observation is {tuple(tensor.shape[1:])} now and was "

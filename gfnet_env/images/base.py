@@ -201,13 +201,13 @@ class ImageSet(ABC):
             row = int(small.nonzero()[0])
             height, width = sizes[row].tolist()
             raise ValueError(
-                f"{self._name(int(indices[row]))} is {height}×{width}, smaller than the patch of "
+                f"{self._called(int(indices[row]))} is {height}×{width}, smaller than the patch of "
                 f"{view.size}×{view.size}; enlarge it or build the network with a smaller "
                 "patch_size"
             )
         return sizes
 
-    def _name(self, index: int) -> str:
+    def _called(self, index: int) -> str:
         """What one picture is called in messages."""
         return f"image {index}"
 

@@ -103,7 +103,7 @@ class FolderImages(PictureImages):
         ]
         return digest("folder", self.fitting, files)
 
-    def _name(self, index: int) -> str:
+    def _called(self, index: int) -> str:
         return str(self.files[index])
 
     def _pixels_to_decode(self, index: int) -> int:

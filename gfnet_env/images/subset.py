@@ -45,5 +45,5 @@ class Subset(ImageSet):
     def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         return self._images._regions(self._indices[indices], boxes, shape, view)
 
-    def _name(self, index: int) -> str:
-        return self._images._name(int(self._indices[index]))
+    def _called(self, index: int) -> str:
+        return self._images._called(int(self._indices[index]))
