@@ -27,8 +27,10 @@ from gfnet_env.training import (
     train_classifier,
 )
 from gfnet_env.training.classifier import LookObjective
+from gfnet_env.training.loop import open_run
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
+from gfnet_env.training.processes import Processes
 
 
 @pytest.fixture
@@ -394,3 +396,16 @@ def test_pictures_of_any_shape_are_trained_on_whole(tmp_path):
         assert network.trained_on.fit == "whole"
         assert network.trained_on.image_size is None
         assert settings.images.open(network, "test").sizes([2]).tolist() == [[300, 40]]
+
+
+def test_other_processes_end_without_a_word_where_the_first_says_what_is_wrong(tmp_path):
+    class Beside(Processes):
+        """The second of two processes, of which the first has failed."""
+
+        def total(self, values):
+            return values + 1
+
+    second = Beside(torch.device("cpu"), count=2, rank=1)
+    with pytest.raises(SystemExit) as ended, open_run(config(tmp_path), second):
+        pass
+    assert ended.value.code == 1
