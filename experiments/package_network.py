@@ -4,7 +4,6 @@ python experiments/package_network.py --run runs/policy --name cluttered-digits
 """
 
 import dataclasses
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from gfnet_env.images import ReadingOptions
 from gfnet_env.matching import ImageOptions
 from gfnet_env.runs import check_free
 from gfnet_env.settings import Flat, Settings
-from gfnet_env.zoo import CARD, FOLDER, Card
+from gfnet_env.zoo import CARD, Card, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +36,12 @@ class PackagingOptions(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ValueError(
-                f"a network's name has letters, digits, -, _ and dots only, not {self.name!r}"
-            )
+        place(self.name)
 
 
 def main(options: PackagingOptions) -> None:
     """Save the network and what the stored copy scores on the split test of its images."""
-    folder = FOLDER / options.name
+    folder = place(options.name)
     check_free(folder, overwrite=options.overwrite)
     gfnet = EarlyExitGFNet.load(options.run)
     images = ImageOptions(reading=options.reading).open(gfnet.model, "test")

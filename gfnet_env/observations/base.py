@@ -35,6 +35,8 @@ def observe(observation: Observation, state: State) -> dict[str, Tensor]:
     if not isinstance(shown, dict):
         raise ValueError(f"{who} must be a dict of tensors, not {described(shown)}")
     for key, value in shown.items():
+        if not isinstance(key, str):
+            raise ValueError(f"the names of {who} must be text, not {key!r}")
         fits = isinstance(value, Tensor) and value.shape[:1] == (len(state),)
         if not fits or value.dtype != torch.float32:
             raise ValueError(

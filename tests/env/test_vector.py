@@ -656,6 +656,7 @@ def _shown(value):
         (_shown(lambda state: state.number), r"'seen' of the observation .* float32 .*int64"),
         (_shown(lambda state: state.location.numpy()), "not ndarray"),
         (_shown(lambda state: {"inner": state.location}), "not dict"),
+        (lambda state: {1: state.location}, "the names of the observation .* text, not 1"),
     ],
 )
 def test_an_observation_has_a_row_of_floats_for_each_picture(digits, observation, message):
