@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import tyro
 
 from gfnet_env import EarlyExitGFNet, rows
@@ -22,6 +23,9 @@ from gfnet_env.inference import Prediction, is_assembled
 from gfnet_env.models import Model
 from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast, Settings
+
+# More would make a picture that no program opens.
+_MOST_DRAWN = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,28 +45,38 @@ class ClassifyConfig(Settings):
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.picture is not None:
+            sheet_format(self.picture)
+
 
 def main(config: ClassifyConfig) -> None:
     """Load, classify, print, draw."""
-    if config.picture is not None:
-        sheet_format(config.picture)
-    files = list(picture_files(config.pictures))
+    files, errors = list[Path](), list[Exception]()
+    for path in config.pictures:
+        found = list(picture_files([path]))
+        files += found
+        if not found:
+            errors.append(
+                ValueError(
+                    f"there is no picture in {path} ({', '.join(sorted(EXTENSIONS))}); give "
+                    "another folder, or picture files"
+                )
+            )
     if not files:
-        folders = ", ".join(map(str, config.pictures))
-        raise ValueError(
-            f"there is no picture in {folders} ({', '.join(sorted(EXTENSIONS))}); give another "
-            "folder, or picture files"
-        )
+        raise errors[0]
     gfnet = EarlyExitGFNet.load(assembled(config.run)).to(resolve_device(config.device))
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
     images = open_pictures(files, gfnet.model, config.image_size)
-    numbers, errors = np.arange(len(files)), list[Exception]()
+    numbers = np.arange(len(files))
     try:
         prediction = gfnet.classify(images, batch_size=64)
     except (OSError, ValueError):
         # One by one, so that a damaged picture costs no other its answer.
-        numbers, prediction, errors = _one_by_one(gfnet, images)
+        numbers, prediction, unread = _one_by_one(gfnet, images)
+        errors += unread
     names = gfnet.model.class_names
     for row, file in enumerate(numbers):
         number = int(prediction.classes[row])
@@ -73,8 +87,11 @@ def main(config: ClassifyConfig) -> None:
             f"{int(prediction.multiply_adds[row]) / 1e6:.2f} M multiply-adds"
         )
     if config.picture is not None and len(numbers):
-        answers = {"": prediction}
-        draw_answers(gfnet.model, images, numbers, answers, config.picture, labelled=False)
+        drawn = numbers[:_MOST_DRAWN]
+        answers = {"": rows.select(prediction, torch.arange(len(drawn)))}
+        draw_answers(gfnet.model, images, drawn, answers, config.picture, labelled=False)
+        if len(drawn) < len(numbers):
+            print(f"{config.picture} shows the first {len(drawn)} of {len(numbers)} pictures")
     if errors:
         sys.exit("\n".join(f"error: {error}" for error in errors))
 

@@ -15,8 +15,9 @@ from gfnet_env.command_line import parse
 from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ReadingOptions
 from gfnet_env.matching import ImageOptions
+from gfnet_env.runs import check_free
 from gfnet_env.settings import Flat, Settings
-from gfnet_env.zoo import CARD, FOLDER, Card
+from gfnet_env.zoo import CARD, Card, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +27,28 @@ class PackagingOptions(Settings):
     run: Path
     """Run folder of an assembled network."""
     name: str
-    """Its name from now on."""
+    """Its name from now on: letters, digits, -, _ and dots."""
     half: bool = False
     """Whether to store its weights as float16."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
+    overwrite: bool = False
+    """Whether a network of this name may be replaced."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        place(self.name)
 
 
 def main(options: PackagingOptions) -> None:
     """Save the network and what the stored copy scores on the split test of its images."""
+    folder = place(options.name)
+    check_free(folder, overwrite=options.overwrite)
     gfnet = EarlyExitGFNet.load(options.run)
     images = ImageOptions(reading=options.reading).open(gfnet.model, "test")
     if options.half:
         for part in (gfnet.model, gfnet.policy):
             if isinstance(part, nn.Module):
                 part.half()
-    folder = FOLDER / options.name
     with replacing(folder) as new:
         gfnet.save(new)
         gfnet = EarlyExitGFNet.load(new)

@@ -38,7 +38,17 @@ class Look:
 
     @classmethod
     def at(cls, location: Tensor, scale: Tensor | None = None, stop: Tensor | None = None) -> Self:
-        """Looks at locations (B, 2), by default at full resolution and without a stop."""
+        """Looks at locations (B, 2), by default at full resolution and without a stop.
+
+        Raises:
+            TypeError: A value is no tensor.
+        """
+        for name, value in (("location", location), ("scale", scale), ("stop", stop)):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{name} of looks must be a tensor with a row for each picture, not "
+                    f"{type(value).__name__}"
+                )
         count = location.shape[:1]
         return cls(
             location,

@@ -18,8 +18,11 @@ def check_fit(model: Model, images: ImageSet) -> None:
     If each picture has its own size, only the first one is measured now.
 
     Raises:
-        ValueError: The classes differ or have another order, or the images are too small.
+        ValueError: There are no images, the classes differ or have another order, or the images
+            are too small.
     """
+    if len(images) == 0:
+        raise ValueError("the set has no images; give some")
     check_classes(model, images)
     for view in (model.view, glance_view(model)):
         images.check_sizes([0], view)

@@ -74,10 +74,15 @@ class Registry(Generic[Part]):
             context: Further arguments; arguments that the part does not take are dropped.
 
         Raises:
+            TypeError: An object cannot be such a part.
             ValueError: The name is unknown, a parameter is unknown or has the wrong type, or the
                 part refuses its value.
         """
         if not isinstance(part, str):
+            if self._functions_are_parts and (not callable(part) or inspect.isclass(part)):
+                raise TypeError(
+                    f"the {self.kind} must be a spec, a function or an object to call, not {part!r}"
+                )
             return part
         target, given = self._split(part, trusted=trusted)
         if self._functions_are_parts and inspect.isfunction(target):
@@ -95,7 +100,7 @@ class Registry(Generic[Part]):
         except TypeError as error:
             raise ValueError(
                 f"the {self.kind} {part!r} lacks a parameter: {error}; it has "
-                f"{_described(parameters)}"
+                f"{_described(parameters) or 'none'}"
             ) from error
         try:
             return target(**values, **taken)
@@ -161,7 +166,8 @@ class Registry(Generic[Part]):
         values: dict[str, Any] = {}
         for position, item in enumerate(split_items(text)):
             key, sign, value = item.partition("=")
-            unnamed = key not in parameters and (not sign or "/" in key)
+            # A path may hold an equals sign.
+            unnamed = key not in parameters and not (sign and key.isidentifier())
             if position == 0 and parameters and unnamed:
                 # The name of the first parameter may be omitted: folder:PATH.
                 key, sign, value = next(iter(parameters)), "=", item

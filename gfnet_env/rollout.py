@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfnet_env import rows
-from gfnet_env.exits import ExitRule
+from gfnet_env.exits import ExitRule, exit_now
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.looks import Look
 from gfnet_env.models.base import Features, State
@@ -72,7 +72,7 @@ def rollout(
     for _ in range(model.focus_steps):
         yield Step(going, state)
         if exit_rule is not None:
-            going, state, memory = _without(exit_rule(state), going, state, memory)
+            going, state, memory = _without(exit_now(exit_rule, state), going, state, memory)
         if len(going) == 0:
             return
         looks, memory = decide(policy, model, state, memory)

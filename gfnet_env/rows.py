@@ -72,6 +72,6 @@ def map_tensors(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         # The constructor of a named tuple takes its fields one by one.
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     raise TypeError(
-        f"a state may hold tensors, dataclasses, dicts, tuples and lists of such, not "
-        f"{type(tree).__name__}"
+        f"a state, or what a policy remembers, may hold tensors, dataclasses, dicts, tuples and "
+        f"lists of such, not {type(tree).__name__}"
     )

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from gfnet_env import EarlyExitGFNet
+from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import SPLITS, ArrayImages, ReadingOptions, load_images, open_folder
 from gfnet_env.inference import assemble, calibrate, learn_certainty
@@ -147,3 +149,25 @@ def test_options_of_reading_reach_the_pictures(tree):
     assert torch.equal(images[:], first)
     with pytest.raises(ValueError, match="workers must be at least 0, not -1"):
         ReadingOptions(workers=-1)
+
+
+@pytest.mark.parametrize("names", [None, tuple("abcde")])
+def test_a_set_without_images_is_named(tiny_network, names):
+    images = ArrayImages(np.zeros((0, 3, 16, 16), dtype=np.uint8), np.arange(0), names)
+    gfnet = EarlyExitGFNet(tiny_network, RandomPolicy())
+    for measure in (
+        lambda: evaluate_policy(tiny_network, RandomPolicy(), images),
+        lambda: calibrate(gfnet, images),
+        lambda: learn_certainty(gfnet, images),
+        lambda: GlanceFocusEnv(model=tiny_network, images=images),
+    ):
+        with pytest.raises(ValueError, match="the set has no images"):
+            measure()
+
+
+@pytest.mark.parametrize("size", ["x", 2.5, 0])
+def test_a_batch_has_a_whole_number_of_images(tiny_network, tiny_images, size):
+    gfnet = EarlyExitGFNet(tiny_network, RandomPolicy())
+    for use in (gfnet.classify, functools.partial(calibrate, gfnet)):
+        with pytest.raises(ValueError, match="batch_size must be"):
+            use(tiny_images, batch_size=size)

@@ -1,4 +1,3 @@
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,17 +18,6 @@ def test_deploying_needs_no_training_library():
         "loaded = [name for name in sys.modules if 'stable_baselines3' in name]; assert not loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize(
-    "script", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem
-)
-def test_scripts_explain_themselves(script, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(script), run_name="__main__")
-    assert not ended.value.code
-    assert f"python experiments/{script.name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", pretrained())

@@ -60,6 +60,7 @@ def test_objects_are_returned_as_they_are(parts):
 
 def test_the_first_parameter_may_leave_out_its_name(parts):
     assert parts.build("folder:/data/a=b,c/pictures").path == Path("/data/a=b,c/pictures")
+    assert parts.build("folder:leaves, a=1").path == Path("leaves, a=1")
     folder = parts.build("folder:some/where,fit=whole,seed=3")
     assert (folder.path, folder.fit, folder.seed) == (Path("some/where"), "whole", 3)
     assert parts.build("grid:5").cells == 5
@@ -132,6 +133,13 @@ def test_functions_are_parts_or_make_them():
     assert functions.build("grid:3").cells == 3
     with pytest.raises(ValueError, match="'plain:x=1' is a function and has no parameters"):
         functions.build("plain:x=1")
+
+
+@pytest.mark.parametrize("part", [None, 3, Grid])
+def test_a_part_that_is_called_must_be_an_object_to_call(part):
+    registry = Registry("reward", functions_are_parts=True)
+    with pytest.raises(TypeError, match="the reward must be a spec, a function or an object"):
+        registry.build(part)
 
 
 def test_an_error_within_a_part_is_not_taken_for_a_wrong_spec():

@@ -153,10 +153,16 @@ def complete(config: PolicyConfig) -> PolicyConfig:
         FileNotFoundError: The run to continue does not exist.
         ValueError: That run has another algorithm, other actions or observations, or names a part
             in a module that is not imported; or the algorithm does not take the actions or a
-            setting.
+            setting; or the actions are not those of ``begin_from``.
     """
     begun = {} if config.continue_from is None else begun_with(config, config.continue_from)
     heat = config.schedule.begin_from == "heat"
+    given = (config.schedule.actions or "peak").removesuffix("+stop")
+    if heat and given.partition(":")[0] != "peak":
+        raise ValueError(
+            f"who begins from heat corrects the map, by actions 'peak', not {given!r}; leave "
+            "actions or begin_from out"
+        )
     parts = {"actions": "peak", "observation": "peak"} if heat else {}
     schedule = config.schedule.with_defaults(begun, parts, DEFAULT.given())
     assert schedule.algorithm is not None

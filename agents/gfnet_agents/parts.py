@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from gfnet_agents.markdown import signature
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.files import is_file, read_json, replacing, write_json, write_text
+from gfnet_env.files import is_file, json_bytes, read_json, replacing, write_json, write_text
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.runs import RunControl, provenance
 from gfnet_env.settings import AtLeast, Flat, Settings
@@ -33,6 +33,12 @@ class PartsOptions(Settings):
     """Seeds to repeat it with."""
     reading: Flat[ReadingOptions] = field(default_factory=ReadingOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in self.items():
+            if value == () and name in ("seeds", "parts"):
+                raise ValueError(f"{name} is empty, so there is nothing to run; give some")
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -82,9 +88,12 @@ def run_parts(
             added.
         seeds: Seeds to run each part with.
         report: The lines of README.md; a line about the origin of the results follows them.
+
+    Raises:
+        ValueError: ``results.json`` holds something else, or JSON cannot hold what a part found.
     """
     path = out / "results.json"
-    results: Results = read_json(path) if is_file(path) else {}
+    results = _read(path) if is_file(path) else {}
     for seed, (name, run) in itertools.product(seeds, parts.items()):
         done = results.setdefault(name, {})
         if str(seed) in done:
@@ -93,9 +102,32 @@ def run_parts(
         found = run(seed)
         seconds = time.monotonic() - started
         done[str(seed)] = {**found, "seconds": seconds, **provenance(command=False)}
+        try:
+            json_bytes(results)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the results of the part {name!r} cannot be written as JSON: {error}"
+            ) from error
         with replacing(out) as new:
             write_json(new / path.name, results)
             write_text(new / "README.md", "\n".join([*report(results), "", _origin(results)]))
+    return results
+
+
+def _read(path: Path) -> Results:
+    """Earlier results; raises ``ValueError`` if they are no results of parts."""
+    results: Results = read_json(path)
+    for runs in results.values():
+        if not isinstance(runs, dict) or not all(
+            seed.isdecimal()
+            and isinstance(run, dict)
+            and {"seconds", "machine", "commit"} <= {*run}
+            for seed, run in runs.items()
+        ):
+            raise ValueError(
+                f"{path} holds something else than results of parts; restore it from a copy, or "
+                "give another folder"
+            )
     return results
 
 

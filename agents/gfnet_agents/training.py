@@ -84,7 +84,7 @@ def train_policy(
         gfnet.save(run.folder)
         results = _compare(config, gfnet, sets["test"], console, learner.steps, started)
         run.finish(results)
-    print_results(results, console)
+    print_results(results, gfnet.model, console)
     console.print(f"{run.folder} holds the assembled network, results.json and pictures")
     return gfnet
 

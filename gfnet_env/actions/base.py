@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from gfnet_env.arrays import as_array
+from gfnet_env.contracts import described, name_of
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
@@ -30,6 +31,9 @@ class Actions(ABC):
         meaning: The same as the argument.
         spec: The same as the argument.
         chooses_scale: Whether the looks differ in scale.
+
+    Raises:
+        ValueError: The space is another one.
     """
 
     chooses_scale = False
@@ -37,6 +41,15 @@ class Actions(ABC):
     def __init__(
         self, space: spaces.Box | spaces.Discrete, meaning: str = "", spec: str = ""
     ) -> None:
+        fits = isinstance(space, spaces.Discrete) and space.start == 0
+        if isinstance(space, spaces.Box):
+            inside = bool((space.low >= -1).all() and (space.high <= 1).all())
+            fits = inside and len(space.shape) == 1 and space.shape[0] > 0
+        if not fits:
+            raise ValueError(
+                f"actions must be a Discrete from 0, or a Box of several numbers in [-1, 1], not "
+                f"{space}; convert them to what you need in looks()"
+            )
         self.space, self.meaning, self.spec = space, meaning or f"of {space}", spec
 
     @abstractmethod
@@ -82,7 +95,23 @@ class Actions(ABC):
             return torch.from_numpy(array.astype(np.int64))
         if np.isnan(array).any():
             raise ValueError(NAN_ACTION)
-        return torch.from_numpy(array.clip(-1, 1).astype(np.float32))
+        inside = array.clip(self.space.low, self.space.high)
+        return torch.from_numpy(inside.astype(np.float32))
+
+
+def looks_of(actions: Any, given: Tensor, state: State) -> Look:
+    """``actions.looks``, or an error if it makes anything but looks.
+
+    Raises:
+        ValueError: It does.
+    """
+    looks = actions.looks(given, state)
+    if not isinstance(looks, Look):
+        raise ValueError(
+            f"the actions {name_of(actions)} must make looks, such as Look.at(locations), not "
+            f"{described(looks)}"
+        )
+    return looks
 
 
 class BoxActions(Actions):

@@ -19,13 +19,17 @@ def build_actions(
         patch_size: P of the model, for kinds that depend on it.
 
     Raises:
-        ValueError: There is no such kind, it is not an ``Actions``, or a parameter is wrong.
+        ValueError: There is no such kind, it is not a whole ``Actions``, or a parameter is wrong.
     """
     looking = actions.removesuffix(STOP) if isinstance(actions, str) else actions
     built = ACTIONS.build(looking, trusted=trusted, patch_size=patch_size)
     if not isinstance(built, Actions):
         raise ValueError(
             f"{looking!r} makes a {type(built).__name__}; make Actions, such as BoxActions"
+        )
+    if not hasattr(built, "space"):
+        raise ValueError(
+            f"{type(built).__name__} has no space of actions; call super().__init__ in its own"
         )
     built.spec = built.spec or str(looking)
     return built if looking == actions else WithStop(built)

@@ -23,19 +23,19 @@ _GAIN_OVER_RANDOM = {
 }
 
 
-def policy_advice(policies: Mapping[str, PolicyResult]) -> list[str]:
+def policy_advice(policies: Mapping[str, PolicyResult], model: object) -> list[str]:
     """Whether looking pays, and whether it matters where.
 
     Args:
         policies: What came out under each; the policy that is advised on is the one that is no
             bound and is neither ``random`` nor fixed: ``learned``, or else ``heat``.
+        model: The model that looked.
     """
     found = next((policies[each] for each in ("learned", "heat") if each in policies), None)
     if found is None:
         return []
-    # These policies need a network that learned on mined windows.
-    is_mined = any(name.partition(":")[0] in ("heat", "scan") for name in policies)
-    first = "" if is_mined else _MINE
+    # Only networks that learned on mined windows have a where-map.
+    first = _MINE if getattr(model, "where", None) is None else ""
     sentences = []
     over_glance, over_random = found.over_glance, found.over_random
     if over_glance is not None:

@@ -136,7 +136,7 @@ def evaluate(
         write_json(new / "results.json", results.to_json())
         write_csv(results, new / "curves.csv")
         plot_curves(results, new / "accuracy.png")
-    print_curves(results, console)
+    print_curves(results, gfnet.model, console)
     console.print(f"{out} holds results.json, curves.csv and accuracy.png")
     return results
 

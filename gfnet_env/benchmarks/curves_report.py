@@ -11,9 +11,10 @@ from rich.table import Table
 from gfnet_env.benchmarks.advice import budget_advice, policy_advice, static_advice
 from gfnet_env.benchmarks.report import millions, new_figure, save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import CurvePoint, Evaluation
+from gfnet_env.models import Model
 
 
-def print_curves(results: Evaluation, console: Console) -> None:
+def print_curves(results: Evaluation, model: Model, console: Console) -> None:
     """Print the anytime and static accuracies, the budgets, and how they compare."""
     steps = step_names(len(results.anytime))
     names = [f"GFNet, {name}" for name in steps]
@@ -28,7 +29,7 @@ def print_curves(results: Evaluation, console: Console) -> None:
     _print_comparisons(results, console)
     console.print(
         *budget_advice(results.budgeted),
-        *policy_advice(results.policies or {}),
+        *policy_advice(results.policies or {}, model),
         *static_advice(results),
     )
 

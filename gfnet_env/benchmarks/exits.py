@@ -33,7 +33,7 @@ from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, State
 from gfnet_env.policies.base import Context, Memory, Policy, as_looks, shown_to, start
 from gfnet_env.runs import check_free, resolve_device, save_config
-from gfnet_env.settings import AtLeast, Flat, Seed, Settings
+from gfnet_env.settings import AtLeast, AtMost, Flat, Seed, Settings
 
 # Every step of all images of a split, and multiply-adds of each for an exit at each step, (N, T).
 _Recorded = tuple[Record, npt.NDArray[np.int64]]
@@ -56,7 +56,7 @@ class ExitComparisonConfig(Settings):
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     out: Path | None = None
     """Folder for the results; by default RUN/exits."""
-    budgets: Annotated[int, AtLeast(1)] = 5
+    budgets: Annotated[int, AtLeast(1), AtMost(1000)] = 5
     """Number of budgets, spread evenly between the glance and all looks."""
     seed: Seed = 0
     """Seed of the bootstrap."""

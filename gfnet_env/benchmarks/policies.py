@@ -102,7 +102,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
         plot_comparison(results, new / "accuracy.png")
         drawn = some_of(images, config.sheet_images)
         draw_trajectories(model, policies, images, drawn, new / "trajectories.png")
-    print_comparison(results, console)
+    print_comparison(results, model, console)
     console.print(f"{out} holds results.json, table.csv, accuracy.png and trajectories.png")
     return results
 

@@ -41,7 +41,7 @@ _PER_LOOK = {
 }
 
 
-def print_results(results: PolicyResults, console: Console) -> None:
+def print_results(results: PolicyResults, model: Model, console: Console) -> None:
     """Print accuracy per step and policy, and the operating points of the early exit."""
     steps = step_names(len(results.multiply_adds))
     table = Table("policy", *steps, title=f"Accuracy on the {results.split} split")
@@ -54,10 +54,10 @@ def print_results(results: PolicyResults, console: Console) -> None:
         shares = (f"{share:.0%}" for share in point.exit_share)
         exits.add_row(f"{point.accuracy:.1%}", millions(point.multiply_adds), *shares)
     console.print(exits)
-    console.print(*policy_advice(results.policies))
+    console.print(*policy_advice(results.policies, model))
 
 
-def print_comparison(results: PolicyComparison, console: Console) -> None:
+def print_comparison(results: PolicyComparison, model: Model, console: Console) -> None:
     """Print accuracy, confidence, gains and overlaps of every policy, step by step."""
     steps = step_names(len(next(iter(results.policies.values())).accuracy))
     names = _shown_names(results)
@@ -78,7 +78,7 @@ def print_comparison(results: PolicyComparison, console: Console) -> None:
                 f"{names[name]} over random looks, last step: {found.over_random.difference:+.1%} "
                 f"({low:+.1%} to {high:+.1%})"
             )
-    console.print(*policy_advice(results.policies))
+    console.print(*policy_advice(results.policies, model))
 
 
 def _shown_names(results: PolicyComparison) -> dict[str, str]:

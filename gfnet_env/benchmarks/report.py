@@ -18,7 +18,6 @@ from gfnet_env.models import Model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 # Of sheets of pictures, in pixels; and how many make a row.
 _TILE, _MARGIN, _TITLE_HEIGHT = 288, 8, 20
 _COLUMNS = 6
@@ -75,11 +74,15 @@ def draw_answers(
 
 
 def sheet_format(path: Path) -> str:
-    """Pillow's name of a file's format; raises ``ValueError`` if there is none for its ending."""
+    """Pillow's name of the format of a file; PNG without an ending.
+
+    Raises:
+        ValueError: There is no such format.
+    """
     kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
     kind = kinds.get(path.suffix.lower() or ".png")
     if kind is None:
-        raise ValueError(f"cannot draw to {path}: its name must end in {', '.join(kinds)}")
+        raise ValueError(f"no picture can be written as {path}; end it in {', '.join(kinds)}")
     return kind
 
 
@@ -118,7 +121,6 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format of the file's ending; PNG without one."""
-    # Named, since matplotlib adds an ending of its own to a file that has none.
-    kind = path.suffix.lstrip(".") or "png"
+    """Write a figure in the format of the file's ending."""
+    kind = path.suffix.lstrip(".")
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format=kind))

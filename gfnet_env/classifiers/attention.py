@@ -1,9 +1,12 @@
 """A classifier over sets of views, pooled by attention."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier
+from gfnet_env.settings import AtLeast, AtMost
 
 
 @CLASSIFIERS.register("attention")
@@ -26,7 +29,7 @@ class AttentionClassifier(Classifier):
         vector_size: int,
         num_classes: int,
         memory_size: int | None = None,
-        hidden_size: int = 128,
+        hidden_size: Annotated[int, AtLeast(1), AtMost(10_000)] = 128,
     ) -> None:
         super().__init__()
         # The sum of the weighted values, the sum of the weights, and their largest logarithm.

@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from gfnet_env.registry import Registry
+from gfnet_env.contracts import described
+from gfnet_env.registry import UNFIT, Registry
 
 # Row and column in [-1, 1], and the logarithm of the scale.
 PLACE_SIZE = 3
@@ -90,7 +91,8 @@ def build_classifier(
         trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: There is no such classifier, or it cannot have such a memory.
+        ValueError: There is no such classifier, it cannot have such a memory, or it remembers or
+            judges something else.
     """
     classifier = CLASSIFIERS.build(
         spec,
@@ -102,4 +104,36 @@ def build_classifier(
     )
     if not isinstance(classifier, Classifier):
         raise ValueError(f"{spec!r} makes a {type(classifier).__name__}; make a Classifier")
+    _check(classifier, vector_size, num_classes, spec)
     return classifier
+
+
+@torch.no_grad()
+def _check(classifier: Classifier, vector_size: int, num_classes: int, spec: str) -> None:
+    """Raise ``ValueError`` unless a classifier remembers and judges as it should."""
+    if not isinstance(getattr(classifier, "memory_size", None), int):
+        raise ValueError(f"the classifier {spec!r} has no memory_size; set it in its __init__")
+    seen = vector_size + PLACE_SIZE * classifier.sees_places
+    vector, number = torch.zeros(2, seen), torch.zeros(2, dtype=torch.int64)
+    classifier.eval()
+    try:
+        memory = classifier.remember(vector, classifier.empty_memory(vector), number)
+        _check_rows(memory, classifier.memory_size, "remember", spec)
+        memory, logits = classifier(vector, memory, number + 1)
+        _check_rows(memory, classifier.memory_size, "remember", spec)
+        _check_rows(logits, num_classes, "judge", spec)
+    except UNFIT as error:
+        raise ValueError(
+            f"the classifier {spec!r} does not take vectors of {seen} numbers: {error}"
+        ) from error
+    finally:
+        classifier.train()
+
+
+def _check_rows(value: object, size: int, method: str, spec: str) -> None:
+    fits = isinstance(value, Tensor) and value.shape == (2, size) and value.is_floating_point()
+    if not fits:
+        raise ValueError(
+            f"{method} of the classifier {spec!r} must return (2, {size}) floats for two images, "
+            f"not {described(value)}"
+        )

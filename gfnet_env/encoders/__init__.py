@@ -3,7 +3,7 @@
 from gfnet_env.encoders.base import Encoder, Features, ModuleEncoder
 from gfnet_env.encoders.compact import CompactEncoder
 from gfnet_env.encoders.early import EarlyEncoder
-from gfnet_env.encoders.registry import ENCODERS, build_encoder
+from gfnet_env.encoders.registry import ENCODERS, build_encoder, example_features
 from gfnet_env.encoders.timm import TimmEncoder
 from gfnet_env.encoders.torchvision import TorchvisionEncoder
 
@@ -17,4 +17,5 @@ __all__ = [
     "TimmEncoder",
     "TorchvisionEncoder",
     "build_encoder",
+    "example_features",
 ]

@@ -12,11 +12,16 @@ saved network holds the spec and the weights, never code: import the module befo
 import difflib
 import inspect
 from pathlib import Path
+from typing import Any
 
-from gfnet_env.encoders.base import Encoder
+import torch
+from torch import Tensor
+
+from gfnet_env.contracts import described
+from gfnet_env.encoders.base import Encoder, Features
 from gfnet_env.encoders.timm import TimmEncoder, is_timm_name, timm_names, timm_options
 from gfnet_env.precision import see_in_float32
-from gfnet_env.registry import Registry
+from gfnet_env.registry import UNFIT, Registry
 
 ENCODERS: Registry[Encoder] = Registry("encoder", context=("num_classes", "weights", "patch_size"))
 
@@ -61,6 +66,59 @@ def build_encoder(
         )
     see_in_float32(encoder)
     return encoder
+
+
+def example_features(encoder: Encoder, size: int, num_classes: int, spec: str) -> Features:
+    """Features of two black views, for their shapes.
+
+    Args:
+        encoder: Any encoder.
+        size: Side of its views.
+        num_classes: Number of classes of its own head, K.
+        spec: Its spec, for messages.
+
+    Raises:
+        ValueError: It does not take such views, or returns anything but a feature map (B, C, h, w),
+            a vector (B, V) and logits (B, K).
+    """
+    try:
+        with torch.no_grad():
+            features = encoder.eval()(torch.zeros(2, 3, size, size).byte())
+            if not isinstance(features, Features):
+                raise ValueError(
+                    f"encoder {spec!r} must return Features(map, vector), not a "
+                    f"{type(features).__name__}"
+                )
+            _check_part(features.map, "feature map", ("C", "h", "w"), encoder, spec)
+            _check_part(features.vector, "vector", ("V",), encoder, spec)
+            logits = encoder.head(features.vector)
+            _check_part(logits, "head", (num_classes,), encoder, spec)
+    # Some encoders assert that views have the size they were made for.
+    except UNFIT as error:
+        raise ValueError(
+            f"encoder {spec!r} does not take {size}×{size} views ({error}); choose "
+            "another size of views or encoder"
+        ) from error
+    finally:
+        encoder.train()
+    return features
+
+
+def _check_part(
+    value: Any, what: str, shape: tuple[str | int, ...], encoder: Encoder, spec: str
+) -> None:
+    """Raise ``ValueError`` unless a value is two rows of a shape, some of whose sizes are open."""
+    fits = isinstance(value, Tensor) and len(value) == 2 and value.ndim == 1 + len(shape)
+    if fits:
+        sizes = zip(value.shape[1:], shape, strict=True)
+        known = all(size == wanted for size, wanted in sizes if isinstance(wanted, int))
+        fits = known and value.dtype == encoder.mean.dtype
+    if not fits:
+        wanted = ", ".join(map(str, (2, *shape)))
+        raise ValueError(
+            f"the {what} of encoder {spec!r} must be ({wanted}) {encoder.mean.dtype} for two "
+            f"views, not {described(value)}; change the encoder"
+        )
 
 
 def _unknown(name: str) -> str:

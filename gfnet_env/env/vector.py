@@ -14,17 +14,24 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from gfnet_env import rows
-from gfnet_env.actions import NAN_ACTION, Actions, build_actions
+from gfnet_env.actions import NAN_ACTION, Actions, build_actions, looks_of
 from gfnet_env.arrays import as_array
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrders, Sampling
-from gfnet_env.exits import EXITS, ExitRule
+from gfnet_env.exits import EXITS, ExitRule, exit_now
 from gfnet_env.features import FeatureSource, FeatureSpec, build_features
 from gfnet_env.images import ImageSet, ReadingOptions, as_image_set
 from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import GlanceFocusNetwork, Model, State, blank_state
-from gfnet_env.observations import OBSERVATIONS, MapsObservation, Observation, observation_space
+from gfnet_env.models.base import check_model
+from gfnet_env.observations import (
+    OBSERVATIONS,
+    MapsObservation,
+    Observation,
+    observation_space,
+    observe,
+)
 from gfnet_env.rewards import REWARDS, Reward, Transition, judge
 from gfnet_env.rollout import glance, look
 from gfnet_env.runs import resolve_device
@@ -167,13 +174,14 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if images is not None and not isinstance(images, str):
             images = as_image_set(images)
         else:
-            reading = ReadingOptions(data_root=Path(data_root))
+            reading = ReadingOptions(data_root=checked("data_root", data_root, Path))
             images = ImageOptions(images=images, reading=reading).open(self.model, split)
         check_fit(self.model, images)
         return images
 
     def _checked_steps(self, focus_steps: int | None) -> int:
         most = self.model.focus_steps
+        checked("focus_steps", focus_steps, int | None)
         if focus_steps is not None and not 1 <= focus_steps <= most:
             raise ValueError(
                 f"focus_steps must be in 1..{most}, the steps the network was built for, not "
@@ -183,6 +191,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
     def _make_spaces(self) -> None:
         self.single_observation_space = observation_space(self.observation, self.model)
+        spaces = self.single_observation_space.spaces
+        self._shapes = {key: space.shape for key, space in spaces.items()}
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.single_action_space = self.actions.space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -289,10 +299,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"step_tensors needs autoreset_mode='SameStep', not {self.autoreset_mode.value!r}"
             )
         self._check_shape(tuple(actions.shape))
-        if isinstance(self.single_action_space, spaces.Box):
+        space = self.single_action_space
+        if isinstance(space, spaces.Box):
             if bool(actions.isnan().any()):
                 raise ValueError(NAN_ACTION)
-            actions = actions.float().clamp(-1, 1)
+            low, high = (torch.from_numpy(end).to(actions) for end in (space.low, space.high))
+            actions = actions.clamp(low, high)
         rewards, terminated = self._act(np.arange(self.num_envs), actions)
         ended = np.flatnonzero(terminated.cpu().numpy())
         correct = self._state.classes == self._labels
@@ -426,7 +438,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         where = torch.from_numpy(active).to(device)
         everywhere = len(active) == self.num_envs
         before = self._state if everywhere else rows.select(self._state, where)
-        looks = self.actions.looks(actions.to(device), before)
+        looks = looks_of(self.actions, actions.to(device), before)
         stops = looks.stop
         if not bool(stops.any()):
             return self._look(active, where, looks, before)
@@ -452,7 +464,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             return look(self.features, indices, chosen, before)
 
         after = look_there(looks)
-        terminated = (after.number >= self.focus_steps) | self._exits(after)
+        terminated = (after.number >= self.focus_steps) | exit_now(self._exits, after)
         labels = self._labels if everywhere else self._labels[where]
         transition = Transition(indices, labels, before, after, terminated, look_there)
         reward = judge(self._reward, transition).float() - self._look_cost
@@ -490,7 +502,13 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
     def _observations(self) -> Observations:
         arrays: Observations = {}
         held = {tensor.untyped_storage().data_ptr() for tensor in rows.tensors(self._state)}
-        for key, tensor in self.observation(self._state).items():
+        for key, tensor in observe(self.observation, self._state).items():
+            wanted = self._shapes[key]
+            if tensor.shape[1:] != wanted:
+                raise ValueError(
+                    f"{key!r} of the observation is {tuple(tensor.shape[1:])} now and was "
+                    f"{wanted} at first; its shape must stay the same"
+                )
             value = tensor.cpu()
             # Callers must not share memory with the state, from which the next step starts.
             is_held = value.untyped_storage().data_ptr() in held
@@ -531,7 +549,10 @@ def open_model(model: Model | str | Path | None) -> Model:
     """A model: as given, from a folder, or the packaged one."""
     if model is None:
         model = FOLDER / DEFAULT
-    return GlanceFocusNetwork.load(model) if isinstance(model, str | Path) else model
+    if isinstance(model, str | Path):
+        return GlanceFocusNetwork.load(model)
+    check_model(model)
+    return model
 
 
 def check_seed(seed: Any) -> int | None:
@@ -546,10 +567,8 @@ def _check_arguments(
     render_mode: str | None,
     autoreset_mode: AutoresetMode | str,
 ) -> None:
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, not {num_envs}")
-    if not 0 <= look_cost < float("inf"):
-        raise ValueError(f"look_cost must be at least 0 and finite, not {look_cost}")
+    checked("num_envs", num_envs, Annotated[int, AtLeast(1)])
+    checked("look_cost", look_cost, Annotated[float, AtLeast(0)])
     if sampling not in get_args(Sampling):
         raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(get_args(Sampling))}")
     if render_mode not in (None, "rgb_array"):

@@ -1,6 +1,6 @@
 """Exit rules: when to stop looking at a picture."""
 
-from gfnet_env.exits.base import EXITS, ExitRule, Signal, confidence
+from gfnet_env.exits.base import EXITS, ExitRule, Signal, certainty_of, confidence, exit_now
 from gfnet_env.exits.gain import ExpectedGain, fit_gain
 from gfnet_env.exits.rules import ConfidenceExit, ThresholdExit, never
 
@@ -11,7 +11,9 @@ __all__ = [
     "ExpectedGain",
     "Signal",
     "ThresholdExit",
+    "certainty_of",
     "confidence",
+    "exit_now",
     "fit_gain",
     "never",
 ]

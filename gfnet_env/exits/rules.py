@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfnet_env.arrays import as_array
-from gfnet_env.exits.base import EXITS, Signal, confidence
+from gfnet_env.exits.base import EXITS, Signal, certainty_of, confidence
 from gfnet_env.models.base import State
 
 
@@ -57,4 +57,4 @@ class ThresholdExit:
 
     def __call__(self, state: State) -> Tensor:
         thresholds = torch.tensor(self.thresholds, device=state.number.device)
-        return self.certainty(state) >= thresholds[state.number]
+        return certainty_of(self.certainty, state) >= thresholds[state.number]

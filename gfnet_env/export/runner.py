@@ -8,6 +8,7 @@ that do not fit in memory need pyvips or OpenSlide too.
 """
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ class Runner:
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is damaged.
+        ValueError: A file is damaged, or there are no threads.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Runner:
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         folder = Path(folder).expanduser()
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
         try:
             config = json.loads(_find(folder, "gfnet.json").read_text())
             self.patch_size: int = config["patch_size"]
@@ -299,25 +302,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--thresholds", help="one per step: 0.9,0.9,0.8,0")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may lack a character of a name.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         runner = Runner(options.folder, threads=options.threads)
         if options.thresholds is not None:
-            runner.thresholds = tuple(map(float, options.thresholds.split(",")))
-        size = runner.image_size if options.image_size is None else options.image_size
-        if options.image_size and runner.fit == "whole":
-            parser.error("this network sees pictures as they are: leave --image-size out")
-        prediction = runner.classify(
-            [open_picture(path, size or None, runner.fit, runner.crop) for path in options.pictures]
-        )
-    except (ImportError, OSError, ValueError) as error:
+            runner.thresholds = _numbers(options.thresholds)
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    for row, path in enumerate(options.pictures):
-        name = runner.class_names[prediction.classes[row]]
+    if options.image_size and runner.fit == "whole":
+        parser.error("this network sees pictures as they are: leave --image-size out")
+    size = runner.image_size if options.image_size is None else options.image_size
+    errors = []
+    # One by one, so that one costs no other its answer, and memory does not grow.
+    for path in options.pictures:
+        try:
+            found = _classify(runner, path, size or None)
+        except (ImportError, OSError, ValueError) as error:
+            errors.append(f"error: {error}")
+            continue
         print(
-            f"{path}: {name} {prediction.confidence[row]:.1%}, "
-            f"exit at step {prediction.exit_step[row]}, "
-            f"{prediction.multiply_adds[row] / 1e6:.2f} M multiply-adds"
+            f"{path}: {runner.class_names[found.classes[0]]} {found.confidence[0]:.1%}, "
+            f"exit at step {found.exit_step[0]}, "
+            f"{found.multiply_adds[0] / 1e6:.2f} M multiply-adds"
         )
+    if errors:
+        sys.exit("\n".join(errors))
+
+
+def _classify(runner: Runner, path: Path, image_size: int | None) -> Prediction:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the pictures in it")
+    picture = open_picture(path, image_size, runner.fit, runner.crop)
+    try:
+        return runner.classify([picture])
+    except ValueError as error:
+        # Some errors name the file already.
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise ValueError(
+            f"thresholds must be numbers with commas between them, not {text!r}"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.features.cached import (
@@ -43,11 +43,19 @@ def build_features(features: FeatureSpec, model: Model, images: ImageSet) -> Fea
         images: The set.
 
     Raises:
+        TypeError: It is no source.
         ValueError: There is no such source, or a parameter is wrong.
     """
     if isinstance(features, str):
         return FEATURES.build(features, model=model, images=images)
-    return features(model, images) if callable(features) else features
+    source: Any = features(model, images) if callable(features) else features
+    if not hasattr(source, "overview"):
+        raise TypeError(
+            f"features must be live, cached:…, a source of features or a function that makes one, "
+            f"not {source!r}"
+        )
+    made: FeatureSource = source
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)

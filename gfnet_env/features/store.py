@@ -49,7 +49,8 @@ class EntryStore:
         self.is_new = not (folder / DESCRIPTION).is_file()
         if not self.is_new:
             _check_description(folder, description)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._make_file(_DATA, count * (1 + words) * _WORD)
         self._make_file(_MARKS, count)
         if self.is_new:

@@ -60,7 +60,13 @@ class ImageSet(ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of class names, or else the highest label plus one."""
+        """Number of class names, or else the highest label plus one.
+
+        Raises:
+            ValueError: There are neither names nor images.
+        """
+        if not self.class_names and len(self) == 0:
+            raise ValueError("the set has no images and no class names; give some")
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
     @property
@@ -195,10 +201,15 @@ class ImageSet(ABC):
             row = int(small.nonzero()[0])
             height, width = sizes[row].tolist()
             raise ValueError(
-                f"image {indices[row]} is {height}×{width}, smaller than the patch of {view.size}×"
-                f"{view.size}; enlarge it or build the network with a smaller patch_size"
+                f"{self._called(int(indices[row]))} is {height}×{width}, smaller than the patch of "
+                f"{view.size}×{view.size}; enlarge it or build the network with a smaller "
+                "patch_size"
             )
         return sizes
+
+    def _called(self, index: int) -> str:
+        """What one picture is called in messages."""
+        return f"image {index}"
 
     def _check(self, indices: Indices) -> Numbers:
         if isinstance(indices, slice):

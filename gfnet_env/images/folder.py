@@ -103,6 +103,9 @@ class FolderImages(PictureImages):
         ]
         return digest("folder", self.fitting, files)
 
+    def _called(self, index: int) -> str:
+        return str(self.files[index])
+
     def _pixels_to_decode(self, index: int) -> int:
         pixels = super()._pixels_to_decode(index)
         is_on_disk = pixels > 0 and open_large(self.files[index]) is not None
@@ -160,8 +163,10 @@ def open_folder(
     """
     root = path.expanduser()
     if not root.is_dir():
+        # Networks remember the folder that was given, and may be used from another place.
+        place = "" if root.is_absolute() else f" in {Path.cwd()}"
         raise FileNotFoundError(
-            f"there is no folder {root}; give one with a folder per class in it"
+            f"there is no folder {root}{place}; give one with a folder per class in it"
         )
     by_class = split_on_disk(root, split) if _has_splits(root) else _split(root, split, seed)
     return FolderImages(

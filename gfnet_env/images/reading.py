@@ -4,12 +4,14 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gfnet_env.images.base import ImageSet, Numbers
+from gfnet_env.settings import AtLeast, checked
 
 # Number of batches to read ahead: enough to hide one that is slow to decode.
 _AHEAD = 2
@@ -46,8 +48,7 @@ def batches(
         order: Indices to go through; None takes all in order.
         device: Device of the tensors of a batch.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    checked("batch_size", batch_size, Annotated[int, AtLeast(1)])
     order = np.arange(len(images)) if order is None else order
 
     def deliver(chosen: Numbers, reading: Future[None]) -> Batch:

@@ -93,7 +93,7 @@ def check_splits(
     """Image sets by split, each as ``as_image_set`` gives it.
 
     Raises:
-        ValueError: A needed split is missing, or one is no image set.
+        ValueError: A needed split is missing or empty, or one is no image set.
     """
     if not isinstance(sets, Mapping):
         raise ValueError(
@@ -106,7 +106,11 @@ def check_splits(
             f"the image sets lack the split {missing[0]}; give {', '.join(needed)}, not "
             f"{', '.join(map(str, sets)) or 'none'}"
         )
-    return {split: as_image_set(images) for split, images in sets.items()}
+    checked = {split: as_image_set(images) for split, images in sets.items()}
+    for split in needed:
+        if len(checked[split]) == 0:
+            raise ValueError(f"the split {split} has no images; give some")
+    return checked
 
 
 @dataclass(frozen=True, kw_only=True)

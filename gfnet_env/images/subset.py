@@ -44,3 +44,6 @@ class Subset(ImageSet):
 
     def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         return self._images._regions(self._indices[indices], boxes, shape, view)
+
+    def _called(self, index: int) -> str:
+        return self._images._called(int(self._indices[index]))

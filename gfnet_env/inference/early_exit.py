@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from gfnet_env import rows
 from gfnet_env.arrays import as_array
-from gfnet_env.exits import Signal, ThresholdExit, confidence
+from gfnet_env.exits import Signal, ThresholdExit, certainty_of, confidence
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ArrayImages, ImageSet, as_image_set, batches
@@ -30,9 +30,10 @@ from gfnet_env.models import (
     policy_multiply_adds,
     start_multiply_adds,
 )
-from gfnet_env.models.base import Beliefs, blank_state
+from gfnet_env.models.base import Beliefs, blank_state, check_model
 from gfnet_env.policies.base import Context, Policy
 from gfnet_env.rollout import Step, rollout
+from gfnet_env.settings import AtLeast, checked
 from gfnet_env.timing import synchronise
 
 Pixels = Tensor | npt.NDArray[np.uint8] | ImageSet
@@ -72,7 +73,7 @@ class Answers(Beliefs):
         """Write the results of a step of a rollout in place; ``number`` 0 is the glance."""
         looked, state = step.rows, step.state
         self.logits[looked] = state.logits.float()
-        self.certainty[looked] = certainty(state)
+        self.certainty[looked] = certainty_of(certainty, state)
         self.exit_step[looked] = number
         if number > 0:
             self.locations[looked, number - 1] = state.location
@@ -119,11 +120,7 @@ class EarlyExitGFNet(nn.Module):
         certainty: Signal = confidence,
     ) -> None:
         super().__init__()
-        if not hasattr(model, "focus_steps"):
-            raise TypeError(
-                f"a model is needed, not a {type(model).__name__}; GlanceFocusNetwork.load(FOLDER) "
-                "reads one"
-            )
+        check_model(model)
         self.model = model
         self.policy = policy
         self.certainty = certainty
@@ -141,6 +138,11 @@ class EarlyExitGFNet(nn.Module):
             raise TypeError(
                 f"a policy must be an object to call with an observation and a memory, not "
                 f"{value!r}; POLICIES.build('center') makes one by its name"
+            )
+        if name == "certainty" and not callable(value):
+            raise TypeError(
+                f"a certainty must be a function of a state, such as gfnet_env.exits.confidence, "
+                f"not {value!r}"
             )
         if name == "policy" and hasattr(value, "check_fit"):
             value.check_fit(self.model)
@@ -263,6 +265,7 @@ class EarlyExitGFNet(nn.Module):
         self, images: ImageSet, indices: Indices | None = None, batch_size: int = 256
     ) -> Prediction:
         """``forward`` batch by batch."""
+        checked("batch_size", batch_size, Annotated[int, AtLeast(1)])
         order = _numbers(images, indices)
         if len(order) <= batch_size:
             return self(images, order)

@@ -136,6 +136,14 @@ class Model(Protocol):
         ...
 
 
+def check_model(model: Any) -> None:
+    """Raise ``TypeError`` unless an object may be a model."""
+    if not hasattr(model, "focus_steps") or isinstance(model, type):
+        raise TypeError(
+            f"a model is needed, not {model!r}; GlanceFocusNetwork.load(FOLDER) reads one"
+        )
+
+
 def check_views(views: Tensor, view: ViewConfig) -> None:
     """Raise ``ValueError`` unless views are (B, 3, P, P)."""
     if views.shape[1:] != (3, view.size, view.size):

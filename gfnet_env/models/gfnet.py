@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_env.classifiers import build_classifier, place
-from gfnet_env.encoders import Encoder, Features, build_encoder
+from gfnet_env.encoders import Features, build_encoder, example_features
 from gfnet_env.looks import CornerRounding, Look, ViewConfig
 from gfnet_env.models.base import State, check_views
 from gfnet_env.models.cost import step_multiply_adds
 from gfnet_env.models.saved import SavedConfig, SavedModule
 from gfnet_env.models.where import WhereMap
-from gfnet_env.registry import UNFIT
 from gfnet_env.settings import AtLeast, AtMost
 
 GlanceLogits = Literal["classifier", "encoder"]
@@ -140,7 +139,9 @@ class GlanceFocusNetwork(SavedModule):
                 (config.encoder, self.view.size),
             )
         )
-        example = _example_features(self.local_encoder, self.view.size, config.encoder)
+        example = example_features(
+            self.local_encoder, self.view.size, config.num_classes, config.encoder
+        )
         _, depth, height, width = example.map.shape
         self.feature_shape = (depth, height, width)
         self.vector_size = example.vector.shape[1]
@@ -162,7 +163,7 @@ class GlanceFocusNetwork(SavedModule):
         """Build what follows the global encoder: the bridge and the where-map, if needed."""
         config = self.config
         spec, size = config.spec_of_glances, self.glance_view.size
-        glance = _example_features(self.global_encoder, size, spec)
+        glance = example_features(self.global_encoder, size, config.num_classes, spec)
         # Maps a glance's vector from another encoder to the size of the windows' vectors.
         sizes = glance.vector.shape[1], self.vector_size
         self.bridge = None if sizes[0] == sizes[1] else nn.Linear(*sizes)
@@ -323,24 +324,3 @@ def peak_of(state: State) -> Look:
     if not isinstance(state, GFNetState) or state.peak_location is None:
         raise ValueError(NO_WHERE_MAP)
     return Look.at(state.peak_location, state.peak_scale)
-
-
-def _example_features(encoder: Encoder, size: int, spec: str) -> Features:
-    """Features of one black view, to find their shapes."""
-    try:
-        with torch.no_grad():
-            features = encoder.eval()(torch.zeros(1, 3, size, size).byte())
-    # Some encoders assert that views have the size they were made for.
-    except UNFIT as error:
-        raise ValueError(
-            f"encoder {spec!r} does not take {size}×{size} views ({error}); choose "
-            "another patch_size or encoder"
-        ) from error
-    finally:
-        encoder.train()
-    if features.map.ndim != 4:
-        raise ValueError(
-            f"encoder {spec!r} has no (C, h, w) feature map but one of shape "
-            f"{tuple(features.map.shape[1:])}; choose another network"
-        )
-    return features

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gfnet_env.looks import Look, ViewConfig, centred_locations
+from gfnet_env.looks import MAX_SCALE, Look, ViewConfig, centred_locations
 
 # Puts a cell that was looked at below all others.
 _INHIBITION = 1e3
@@ -26,6 +26,9 @@ class WhereMap(nn.Module):
         scales: Of the windows, S of them, see ``Look``.
         view: How windows are made.
         glance_view: How overviews are made.
+
+    Raises:
+        ValueError: A scale is given twice, or is larger than any picture.
     """
 
     scales: Tensor
@@ -39,6 +42,11 @@ class WhereMap(nn.Module):
         view: ViewConfig,
         glance_view: ViewConfig,
     ) -> None:
+        if len(set(scales)) < len(scales) or max(scales) > MAX_SCALE:
+            raise ValueError(
+                f"where_scales must be different and at most {MAX_SCALE:g}, not "
+                f"{', '.join(map(str, scales))}"
+            )
         super().__init__()
         self.view, self.glance_view = view, glance_view
         self.head = nn.Conv2d(channels, len(scales), 1)

@@ -1,6 +1,6 @@
 """Observations: what a policy sees."""
 
-from gfnet_env.observations.base import OBSERVATIONS, Observation, observation_space
+from gfnet_env.observations.base import OBSERVATIONS, Observation, observation_space, observe
 from gfnet_env.observations.flat import FlatView
 from gfnet_env.observations.maps import MapsObservation
 from gfnet_env.observations.peak import PeakObservation
@@ -14,4 +14,5 @@ __all__ = [
     "PeakObservation",
     "PlainObservation",
     "observation_space",
+    "observe",
 ]

@@ -9,6 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gfnet_env import rows
+from gfnet_env.actions import looks_of
+from gfnet_env.contracts import described, name_of
 from gfnet_env.looks import Look
 from gfnet_env.models.base import Model, State
 from gfnet_env.observations import MapsObservation, Observation
@@ -86,24 +89,37 @@ def decide(policy: Policy, model: Model, state: State, memory: Memory) -> tuple[
     """The looks that a policy decides on, without gradients and in full precision, as in training.
 
     Raises:
-        ValueError: The looks have another shape, type or range.
+        TypeError: The memory holds anything but tensors.
+        ValueError: The looks have another shape, type or range, or the memory has other rows.
     """
     with torch.no_grad(), torch.autocast(state.number.device.type, enabled=False):
         result = policy(shown_to(policy, model)(state), memory)
         if not isinstance(result, tuple) or len(result) != 2:
             raise ValueError(
-                f"the policy {type(policy).__name__} must return two things, where to look and "
+                f"the policy {name_of(policy)} must return two things, where to look and "
                 f"what it remembers (or None), not a {type(result).__name__}"
             )
         decided, memory = result
         looks = as_looks(policy, decided, state)
     looks.check(len(state))
+    for tensor in rows.tensors(memory):
+        if tensor.shape[:1] != (len(state),):
+            raise ValueError(
+                f"what the policy {name_of(policy)} remembers must have a row for each of "
+                f"{len(state)} pictures, not the shape {tuple(tensor.shape)}; wrap what all "
+                "pictures share in gfnet_env.rows.Shared"
+            )
     return looks, memory
 
 
 def shown_to(policy: Policy, model: Model) -> Observation:
     """The observation that a policy sees."""
     own: Observation | None = getattr(policy, "observation", None)
+    if own is not None and not callable(own):
+        raise TypeError(
+            f"the observation of the policy {name_of(policy)} must be a function of a state, not "
+            f"{own!r}; OBSERVATIONS.build makes one by its name"
+        )
     return own or MapsObservation(model.focus_steps)
 
 
@@ -113,11 +129,16 @@ def as_looks(policy: Policy, decided: Look | Tensor, state: State) -> Look:
     Locations beyond [-1, 1] are clipped, as an environment does.
     """
     actions = getattr(policy, "actions", None)
+    if actions is not None and not hasattr(actions, "looks"):
+        raise TypeError(
+            f"the actions of the policy {name_of(policy)} must be Actions, not {actions!r}; "
+            "build_actions makes some by their name"
+        )
     if not isinstance(decided, Look):
         if not isinstance(decided, Tensor):
             raise ValueError(
-                f"the policy {type(policy).__name__} must return looks or a tensor, not a "
-                f"{type(decided).__name__}"
+                f"the policy {name_of(policy)} must return looks or a tensor, not a "
+                f"{described(decided)}"
             )
-        decided = Look.at(decided) if actions is None else actions.looks(decided, state)
+        decided = Look.at(decided) if actions is None else looks_of(actions, decided, state)
     return decided.clipped()

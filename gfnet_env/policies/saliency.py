@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gfnet_env.models.gfnet import GlanceFocusNetwork
+from gfnet_env.models.base import State
+from gfnet_env.models.gfnet import GFNetState, GlanceFocusNetwork
 from gfnet_env.policies.base import POLICIES, Context
 
 # A cell counts as seen if this share of it is covered.
@@ -41,6 +42,12 @@ def class_activation(
         return (weights * features.map).sum(dim=1).detach().float()
 
 
+def _seen(state: State) -> dict[str, Tensor]:
+    """The cells of the glance that windows have covered: ``seen``, (B, h·w) in [0, 1]."""
+    assert isinstance(state, GFNetState)
+    return {"seen": state.seen.flatten(1)}
+
+
 @POLICIES.register("saliency")
 class SaliencyPolicy:
     """Looks at the most salient cell of the glance that no window has covered yet.
@@ -51,6 +58,7 @@ class SaliencyPolicy:
 
     def __init__(self) -> None:
         self.config: dict[str, int] = {}
+        self.observation = _seen
 
     def start(self, context: Context) -> SaliencyMemory:
         """The salience of all cells in [0, 1], (B, h·w), and their locations, (B, h·w, 2).

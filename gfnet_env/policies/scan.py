@@ -47,13 +47,21 @@ class ScanPolicy:
         """The best windows of each picture: location (B, N, 2), and stop (B, N) where none is left.
 
         Raises:
-            ValueError: The model has no where-map, which says what a window is worth.
+            ValueError: The model has no where-map, which says what a window is worth, or windows
+                would be less than a pixel apart.
         """
         model: Any = context.model
         if getattr(model, "where", None) is None:
             raise ValueError(
                 "the policy 'scan' needs a network that knows what a window is worth; train one "
                 "with --windows mined"
+            )
+        step = self.config["stride"] * model.view.size
+        if step < 1:
+            raise ValueError(
+                f"a stride of {self.config['stride']} puts windows of {model.view.size} pixels "
+                f"{step:.2g} pixels apart, which all show the same; the least is "
+                f"{1 / model.view.size:.2g}"
             )
         best = [self._best(context, model, row) for row in range(len(context.indices))]
         count = torch.tensor([len(each) for each in best], device=model.device)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from gfnet_env.contracts import name_of, one_per_image
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 from gfnet_env.registry import Registry
@@ -46,14 +47,8 @@ def judge(reward: Reward, transition: Transition) -> Tensor:
     Raises:
         ValueError: The reward has another shape, or is not finite.
     """
-    values = reward(transition)
-    count = len(transition.labels)
-    name = getattr(reward, "__name__", type(reward).__name__)
-    if not isinstance(values, Tensor) or values.is_complex() or values.shape != (count,):
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(
-            f"the reward {name} must be a tensor ({count},), one per image, not {shape}"
-        )
+    name = name_of(reward)
+    values = one_per_image(reward(transition), len(transition.labels), f"the reward {name}")
     if not bool(values.isfinite().all()):
         row = int((~values.isfinite()).nonzero()[0])
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gfnet_env.encoders import example_features
 from gfnet_env.evaluation import evaluate_static
 from gfnet_env.files import is_file
 from gfnet_env.images import Batch, ImageSet, check_splits
@@ -16,7 +17,7 @@ from gfnet_env.matching import check_classes
 from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_multiply_adds
 from gfnet_env.runs import Run
 from gfnet_env.settings import AtLeast
-from gfnet_env.training.config import TrainingConfig, open_splits
+from gfnet_env.training.config import TrainingConfig, check_classes_differ, open_splits
 from gfnet_env.training.loop import Task, fit, open_run
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.processes import Shares, join_processes
@@ -80,6 +81,7 @@ def train_baselines(
     processes = join_processes(config.control.device)
     sets = check_splits(image_sets or open_splits(config))
     shares = Shares.of(len(sets["train"]), config, processes)
+    check_classes_differ(sets["train"])
     networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
     for network in networks.values():
         processes.place(network)
@@ -127,13 +129,7 @@ def _build(
         trained_on=trained_on,
     )
     network = StaticNetwork(static, config.options.weights)
-    try:
-        static_multiply_adds(network)
-    except RuntimeError as error:
-        raise ValueError(
-            f"encoder {static.encoder!r} does not take {resolution}×{resolution} images ({error}); "
-            "choose other resolutions"
-        ) from error
+    example_features(network.encoder, resolution, static.num_classes, static.encoder)
     frozen_parts([network.encoder], config.options.frozen)
     return network
 

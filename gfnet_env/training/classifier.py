@@ -22,9 +22,11 @@ from gfnet_env.policies import Context, HeatPolicy, Policy, RandomPolicy, Target
 from gfnet_env.rollout import begin, replay, rollout
 from gfnet_env.settings import Flat
 from gfnet_env.training.config import (
+    DEFAULTS,
     ClassifierSchedule,
     NetworkOptions,
     TrainingConfig,
+    check_classes_differ,
     open_splits,
 )
 from gfnet_env.training.loop import Task, fit, open_run
@@ -61,6 +63,16 @@ class ClassifierConfig(TrainingConfig):
                 raise ValueError(f"stage 3 trains the network of its policy; leave out {name}")
         if given.get("windows") == "mined" and self.policy is not None:
             raise ValueError("stage 3 looks where its policy does; leave out windows")
+        mines = given.get("windows") == "mined"
+        # The maps and scales of stage 3 are its network's.
+        others = ("object_share",) if mines else ("where_loss", "where_scales")
+        for name in others if self.policy is None else ("where_loss",):
+            # What was resolved holds the defaults.
+            if given.get(name) not in (None, DEFAULTS[name]):
+                raise ValueError(
+                    f"{name} changes nothing without windows={'random' if mines else 'mined'}; "
+                    f"leave {name} out"
+                )
 
 
 @dataclass(frozen=True)
@@ -324,6 +336,7 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     sets = check_splits(image_sets or open_splits(config))
     torch.manual_seed(config.options.seed)
     images = sets["train"]
+    check_classes_differ(images)
     network = GlanceFocusNetwork.build(
         **{name: value for name, value in config.items() if name in _OF_THE_NETWORK},
         num_classes=images.num_classes,

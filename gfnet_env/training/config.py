@@ -148,7 +148,7 @@ class NetworkOptions(Settings):
 
 
 # Defaults for settings that neither the command, a recipe nor an earlier stage gives.
-_DEFAULTS = DEFAULT_SCHEDULE.given() | {
+DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "images": DEFAULT_SPEC,
     "image_size": 224,
     "image_seed": 0,
@@ -178,7 +178,7 @@ class TrainingConfig(Settings):
 
     def resolved(self, *layers: Mapping[str, Any]) -> Self:
         """A copy with missing settings taken from the first layer that has them, or defaults."""
-        return self.with_defaults(*layers, _DEFAULTS)
+        return self.with_defaults(*layers, DEFAULTS)
 
     @property
     def chosen_images(self) -> tuple[str, int, int]:
@@ -205,6 +205,15 @@ class TrainingConfig(Settings):
             fit=images.fit,
             seed=self.options.seed,
             commit=git_commit(),
+        )
+
+
+def check_classes_differ(images: ImageSet) -> None:
+    """Raise ``ValueError`` if all training images are of one class."""
+    if len(images.labels.unique()) < 2:
+        raise ValueError(
+            "all training images are of one class, so there is nothing to tell apart; give images "
+            "of two classes at least"
         )
 
 

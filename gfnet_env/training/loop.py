@@ -62,14 +62,24 @@ def open_run(
     inputs: Iterable[Path | None] = (),
     parts: Iterable[Path] = (),
 ) -> Iterator[Run]:
-    """Call ``Run.open`` in the first of several processes; the others wait for it."""
+    """Call ``Run.open`` in the first of several processes; the others wait for it.
+
+    Raises:
+        SystemExit: In the others, if the first raises an error.
+    """
     run = Run(config.run)
+    failed = torch.ones(1, device=processes.device)
     with contextlib.ExitStack() as stack:
-        if processes.is_main:
-            where = (config.run, config, config.control)
-            opened = Run.open(*where, may_change=MAY_CHANGE, inputs=inputs, parts=parts)
-            run = stack.enter_context(opened)
-        processes.wait()
+        try:
+            if processes.is_main:
+                where = (config.run, config, config.control)
+                opened = Run.open(*where, may_change=MAY_CHANGE, inputs=inputs, parts=parts)
+                run = stack.enter_context(opened)
+            failed.zero_()
+        finally:
+            # The first process says why; a second traceback would only hide that.
+            if processes.total(failed).item() and not processes.is_main:
+                raise SystemExit(1)
         if run.complete and processes.is_main:
             PlainConsole().print(f"{run.folder} is complete; there is nothing to resume")
         yield run

@@ -1,5 +1,6 @@
 """Trained networks that are part of the package, each in a folder of its name."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -30,6 +31,17 @@ class Card:
     looks: float
     multiply_adds: float
     commit: str | None
+
+
+def place(name: str) -> Path:
+    """The folder for a network of a name.
+
+    Raises:
+        ValueError: The name is none for a folder.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"a network's name has letters, digits, -, _ and dots only, not {name!r}")
+    return FOLDER / name
 
 
 @overload

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gfnet_env  # noqa: F401  registers the environment
-from gfnet_env.actions import ACTIONS, ContinuousActions, GridActions, build_actions
+from gfnet_env.actions import (
+    ACTIONS,
+    Actions,
+    BoxActions,
+    ContinuousActions,
+    GridActions,
+    build_actions,
+)
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.looks import Look, lattice
@@ -158,3 +165,71 @@ def test_a_mask_leaves_the_stop_open(digits, network):
     assert env.action_masks().tolist() == [[True, True]] * 2
     env.step(np.array([0, 0]))
     assert env.action_masks().tolist() == [[True, True]] * 2
+
+
+def _making(make):
+    class Own(BoxActions):
+        def __init__(self):
+            super().__init__(2)
+
+        def looks(self, actions, state):
+            return make(actions)
+
+    return Own()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda actions: actions, ValueError, r"the actions Own must make looks, .* \(1, 2\)"),
+        (lambda actions: None, ValueError, "not NoneType"),
+        (lambda actions: Look.at(actions.numpy()), TypeError, "location of looks must be a tensor"),
+        (lambda actions: Look.at(actions, 2.0), TypeError, "scale of looks .* not float"),
+    ],
+)
+def test_actions_of_ones_own_make_looks(digits, make, error, message):
+    envs = GlanceFocusVectorEnv(1, images=digits, actions=_making(make))
+    envs.reset(seed=0)
+    with pytest.raises(error, match=message):
+        envs.step(envs.action_space.sample())
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiDiscrete([3, 3]),
+        spaces.Box(0, 10, (2,)),
+        spaces.Box(-1, 1, (2, 2)),
+        spaces.Box(-1, 1, (0,)),
+        spaces.Discrete(3, start=1),
+    ],
+)
+def test_actions_are_cells_or_numbers_up_to_one(space):
+    class Own(BoxActions):
+        def __init__(self):
+            Actions.__init__(self, space)
+
+        def looks(self, actions, state): ...
+
+    with pytest.raises(ValueError, match="must be a Discrete from 0, or a Box"):
+        Own()
+
+
+def test_values_are_clipped_to_their_own_box():
+    class Half(BoxActions):
+        def __init__(self):
+            Actions.__init__(self, spaces.Box(0, 1, (2,)))
+
+        def looks(self, actions, state): ...
+
+    assert Half().read([[-1.0, 2.0]]).tolist() == [[0, 1]]
+
+
+def test_unfinished_actions_are_refused():
+    class Own(BoxActions):
+        def __init__(self): ...
+
+        def looks(self, actions, state): ...
+
+    with pytest.raises(ValueError, match=r"Own has no space of actions; call super\(\).__init__"):
+        build_actions(Own())

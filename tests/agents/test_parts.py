@@ -1,8 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 
-from gfnet_agents.parts import run_parts
+from gfnet_agents.parts import PhotographOptions, run_parts
 
 
 def test_each_part_is_run_once_for_each_seed(tmp_path):
@@ -34,3 +35,25 @@ def test_each_part_is_run_once_for_each_seed(tmp_path):
     with pytest.raises(ValueError, match="a wrong part"):
         run_parts(tmp_path, dict([part("wrong")]), (0,), report)
     assert json.loads((tmp_path / "results.json").read_text()) == results
+
+
+@pytest.mark.parametrize(
+    "content", ['{"a": [1]}', '{"a": {"x": {}}}', '{"a": {"0": {}}}', '{"a": {"0": 1}}']
+)
+def test_results_of_something_else_are_not_taken_for_those_of_parts(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match="results.json holds something else than results of parts"):
+        run_parts(tmp_path, {}, (0,), lambda results: [])
+
+
+@pytest.mark.parametrize("found", [np.float32(1), float("nan")])
+def test_results_that_json_cannot_hold_are_named(tmp_path, found):
+    with pytest.raises(ValueError, match="the results of the part 'one' cannot be written"):
+        run_parts(tmp_path, {"one": lambda seed: {"found": found}}, (0,), lambda results: [])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["seeds", "parts"])
+def test_there_is_something_to_run(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is empty, so there is nothing to run"):
+        PhotographOptions.of(run=tmp_path, out=tmp_path, images=tmp_path, **{name: ()})

@@ -131,6 +131,8 @@ def test_learning_may_begin_from_the_map(sets, tmp_path):
     )
     assert np.abs(heat - learned).max() < 0.1
     assert np.abs(heat - learned).max() > 0
+    with pytest.raises(ValueError, match="corrects the map, by actions 'peak', not 'grid'"):
+        train_policy(config(tmp_path / "other", **options, actions="grid"), image_sets=sets)
     with pytest.raises(ValueError, match="begin_from must be scratch or heat, not 'map'"):
         config(tmp_path / "other", begin_from="map")
 

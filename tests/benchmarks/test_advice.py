@@ -17,6 +17,7 @@ from gfnet_env.benchmarks.results import (
     PolicyResult,
     StaticRow,
 )
+from gfnet_env.models import GlanceFocusNetwork
 
 
 def result(over_glance, over_random):
@@ -39,8 +40,9 @@ def result(over_glance, over_random):
         (-0.05, -0.05, ["Looking does harm: -5.0", "--windows mined", "worse than random windows"]),
     ],
 )
-def test_advice_says_what_figures_mean(over_glance, over_random, sentences):
-    advice = policy_advice({"random": result(0, 0), "learned": result(over_glance, over_random)})
+def test_advice_says_what_figures_mean(over_glance, over_random, sentences, tiny_network):
+    found = {"random": result(0, 0), "learned": result(over_glance, over_random)}
+    advice = policy_advice(found, tiny_network)
     text = " ".join(advice)
     places = [text.index(part) for part in sentences]
     assert places == sorted(places)
@@ -48,19 +50,21 @@ def test_advice_says_what_figures_mean(over_glance, over_random, sentences):
         assert "--" not in text, "nothing needs to change"
 
 
-def test_advice_is_on_the_policy_that_was_learned_or_follows_the_map():
+def test_advice_is_on_the_policy_that_was_learned_or_follows_the_map(tiny_network):
     both = {"heat": result(0.05, 0.05), "learned": result(-0.05, 0)}
-    assert "harm" in policy_advice(both)[0]
-    assert "pays" in policy_advice({"random": result(0, 0), "heat": result(0.05, 0)})[0]
-    assert policy_advice({"random": result(0.5, 0), "target": result(0.5, 0.5)}) == []
+    assert "harm" in policy_advice(both, tiny_network)[0]
+    assert (
+        "pays" in policy_advice({"random": result(0, 0), "heat": result(0.05, 0)}, tiny_network)[0]
+    )
+    assert policy_advice({"random": result(0.5, 0), "target": result(0.5, 0.5)}, tiny_network) == []
 
 
 @pytest.mark.parametrize("over_glance", [-0.05, 0.05])
-def test_mining_is_not_advised_to_networks_that_have_mined(over_glance):
+def test_mining_is_not_advised_to_networks_that_have_mined(over_glance, tiny_network):
     found = {"random": result(0, 0), "learned": result(over_glance, -0.05)}
-    assert "--windows mined, or t" in " ".join(policy_advice(found))
-    found["scan:stride=0.5"] = result(0, 0)
-    text = " ".join(policy_advice(found))
+    assert "--windows mined, or t" in " ".join(policy_advice(found, tiny_network))
+    config = dataclasses.replace(tiny_network.config, where_scales=(1.0,))
+    text = " ".join(policy_advice(found, GlanceFocusNetwork(config)))
     assert "mined" not in text
     assert ": take" in text or ": train the policy" in text
 

@@ -45,3 +45,9 @@ def test_a_policy_that_stops_is_compared_with_itself_kept_from_stopping(network,
     # A budget in the middle is met by looks that the policy alone would not have taken.
     middle = found.points[0]
     assert middle.multiply_adds == pytest.approx(middle.budget, rel=0.25)
+
+
+@pytest.mark.parametrize("budgets", [0, 1001])
+def test_budgets_are_as_many_as_a_table_shows(tmp_path, budgets):
+    with pytest.raises(ValueError, match="budgets must be at"):
+        ExitComparisonConfig(run=tmp_path, budgets=budgets)

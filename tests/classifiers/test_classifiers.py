@@ -1,4 +1,5 @@
 import sys
+import types
 
 import pytest
 import torch
@@ -165,3 +166,43 @@ def test_a_classifier_of_ones_own(tmp_path, monkeypatch):
 def test_names_are_taken_once():
     with pytest.raises(ValueError, match="the classifier 'cascade' exists already"):
         CLASSIFIERS.register("cascade")(MeanClassifier)
+
+
+class _Broken(MeanClassifier):
+    """A classifier of one's own with something else in place of a method or an attribute."""
+
+    def __init__(self, vector_size, num_classes, **others):
+        super().__init__(vector_size, num_classes)
+        for name, other in others.items():
+            setattr(self, name, other)
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"judge": lambda memory, number: None}, r"judge .* \(2, 4\) floats .*, not NoneType"),
+        ({"judge": lambda memory, number: memory}, r"must return \(2, 4\) floats .* \(2, 6\)"),
+        ({"judge": lambda memory, number: memory[:1, :4]}, r"not \(1, 4\)"),
+        ({"judge": lambda memory, number: memory[:, :4].long()}, "torch.int64"),
+        ({"remember": lambda vector, memory, number: None}, r"remember .* \(2, 6\) .* NoneType"),
+        ({"remember": lambda vector, memory, number: vector[:, :5]}, r"not \(2, 5\)"),
+        ({"memory_size": None}, "has no memory_size"),
+        ({"memory_size": 7}, "does not take vectors of 6 numbers"),
+        ({"sees_places": True}, "does not take vectors of 9 numbers"),
+    ],
+)
+def test_what_a_classifier_of_ones_own_does_is_checked_before_training(
+    others, message, monkeypatch
+):
+    def own(vector_size, num_classes):
+        return _Broken(vector_size, num_classes, **others)
+
+    monkeypatch.setitem(sys.modules, "my_classifiers", types.SimpleNamespace(own=own))
+    with pytest.raises(ValueError, match=message):
+        build_classifier("my_classifiers:own", 6, 4, 3)
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**11])
+def test_attention_has_units_in_its_hidden_layer(size):
+    with pytest.raises(ValueError, match=f"hidden_size of .* must be at .*, not {size}"):
+        build_classifier(f"attention:hidden_size={size}", 6, 4, 3)

@@ -1,14 +1,23 @@
 import sys
+import types
 
 import pytest
 import safetensors.torch
 import timm
 import torch
 from torch import nn
+from torch.nn import functional
 from torchvision import models
 
 from gfnet_env.benchmarks.backbones import check_backbone
-from gfnet_env.encoders import ENCODERS, ModuleEncoder, build_encoder
+from gfnet_env.encoders import (
+    ENCODERS,
+    Encoder,
+    Features,
+    ModuleEncoder,
+    build_encoder,
+    example_features,
+)
 from gfnet_env.models import GlanceFocusNetwork, blank_state
 
 TIMM_NAMES = ["resnet18", "mobilenetv3_small_050", "tf_efficientnet_lite0", "densenet121"]
@@ -270,3 +279,52 @@ def test_the_early_layers_of_a_network_see_finely(tmp_path):
         build_encoder("early:resnet18,level=9", 7)
     with pytest.raises(ValueError, match="timm cannot build 'resnet17'"):
         build_encoder("early:resnet17,level=2", 7)
+
+
+class _Broken(Encoder):
+    """An encoder of one's own that returns something else."""
+
+    def __init__(self, answer, units=4, classes=5):
+        super().__init__()
+        self.answer, self.last = answer, nn.Linear(units, classes)
+
+    def encode(self, views):
+        return self.answer(functional.avg_pool2d(views, 4).repeat(1, 2, 1, 1)[:, :4])
+
+    def head_module(self):
+        return self.last
+
+
+def _pooled(maps):
+    return maps.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (_Broken(lambda maps: maps), r"must return Features\(map, vector\), not a Tensor"),
+        (_Broken(lambda maps: (maps, _pooled(maps))), "not a tuple"),
+        (_Broken(lambda maps: None), "not a NoneType"),
+        (_Broken(lambda maps: Features(_pooled(maps), maps)), r"feature map .* \(2, C, h, w\)"),
+        (
+            _Broken(lambda maps: Features(maps, maps)),
+            r"the vector .* must be \(2, V\) torch.float32",
+        ),
+        # As many rows as there are views: one would be taken for all.
+        (_Broken(lambda maps: Features(maps[:1], _pooled(maps))), r"not \(1, 4, 4, 4\)"),
+        (_Broken(lambda maps: Features(maps, _pooled(maps)[:1])), r"not \(1, 4\)"),
+        (_Broken(lambda maps: Features(maps, _pooled(maps).double())), "torch.float64"),
+        (_Broken(lambda maps: Features(maps, _pooled(maps)), classes=3), r"\(2, 5\) .* \(2, 3\)"),
+        (_Broken(lambda maps: Features(maps, _pooled(maps)), units=7), "does not take 16×16 views"),
+    ],
+)
+def test_what_an_encoder_of_ones_own_returns_is_checked_before_training(
+    encoder, message, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "my_encoders", types.SimpleNamespace(own=lambda: encoder))
+    for build in (
+        lambda: GlanceFocusNetwork.build(encoder="my_encoders:own", patch_size=16, num_classes=5),
+        lambda: example_features(encoder, 16, 5, "my_encoders:own"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build()

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -329,6 +330,11 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
     ("change", "message"),
     [
         ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"num_envs": "two"}, "num_envs must be a whole number, not 'two'"),
+        ({"look_cost": []}, r"look_cost must be a finite number, not \[\]"),
+        ({"focus_steps": "x"}, "focus_steps must be a whole number, not 'x'"),
+        ({"data_root": 3, "images": None}, "data_root must be a path, not 3"),
+        ({"device": ["cpu"]}, r"no device \['cpu'\] here"),
         ({"reward": "applause"}, "unknown reward 'applause'; known: confidence-gain"),
         ({"sampling": "some"}, "unknown sampling 'some'; known: all, uncertain, uncertain-full"),
         ({"focus_steps": 4}, r"focus_steps must be in 1..3"),
@@ -349,6 +355,13 @@ def test_weights_and_buffers_stay_as_they_are(digits, network):
 def test_wrong_arguments_are_named(digits, change, message):
     with pytest.raises(ValueError, match=message):
         GlanceFocusVectorEnv(**{"num_envs": 2, "images": digits} | change)
+
+
+@pytest.mark.parametrize("name", ["reward", "exits", "observation", "features", "model"])
+@pytest.mark.parametrize("part", [3, []])
+def test_what_cannot_be_a_part_is_refused(digits, name, part):
+    with pytest.raises(TypeError, match=re.escape(f"not {part!r}")):
+        GlanceFocusVectorEnv(2, **{"images": digits, name: part})
 
 
 def test_images_smaller_than_the_patch_are_refused_at_once():
@@ -629,3 +642,53 @@ def test_wrong_options_are_refused(digits, options, message):
     env.reset(seed=5)
     with pytest.raises(ValueError, match=message):
         env.reset(options=options)
+
+
+def _shown(value):
+    return lambda state: {"seen": value(state)}
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (lambda state: None, "the observation <lambda> must be a dict of tensors, not NoneType"),
+        (lambda state: state.location, r"must be a dict of tensors, not \(2, 2\) torch.float32"),
+        (_shown(lambda state: state.location[:1]), r"a row for each of 2 pictures, not \(1, 2\)"),
+        (_shown(lambda state: torch.tensor(1.0)), r"not \(\) torch.float32"),
+        (_shown(lambda state: state.number), r"'seen' of the observation .* float32 .*int64"),
+        (_shown(lambda state: state.location.numpy()), "not ndarray"),
+        (_shown(lambda state: {"inner": state.location}), "not dict"),
+        (lambda state: {1: state.location}, "the names of the observation .* text, not 1"),
+    ],
+)
+def test_an_observation_has_a_row_of_floats_for_each_picture(digits, observation, message):
+    with pytest.raises(ValueError, match=message):
+        GlanceFocusVectorEnv(3, images=digits, observation=observation)
+
+
+def test_an_observation_keeps_its_shape(digits):
+    def growing(state):
+        return {"past": torch.zeros(len(state), 1 + int(state.number.max()))}
+
+    envs = GlanceFocusVectorEnv(3, images=digits, observation=growing)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"'past' of the observation is \(2,\) now and was \(1,\)"):
+        envs.step(envs.action_space.sample())
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda state: None, r"the exit rule <lambda> must be a tensor \(3,\) bool, .* NoneType"),
+        (lambda state: [True] * 3, "not list"),
+        (lambda state: state.confidence, r"not \(3,\) torch.float32"),
+        # One for all would be taken for each.
+        (lambda state: (state.confidence > 0)[:1], r"one per image, not \(1,\) torch.bool"),
+        (lambda state: state.location > 0, r"not \(3, 2\) torch.bool"),
+    ],
+)
+def test_an_exit_rule_says_yes_or_no_for_each_picture(digits, rule, message):
+    envs = GlanceFocusVectorEnv(3, images=digits, exits=rule)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        envs.step(envs.action_space.sample())

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, zoo
+from gfnet_env.benchmarks.report import sheet_format
 from gfnet_env.export.runner import Runner
 from gfnet_env.images import load_images
 from gfnet_env.inference import calibrate
@@ -55,7 +56,7 @@ def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
         assert lines[row].startswith(line + f"exit at step {expected.exit_step[row]}, ")
     assert lines[2].startswith(str(pictures[2]))
     assert (tmp_path / "looked").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"cannot draw to .*looked\.svg: its name must end in"):
+    with pytest.raises(ValueError, match=r"no picture can be written as .*looked\.svg; end it in"):
         run("classify.py", "--run", tmp_path / "run", "--picture", "looked.svg", *pictures)
 
 
@@ -68,10 +69,26 @@ def test_pictures_that_cannot_be_read_are_named_and_cost_no_other_its_answer(
     bad.write_text("no picture")
     with pytest.raises(SystemExit) as ended:
         run("classify.py", "--run", tmp_path / "run", bad, good, missing)
+    empty = tmp_path / "empty"
+    empty.mkdir()
     first, second = str(ended.value.code).splitlines()
     assert first.startswith(f"error: cannot decode {bad}")
     assert second.startswith(f"error: there is no picture {missing}")
     assert capsys.readouterr().out.startswith(f"{good}: ")
+    Image.new("RGB", (8, 8)).save(bad)
+    with pytest.raises(SystemExit) as ended:
+        run("classify.py", "--run", tmp_path / "run", "--image-size", 0, empty, good, bad)
+    first, second = str(ended.value.code).splitlines()
+    assert first.startswith(f"error: there is no picture in {empty}")
+    assert second.startswith(f"error: {bad} is 8×8, smaller than the patch")
+
+
+def test_the_drawing_has_a_format_before_anything_is_classified(tmp_path, run):
+    with pytest.raises(SystemExit):
+        run("classify.py", "--run", tmp_path, "--picture", "looked.txt", "any.png")
+    with pytest.raises(ValueError, match=r"looked\.txt; end it in png, "):
+        sheet_format(Path("looked.txt"))
+    assert sheet_format(Path("looked.PNG")) == sheet_format(Path("looked")) == "PNG"
 
 
 @pytest.mark.usefixtures("assembled")
@@ -136,3 +153,21 @@ def test_pictures_are_brought_to_the_size_of_training(assembled, digits, tmp_pat
     expected = assembled(digits[:1][..., 8:120, 8:120])
     answer = run("classify.py", "--run", tmp_path / "run", tmp_path / "digit.png")
     assert f"{expected.classes[0]} {float(expected.confidence[0]):.1%}, exit" in answer
+
+
+@pytest.mark.usefixtures("assembled")
+def test_a_packaged_network_has_a_name_of_its_own(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
+    spec = "cluttered-digits:scenes=20"
+    gfnet = EarlyExitGFNet.load(tmp_path / "run")
+    gfnet.model.trained_on = dataclasses.replace(gfnet.model.trained_on, images=spec)
+    gfnet.save(tmp_path / "run")
+    for name in ("", ".", "..", "../other", "a/b", str(tmp_path / "else")):
+        with pytest.raises(SystemExit):
+            run("package_network.py", "--run", tmp_path / "run", "--name", name)
+    run("package_network.py", "--run", tmp_path / "run", "--name", "digits-2.1")
+    assert list(zoo.pretrained()) == ["digits-2.1"]
+    with pytest.raises(FileExistsError, match="digits-2.1 already exists"):
+        run("package_network.py", "--run", tmp_path / "run", "--name", "digits-2.1")
+    run("package_network.py", "--run", tmp_path / "run", "--name", "digits-2.1", "--overwrite")
+    assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["digits-2.1"]

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import subprocess
@@ -316,7 +317,13 @@ def test_the_folder_reads_large_pictures_from_disk(exported, tmp_path):
     [
         (["missing.png"], "there is no picture missing.png"),
         (["text.png"], "cannot decode text.png"),
-        (["small.png", "--image-size", "0"], "a picture of 8×8 is smaller than the patch of 32×32"),
+        (["small.png", "--image-size", "0"], "small.png: a picture of 8×8 is smaller than the"),
+        (["."], ". is a folder; give the pictures in it"),
+        (["--threads", "0", "small.png"], "threads must be at least 1, not 0"),
+        (
+            ["--thresholds", "0.5,a", "small.png"],
+            "thresholds must be numbers .* '0.5,a'",
+        ),
         (["--thresholds", "0.5", "small.png"], "4 thresholds are needed, one per step, not 1"),
         (["--thresholds", "nan,0,0,0", "small.png"], "thresholds must be finite"),
         (["--image-size", "-5", "small.png"], "image_size must be at least 1 pixel, not -5"),
@@ -328,6 +335,24 @@ def test_the_runner_says_what_is_wrong(exported, tmp_path, monkeypatch, argument
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     with pytest.raises(SystemExit, match=f"error: {message}"):
         runner.main(["--folder", str(exported[1]), *arguments])
+
+
+def test_a_picture_that_cannot_be_read_costs_no_other_its_answer(
+    exported, digits, tmp_path, monkeypatch, capsys
+):
+    good = tmp_path / "good.png"
+    Image.fromarray(pictures(digits[:1])[0]).save(good)
+    (tmp_path / "bad.png").write_text("no picture")
+    # A terminal without the letters of a name.
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    names = property(lambda _: ["ä"] * 10, lambda *_: None)
+    monkeypatch.setattr(Runner, "class_names", names, raising=False)
+    paths = [str(tmp_path / "bad.png"), str(good)]
+    with pytest.raises(SystemExit, match="error: cannot decode .*bad.png"):
+        runner.main(["--folder", str(exported[1]), *paths])
+    terminal.flush()
+    assert terminal.buffer.getvalue().startswith(f"{good}: ? ".encode())
 
 
 def test_a_folder_that_is_not_whole_is_named(exported, tmp_path):

@@ -267,6 +267,38 @@ def test_a_certainty_of_ones_own_is_used_but_not_saved(network, digits, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("certainty", "message"),
+    [
+        (lambda state: None, r"the certainty <lambda> must be a tensor \(4,\), one per image"),
+        (lambda state: state.location, r"not \(4, 2\)"),
+        # One for all would be taken for each.
+        (lambda state: state.confidence[:1], r"not \(1,\)"),
+        (lambda state: state.confidence.tolist(), "not list"),
+        (lambda state: -state.confidence, r"must be in \[0, 1\]; one is -0"),
+        (lambda state: state.confidence + torch.nan, r"must be in \[0, 1\]; one is nan"),
+    ],
+)
+def test_a_certainty_is_one_share_per_image(network, digits, certainty, message):
+    with pytest.raises(ValueError, match=message):
+        EarlyExitGFNet(network, CenterPolicy(), certainty=certainty)(digits[:4])
+
+
+def test_a_certainty_may_have_any_type(network, digits):
+    for certainty in (
+        lambda state: state.confidence.double(),
+        lambda state: state.confidence > 0,
+    ):
+        found = EarlyExitGFNet(network, CenterPolicy(), certainty=certainty)(digits[:4])
+        assert found.certainty.dtype == torch.float32
+
+
+@pytest.mark.parametrize("certainty", [None, 3, "gain"])
+def test_what_is_no_certainty_is_refused_at_once(gfnet, certainty):
+    with pytest.raises(TypeError, match="a certainty must be a function of a state"):
+        gfnet.certainty = certainty
+
+
 def test_an_empty_batch_is_no_special_case(gfnet, digits):
     assert len(gfnet(digits[[]]).classes) == 0
     assert len(gfnet.classify(digits, [])) == 0
@@ -447,8 +479,35 @@ def test_a_policy_must_also_say_what_it_remembers(network, digits, answer):
     def forgetful(observation, memory):
         return answer
 
-    with pytest.raises(ValueError, match="the policy function must return two things, where to"):
+    with pytest.raises(ValueError, match="the policy forgetful must return two things, where to"):
         EarlyExitGFNet(network, forgetful)(digits[:4])
+
+
+@pytest.mark.parametrize(
+    ("memory", "error", "message"),
+    [
+        (torch.zeros(1, 2), ValueError, r"the policy mixed remembers .* each of 4 pictures"),
+        ({"past": [torch.tensor(1)]}, ValueError, "wrap what all pictures share"),
+        (np.zeros(4), TypeError, "what a policy remembers, may hold tensors.* not ndarray"),
+        (3, TypeError, "not int"),
+    ],
+)
+def test_what_a_policy_remembers_has_a_row_for_each_picture(
+    network, digits, memory, error, message
+):
+    def mixed(observation, _memory):
+        return torch.zeros_like(observation["location"]), memory
+
+    with pytest.raises(error, match=message):
+        EarlyExitGFNet(network, mixed)(digits[:4])
+
+
+@pytest.mark.parametrize("name", ["actions", "observation"])
+def test_names_are_no_parts_of_a_policy(network, digits, name):
+    policy = CenterPolicy()
+    setattr(policy, name, "continuous")
+    with pytest.raises(TypeError, match=f"the {name} of the policy CenterPolicy must be"):
+        EarlyExitGFNet(network, policy)(digits[:4])
 
 
 def test_a_policy_can_be_swapped(network, digits):
@@ -530,7 +589,7 @@ def test_data_sets_are_images_too(tiny_network):
 def test_what_is_no_policy_is_refused_at_once(policy, tiny_network):
     with pytest.raises(TypeError, match="a policy must be an object to call"):
         EarlyExitGFNet(tiny_network, policy)
-    with pytest.raises(TypeError, match="a model is needed, not a str"):
+    with pytest.raises(TypeError, match="a model is needed, not 'network'"):
         EarlyExitGFNet("network", CenterPolicy())
 
 

@@ -255,3 +255,9 @@ def test_what_needs_a_map_says_so(images):
             PeakObservation(3, side=wrong)
     with pytest.raises(ValueError, match="reach must be positive and at most"):
         PeakActions(16, reach=0)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1.0, 1e30)])
+def test_scales_that_no_map_can_have_are_refused(scales):
+    with pytest.raises(ValueError, match="where_scales must be different and at most 1e"):
+        network(where_scales=scales)

@@ -129,3 +129,13 @@ def test_it_survives_saving_and_says_what_it_misses(network, digits, tmp_path):
         loaded(unseen, loaded.start(start))[0],
         SaliencyPolicy()(unseen, SaliencyPolicy().start(start))[0],
     )
+
+
+def test_glances_may_have_maps_of_their_own(tiny_images):
+    torch.manual_seed(0)
+    network = GlanceFocusNetwork.build(
+        encoder="compact", patch_size=16, glance_size=24, num_classes=5, focus_steps=2
+    ).eval()
+    record = evaluate_policy(network, SaliencyPolicy(), tiny_images)
+    assert record.looks.tolist() == [2] * 12
+    assert (record.locations[:, 0] != record.locations[:, 1]).any(axis=1).all()

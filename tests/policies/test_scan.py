@@ -76,5 +76,7 @@ def test_windows_are_counted_for_every_policy(images):
 def test_what_scan_needs_is_named(images):
     with pytest.raises(ValueError, match=r"stride must be in \(0, 1\], not 0"):
         ScanPolicy(stride=0)
+    with pytest.raises(ValueError, match=r"0.016 pixels apart, .* the least is 0.062"):
+        evaluate_policy(network(), ScanPolicy(stride=1e-3), images)
     with pytest.raises(ValueError, match="'scan' needs a network that knows what a window is"):
         evaluate_policy(network(where_scales=()), ScanPolicy(), images)

@@ -152,7 +152,7 @@ def test_wrong_input(sets, tmp_path):
     with pytest.raises(ValueError, match="a resolution of 64 is above that of the images, 48"):
         train_baselines(too_high, sets)
     too_low = BaselineConfig.of(run=tmp_path / "run", encoder="vgg11", resolutions=(16,))
-    with pytest.raises(ValueError, match="encoder 'vgg11' does not take 16×16 images"):
+    with pytest.raises(ValueError, match="encoder 'vgg11' does not take 16×16 views"):
         train_baselines(too_low, sets)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="2 class names were given for 3 classes"):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 import gfnet_env
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import batches, load_images
+from gfnet_env.images import Subset, batches, load_images
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.looks import Look
 from gfnet_env.models import TrainingData
@@ -20,13 +20,17 @@ from gfnet_env.policies import CenterPolicy, LearnedPolicy
 from gfnet_env.rollout import glance, look
 from gfnet_env.training import (
     DEFAULT_SCHEDULE,
+    BaselineConfig,
     ClassifierConfig,
     ClassifierSchedule,
+    train_baselines,
     train_classifier,
 )
 from gfnet_env.training.classifier import LookObjective
+from gfnet_env.training.loop import open_run
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
+from gfnet_env.training.processes import Processes
 
 
 @pytest.fixture
@@ -334,11 +338,31 @@ def test_the_average_of_the_weights_is_what_is_saved(sets, tmp_path):
         ({"patch_size": 0}, "patch_size must be at least 1"),
         ({"memory_size": 0}, "memory_size must be at least 1"),
         ({"epoch": 3}, "no setting 'epoch'; did you mean 'epochs'"),
+        # What would silently change nothing.
+        ({"where_loss": 5.0}, "where_loss changes nothing without windows=mined"),
+        ({"where_scales": (1.0,)}, "where_scales changes nothing without windows=mined"),
+        ({"windows": "mined"}, "object_share changes nothing without windows=random"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **change)
+
+
+def test_there_are_images_of_two_classes_at_least(sets, tmp_path):
+    fives = Subset(sets["train"], np.flatnonzero(sets["train"].labels == 5))
+    none = Subset(sets["val"], np.arange(0))
+    static = BaselineConfig.of(run=tmp_path / "run", resolutions=(16,))
+    for train, config_of in (
+        (train_classifier, config(tmp_path / "run")),
+        (train_baselines, static),
+    ):
+        with pytest.raises(ValueError, match="all training images are of one class"):
+            train(config_of, sets | {"train": fives})
+        for split in ("train", "val", "test"):
+            with pytest.raises(ValueError, match=f"the split {split} has no images"):
+                train(config_of, sets | {split: none})
+    assert not (tmp_path / "run").exists()
 
 
 def test_schedules_are_filled_in_by_recipes_and_the_library():
@@ -372,3 +396,16 @@ def test_pictures_of_any_shape_are_trained_on_whole(tmp_path):
         assert network.trained_on.fit == "whole"
         assert network.trained_on.image_size is None
         assert settings.images.open(network, "test").sizes([2]).tolist() == [[300, 40]]
+
+
+def test_other_processes_end_without_a_word_where_the_first_says_what_is_wrong(tmp_path):
+    class Beside(Processes):
+        """The second of two processes, of which the first has failed."""
+
+        def total(self, values):
+            return values + 1
+
+    second = Beside(torch.device("cpu"), count=2, rank=1)
+    with pytest.raises(SystemExit) as ended, open_run(config(tmp_path), second):
+        pass
+    assert ended.value.code == 1

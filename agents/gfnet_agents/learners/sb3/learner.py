@@ -2,7 +2,7 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from sb3_contrib import MaskablePPO
+from sb3_contrib import TQC, MaskablePPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -132,6 +132,14 @@ class StableBaselinesLearner:
             if not settings:
                 raise
             raise self._refusal(settings, error) from error
+        if isinstance(self.agent, TQC):
+            dropped, most = self.agent.top_quantiles_to_drop_per_net, self.agent.critic.n_quantiles
+            if not 0 <= dropped < most:
+                raise self._refusal(
+                    settings,
+                    f"top_quantiles_to_drop_per_net must be at least 0 and below {most}, not "
+                    f"{dropped}",
+                )
         self._metrics = _Metrics()
         self.agent.set_logger(Logger(folder=None, output_formats=[self._metrics]))
 
@@ -257,6 +265,10 @@ class StableBaselinesLearner:
                 raise self._refusal(settings, f"{name} must be {limit.wanted}, not {value}")
         if "episode" in np.ravel(settings.get("train_freq", ())):
             raise self._refusal(settings, "train_freq must be in steps of all environments")
+        networks = settings.get("policy_kwargs")
+        layers = networks.get("net_arch") if isinstance(networks, Mapping) else None
+        if any(size < 1 for size in _numbers(layers)):
+            raise self._refusal(settings, f"layers need at least 1 unit, not {layers}")
 
     def _refusal(self, settings: Mapping[str, Any], why: object) -> ValueError:
         return ValueError(f"{self.algorithm_class.__name__} refuses its settings {settings}: {why}")
@@ -371,3 +383,14 @@ def _signature(algorithm_class: type[BaseAlgorithm]) -> inspect.Signature:
     )
     named = [each for each in own if each.name not in ("self", "settings")]
     return inspect.Signature([*named, *settings])
+
+
+def _numbers(tree: Any) -> Iterator[float]:
+    """All numbers in nested lists and mappings."""
+    if isinstance(tree, int | float):
+        yield tree
+    elif isinstance(tree, Mapping):
+        yield from _numbers(list(tree.values()))
+    elif isinstance(tree, list | tuple):
+        for each in tree:
+            yield from _numbers(each)
