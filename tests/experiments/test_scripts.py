@@ -56,8 +56,6 @@ def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
         assert lines[row].startswith(line + f"exit at step {expected.exit_step[row]}, ")
     assert lines[2].startswith(str(pictures[2]))
     assert (tmp_path / "looked").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"no picture can be written as .*looked\.svg; end it in"):
-        run("classify.py", "--run", tmp_path / "run", "--picture", "looked.svg", *pictures)
 
 
 @pytest.mark.usefixtures("assembled")
@@ -86,7 +84,7 @@ def test_pictures_that_cannot_be_read_are_named_and_cost_no_other_its_answer(
 def test_the_drawing_has_a_format_before_anything_is_classified(tmp_path, run):
     with pytest.raises(SystemExit):
         run("classify.py", "--run", tmp_path, "--picture", "looked.txt", "any.png")
-    with pytest.raises(ValueError, match=r"looked\.txt; end it in png, "):
+    with pytest.raises(ValueError, match=r"looked\.txt; end it in .png, "):
         sheet_format(Path("looked.txt"))
     assert sheet_format(Path("looked.PNG")) == sheet_format(Path("looked")) == "PNG"
 

@@ -86,7 +86,7 @@ class TorchPPOLearner:
         learning_rate: Annotated[float | None, Above(0)] = None,
         n_steps: Annotated[int, AtLeast(1)] = 12,
         batch_size: Annotated[int | None, AtLeast(2)] = None,
-        n_epochs: Annotated[int, Between(1, 1000)] = 1,
+        n_epochs: Annotated[int, Between(1, 1000)] = 2,
         gamma: _Share = 0.0,
         gae_lambda: _Share = 1.0,
         clip_range: Annotated[float, Above(0)] = 0.2,
