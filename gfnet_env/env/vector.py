@@ -277,7 +277,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         chosen = np.arange(self.num_envs)
         self._seed(seed, chosen)
         self._begin(chosen)
-        return self.observation(self._state)
+        return observe(self.observation, self._state)
 
     @torch.no_grad()
     def step_tensors(self, actions: Tensor) -> TensorStep:
@@ -310,7 +310,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         correct = self._state.classes == self._labels
         if len(ended):
             self._begin(ended)
-        return TensorStep(self.observation(self._state), rewards, terminated, correct)
+        return TensorStep(observe(self.observation, self._state), rewards, terminated, correct)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Cells that the current episodes have not looked at, (N, actions).
