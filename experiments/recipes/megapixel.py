@@ -123,6 +123,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         epochs=task.epochs,
         batch_size=32,
         learning_rate=2e-3,
+        average_decay=0.998,
         seed=seed,
         **options.shared,
     )
