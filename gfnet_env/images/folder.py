@@ -1,11 +1,14 @@
 """Pictures in a folder tree, one folder per class."""
 
+import itertools
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,8 +28,39 @@ from gfnet_env.images.registry import IMAGES, SPLITS
 from gfnet_env.registry import split_items
 
 EXTENSIONS = SLIDES | SUFFIXES
+_ENDINGS = tuple(EXTENSIONS)
 # Share of val, and of test, in a tree without splits.
 _HELD_OUT_SHARE = 0.15
+
+
+class Files(Sequence[Path]):
+    """Paths of files, kept as text, which takes a third of the memory.
+
+    Args:
+        paths: The paths.
+    """
+
+    def __init__(self, paths: Iterable[str | Path]) -> None:
+        self._paths = [os.fspath(path) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Files) and self._paths == other._paths
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._paths))
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Files": ...
+
+    def __getitem__(self, index: int | slice) -> "Path | Files":
+        found = self._paths[index]
+        return Path(found) if isinstance(found, str) else Files(found)
 
 
 class FolderImages(PictureImages):
@@ -56,8 +90,8 @@ class FolderImages(PictureImages):
 
     def __init__(
         self,
-        files: Sequence[Path],
-        labels: Sequence[int],
+        files: Iterable[str | Path],
+        labels: npt.ArrayLike,
         class_names: Sequence[str],
         *,
         image_size: int = 224,
@@ -68,8 +102,8 @@ class FolderImages(PictureImages):
     ) -> None:
         check_fitting(image_size, fit, crop)
         super().__init__(workers=workers, memory_limit=memory_limit)
-        self.files = tuple(files)
-        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.files = files if isinstance(files, Files) else Files(files)
+        self.labels = torch.as_tensor(np.asarray(labels, dtype=np.int64))
         self.class_names = tuple(class_names)
         self.fit = fit
         self.fixed_size = None if fit == "whole" else (image_size, image_size)
@@ -84,7 +118,7 @@ class FolderImages(PictureImages):
         if self._originals is None:
             self._originals = FolderImages(
                 self.files,
-                self.labels.tolist(),
+                self.labels.numpy(),
                 self.class_names or (),
                 workers=self._threads.workers,
                 memory_limit=0,
@@ -203,14 +237,13 @@ def _folders(root: Path) -> list[Path]:
     )
 
 
-def listed(by_class: Mapping[str, Sequence[Path]]) -> tuple[list[Path], list[int]]:
+def listed(by_class: Mapping[str, Sequence[str]]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """All files of some classes, and their labels: the positions of their classes."""
-    files = [file for class_files in by_class.values() for file in class_files]
-    labels = [label for label, class_files in enumerate(by_class.values()) for _ in class_files]
-    return files, labels
+    files = list(itertools.chain.from_iterable(by_class.values()))
+    return files, np.repeat(np.arange(len(by_class)), [len(each) for each in by_class.values()])
 
 
-def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
+def split_on_disk(root: Path, split: str) -> dict[str, list[str]]:
     """The pictures of each class of ``train`` in one split of a tree ``SPLIT/CLASS/*``.
 
     Raises:
@@ -236,7 +269,7 @@ def split_on_disk(root: Path, split: str) -> dict[str, list[Path]]:
     return {name: _pictures(root / split / name) for name in class_names}
 
 
-def _split(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
+def _split(root: Path, split: str, seed: int) -> dict[str, list[str]]:
     """The pictures of each class in one split that a seed makes of a tree ``CLASS/*``."""
     by_class = {}
     for name in _class_names(root):
@@ -259,7 +292,7 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; every class of train/ needs one")
     files, left_out = [], []
@@ -267,11 +300,10 @@ def _pictures(folder: Path) -> list[Path]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            path = folder / entry.name
             # A path knows what to make of a link to nowhere, or to itself; an entry is faster.
-            is_file = path.is_file() if entry.is_symlink() else entry.is_file()
-            if path.suffix.lower() in EXTENSIONS and is_file:
-                files.append(path)
+            is_file = Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
+            if is_file and entry.name.lower().endswith(_ENDINGS):
+                files.append(entry.path)
             else:
                 left_out.append(entry.name)
     if not files:

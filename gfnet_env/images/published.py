@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gfnet_env.images.download import ensure_downloaded
-from gfnet_env.images.folder import FolderImages, listed, split_on_disk
+from gfnet_env.images.folder import Files, FolderImages, listed, split_on_disk
 from gfnet_env.images.picture import Fit
 from gfnet_env.images.registry import IMAGES, SPLITS
 
@@ -119,7 +119,8 @@ def _checked(files: Sequence[str | Path], labels: Sequence[int], names: Sequence
 def _tree(root: Path, split: str, names: dict[str, tuple[str, ...]]) -> Listing:
     """List a set whose folders are named by the classes' WordNet numbers."""
     by_class = split_on_disk(root, split)
-    return Listing(*listed(by_class), [names[wnid][0] for wnid in by_class])
+    files, labels = listed(by_class)
+    return Listing(Files(files), labels.tolist(), [names[wnid][0] for wnid in by_class])
 
 
 def _imagenette(root: Path, split: str) -> Listing:

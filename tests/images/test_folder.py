@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 
-from gfnet_env.images import load_images, load_picture, open_folder, threads
+from gfnet_env.images import FolderImages, load_images, load_picture, open_folder, threads
 from gfnet_env.images.picture import picture_size
 
 
@@ -379,3 +379,12 @@ def test_links_to_nowhere_links_that_loop_and_pipes_are_left_out(tree):
         images = open_folder(tree, "train")
     assert "good.png" in {file.name for file in images.files}
     assert len(images.digest()) == 64
+
+
+def test_files_are_paths_kept_as_text(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    files = FolderImages(paths, [0, 1, 0, 1], ["a", "b"]).files
+    assert list(files) == paths
+    assert list(files[1:3]) == paths[1:3]
+    assert files == FolderImages(map(str, paths), [0] * 4, ["a"]).files != files[:2]
+    assert hash(files[:2]) == hash(files[:2])
