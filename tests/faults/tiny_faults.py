@@ -377,6 +377,9 @@ def main():
     torch.set_num_threads(1)
     # Graphs are made once.
     onnx._graph = graphs(onnx._graph)
+    # Read while all can be read.
+    sources = onnx._sources()
+    onnx._sources = lambda: sources
     table = {}
     for name in arguments.operations:
         with tempfile.TemporaryDirectory() as room:
