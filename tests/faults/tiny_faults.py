@@ -372,7 +372,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("operations", nargs="*", default=list(OPERATIONS))
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="operations are added to those that it holds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     # Graphs are made once.
@@ -380,7 +380,9 @@ def main():
     # Read while all can be read.
     sources = onnx._sources()
     onnx._sources = lambda: sources
-    table = {}
+    out, table = arguments.out, {}
+    if out is not None and out.exists():
+        table = json.loads(out.read_text())
     for name in arguments.operations:
         with tempfile.TemporaryDirectory() as room:
             # Others must be able to read it.
@@ -393,8 +395,8 @@ def main():
                     "read only": trials.read_only(),
                 }
         print(name, json.dumps(table[name]), flush=True)
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(table, indent=2) + "\n")
+    if out is not None:
+        out.write_text(json.dumps(table, indent=2) + "\n")
 
 
 def graphs(make):
