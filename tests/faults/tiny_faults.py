@@ -59,12 +59,15 @@ class Operation:
         work: What is killed; may be called again.
         read: What readers find, to be compared.
         goes_on: Whether it is a run, of which a part may be there until it is resumed.
+        learns: Whether it needs gradients, which torch computes before a fork or after it, not
+            both.
     """
 
     begin: Callable[[Path], Any]
     work: Callable[[Path], Any]
     read: Callable[[Path], Any]
     goes_on: bool = False
+    learns: bool = False
 
 
 def network(seed):
@@ -217,12 +220,14 @@ OPERATIONS = {
         lambda at: stage_1(at, resume=True),
         lambda at: digest(at, "network.safetensors", "results.json"),
         goes_on=True,
+        learns=True,
     ),
     "stage 2": Operation(
         lambda at: None,
         lambda at: stage_2(at, resume=True),
         lambda at: digest(at, "policy.safetensors", "curve.json", "accuracy.png"),
         goes_on=True,
+        learns=True,
     ),
 }
 
@@ -301,7 +306,7 @@ class Trials:
         operation.begin(self.begun)
         self.old = found(operation, self.begun)
         done = self._copy(self.begun, "done")
-        operation.work(done)
+        self._work(done)
         self.new = found(operation, done)
         assert self.new is not None
 
@@ -353,8 +358,16 @@ class Trials:
             return "old"
         return "part" if self.operation.goes_on else "mixed"
 
+    def _work(self, folder):
+        if not self.operation.learns:
+            # Here, so that trials find what it reads in memory.
+            self.operation.work(folder)
+            return
+        code, said = child(lambda: self.operation.work(folder))
+        assert code == 0, said
+
     def _complete(self, folder):
-        self.operation.work(folder)
+        self._work(folder)
         assert found(self.operation, folder) == self.new, "doing it again gives something else"
         left = [path.name for path in folder.rglob(".*") if path.name != ".lock"]
         assert not left, left
