@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
-from gfnet_env.files import load_tensors
+from gfnet_env.files import is_file, load_tensors
 from gfnet_env.images import SPLITS, Batch, ImageSet, check_splits
 from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
@@ -374,16 +374,31 @@ def _stage_3(
 
 
 def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline: Path) -> None:
-    """Give the encoders the weights of static networks, if those did not see held-out images."""
+    """Give a new network the weights of a run, if its networks did not see held-out images."""
+    spec, _, seed = config.chosen_images
+    if is_file(baseline / "network.json"):
+        begun = GlanceFocusNetwork.load(baseline)
+        check_split(begun.trained_on, spec, seed)
+        _take_over(network, begun, baseline)
+        return
     by_resolution = {static.config.resolution: static for static in load_static_networks(baseline)}
     if network.patch_size not in by_resolution:
         raise ValueError(
             f"{baseline} holds static networks of {', '.join(map(str, by_resolution))} pixels and "
             f"none of the patch size, {network.patch_size}; train one with --resolutions"
         )
-    spec, _, seed = config.chosen_images
     for static in by_resolution.values():
         check_split(static.trained_on, spec, seed)
     glance, focus = by_resolution[network.patch_size], by_resolution[max(by_resolution)]
     load_tensors(network.global_encoder, glance.encoder.state_dict(), baseline)
     load_tensors(network.local_encoder, focus.encoder.state_dict(), baseline)
+
+
+def _take_over(network: GlanceFocusNetwork, begun: GlanceFocusNetwork, folder: Path) -> None:
+    """Give a network the encoders of another, without their heads, and its where-map."""
+    for name in ("global_encoder", "local_encoder"):
+        own, tensors = network.get_submodule(name), begun.get_submodule(name).state_dict()
+        heads = {key: value for key, value in own.state_dict().items() if key.startswith("head.")}
+        load_tensors(own, tensors | heads, folder)
+    if network.where is not None and begun.where is not None:
+        load_tensors(network.where.head, begun.where.head.state_dict(), folder)

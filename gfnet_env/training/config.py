@@ -141,8 +141,9 @@ class NetworkOptions(Settings):
     """Source of the glance's logits: classifier or encoder; by default the classifier, or the
     encoder for a cascade, which has no logits at the glance."""
     baseline: Path | None = None
-    """Run folder of train_baseline for the initial weights: the global encoder starts from the
-    network of resolution P, the local one from the highest resolution (paper, section 4.1)."""
+    """Run folder for the initial weights. Of train_baseline: the global encoder starts from the
+    network of resolution P, the local one from the highest resolution (paper, section 4.1). Of
+    train_classifier: the encoders and the where-map start from its network's."""
     object_share: OrUnset[Annotated[float, Between(0, 1)]] = UNSET
     """Share of the random windows that lie on the object, if its place is known; by default 0."""
 

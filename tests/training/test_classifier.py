@@ -73,6 +73,21 @@ def test_the_same_seed_gives_the_same_weights(sets, tmp_path):
     assert any(not torch.equal(value, runs[2][key]) for key, value in runs[0].items())
 
 
+def test_a_network_begins_with_another(sets, tmp_path):
+    mined = {"windows": "mined", "where_scales": (1.0,), "object_share": None}
+    begun = train_classifier(config(tmp_path / "first", **mined), sets)
+    # At this rate nothing is learned, so that the beginning is still to be seen at the end.
+    changes = {"baseline": tmp_path / "first", "learning_rate": 1e-12, "seed": 1, **mined}
+    network = train_classifier(config(tmp_path / "run", **changes), sets)
+    expected = dict(begun.named_parameters())
+    for name, value in network.named_parameters():
+        taken = ("encoder" in name and ".head." not in name) or name.startswith("where.")
+        assert torch.allclose(value, expected[name], atol=1e-6) == taken, name
+    with pytest.raises(ValueError, match="first do not fit this configuration"):
+        train_classifier(config(tmp_path / "other", encoder="compact-deep", **changes), sets)
+    assert not (tmp_path / "other").exists()
+
+
 def test_training_lowers_the_loss(tmp_path):
     # Two flat colours: anything that learns at all tells them apart.
     pixels = np.zeros((64, 3, 32, 32), dtype=np.uint8)
