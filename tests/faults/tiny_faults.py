@@ -408,8 +408,8 @@ def main():
                     "read only": trials.read_only(),
                 }
         print(name, json.dumps(table[name]), flush=True)
-    if out is not None:
-        out.write_text(json.dumps(table, indent=2) + "\n")
+        if out is not None:
+            out.write_text(json.dumps(table, indent=2) + "\n")
 
 
 def graphs(make):
