@@ -33,9 +33,10 @@ class Doubt:
 
     def learn(self, indices: _Rows, doubts: _Floats) -> None:
         """Take note of the doubts, (B,) in [0, 1], that glances at images (B,) left."""
-        for index in indices[self._place[indices] >= 0].tolist():
+        seen = np.unique(indices)
+        for index in seen[self._place[seen] >= 0].tolist():
             self._remove(index)
-        nodes = np.unique(indices) + self._leaves
+        nodes = seen + self._leaves
         self._sums[indices + self._leaves] = doubts
         while nodes[0] > 1:
             nodes = np.unique(nodes // 2)
@@ -81,8 +82,6 @@ class Doubt:
     def _remove(self, index: int) -> None:
         """Remove an image from those that are not known."""
         place, last = self._place[index], self._unknown[-1]
-        if place < 0:
-            return
         self._unknown[place], self._place[last] = last, place
         self._place[index] = -1
         self._unknown = self._unknown[:-1]

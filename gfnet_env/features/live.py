@@ -15,6 +15,8 @@ from gfnet_env.precision import Precision, autocast, precision_type, with_weight
 
 # Pixels that are encoded at once without gradients: a layer's output takes many bytes for each.
 _PIXELS = 2**23
+# Glances to be kept that are encoded at once.
+_KEPT_TOGETHER = 16
 
 
 class LiveFeatures:
@@ -70,9 +72,13 @@ class LiveFeatures:
         if self._kept is None:
             return self._encode_overview(indices)
         unknown = np.unique(indices[~self._kept[indices]])
-        if len(unknown):
-            self._keep(unknown, _as_type(self._encode_overview(unknown), self._type))
-            self._kept[unknown] = True
+        for first in range(0, len(unknown), _KEPT_TOGETHER):
+            # Always as many, the last one repeatedly: in batches of other sizes, the last bits of
+            # features may differ, and so would what is learned after a resume.
+            some = unknown[first : first + _KEPT_TOGETHER]
+            batch = np.pad(some, (0, _KEPT_TOGETHER - len(some)), mode="edge")
+            self._keep(batch, _as_type(self._encode_overview(batch), self._type))
+            self._kept[some] = True
         chosen = torch.from_numpy(indices).to(self.model.device)
         return _as_type(rows.select(self._glances, chosen), torch.float32)
 

@@ -48,3 +48,9 @@ def test_it_goes_on_from_its_state():
         assert drawn[0] == drawn[1]
         for each in (doubt, again):
             each.learn(np.array(drawn[:1]), np.array([0.1 * drawn[0]]))
+
+
+def test_the_last_that_is_not_known_may_be_seen_twice_at_once():
+    doubt = Doubt(2)
+    doubt.learn(np.array([1, 0, 1]), np.array([0.2, 0.6, 0.2]))
+    assert shares(doubt, 2) == pytest.approx([0.75, 0.25], abs=0.015)

@@ -102,7 +102,12 @@ def test_kept_glances_are_encoded_once(tiny_network, tiny_images):
         found = features.overview(np.array(indices))
         new = sum(encoded) - before
         torch.testing.assert_close(found.vector, exact.overview(np.array(indices)).vector)
-        assert new == {7: 2, 2: 0, 3: 2, 0: 0}[indices[0]]
+        assert new == {7: 16, 2: 0, 3: 16, 0: 0}[indices[0]]
+    other = LiveFeatures(tiny_network, tiny_images, keep_glances=True)
+    everything = np.arange(len(tiny_images))
+    assert torch.equal(
+        other.overview(everything).vector[[3, 7]], features.overview(np.array([3, 7])).vector
+    )
 
 
 def test_kept_glances_can_be_begun_in_inference_mode(tiny_network, tiny_images):

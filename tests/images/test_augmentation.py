@@ -163,7 +163,7 @@ def test_a_crop_smaller_than_the_patch_is_enlarged(tree):
     assert (seen.sizes(range(6)) < 30).any()
     looks = Look.at(torch.zeros(6, 2))
     assert torch.equal(seen.window(range(6), looks, 30)[1], seen.overview(range(6), 30)[1])
-    with pytest.raises(ValueError, match="image 0 is 30×40, smaller than the patch of 32×32"):
+    with pytest.raises(ValueError, match="0.png is 30×40, smaller than the patch of 32×32"):
         seen.overview([0], 32)
 
 
