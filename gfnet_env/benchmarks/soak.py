@@ -170,12 +170,14 @@ def _plot(results: Soak, path: Path) -> None:
     uses = {"environment steps": results.steps, "predictions": results.predictions}
     for axes, (name, samples) in zip(figure.subplots(1, 2), uses.items(), strict=True):
         counts = [each.count for each in samples]
-        axes.plot(counts, [each.memory for each in samples])
-        axes.set(xlabel=name, ylabel="resident memory (MiB)", ylim=(0, None))
+        memory = [each.memory for each in samples]
+        lines = axes.plot(counts, memory, "k", label="memory")
+        axes.set(xlabel=name, ylabel="resident memory (MiB)", ylim=(0, 1.2 * max(memory)))
         axes.grid(alpha=0.3)
         other = axes.twinx()
-        other.plot(counts, [each.descriptors for each in samples], ":", label="descriptors")
-        other.plot(counts, [each.threads for each in samples], "--", label="threads")
-        other.set_ylim(0, None)
-        other.legend(loc="lower right")
+        for key, style in (("descriptors", ":"), ("threads", "--")):
+            numbers = [getattr(each, key) for each in samples]
+            lines += other.plot(counts, numbers, style, label=key)
+        other.set(ylabel="descriptors, threads", ylim=(0, None))
+        other.legend(handles=lines, loc="lower right")
     save_figure(figure, path)
