@@ -202,7 +202,7 @@ def test_the_policy_of_the_authors_is_exported(network, digits, tmp_path):
 @pytest.mark.usefixtures("torch_resizes")
 def test_encoders_of_tokens_are_exported(digits, tmp_path):
     network = untrained(encoder=VIT, patch_size=32, focus_steps=2)
-    gfnet = EarlyExitGFNet(network, learned(network, actions="zoom:max_scale=3+stop"))
+    gfnet = EarlyExitGFNet(network, FarPolicy())
     export_onnx(gfnet, tmp_path)
     agree(Runner(tmp_path, threads=1).classify(pictures(digits[:4])), gfnet(digits[:4]))
 

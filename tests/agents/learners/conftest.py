@@ -51,7 +51,7 @@ def make_env(digits, network):
 def small():
     """Makes a learner of a registered name that needs few steps for an update."""
 
-    def make(name, env, *, seed=0, timesteps=96, replay_gib=2.0, announce=None, **arguments):
+    def make(name, env, *, seed=0, timesteps=48, replay_gib=2.0, announce=None, **arguments):
         kind = LEARNERS.parse(name)[0]
         settings = settings_of(kind.algorithm_class)
         few = {key: value for key, value in _FEW.items() if key in settings}

@@ -4,7 +4,7 @@ import torch
 from gfnet_agents.learners import checkpoint
 from gfnet_env.runs import Run
 
-_STEPS = 96
+_STEPS = 48
 
 
 def test_a_learner_goes_on_as_if_it_had_never_stopped(
