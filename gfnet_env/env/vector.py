@@ -290,26 +290,21 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
         Raises:
             RuntimeError: The environment was never reset.
-            ValueError: The autoreset mode is not SAME_STEP, an action is NaN, or the actions have
-                the wrong shape.
+            ValueError: The autoreset mode is not SAME_STEP, an action is NaN or is not a cell, or
+                the actions have the wrong shape.
         """
         self._check_reset("step")
+        self._check_ended()
         if self.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"step_tensors needs autoreset_mode='SameStep', not {self.autoreset_mode.value!r}"
             )
-        self._check_shape(tuple(actions.shape))
-        space = self.single_action_space
-        if isinstance(space, spaces.Box):
-            if bool(actions.isnan().any()):
-                raise ValueError(NAN_ACTION)
-            low, high = (torch.from_numpy(end).to(actions) for end in (space.low, space.high))
-            actions = actions.clamp(low, high)
-        rewards, terminated = self._act(np.arange(self.num_envs), actions)
-        ended = np.flatnonzero(terminated.cpu().numpy())
+        rewards, terminated = self._act(np.arange(self.num_envs), self._bounded(actions))
+        # A copy, since beginning anew changes it.
+        self._ended = terminated.cpu().numpy().copy()
         correct = self._state.classes == self._labels
-        if len(ended):
-            self._begin(ended)
+        if self._ended.any():
+            self._begin(np.flatnonzero(self._ended))
         return TensorStep(observe(self.observation, self._state), rewards, terminated, correct)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -478,9 +473,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if not self._is_reset:
             raise RuntimeError(f"there is nothing to {what} before the first reset")
 
-    def _checked(self, actions: npt.NDArray[Any], active: _Rows) -> Tensor:
-        if not self._is_reset:
-            raise RuntimeError("call reset before the first step")
+    def _check_ended(self) -> None:
         # In SAME_STEP mode too, if the next image could not be read.
         if self.autoreset_mode != AutoresetMode.NEXT_STEP and self._ended.any():
             ended = np.flatnonzero(self._ended).tolist()
@@ -488,6 +481,29 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"the episodes of sub-environments {ended} have ended; reset them with "
                 "options={'reset_mask': mask}"
             )
+
+    def _bounded(self, actions: Tensor) -> Tensor:
+        """Actions that are tensors, within the space."""
+        self._check_shape(tuple(actions.shape))
+        space = self.single_action_space
+        if isinstance(space, spaces.Box):
+            if bool(actions.isnan().any()):
+                raise ValueError(NAN_ACTION)
+            low, high = (torch.from_numpy(end).to(actions) for end in (space.low, space.high))
+            return actions.clamp(low, high)
+        assert isinstance(space, spaces.Discrete)
+        outside = (actions < 0) | (actions >= int(space.n))
+        if actions.is_floating_point() or bool(outside.any()):
+            raise ValueError(
+                f"an action must be {self.actions.meaning}, not {actions.dtype} from "
+                f"{actions.min().item()} to {actions.max().item()}"
+            )
+        return actions.long()
+
+    def _checked(self, actions: npt.NDArray[Any], active: _Rows) -> Tensor:
+        if not self._is_reset:
+            raise RuntimeError("call reset before the first step")
+        self._check_ended()
         given = as_array(actions, "actions")
         self._check_shape(given.shape)
         return self.actions.read(given[active])
