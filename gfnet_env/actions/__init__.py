@@ -1,6 +1,6 @@
 """Kinds of action: what an agent emits, and the looks that result."""
 
-from gfnet_env.actions.base import NAN_ACTION, Actions, BoxActions, looks_of
+from gfnet_env.actions.base import Actions, BoxActions, looks_of
 from gfnet_env.actions.continuous import ContinuousActions
 from gfnet_env.actions.grid import GridActions
 from gfnet_env.actions.peak import PeakActions
@@ -10,7 +10,6 @@ from gfnet_env.actions.zoom import ZoomActions
 
 __all__ = [
     "ACTIONS",
-    "NAN_ACTION",
     "Actions",
     "BoxActions",
     "ContinuousActions",

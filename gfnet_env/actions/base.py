@@ -13,8 +13,6 @@ from gfnet_env.contracts import described, name_of
 from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 
-NAN_ACTION = "an action is NaN; look for NaN in the weights of the policy"
-
 
 class Actions(ABC):
     """A kind of action.
@@ -88,15 +86,22 @@ class Actions(ABC):
         cells = isinstance(self.space, spaces.Discrete)
         if array.dtype.kind not in ("iu" if cells else "iuf"):
             raise ValueError(f"an action must be {self.meaning}, not {array.dtype}")
+        kind = np.int64 if cells else np.float64
+        return self.bounded(torch.from_numpy(array.astype(kind)))
+
+    def bounded(self, actions: Tensor) -> Tensor:
+        """``read`` for actions that are a tensor on any device."""
         if isinstance(self.space, spaces.Discrete):
-            outside = array[(array < 0) | (array >= int(self.space.n))]
+            if actions.is_floating_point():
+                raise ValueError(f"an action must be {self.meaning}, not {actions.dtype}")
+            outside = actions[(actions < 0) | (actions >= int(self.space.n))]
             if len(outside):
                 raise ValueError(f"an action must be {self.meaning}, not {int(outside[0])}")
-            return torch.from_numpy(array.astype(np.int64))
-        if np.isnan(array).any():
-            raise ValueError(NAN_ACTION)
-        inside = array.clip(self.space.low, self.space.high)
-        return torch.from_numpy(inside.astype(np.float32))
+            return actions.long()
+        if bool(actions.isnan().any()):
+            raise ValueError("an action is NaN; look for NaN in the weights of the policy")
+        low, high = (torch.from_numpy(end).to(actions) for end in (self.space.low, self.space.high))
+        return actions.clamp(low, high).float()
 
 
 def looks_of(actions: Any, given: Tensor, state: State) -> Look:

@@ -8,13 +8,12 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from gfnet_env import rows
-from gfnet_env.actions import NAN_ACTION, Actions, build_actions, looks_of
+from gfnet_env.actions import Actions, build_actions, looks_of
 from gfnet_env.arrays import as_array
 from gfnet_env.env.rendering import caption, draw_looks, taken_looks
 from gfnet_env.env.sampling import ImageOrders, Sampling
@@ -299,7 +298,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
             raise ValueError(
                 f"step_tensors needs autoreset_mode='SameStep', not {self.autoreset_mode.value!r}"
             )
-        rewards, terminated = self._act(np.arange(self.num_envs), self._bounded(actions))
+        self._check_shape(tuple(actions.shape))
+        rewards, terminated = self._act(np.arange(self.num_envs), self.actions.bounded(actions))
         # A copy, since beginning anew changes it.
         self._ended = terminated.cpu().numpy().copy()
         correct = self._state.classes == self._labels
@@ -481,24 +481,6 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                 f"the episodes of sub-environments {ended} have ended; reset them with "
                 "options={'reset_mask': mask}"
             )
-
-    def _bounded(self, actions: Tensor) -> Tensor:
-        """Actions that are tensors, within the space."""
-        self._check_shape(tuple(actions.shape))
-        space = self.single_action_space
-        if isinstance(space, spaces.Box):
-            if bool(actions.isnan().any()):
-                raise ValueError(NAN_ACTION)
-            low, high = (torch.from_numpy(end).to(actions) for end in (space.low, space.high))
-            return actions.clamp(low, high)
-        assert isinstance(space, spaces.Discrete)
-        outside = (actions < 0) | (actions >= int(space.n))
-        if actions.is_floating_point() or bool(outside.any()):
-            raise ValueError(
-                f"an action must be {self.actions.meaning}, not {actions.dtype} from "
-                f"{actions.min().item()} to {actions.max().item()}"
-            )
-        return actions.long()
 
     def _checked(self, actions: npt.NDArray[Any], active: _Rows) -> Tensor:
         if not self._is_reset:

@@ -60,8 +60,14 @@ def test_what_steps_of_tensors_cannot_take_is_named(make_env):
         env.step_tensors(torch.full((8, 2), torch.nan))
     cells = make_env("grid:cells=3")
     cells.reset_tensors(seed=0)
-    for wrong in (torch.full((8,), 9), torch.full((8,), -1), torch.zeros(8)):
-        with pytest.raises(ValueError, match=r"must be the number of a cell in 0\.\.8, not torch"):
+    for wrong, named in (
+        (torch.full((8,), 9), "9"),
+        (torch.full((8,), -1), "-1"),
+        (torch.zeros(8), "torch.float32"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"must be the number of a cell in 0\.\.8, not {named}$"
+        ):
             cells.step_tensors(wrong)
     env = GlanceFocusVectorEnv(8, model=env.model, images=env.images)
     env.reset_tensors(seed=0)
