@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from gfnet_env.digest import uncompiled_state
 
-_DIGEST = "weights_sha256"
+_WEIGHTS_DIGEST = "weights_sha256"
+# Digest of the rest of a JSON file; files of version 0.1 have none.
+_DIGEST = "sha256"
 # Holds the current files of the folder around it, until they are moved there.
 _COMMITTED = ".committed"
 # Names of temporary files and folders begin with the process that writes them.
@@ -165,6 +167,16 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """JSON with a digest of its content, which ``load_config`` checks."""
+    return json_bytes({**content, _DIGEST: _digest(content)})
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 digest of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -188,13 +200,14 @@ def _refuse(constant: str) -> None:
 def module_files(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str, bytes]:
     """A module as ``NAME.safetensors`` (its weights) and ``NAME.json`` (how to build it).
 
-    The JSON holds a digest of the weights, so that a damaged or mismatched pair is noticed.
+    The JSON holds digests of the weights and of itself, so that a damaged or mismatched pair is
+    noticed.
     """
     state = uncompiled_state(module)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     weights = safetensors.torch.save(tensors)
-    described = {**config, _DIGEST: hashlib.sha256(weights).hexdigest()}
-    return {f"{name}.safetensors": weights, f"{name}.json": json_bytes(described)}
+    described = {**config, _WEIGHTS_DIGEST: sha256(weights)}
+    return {f"{name}.safetensors": weights, f"{name}.json": sealed(described)}
 
 
 def save_module(folder: Path, name: str, module: nn.Module, config: Mapping[str, Any]) -> None:
@@ -223,7 +236,7 @@ def load_config(folder: Path, name: str, kind: type[Any] = dict) -> Any:
         ValueError: The file has other fields, or a value is wrong.
     """
     saved = _read_config(folder, name)
-    saved.pop(_DIGEST, None)
+    saved.pop(_WEIGHTS_DIGEST, None)
     try:
         return getattr(kind, "from_json", lambda values: kind(**values))(saved)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -247,7 +260,7 @@ def load_weights(folder: Path, name: str, module: nn.Module) -> None:
         raise FileNotFoundError(
             f"there is no {path.name} in {folder}; copy it beside {name}.json"
         ) from None
-    if hashlib.sha256(content).hexdigest() != _read_config(folder, name).get(_DIGEST):
+    if sha256(content) != _read_config(folder, name).get(_WEIGHTS_DIGEST):
         raise ValueError(
             f"{path} is damaged or does not belong to the {name}.json beside it; "
             "restore both from the same run"
@@ -281,7 +294,8 @@ def weights_digests(folder: Path) -> dict[str, str]:
     files = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
     configs = {file.stem: read_json(file) for file in files if is_file(file)}
     # The JSON beside the weights of an earlier run has no digest.
-    return {name: config[_DIGEST] for name, config in configs.items() if _DIGEST in config}
+    found = {name: config.get(_WEIGHTS_DIGEST) for name, config in configs.items()}
+    return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -289,7 +303,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no folder {folder}; give one that holds {name}.json")
     path = folder / f"{name}.json"
     try:
-        return read_json(path)
+        return _opened(path)
     except FileNotFoundError:
         # A run of several stages has one in each; the last is meant.
         inner = sorted(folder.glob(f"*/{name}.json"))
@@ -298,6 +312,21 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
         raise FileNotFoundError(
             f"there is no {path.name} in {folder}, but in {inner[-1].parent}; give that folder"
         ) from None
+
+
+def _opened(path: Path) -> dict[str, Any]:
+    """What was ``sealed`` into a file, without the digest."""
+    content = read_json(path)
+    digest = content.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(content):
+        raise ValueError(
+            f"{path} is damaged, or was changed after it was saved; restore it from a copy"
+        )
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
 
 
 def _places(path: Path) -> tuple[Path, Path]:

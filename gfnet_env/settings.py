@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import tyro
 
+from gfnet_env.paths import user_path
+
 Value = TypeVar("Value")
 
 # A group of settings without a name prefix on the command line.
@@ -237,7 +239,7 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _checked_union(name, value, arguments)
     if hint is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        return user_path(value)
     if not _is(value, hint):
         raise ValueError(f"{name} must be {_name(hint)}, not {value!r}")
     if hint is int and not -(2**63) <= value < 2**63:

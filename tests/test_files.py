@@ -103,6 +103,17 @@ def test_configurations_are_read_as_what_they_were(saved):
         files.load_config(saved, "part", Config)
 
 
+def test_a_configuration_that_was_changed_is_noticed(saved):
+    path = saved / "part.json"
+    path.write_text(path.read_text().replace("3", "4", 1))
+    for read in (files.load_config, lambda *names: files.load_weights(*names, nn.Linear(3, 2))):
+        with pytest.raises(ValueError, match=r"part\.json is damaged, or was changed"):
+            read(saved, "part")
+    # Those of version 0.1 have no digest.
+    files.write_json(path, {"size": 4})
+    assert files.load_config(saved, "part") == {"size": 4}
+
+
 def test_digests_of_all_weights_in_a_folder(saved):
     (saved / "left.safetensors").write_bytes(b"of a run before")
     files.save_module(saved, "other", nn.Linear(1, 1), {})

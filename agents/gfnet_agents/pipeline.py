@@ -137,7 +137,7 @@ def train_gfnet(
             "or train_gfnet on one"
         )
     config = find_recipe("default").complete(config)
-    _check(config, image_sets)
+    check_gfnet(config, image_sets)
     parts = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
     may_change = MAY_CHANGE | {"stages"}
     with Run.open(config.run, config, config.control, may_change=may_change, parts=parts) as run:
@@ -153,8 +153,13 @@ def train_gfnet(
         return EarlyExitGFNet.load(folder)
 
 
-def _check(config: PipelineConfig, image_sets: Mapping[str, ImageSet] | None) -> None:
-    """Build all stages that are to run, untrained, so that a mistake is found before the first."""
+def check_gfnet(config: PipelineConfig, image_sets: Mapping[str, ImageSet] | None = None) -> None:
+    """Build all stages that ``train_gfnet`` is to run, and write nothing; raises like it.
+
+    Args:
+        config: What to train and how, completed by a recipe.
+        image_sets: See ``train_gfnet``.
+    """
     folders = {number: config.run / f"stage{number}" for number in _STAGES}
     left = {
         number

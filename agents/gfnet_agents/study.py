@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from rich.markdown import Markdown
 
 from gfnet_agents.config import exits_of_0_1, part_control
-from gfnet_agents.pipeline import PipelineConfig, assembled, train_gfnet
+from gfnet_agents.pipeline import PipelineConfig, assembled, check_gfnet, train_gfnet
+from gfnet_agents.recipes import find_recipe
 from gfnet_agents.study_report import GFNetResult, SeedResult, StudyResult, write_report
 from gfnet_env.benchmarks import (
     ComparisonConfig,
@@ -122,6 +123,8 @@ def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> 
     console = PlainConsole()
     kept = _kept(study, options.out / "results.json") if options.add else {}
     new = [seed for seed in options.seeds if seed not in kept]
+    if new:
+        _check(study, options, new[0], image_sets)
     with Run.open(
         *(options.run, options, options.control),
         may_change=MAY_CHANGE | {"out", "seeds", "add", "timed"},
@@ -141,6 +144,22 @@ def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> 
             results, text = _report(study, runs, options.out)
     console.print(Markdown(text))
     return results
+
+
+def _check(study: Study, options: StudyOptions, seed: int, image_sets: _Sets) -> None:
+    """Build all stages of all GFNets, so that a mistake is found before the static networks learn.
+
+    Their encoders begin at random: the static networks are not there yet.
+    """
+    shared = _shared(options, seed)
+    for config in study.gfnets:
+        gfnet = config.replace(run=options.folder(seed, config), **shared)
+        check_gfnet(find_recipe("default").complete(gfnet), image_sets)
+
+
+def _shared(options: StudyOptions, seed: int) -> dict[str, Any]:
+    """The settings that all parts of a study share."""
+    return options.reading.given() | part_control(options.control) | {"seed": seed}
 
 
 def _copy_pictures(study: Study, options: StudyOptions, seed: int) -> None:
@@ -220,7 +239,7 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
         saved = read_json(written)
         _check_settings(study, saved, written)
         return SeedResult.from_json(saved["run"])
-    shared = options.reading.given() | part_control(options.control) | {"seed": seed}
+    shared = _shared(options, seed)
     static = study.static.replace(run=folder / "static", **shared)
     folder.mkdir(exist_ok=True)
     clock = folder / "seconds.json"

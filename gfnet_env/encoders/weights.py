@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfnet_env.files import load_tensors
+from gfnet_env.paths import user_path
 
 Tensors = dict[str, Tensor]
 
@@ -35,7 +36,7 @@ def load_weights_file(
     """
     from timm.models import load_state_dict
 
-    path = path.expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no weights file {path}; give 'pretrained' to download them"

@@ -18,6 +18,7 @@ from gfnet_env.images import large, picture
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.looks import Look
 from gfnet_env.models import Model, State, StaticNetwork, blank_state, glance_view
+from gfnet_env.paths import user_path
 from gfnet_env.policies.base import Memory, Policy, Starts, as_looks, shown_to
 
 # Inputs or outputs of a graph, by name: tensors with B rows.
@@ -51,7 +52,7 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     graphs = _graphs(gfnet)
     content = {f"{name}.onnx": _graph(name, *parts) for name, parts in graphs.items()}
     content["gfnet.json"] = json_bytes(_settings(gfnet) | {"graphs": list(graphs)})
-    replace_files(Path(folder).expanduser(), content | _sources())
+    replace_files(user_path(folder), content | _sources())
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:
@@ -61,7 +62,7 @@ def export_static(network: StaticNetwork, path: str | Path) -> None:
     """
     check_packages()
     pixels = _blank_pixels(network.view.size, network.device)
-    write_bytes(Path(path).expanduser(), _graph("static", _Static(network), {"pixels": pixels}))
+    write_bytes(user_path(path), _graph("static", _Static(network), {"pixels": pixels}))
 
 
 def check_packages() -> None:

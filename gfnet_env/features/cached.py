@@ -19,6 +19,7 @@ from gfnet_env.features.store import DESCRIPTION, Entries, EntryStore, Numbers
 from gfnet_env.images.base import ImageSet
 from gfnet_env.looks import Look, lattice, nearest_cell
 from gfnet_env.models.base import Features, Model, glance_view
+from gfnet_env.paths import user_path
 from gfnet_env.precision import Precision, autocast
 
 # The lattice of 7×7 cells is part of this one.
@@ -77,7 +78,7 @@ class CachedFeatures:
         self._looks = _looks(cells, self.scales, model.device)
         self._overview = Layout.of_overviews(model, precision)
         self._window = Layout.of_windows(model, precision)
-        self.store = self._open_store(Path(folder).expanduser(), limit_gib)
+        self.store = self._open_store(user_path(folder), limit_gib)
         if self.store.is_new:
             PlainConsole(soft_wrap=True, highlight=False).print(self.summary())
 

@@ -25,6 +25,7 @@ from gfnet_env.images.picture import (
 )
 from gfnet_env.images.pictures import PictureImages
 from gfnet_env.images.registry import IMAGES, SPLITS
+from gfnet_env.paths import user_path
 from gfnet_env.registry import split_items
 
 EXTENSIONS = SLIDES | SUFFIXES
@@ -195,7 +196,7 @@ def open_folder(
         FileNotFoundError: The folder or its split is missing.
         ValueError: A class is empty, or a split has a class that ``train`` lacks.
     """
-    root = path.expanduser()
+    root = user_path(path)
     if not root.is_dir():
         # Networks remember the folder that was given, and may be used from another place.
         place = "" if root.is_absolute() else f" in {Path.cwd()}"
@@ -219,7 +220,7 @@ def folder_split_by_seed(spec: str) -> Path | None:
     name, _, rest = spec.partition(":")
     if name != "folder" or not rest:
         return None
-    root = Path(split_items(rest)[0].removeprefix("path=")).expanduser()
+    root = user_path(split_items(rest)[0].removeprefix("path="))
     return root.resolve() if root.is_dir() and not _has_splits(root) else None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet
 from gfnet_env.images.dataset import DatasetImages, as_image_set
 from gfnet_env.images.picture import Fit
+from gfnet_env.paths import user_path
 from gfnet_env.registry import Registry
 from gfnet_env.settings import AtLeast, AtMost, Settings, checked
 
@@ -78,7 +79,7 @@ def load_images(
         spec,
         trusted=trusted,
         split=split,
-        data_root=Path(data_root).expanduser(),
+        data_root=user_path(data_root),
         **given,
         **({} if fit is None or says_fit else {"fit": fit}),
     )

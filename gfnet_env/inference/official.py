@@ -17,6 +17,7 @@ from gfnet_env.inference.early_exit import EarlyExitGFNet
 from gfnet_env.looks import Interpolation
 from gfnet_env.models import GlanceFocusNetwork, NetworkConfig, TrainingData
 from gfnet_env.models.gfnet import GlanceLogits
+from gfnet_env.paths import user_path
 from gfnet_env.policies.recurrent import RecurrentPolicy
 
 
@@ -82,7 +83,7 @@ def load_official(
         FileNotFoundError: The file is missing.
         ValueError: The file is damaged, would run code on loading, or is not such a checkpoint.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     checkpoint = _read(path)
     parts = {
         part: _without_wrapper(checkpoint[part], part, path)

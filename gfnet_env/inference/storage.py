@@ -1,8 +1,6 @@
 """Assembled networks on disk: a folder that is written as a whole, with digests of its files."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +9,7 @@ from gfnet_env import files
 from gfnet_env.exits import ExpectedGain, Signal, confidence
 from gfnet_env.inference.budgets import BudgetTable, OperatingPoint
 from gfnet_env.models import GlanceFocusNetwork, Model
+from gfnet_env.paths import user_path
 from gfnet_env.policies.base import Policy
 from gfnet_env.policies.storage import load_policy, policy_files
 
@@ -21,8 +20,8 @@ Assembled = TypeVar("Assembled", bound="EarlyExitGFNet")
 
 _FILE = "gfnet.json"
 _GAIN = "gain"
-# Digests of the other files and of the rest of this one; folders of version 0.1 have neither.
-_FILES, _DIGEST = "files_sha256", "sha256"
+# Digests of the other files; folders of version 0.1 have none.
+_FILES = "files_sha256"
 
 
 def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
@@ -36,13 +35,12 @@ def save(gfnet: "EarlyExitGFNet", folder: str | Path) -> None:
         content = {
             "thresholds": list(gfnet.thresholds),
             "budgets": [point.to_json() for point in gfnet.budgets.points] if gfnet.budgets else [],
-            _FILES: {name: _sha256(part) for name, part in sorted(parts.items())},
+            _FILES: {name: files.sha256(part) for name, part in sorted(parts.items())},
         }
-        content[_DIGEST] = _digest(content)
-        parts[_FILE] = files.json_bytes(content)
+        parts[_FILE] = files.sealed(content)
     except TypeError as error:
         raise ValueError(f"the network cannot be saved as JSON: {error}") from error
-    files.replace_files(Path(folder).expanduser(), parts)
+    files.replace_files(user_path(folder), parts)
 
 
 def check_saveable_model(model: Model) -> None:
@@ -82,7 +80,7 @@ def _load_certainty(folder: Path, names: Mapping[str, Any]) -> Signal:
 
 def is_assembled(folder: str | Path) -> bool:
     """Whether a folder holds an assembled network."""
-    return files.is_file(Path(folder).expanduser() / _FILE)
+    return files.is_file(user_path(folder) / _FILE)
 
 
 def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
@@ -92,7 +90,7 @@ def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
         FileNotFoundError: The folder or one of its files is missing.
         ValueError: A file is damaged or belongs to another save.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not is_assembled(folder):
         return GlanceFocusNetwork.load(folder), None
     _check_files(folder, files.load_config(folder, "gfnet"))
@@ -101,7 +99,7 @@ def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
 
 def load(kind: type[Assembled], folder: str | Path) -> Assembled:
     """Read an assembled network, see ``EarlyExitGFNet.load``."""
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     saved = files.load_config(folder, "gfnet")
     model, policy = load_model(folder)
     assert policy is not None
@@ -125,23 +123,13 @@ def load(kind: type[Assembled], folder: str | Path) -> Assembled:
 
 def _check_files(folder: Path, saved: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless all files of a folder are intact and belong to one save."""
-    if _FILES not in saved and _DIGEST not in saved:
-        return
-    rest = {name: value for name, value in saved.items() if name != _DIGEST}
-    if saved.get(_DIGEST) != _digest(rest):
+    digests = saved.get(_FILES, {})
+    if not isinstance(digests, dict):
         raise ValueError(f"{folder / _FILE} is damaged; restore it from a copy")
-    for name, sha256 in saved[_FILES].items():
+    for name, sha256 in digests.items():
         path = folder / name
-        if _sha256(files.read_bytes(path)) != sha256:
+        if files.sha256(files.read_bytes(path)) != sha256:
             raise ValueError(
                 f"{path} is damaged or belongs to another save than the {_FILE} beside it; restore "
                 "both from one copy"
             )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return _sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

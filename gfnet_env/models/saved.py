@@ -14,6 +14,7 @@ from gfnet_env.digest import uncompiled_state
 from gfnet_env.encoders.weights import explained
 from gfnet_env.looks import Aspect, Interpolation
 from gfnet_env.models.trained_on import TrainingData
+from gfnet_env.paths import user_path
 from gfnet_env.settings import AtLeast, AtMost, Settings
 
 
@@ -111,7 +112,7 @@ class SavedModule(nn.Module):
             ValueError: A layer was replaced, so that the weights could not be loaded.
         """
         self.check_saveable()
-        files.save_module(Path(folder).expanduser(), self.file_name, self, self.config.to_json())
+        files.save_module(user_path(folder), self.file_name, self, self.config.to_json())
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -122,7 +123,7 @@ class SavedModule(nn.Module):
             ValueError: A file is damaged, names a part that is not imported, or the weights do not
                 fit the configuration.
         """
-        folder = Path(folder).expanduser()
+        folder = user_path(folder)
         config = files.load_config(folder, cls.file_name, cls.config_class)
         with explained(f"the network in {folder / cls.file_name}.json cannot be built"):
             module = cls(config, trusted=False)  # type: ignore[call-arg]

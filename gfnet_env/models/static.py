@@ -12,6 +12,7 @@ from gfnet_env.files import read_json
 from gfnet_env.looks import ViewConfig
 from gfnet_env.models.base import check_views
 from gfnet_env.models.saved import SavedConfig, SavedModule
+from gfnet_env.paths import user_path
 from gfnet_env.settings import AtLeast, checked
 
 
@@ -84,7 +85,7 @@ def load_static_networks(folder: str | Path) -> list[StaticNetwork]:
         FileNotFoundError: The run is missing or incomplete.
         ValueError: The run holds other results.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     rows = read_json(folder / "results.json").get("static")
     if not rows:
         raise ValueError(f"{folder} holds no static networks; give a run of train_baseline.py")

@@ -28,12 +28,13 @@ def observe(observation: Observation, state: State) -> dict[str, Tensor]:
     """What an observation shows of B pictures.
 
     Raises:
-        ValueError: It is not a dict of float32 tensors with B rows each.
+        ValueError: It is not a dict of finite float32 tensors with B rows each.
     """
     shown = observation(state)
     who = f"the observation {name_of(observation)}"
-    if not isinstance(shown, dict):
-        raise ValueError(f"{who} must be a dict of tensors, not {described(shown)}")
+    if not isinstance(shown, dict) or not shown:
+        found = "an empty one" if shown == {} else described(shown)
+        raise ValueError(f"{who} must be a dict of tensors, not {found}")
     for key, value in shown.items():
         if not isinstance(key, str):
             raise ValueError(f"the names of {who} must be text, not {key!r}")
@@ -43,6 +44,10 @@ def observe(observation: Observation, state: State) -> dict[str, Tensor]:
                 f"{key!r} of {who} must be a float32 tensor with a row for each of {len(state)} "
                 f"pictures, not {described(value)}"
             )
+    # One question to the device for all of them.
+    if not torch.stack([value.sum() for value in shown.values()]).sum().isfinite():
+        key = next(key for key, value in shown.items() if not value.isfinite().all())
+        raise ValueError(f"{key!r} of {who} has values that are not finite; it must show numbers")
     return shown
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from gfnet_env import files
+from gfnet_env.paths import user_path
 from gfnet_env.policies.base import POLICIES, Policy
 from gfnet_env.policies.learned import LearnedPolicy
 from gfnet_env.policies.oracle import OraclePolicy
@@ -52,7 +53,7 @@ def load_policy(folder: Path) -> Policy:
         FileNotFoundError: The folder or one of its files is missing.
         ValueError: A file is damaged, or names an unknown policy or one that is not imported.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     saved = files.load_config(folder, _NAME)
     name, arguments = saved.get("name"), saved.get("arguments", {})
     where = folder / f"{_NAME}.json"

@@ -71,6 +71,9 @@ class Miner(nn.Module):
         seed: Of the draws.
         random_share: Share of the windows that are trained on that is chosen at random even later.
         precision: What scoring computes in.
+
+    Raises:
+        ValueError: There are fewer candidates than windows to look at.
     """
 
     network: GlanceFocusNetwork
@@ -86,6 +89,12 @@ class Miner(nn.Module):
     ) -> None:
         super().__init__()
         assert network.where is not None
+        fewest = sum(_LATER.values())
+        if network.focus_steps > fewest:
+            raise ValueError(
+                f"mined windows come from {fewest} candidates, so that focus_steps may be at most "
+                f"{fewest}, not {network.focus_steps}; ask for more looks after training"
+            )
         # Not a part: the network is in the checkpoint already.
         self.__dict__["network"] = network
         prior = network.where.prior
@@ -211,14 +220,17 @@ class MinedWindows:
             rank = -torch.arange(count, device=rank.device).to(rank).expand_as(rank) / count
         by_random = self._draw(indices, 3, steps, 1)[..., 0] < self.miner.random_share
         left = torch.ones_like(rank, dtype=torch.bool)
+        is_chosen = torch.zeros_like(left)
+        rows = torch.arange(len(rank), device=rank.device)
         chosen = []
         for step in range(steps):
             order = torch.where(by_random[:, step, None], draws.to(rank), rank)
-            # If all others show the same as one that was chosen, any will do.
-            best = torch.where(left, order, order - 2).argmax(dim=1)
+            # If all others show the same as one that was chosen, any other will do.
+            order = torch.where(left, order, order - 2).masked_fill(is_chosen, -torch.inf)
+            best = order.argmax(dim=1)
             chosen.append(best)
+            is_chosen[rows, best] = True
             left = left & (_overlaps(candidates.boxes, best) <= OVERLAP)
-            left.scatter_(1, best[:, None], False)
         return torch.stack(chosen, dim=1)
 
     def _draw(self, indices: Tensor, stream: int, count: int, numbers: int) -> Tensor:

@@ -177,6 +177,13 @@ def test_wall_times_of_the_first_seed_may_come_later(done, sets, tmp_path):
     assert "medians (seed 1)" in (later.out / "README.md").read_text()
 
 
+def test_a_mistake_in_a_gfnet_is_found_before_the_static_networks_learn(sets, tmp_path):
+    wrong = gfnet(tmp_path, 20).replace(stage2=PolicySchedule(algorithm="pp"))
+    with pytest.raises(ValueError, match="unknown learner 'pp'"):
+        run_study(study(tmp_path, gfnets=[gfnet(tmp_path, 16), wrong]), options_of(tmp_path), sets)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_seeds_are_checked(tmp_path, seeds):
     with pytest.raises(ValueError, match="seeds must be (different numbers|at least 0)"):

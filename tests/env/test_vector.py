@@ -659,6 +659,8 @@ def _shown(value):
         (_shown(lambda state: state.location.numpy()), "not ndarray"),
         (_shown(lambda state: {"inner": state.location}), "not dict"),
         (lambda state: {1: state.location}, "the names of the observation .* text, not 1"),
+        (lambda state: {}, "must be a dict of tensors, not an empty one"),
+        (_shown(lambda state: state.location / 0), "'seen' of the observation .* not finite"),
     ],
 )
 def test_an_observation_has_a_row_of_floats_for_each_picture(digits, observation, message):
@@ -673,6 +675,18 @@ def test_an_observation_keeps_its_shape(digits):
     envs = GlanceFocusVectorEnv(3, images=digits, observation=growing)
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=r"'past' of the observation is \(2,\) now and was \(1,\)"):
+        envs.step(envs.action_space.sample())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_observation_stays_finite(digits, value):
+    def failing(state):
+        later = torch.where(state.number[:, None] > 0, value, state.location)
+        return {"fine": state.location, "later": later}
+
+    envs = GlanceFocusVectorEnv(3, images=digits, observation=failing)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match="'later' of the observation failing .* not finite"):
         envs.step(envs.action_space.sample())
 
 

@@ -13,7 +13,7 @@ from gfnet_env.policies import HeatPolicy, RandomPolicy
 from gfnet_env.rollout import begin, glance
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule, train_classifier
 from gfnet_env.training.classifier import LookObjective
-from gfnet_env.training.mining import MinedWindows, Miner, _activation
+from gfnet_env.training.mining import Candidates, MinedWindows, Miner, _activation
 
 NETWORK = {
     "glance_encoder": "compact:widths=[4,8],strides=[2,2]",
@@ -119,6 +119,26 @@ def test_no_two_windows_show_the_same(network, images, miner):
             areas = [(box[:, 2:] - box[:, :2]).prod(dim=1) for box in (one, two)]
             shared = shared.clamp(min=0).prod(dim=1)
             assert (shared / (sum(areas) - shared) <= 0.31).all()
+
+
+def test_no_window_is_looked_at_twice(network, images, miner):
+    miner.loss.fill_(0.1)
+    network.set_focus_steps(14)
+    windows = MinedWindows(miner, 0)
+    boxes = torch.zeros(2, 14, 4)
+    # All show the same.
+    boxes[..., 2:] = 16
+    score = torch.linspace(1, 0, 14).expand(2, 14)
+    same = Candidates(torch.zeros(2, 14, 2), torch.ones(2, 14), boxes, score)
+    chosen = windows._choose(same, torch.tensor([0, 1]))
+    assert torch.equal(chosen.sort(dim=1).values, torch.arange(14).expand(2, 14))
+
+
+def test_more_windows_than_candidates_are_refused(network, images):
+    network.where.expect(images.labels)
+    network.set_focus_steps(15)
+    with pytest.raises(ValueError, match="focus_steps may be at most 14, not 15"):
+        Miner(network, seed=0)
 
 
 def test_a_score_is_how_far_a_belief_is_from_the_prior(network, images):
