@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -5,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gfnet_env
 from gfnet_env.images import DEFAULT_SPEC, load_images
 from gfnet_env.zoo import FOLDER, pretrained
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_deploying_needs_no_training_library():
+def test_what_is_not_used_is_not_imported():
     code = (
         "import sys, gfnet_env, gymnasium;"
+        "assert 'torch' not in sys.modules;"
         "gymnasium.make('gfnet_env/GlanceFocus-v0').reset(seed=0);"
         "loaded = [name for name in sys.modules if 'stable_baselines3' in name]; assert not loaded"
     )
@@ -40,6 +43,18 @@ def test_the_packaged_network_for_digits_scores_what_its_card_says():
     found = gfnet.classify(images, np.arange(400))
     right = (found.classes == images.labels[:400]).double().mean()
     assert abs(float(right) - card.accuracy) < 0.03
+
+
+@pytest.mark.parametrize("name", gfnet_env.__all__)
+def test_public_names_are_found_where_they_are_used(name):
+    assert name in dir(gfnet_env)
+    assert callable(getattr(gfnet_env, name))
+
+
+def test_other_names_are_unknown():
+    assert gfnet_env.images is importlib.import_module("gfnet_env.images")
+    with pytest.raises(AttributeError, match="'gfnet_env' has no attribute 'GFNet'"):
+        _ = gfnet_env.GFNet
 
 
 def test_unknown_packaged_networks_are_listed():
