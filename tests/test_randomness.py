@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfnet_env.randomness import uniform
+from gfnet_env.randomness import permuted, uniform
 
 keys = st.integers(-(2**63), 2**63 - 1)
 
@@ -42,3 +42,22 @@ def test_keys_of_any_size_are_taken_modulo_two_to_the_64():
     assert uniform(2**64 + 5, 3) == uniform(5, 3)
     assert uniform(-1) == uniform(2**64 - 1) == uniform(np.array(-1))
     assert uniform(10**30) != uniform(10**30 + 1)
+
+
+@given(st.integers(1, 3000), keys)
+def test_an_order_holds_everything_once(count, key):
+    order = permuted(np.arange(count), count, key)
+    assert (np.sort(order) == np.arange(count)).all()
+    some = np.arange(count)[::7]
+    assert (permuted(some, count, key) == order[::7]).all()
+
+
+def test_everything_comes_first_equally_often():
+    first = [int(permuted(np.array([0]), 5, key)[0]) for key in range(2000)]
+    assert abs(np.bincount(first) / 400 - 1).max() < 0.15
+
+
+def test_orders_of_different_keys_are_independent():
+    one, other = (permuted(np.arange(10_000), 10_000, key) for key in (1, 2))
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
+    assert abs(np.corrcoef(one, np.arange(10_000))[0, 1]) < 0.03

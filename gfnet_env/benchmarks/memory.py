@@ -1,8 +1,7 @@
 """Peak memory of running a network, at several image resolutions."""
 
 import gc
-import re
-import subprocess
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from gfnet_env.benchmarks.processes import MIB, begin_peak, in_a_process, peak_bytes
 from gfnet_env.benchmarks.results import Memory, MemoryRow, ProcessMemory
 from gfnet_env.console import PlainConsole, track
 from gfnet_env.files import write_json
@@ -25,8 +25,6 @@ from gfnet_env.models import StaticConfig, StaticNetwork
 from gfnet_env.policies import CenterPolicy
 from gfnet_env.runs import provenance
 from gfnet_env.settings import AtLeast, Settings
-
-_MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ def measure_memory(config: MemoryConfig) -> Memory:
     rows = tuple(
         MemoryRow(
             resolution,
-            image=3 * resolution**2 / _MIB,
+            image=3 * resolution**2 / MIB,
             gfnet=_in_a_process(config, "gfnet", resolution),
             static=_in_a_process(config, "static", resolution) if config.static else None,
         )
@@ -92,15 +90,11 @@ def _print(results: Memory, console: Console) -> None:
 
 def _in_a_process(config: MemoryConfig, name: str, resolution: int) -> ProcessMemory:
     """The memory that a fresh process took."""
-    arguments = [name, str(config.run), str(resolution), str(config.threads)]
-    # -P: import the library that runs here, not a module of the working directory.
-    command = [sys.executable, "-P", "-m", "gfnet_env.benchmarks.memory", *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if process.returncode:
-        message = process.stderr.strip().rpartition("\n")[2]
-        return ProcessMemory(error=message or f"ended by signal {-process.returncode}")
-    idle, peak = map(float, process.stdout.split())
-    return ProcessMemory(idle, peak)
+    try:
+        taken = in_a_process(__name__, name, config.run, resolution, config.threads)
+    except RuntimeError as error:
+        return ProcessMemory(error=str(error))
+    return ProcessMemory(*taken)
 
 
 def _classifier(name: str, folder: str, resolution: int) -> Callable[[Tensor], object]:
@@ -119,28 +113,11 @@ def _work(name: str, folder: str, resolution: int, threads: int) -> None:
     torch.set_num_threads(threads)
     classify = _classifier(name, folder, resolution)
     gc.collect()
-    idle = _begin_peak()
+    idle = begin_peak()
     picture = np.random.default_rng(0).integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
     with torch.no_grad():
         classify(torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0))
-    print(idle / _MIB, (_peak_bytes() - picture.nbytes) / _MIB)
-
-
-def _begin_peak() -> int:
-    """Reset the peak, which loading has set; returns the resident memory now, in bytes."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError as error:
-        sys.exit(f"peak memory can only be measured on Linux ({error})")
-    return _peak_bytes()
-
-
-def _peak_bytes() -> int:
-    """Most resident memory this process has had since ``_begin_peak``."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, flags=re.MULTILINE)
-    assert found is not None
-    return 1024 * int(found[1])
+    print(json.dumps([idle / MIB, (peak_bytes() - picture.nbytes) / MIB]))
 
 
 if __name__ == "__main__":

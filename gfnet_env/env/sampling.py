@@ -14,13 +14,18 @@ from gfnet_env.env.doubt import Doubt
 from gfnet_env.features.base import FeatureSource
 from gfnet_env.images import batches
 from gfnet_env.models.base import State
+from gfnet_env.randomness import permuted
 from gfnet_env.rollout import glance
 
 Sampling = Literal["all", "uncertain", "uncertain-full"]
 
 
+# Images whose places in an order are looked up at once.
+_BLOCK = 1024
+
+
 class ImageOrder:
-    """An endless order of images, fixed by its seed.
+    """An endless order of images, fixed by its seed, in memory that does not grow with the set.
 
     Args:
         count: Number of images.
@@ -32,30 +37,39 @@ class ImageOrder:
     def __init__(self, count: int, seed: int, doubt: Doubt | None = None) -> None:
         self._count, self._doubt = count, doubt
         self._rng = np.random.default_rng(seed)
-        self._epoch = np.empty(0, dtype=np.int64)
-        self._position = 0
+        self._key, self._position = 0, count
+        self._block: list[int] = []
 
     def draw(self) -> int:
         """The next image."""
         if self._doubt is not None:
             return self._doubt.draw(self._rng)
-        if self._position == len(self._epoch):
-            self._epoch, self._position = self._rng.permutation(self._count), 0
+        if self._position == self._count:
+            self._key, self._position = int(self._rng.integers(2**63)), 0
+        if self._position % _BLOCK == 0:
+            self._block = self._upcoming()
         self._position += 1
-        return int(self._epoch[self._position - 1])
+        return self._block[(self._position - 1) % _BLOCK]
+
+    def _upcoming(self) -> list[int]:
+        """The images of the block that holds the position."""
+        first = self._position - self._position % _BLOCK
+        places = np.arange(first, min(first + _BLOCK, self._count))
+        return permuted(places, self._count, self._key).tolist()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later draws depend on: numbers, strings and tensors."""
+        """Everything that later draws depend on: numbers and strings."""
         return {
             "generator": self._rng.bit_generator.state,
-            "epoch": torch.from_numpy(self._epoch),
+            "key": self._key,
             "position": self._position,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume where ``state_dict`` was called."""
         self._rng.bit_generator.state = state["generator"]
-        self._epoch, self._position = state["epoch"].numpy(), state["position"]
+        self._key, self._position = state["key"], state["position"]
+        self._block = self._upcoming()
 
 
 class ImageOrders:
