@@ -67,19 +67,23 @@ class Task:
         glance_size: Side of the glance, a sixth of theirs.
         epochs: Passes over them.
         classifier: What combines the views.
+        begin_from: The task whose network lends its encoders and its where-map. The authors of IPS
+            train all tasks together, which teaches the encoders each digit likewise.
     """
 
     images: str
     glance_size: int = 250
     epochs: int = 40
     classifier: str = "evidence:keep_glance=False"
+    begin_from: TaskName | None = None
 
 
 TASKS: dict[TaskName, Task] = {
     "majority": Task("megapixel-mnist"),
-    "max": Task("megapixel-mnist:task=max"),
-    # A sum of evidence cannot tell which digit is the uppermost.
-    "top": Task("megapixel-mnist:task=top", classifier="attention"),
+    # A sum of evidence can tell neither the largest digit, if a smaller one is there three times,
+    # nor the uppermost.
+    "max": Task("megapixel-mnist:task=max", 250, 12, "attention", "majority"),
+    "top": Task("megapixel-mnist:task=top", 250, 12, "attention", "majority"),
     "majority-1000": Task("megapixel-mnist:train=1000", epochs=120),
     "majority-3000": Task("megapixel-mnist:side=3000,train=1000", glance_size=500, epochs=80),
 }
@@ -104,6 +108,14 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
     """How the network of a task is trained."""
     # On black canvases, running statistics that begin at the mean of photographs lag behind.
     glance = "compact:widths=[8,16,24],strides=[2,2,1],mean=[0,0,0]"
+    begun: dict[str, Any] = {"learning_rate": 2e-3}
+    if task.begin_from is not None:
+        begun = {
+            "baseline": run.with_name(f"{task.begin_from}-{seed}"),
+            # What the encoders know must outlast the classifier's first steps.
+            "learning_rate": 2e-4,
+            "classifier_learning_rate": 4e-3,
+        }
     return ClassifierConfig.of(
         run=run,
         images=task.images,
@@ -122,9 +134,9 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         precision="bfloat16",
         epochs=task.epochs,
         batch_size=32,
-        learning_rate=2e-3,
         average_decay=0.998,
         seed=seed,
+        **begun,
         **options.shared,
     )
 
