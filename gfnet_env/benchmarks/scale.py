@@ -31,7 +31,8 @@ from gfnet_env.settings import AtLeast, Settings
 
 # What does not grow is fixed at these numbers.
 _PICTURES, _ENVS, _SIDE, _CLASSES, _PATCH = 1000, 16, 128, 10, 32
-_STEPS = 12
+# Looks of an episode.
+_LOOKS = 12
 # File systems allow some 65,000 names of one file.
 _NAMES = 30_000
 
@@ -99,12 +100,12 @@ def measure_scale(config: ScaleConfig) -> Scale:
 
 
 def _print(results: Scale) -> None:
-    table = Table("grows", "part", "number", "CPU seconds", "MiB", "µs each", "bytes each")
+    table = Table("of", "number", "part", "CPU s", "MiB", "µs each", "bytes each")
     for quantity, parts in results.taken.items():
         for part, by_number in parts.items():
             for number, taken, growth in _with_growth(by_number):
                 figures = (f"{taken.seconds:.3f}", f"{taken.mib:.1f}", *growth)
-                table.add_row(quantity, part, f"{number:,}", *figures)
+                table.add_row(quantity, f"{number:,}", part, *figures)
     PlainConsole().print(table)
 
 
@@ -140,9 +141,8 @@ class _Parts:
 
     def add_episodes(self, make: Callable[[], GlanceFocusVectorEnv], note: str = "") -> None:
         """Make an environment, begin episodes and look."""
-        note = note and f", {note}"
-        env = self.add(f"environment and first glances{note}", lambda: _begun(make))
-        self.add(f"{_STEPS} steps{note}", lambda: _looked(env))
+        env = self.add(f"glances{note}", lambda: _begun(make))
+        self.add(f"{_LOOKS} looks{note}", lambda: _looked(env))
 
 
 def _begun(make: Callable[[], GlanceFocusVectorEnv]) -> GlanceFocusVectorEnv:
@@ -152,12 +152,14 @@ def _begun(make: Callable[[], GlanceFocusVectorEnv]) -> GlanceFocusVectorEnv:
 
 
 def _looked(env: GlanceFocusVectorEnv) -> None:
-    for _ in range(_STEPS):
+    for _ in range(_LOOKS):
         env.step(np.zeros((env.num_envs, 2), np.float32))
 
 
 def _network(classes: int = _CLASSES) -> GlanceFocusNetwork:
-    return GlanceFocusNetwork.build(encoder="compact", patch_size=_PATCH, num_classes=classes)
+    return GlanceFocusNetwork.build(
+        encoder="compact", patch_size=_PATCH, num_classes=classes, focus_steps=_LOOKS
+    )
 
 
 def _images(side: int = _SIDE, classes: int = _CLASSES) -> ArrayImages:
@@ -181,7 +183,7 @@ def _of_pictures(number: int, parts: _Parts) -> None:
         network = _network()
         for sampling in get_args(Sampling)[:2]:
             make = partial(_environment, _ENVS, network, images, sampling)
-            parts.add_episodes(make, f"sampling={sampling}")
+            parts.add_episodes(make, f", {sampling}")
 
 
 def _fill(folder: Path, number: int) -> None:

@@ -24,9 +24,9 @@ def test_every_number_is_measured_in_a_process_of_its_own(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("quantity", "part"),
     [
-        ("pictures", "environment and first glances, sampling=uncertain"),
-        ("envs", "environment and first glances"),
-        ("sides", "environment and first glances"),
+        ("pictures", "glances, uncertain"),
+        ("envs", "glances"),
+        ("sides", "glances"),
         ("classes", "network"),
     ],
 )
