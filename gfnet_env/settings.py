@@ -8,6 +8,7 @@ line and in saved configurations. A setting that was not given is None.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import math
 import numbers
 import types
@@ -186,7 +187,8 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _hints(kind: Any) -> dict[str, Any]:
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
     """The annotation of every field of a class."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {each.name: hints[each.name] for each in dataclasses.fields(kind)}

@@ -2,10 +2,11 @@
 
 import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,11 @@ class _Observed(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._observe = observe
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To skip its compiler, torch would import it, which takes longer than all of torch.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -205,7 +211,7 @@ def _unfused() -> Iterator[None]:
 
 @contextmanager
 def _evaluating(*owners: Any) -> Iterator[None]:
-    """Disable gradients, and put modules and owners of methods into evaluation mode."""
+    """Disable gradients and compiled code; put modules and owners of methods into evaluation."""
     with _COUNTING:
         modules = [getattr(owner, "__self__", owner) for owner in owners]
         parts = [part for each in modules if isinstance(each, nn.Module) for part in each.modules()]
@@ -213,11 +219,18 @@ def _evaluating(*owners: Any) -> Iterator[None]:
         try:
             for part in training:
                 part.training = False
-            with torch.no_grad():
+            with torch.no_grad(), _uncompiled():
                 yield
         finally:
             for part in training:
                 part.training = True
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Ignore that functions are compiled; none are before torch's compiler is imported."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _look(model: Model, state: State) -> State:

@@ -75,6 +75,17 @@ def test_counting_leaves_no_setting_changed_where_it_fails_or_several_count():
 
 # What Python 3.12 says of any fork beside a thread.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_compiled_code_is_counted_like_any_other(tiny_network):
+    encoder = tiny_network.global_encoder
+    compiled = torch.compile(encoder, backend="eager")
+    views = torch.zeros(1, 3, 16, 16)
+    costs = [
+        (count_multiply_adds(each, views), peak_activation_bytes(each, views))
+        for each in (encoder, compiled)
+    ]
+    assert costs[0] == costs[1]
+
+
 def test_a_process_that_is_forked_meanwhile_can_count(forked):
     module, counting = nn.Linear(7, 5), threading.Event()
 
