@@ -117,10 +117,12 @@ def new_figure(width: float, height: float) -> "Figure":
     # Imported here: few commands draw, and matplotlib is slow to import.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format of the file's ending."""
-    kind = path.suffix.lstrip(".")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format=kind))
+    """Write a figure as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # ``savefig`` draws twice.
+    write_atomically(path, FigureCanvasAgg(figure).print_png)

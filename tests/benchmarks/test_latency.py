@@ -13,13 +13,16 @@ from gfnet_env.images import DatasetImages, load_images
 from gfnet_env.models import GlanceFocusNetwork, StaticConfig, StaticNetwork
 from gfnet_env.policies import CenterPolicy, LearnedPolicy
 
+ENCODER = "compact:widths=[8],strides=[4]"
+
 
 @pytest.fixture
-def run(network, tmp_path):
+def run(tmp_path):
     torch.manual_seed(0)
+    network = GlanceFocusNetwork.build(encoder=ENCODER, patch_size=32, num_classes=10).eval()
     policy = LearnedPolicy.for_model(network, (16,))
     EarlyExitGFNet(network, policy).save(tmp_path / "run")
-    config = StaticConfig(encoder="compact", resolution=128, num_classes=10)
+    config = StaticConfig(encoder=ENCODER, resolution=128, num_classes=10)
     StaticNetwork(config).save(tmp_path / "static" / "128")
     (tmp_path / "static" / "results.json").write_text('{"static": [{"resolution": 128}]}')
     return tmp_path
@@ -113,7 +116,7 @@ def test_what_was_not_evaluated_cannot_be_timed(run):
     both = EvaluationConfig(run=run / "run", baseline=run / "static", budgets=2, overwrite=True)
     evaluate(both, sets)
     torch.manual_seed(1)
-    StaticNetwork(StaticConfig(encoder="compact", resolution=128, num_classes=10)).save(
+    StaticNetwork(StaticConfig(encoder=ENCODER, resolution=128, num_classes=10)).save(
         run / "static" / "128"
     )
     with pytest.raises(ValueError, match="does not belong to this best baseline"):

@@ -77,8 +77,9 @@ def test_an_episode_is_a_glance_and_the_focus_steps(digits, network):
     "actions", ["continuous", "grid:cells=5", "zoom", "continuous+stop", "grid+stop", "zoom+stop"]
 )
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_a_vector_is_as_many_single_environments(digits, mode, actions):
-    arguments = {"images": digits, "exits": "confidence:threshold=0.9", "actions": actions}
+def test_a_vector_is_as_many_single_environments(digits, network, mode, actions):
+    arguments = {"images": digits, "model": network, "exits": "confidence:threshold=0.9"}
+    arguments["actions"] = actions
     together = GlanceFocusVectorEnv(5, autoreset_mode=mode, **arguments)
     apart = gym.vector.SyncVectorEnv(
         [lambda: GlanceFocusEnv(**arguments) for _ in range(5)], autoreset_mode=mode

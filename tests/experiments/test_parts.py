@@ -18,7 +18,7 @@ from gfnet_env.images import load_images
 from gfnet_env.training import ClassifierConfig, train_classifier
 
 PARTS = Path(__file__).parent / "parts"
-DIGITS = "cluttered-digits:scenes=24"
+DIGITS = "cluttered-digits:scenes=12"
 SMALL = ("--patch-size", 16, "--focus-steps", 2, "--epochs", 1, "--batch-size", 8)
 
 
@@ -98,6 +98,7 @@ def test_a_policy(learn, tmp_path):
     learn()
     spec = "spiral_policy:Spiral:turn=0.3"
     arguments = ["--run", tmp_path / "policy", "--policies", "random", "learned", spec]
+    arguments += ["--images", DIGITS]
     config = parse(ComparisonConfig, "", [*map(str, arguments)])
     results = compare_policies(config)
     assert list(results.policies) == ["random", "learned", spec]

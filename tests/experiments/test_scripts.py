@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from gfnet_env import EarlyExitGFNet, zoo
+from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork, zoo
 from gfnet_env.benchmarks.report import sheet_format
 from gfnet_env.export.runner import Runner
 from gfnet_env.images import load_images
@@ -13,6 +14,13 @@ from gfnet_env.inference import calibrate
 from gfnet_env.policies import LearnedPolicy
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    encoder = "compact:widths=[8,16],strides=[2,2]"
+    return GlanceFocusNetwork.build(encoder=encoder, patch_size=32, num_classes=10).eval()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SPEC = "cluttered-digits:canvas=48,digit=20,pieces=2,scenes="
 def sets():
     return {
         split: load_images(f"{SPEC}{count}", split)
-        for split, count in (("train", 300), ("val", 60), ("test", 60))
+        for split, count in (("train", 96), ("val", 30), ("test", 30))
     }
 
 
@@ -176,9 +176,10 @@ def test_classes_may_count_the_same(tmp_path, capsys, weighted, expected):
     sets = dict.fromkeys(("train", "val", "test"), images)
     settings = BaselineConfig.of(
         run=tmp_path / "run",
-        epochs=100,
+        epochs=40,
         batch_size=60,
-        learning_rate=3e-3,
+        encoder="compact:widths=[8,16],strides=[2,2]",
+        learning_rate=1e-2,
         resolutions=(16,),
         class_weights=weighted,
     )
@@ -188,7 +189,7 @@ def test_classes_may_count_the_same(tmp_path, capsys, weighted, expected):
     assert believed.tolist() == pytest.approx([expected] * 6, abs=0.05)
     if not weighted:
         # All are taken for the larger class; validation counts as the loss does.
-        assert capsys.readouterr().out.count("accuracy static 0.900") > 50
+        assert capsys.readouterr().out.count("accuracy static 0.900") > 20
 
 
 def test_classes_may_count_the_same_in_validation(tmp_path, capsys):
