@@ -187,11 +187,13 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-@functools.cache
-def _hints(kind: Any) -> Mapping[str, Any]:
+def _find_hints(kind: Any) -> dict[str, Any]:
     """The annotation of every field of a class."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
+
+
+_hints: Callable[[Any], Mapping[str, Any]] = functools.cache(_find_hints)
 
 
 def _without_default(kind: Any) -> Iterator[str]:
