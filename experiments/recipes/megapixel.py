@@ -82,8 +82,8 @@ TASKS: dict[TaskName, Task] = {
     "majority": Task("megapixel-mnist"),
     # A sum of evidence can tell neither the largest digit, if a smaller one is there three times,
     # nor the uppermost.
-    "max": Task("megapixel-mnist:task=max", 250, 12, "attention", "majority"),
-    "top": Task("megapixel-mnist:task=top", 250, 12, "attention", "majority"),
+    "max": Task("megapixel-mnist:task=max", 250, 20, "attention", "majority"),
+    "top": Task("megapixel-mnist:task=top", 250, 20, "attention", "majority"),
     "majority-1000": Task("megapixel-mnist:train=1000", epochs=120),
     "majority-3000": Task("megapixel-mnist:side=3000,train=1000", glance_size=500, epochs=80),
 }
