@@ -22,10 +22,15 @@ def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
     """
     if ratio <= 0:
         raise ValueError(f"ratio must be positive, not {ratio}")
+    return _shares(np.float64(math.log(ratio)), steps)
+
+
+def _shares(log_ratios: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
+    """Geometric exit shares, (..., T), for logarithms of ratios (...)."""
     # Relative to the largest, so that no power overflows.
-    exponents = math.log(ratio) * np.arange(steps)
-    shares = np.exp(exponents - exponents.max())
-    return shares / shares.sum()
+    exponents = log_ratios[..., None] * np.arange(steps)
+    shares = np.exp(exponents - exponents.max(axis=-1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 
 
 def thresholds_for_shares(
@@ -65,34 +70,33 @@ def thresholds_for_shares(
 
 
 def shares_for_cost(
-    cost: float, step_costs: Sequence[float] | npt.NDArray[np.floating]
+    cost: npt.ArrayLike, step_costs: Sequence[float] | npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float64]:
     """The geometric exit shares whose mean cost is ``cost``; at the extremes, all exit at one step.
 
     Args:
-        cost: Mean cost per image.
+        cost: Mean cost per image, or several, (...); the shares are then (..., T).
         step_costs: Cost of an image that exits at each step, (T,), rising.
 
     Raises:
-        ValueError: The cost is below the first step's or above the last step's.
+        ValueError: A cost is below the first step's or above the last step's.
     """
-    costs = np.asarray(step_costs, dtype=np.float64)
-    if not costs[0] <= cost <= costs[-1]:
+    wanted, costs = (np.asarray(each, dtype=np.float64) for each in (cost, step_costs))
+    wrong = wanted[~((costs[0] <= wanted) & (wanted <= costs[-1]))]
+    if len(wrong):
         raise ValueError(
-            f"no exits cost {cost:g} on average; costs range from {costs[0]:g} to {costs[-1]:g}"
+            f"no exits cost {wrong[0]:g} on average; costs range from {costs[0]:g} to {costs[-1]:g}"
         )
-    for end in (0, -1):
-        if cost == costs[end]:
-            shares = np.zeros(len(costs))
-            shares[end] = 1
-            return shares
-    low, high = -_LOG_RATIO, _LOG_RATIO
+    low, high = (np.full(wanted.shape, end) for end in (-_LOG_RATIO, _LOG_RATIO))
     # The mean cost rises with the ratio of the shares.
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        mean = geometric_shares(math.exp(middle), len(costs)) @ costs
-        low, high = (middle, high) if mean < cost else (low, middle)
-    return geometric_shares(math.exp((low + high) / 2), len(costs))
+        cheaper = _shares(middle, len(costs)) @ costs < wanted
+        low, high = np.where(cheaper, middle, low), np.where(cheaper, high, middle)
+    shares = _shares((low + high) / 2, len(costs))
+    for end in (-1, 0):
+        shares[wanted == costs[end]] = np.eye(len(costs))[end]
+    return shares
 
 
 def thresholds_for_price(

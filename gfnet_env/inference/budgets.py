@@ -149,7 +149,7 @@ def solve_budgets(record: Record, costs: _Costs, method: Method = "geometric") -
     budgets = np.geomspace(means[0], means[-1], count).clip(means[0], means[-1])
     points = [
         operating_point(record, costs, thresholds_for_shares(record.signal, shares))
-        for shares in (shares_for_cost(budget, means) for budget in budgets)
+        for shares in shares_for_cost(budgets, means)
     ]
     if method == "searched":
         points = _unbeaten([*points, *_searched(record, costs, means)])

@@ -150,7 +150,11 @@ def test_all_runs_share_one_cache_of_features(sets, tmp_path):
     assert len(list((tmp_path / "features").iterdir())) == 1
 
 
-def test_every_choice_of_the_recipe_is_learned_in_its_own_way(sets, tmp_path):
+def test_every_choice_of_the_recipe_is_learned_in_its_own_way(tmp_path):
+    sets = {
+        split: load_images("cluttered-digits:scenes=16", split)
+        for split in ("train", "val", "test")
+    }
     recipe = runpy.run_path(
         str(Path(__file__).parents[2] / "experiments" / "recipes" / "policy.py")
     )

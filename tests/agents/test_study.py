@@ -17,7 +17,7 @@ from gfnet_env.files import read_json, write_json
 from gfnet_env.images import load_images
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
 
-SHARED = {"images": "in memory", "encoder": "compact"}
+SHARED = {"images": "in memory", "encoder": "compact:widths=[8,16],strides=[2,2]"}
 SCHEDULE = {"epochs": 1, "batch_size": 32}
 
 
@@ -25,7 +25,7 @@ SCHEDULE = {"epochs": 1, "batch_size": 32}
 def sets():
     # With the digit in the middle of a small canvas a network learns within seconds.
     return {
-        split: load_images("cluttered-digits:canvas=40,pieces=2,scenes=40", split)
+        split: load_images("cluttered-digits:canvas=40,pieces=2,scenes=24", split)
         for split in ("train", "val", "test")
     }
 

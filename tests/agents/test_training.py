@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import load_images
 from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import HeatPolicy, load_policy
+from gfnet_env.zoo import pretrained
 
 EXAMPLES = Path(__file__).parents[2] / "experiments" / "examples"
+LONGER = {"timesteps": 384, "oracle_images": 0}
 REINFORCE = "reinforce:Reinforce:learning_rate=1e-3"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sets():
     return {
         split: load_images("cluttered-digits:scenes=30", split)
@@ -46,6 +49,23 @@ def config(run, **changes):
     values = {"run": run, "timesteps": 96, "num_envs": 8, "oracle_images": 2, "device": "cpu"}
     values["curve_images"] = 10
     return PolicyConfig.of(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def done(sets, tmp_path_factory):
+    """A complete run, and what it returned."""
+    run = tmp_path_factory.mktemp("done") / "run"
+    return run, train_policy(
+        config(run), model=pretrained("cluttered-digits").model, image_sets=sets
+    )
+
+
+@pytest.fixture(scope="module")
+def longer(sets, tmp_path_factory):
+    """A run of four updates."""
+    run = tmp_path_factory.mktemp("longer") / "run"
+    train_policy(config(run, **LONGER), image_sets=sets)
+    return run
 
 
 def saved(run, name="config.json"):
@@ -94,12 +114,11 @@ def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path)
     assert torch.equal(one.exit_step, other.exit_step)
 
 
-def test_the_same_seed_gives_the_same_results(sets, network, tmp_path):
-    results = []
-    for name in ("one", "again"):
-        train_policy(config(tmp_path / name), model=network, image_sets=sets)
-        results.append(saved(tmp_path / name, "results.json"))
-        del results[-1]["seconds"]
+def test_the_same_seed_gives_the_same_results(done, sets, network, tmp_path):
+    train_policy(config(tmp_path / "again"), model=network, image_sets=sets)
+    results = [saved(run, "results.json") for run in (done[0], tmp_path / "again")]
+    for each in results:
+        del each["seconds"]
     assert results[0] == results[1]
 
 
@@ -282,12 +301,13 @@ def test_mistakes_are_found_before_anything_is_written(sets, network, tiny_netwo
 @pytest.mark.parametrize("algorithm", ["ppo", REINFORCE])
 @pytest.mark.usefixtures("reinforce")
 def test_an_interrupted_run_ends_as_one_that_was_not(
-    algorithm, sets, network, tmp_path, capsys, monkeypatch
+    algorithm, longer, sets, network, tmp_path, capsys, monkeypatch
 ):
-    changes = {"timesteps": 384, "oracle_images": 0, "checkpoint_minutes": 0.0}
-    changes |= {"algorithm": algorithm}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    train_policy(config(whole, **changes), model=network, image_sets=sets)
+    changes = LONGER | {"checkpoint_minutes": 0.0, "algorithm": algorithm}
+    whole, run = longer, tmp_path / "run"
+    if algorithm != "ppo":
+        whole = tmp_path / "whole"
+        train_policy(config(whole, **changes), model=network, image_sets=sets)
 
     # Somewhere in the third of four updates, or for REINFORCE of sixteen.
     step, left = gfnet_env.env.vector.GlanceFocusVectorEnv.step, iter(range(28))
@@ -321,11 +341,11 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("where", ["learning", "comparing"])
-def test_a_policy_that_was_interrupted_loses_nothing(where, sets, network, tmp_path, monkeypatch):
+def test_a_policy_that_was_interrupted_loses_nothing(
+    where, longer, sets, network, tmp_path, monkeypatch
+):
     """Learning leaves a checkpoint when asked to end, and one at its end."""
-    changes = {"timesteps": 384, "oracle_images": 0}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    train_policy(config(whole, **changes), model=network, image_sets=sets)
+    run = tmp_path / "run"
     step, steps = GlanceFocusVectorEnv.step, iter(range(20))
 
     def asked(env, actions):
@@ -339,7 +359,7 @@ def test_a_policy_that_was_interrupted_loses_nothing(where, sets, network, tmp_p
         else:
             patch.setattr("gfnet_agents.training.record_policies", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train_policy(config(run, **changes), model=network, image_sets=sets)
+            train_policy(config(run, **LONGER), model=network, image_sets=sets)
     counted = []
 
     def count(env, actions):
@@ -348,8 +368,8 @@ def test_a_policy_that_was_interrupted_loses_nothing(where, sets, network, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(GlanceFocusVectorEnv, "step", count)
-        train_policy(config(run, **changes, resume=True), model=network, image_sets=sets)
-    assert weights(run).equal(weights(whole))
+        train_policy(config(run, **LONGER, resume=True), model=network, image_sets=sets)
+    assert weights(run).equal(weights(longer))
     # Eight environments.
     assert len(counted) < 384 / 8 - 10 if where == "learning" else not counted
 
@@ -358,10 +378,9 @@ def interrupted(*_):
     raise KeyboardInterrupt
 
 
-def test_a_run_that_continues_itself_does_so_once(sets, network, tmp_path, monkeypatch):
+def test_a_run_that_continues_itself_does_so_once(done, sets, tmp_path, monkeypatch):
     """Interrupted at its end, it has replaced what it began from."""
-    first, other = tmp_path / "first", tmp_path / "other"
-    train_policy(config(first), model=network, image_sets=sets)
+    first, other = shutil.copytree(done[0], tmp_path / "first"), tmp_path / "other"
     going_on = {"continue_from": first, "oracle_images": 0, "device": "cpu", "curve_points": 0}
     train_policy(PolicyConfig.of(run=other, **going_on), image_sets=sets)
     with monkeypatch.context() as patch:

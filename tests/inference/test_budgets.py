@@ -50,6 +50,12 @@ def record():
 COSTS = exit_costs(np.full(4000, 3), STEP_COSTS, 2)
 
 
+@pytest.fixture(scope="module")
+def tables(record):
+    """The points of every method."""
+    return {method: solve_budgets(record, COSTS, method).points for method in get_args(Method)}
+
+
 @pytest.fixture
 def gfnet(network, digits):
     gfnet = EarlyExitGFNet(network, CenterPolicy())
@@ -73,26 +79,27 @@ def test_costs_end_where_the_policy_stops():
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_tables_rise_in_cost_from_the_glance(record, method):
-    points = solve_budgets(record, COSTS, method).points
+def test_tables_rise_in_cost_from_the_glance(record, tables, method):
+    points = tables[method]
     costs = [point.multiply_adds for point in points]
     assert costs == sorted(costs)
     assert costs[0] == STEP_COSTS[0]
     assert all(point == operating_point(record, COSTS, point.thresholds) for point in points)
 
 
-def test_geometric_tables_leave_no_gap(record):
-    costs = [point.multiply_adds for point in solve_budgets(record, COSTS).points]
+def test_geometric_tables_leave_no_gap(record, tables):
+    assert solve_budgets(record, COSTS).points == tables["geometric"]
+    costs = [point.multiply_adds for point in tables["geometric"]]
     assert costs[-1] == STEP_COSTS[-1]
     assert max(np.diff(np.log(costs))) < 0.025
 
 
-def test_searched_tables_leave_no_gap_that_more_cost_would_fill(record):
-    points = solve_budgets(record, COSTS, "searched").points
+def test_searched_tables_leave_no_gap_that_more_cost_would_fill(tables):
+    points = tables["searched"]
     for below, above in itertools.pairwise(points):
         # Between two neighbours of the table there are costs, but no accuracy to be had.
         assert above.multiply_adds / below.multiply_adds < 1.05
-    geometric = solve_budgets(record, COSTS).points
+    geometric = tables["geometric"]
     assert points[-1].accuracy >= max(point.accuracy for point in geometric)
 
 
@@ -120,9 +127,8 @@ def test_budgets_of_searched_tables_are_not_exceeded(gfnet, digits):
     assert gfnet.thresholds == points[-1].thresholds
 
 
-def test_searched_thresholds_are_at_least_as_accurate(record):
-    geometric = solve_budgets(record, COSTS).points
-    searched = solve_budgets(record, COSTS, "searched").points
+def test_searched_thresholds_are_at_least_as_accurate(tables):
+    geometric, searched = tables["geometric"], tables["searched"]
     for point in geometric:
         within = [other for other in searched if other.multiply_adds <= point.multiply_adds]
         assert within[-1].accuracy >= point.accuracy
