@@ -22,7 +22,7 @@ def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
     """
     if ratio <= 0:
         raise ValueError(f"ratio must be positive, not {ratio}")
-    return _shares(np.float64(math.log(ratio)), steps)
+    return _shares(np.array(math.log(ratio)), steps)
 
 
 def _shares(log_ratios: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
