@@ -1,4 +1,4 @@
-"""Export to ONNX: one graph per part, and JSON for the rest."""
+"""Export to ONNX: one graph for each step, and JSON for the rest."""
 
 import dataclasses
 import importlib.util
@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from gfnet_env.models import Model, State, StaticNetwork, blank_state, glance_vi
 from gfnet_env.paths import user_path
 from gfnet_env.policies.base import Memory, Policy, Starts, as_looks, shown_to
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 # Inputs or outputs of a graph, by name: tensors with B rows.
 Named = Mapping[str, Tensor]
 
@@ -31,10 +34,10 @@ _ROWS = 2
 def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     """Write a network as a folder that runs without torch and without this library.
 
-    The folder holds ``glance.onnx``, ``policy.onnx`` and ``focus.onnx``, which take batches of any
-    size; ``start.onnx``, the first decision, if the policy has a memory; ``gfnet.json`` with
-    thresholds, class names and geometry; and ``classify.py``, which needs numpy, Pillow and
-    onnxruntime. If the process is killed, the folder holds either all old files or all new ones.
+    The folder holds ``glance.onnx`` and ``focus.onnx``, one graph for each step, which take batches
+    of any size and decide where to look next; ``gfnet.json`` with thresholds, class names and
+    geometry; and ``classify.py``, which needs numpy, Pillow and onnxruntime. If the process is
+    killed, the folder holds either all old files or all new ones.
 
     Args:
         gfnet: The assembled network, with its thresholds.
@@ -49,9 +52,15 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
     check_packages()
     _check_model(gfnet.model)
     _check_policy(gfnet.policy)
-    graphs = _graphs(gfnet)
-    content = {f"{name}.onnx": _graph(name, *parts) for name, parts in graphs.items()}
-    content["gfnet.json"] = json_bytes(_settings(gfnet) | {"graphs": list(graphs)})
+    # Only here: they need packages that may be missing.
+    from gfnet_env.export.runner import FORMAT
+    from gfnet_env.export.steps import join_steps
+
+    graphs = {name: _graph(name, *part) for name, part in _parts(gfnet).items()}
+    policies = {"glance": graphs.get("start", graphs["policy"]), "focus": graphs["policy"]}
+    steps = join_steps({name: graphs[name] for name in policies}, policies)
+    content = {f"{name}.onnx": graph.SerializeToString() for name, graph in steps.items()}
+    content["gfnet.json"] = json_bytes({"format": FORMAT, **_settings(gfnet)})
     replace_files(user_path(folder), content | _sources())
 
 
@@ -62,7 +71,8 @@ def export_static(network: StaticNetwork, path: str | Path) -> None:
     """
     check_packages()
     pixels = _blank_pixels(network.view.size, network.device)
-    write_bytes(user_path(path), _graph("static", _Static(network), {"pixels": pixels}))
+    graph = _graph("static", _Static(network), {"pixels": pixels})
+    write_bytes(user_path(path), graph.SerializeToString())
 
 
 def check_packages() -> None:
@@ -102,13 +112,14 @@ def _check_policy(policy: Policy) -> None:
 
 
 @torch.no_grad()
-def _graphs(gfnet: EarlyExitGFNet) -> dict[str, tuple[nn.Module, Named]]:
+def _parts(gfnet: EarlyExitGFNet) -> dict[str, tuple[nn.Module, Named]]:
     """Each part, with example inputs."""
     model, policy, certainty = gfnet.model, gfnet.policy, gfnet.certainty
     state = blank_state(model, _ROWS)
     known = _named_state(state)
     start = _Decision(policy, model, type(state), None)
-    memory = start.decide(known)[1]
+    looks, memory = start.decide(known)
+    looked = {"location": looks.location, "scale": looks.scale}
     decision = _Decision(policy, model, type(state), memory)
     remembering = known | _named_memory(memory)
     later = decision.decide(remembering)[1]
@@ -124,7 +135,7 @@ def _graphs(gfnet: EarlyExitGFNet) -> dict[str, tuple[nn.Module, Named]]:
     graphs: dict[str, tuple[nn.Module, Named]] = {
         "glance": (_Glance(model, certainty), overviews | {"size": state.size}),
         "policy": (decision, remembering),
-        "focus": (_Focus(model, certainty, type(state)), known | start(known) | windows),
+        "focus": (_Focus(model, certainty, type(state)), known | looked | windows),
     }
     if memory is not None:
         graphs["start"] = (start, known)
@@ -145,7 +156,7 @@ class _Glance(nn.Module):
     def forward(self, given: Named) -> Named:
         features = self.model.encode_overview(_channels_first(given["pixels"]))
         state = self.model.begin(features, given["size"])
-        return _named_state(state) | {"certainty": self.certainty(state)}
+        return _named_state(state) | _answer(state, self.certainty)
 
 
 class _Focus(nn.Module):
@@ -159,9 +170,10 @@ class _Focus(nn.Module):
         features = self.model.encode_window(_channels_first(given["pixels"]))
         looks = Look.at(given["location"], given["scale"])
         state = self.model.look(features, looks, _state(self.kind, given))
-        after = _named_state(state) | {"certainty": self.certainty(state)}
         # Unchanged tensors are not outputs.
-        return {name: value for name, value in after.items() if value is not given.get(name)}
+        after = _named_state(state).items()
+        changed = {name: value for name, value in after if value is not given.get(name)}
+        return changed | _answer(state, self.certainty)
 
 
 class _Decision(nn.Module):
@@ -197,8 +209,13 @@ class _Static(nn.Module):
 
 
 def _named_state(state: State) -> dict[str, Tensor]:
-    known = {name: value for name, value in vars(state).items() if value is not None}
-    return known | {"probabilities": state.probabilities}
+    names = (field.name for field in dataclasses.fields(state))
+    known = ((name, getattr(state, name)) for name in names)
+    return {name: value for name, value in known if value is not None}
+
+
+def _answer(state: State, certainty: Signal) -> dict[str, Tensor]:
+    return {"probabilities": state.probabilities, "certainty": certainty(state)}
 
 
 def _state(kind: type[State], given: Named) -> State:
@@ -218,8 +235,8 @@ def _blank_pixels(side: int, device: torch.device) -> Tensor:
     return torch.zeros(_ROWS, side, side, 3, dtype=torch.uint8, device=device)
 
 
-def _graph(name: str, module: nn.Module, given: Named) -> bytes:
-    """The ONNX file of a part, traced with example inputs."""
+def _graph(name: str, module: nn.Module, given: Named) -> "ModelProto":
+    """The graph of a part, traced with example inputs."""
     batch = torch.export.Dim("batch")
     # The exporter would treat one tensor under two names as a single input.
     given = {key: tensor.clone() for key, tensor in given.items()}
@@ -245,8 +262,7 @@ def _graph(name: str, module: nn.Module, given: Named) -> bytes:
             "values of tensors"
         ) from error
     assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
+    return program.model_proto
 
 
 def _settings(gfnet: EarlyExitGFNet) -> dict[str, Any]:

@@ -26,8 +26,12 @@ from gfnet_env.images.picture import Fit, load_picture
 
 Picture = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
-# Inputs or outputs of a graph, by name: arrays with a row for each picture.
+# Inputs or outputs of a graph, by name: arrays with a row for each picture, and a threshold.
 Named = dict[str, npt.NDArray[Any]]
+
+
+# What the files of a folder hold; a runner reads no other.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,30 @@ class Prediction:
     multiply_adds: npt.NDArray[np.int64]
 
 
+class _Step:
+    """A graph: what it answers, and what it knows of pictures that are less sure than a threshold.
+
+    The names of what is known begin with ``next_``; these are what the next step takes.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._takes = [each.name for each in session.get_inputs()]
+        self._gives = [each.name.removeprefix("next_") for each in session.get_outputs()]
+
+    def __call__(self, given: Named, threshold: np.float32) -> tuple[Named, Named]:
+        given = given | {"threshold": np.asarray(threshold)}
+        values = self._session.run(None, {name: given[name] for name in self._takes})
+        known = dict(zip(self._gives, values, strict=True))
+        return {name: known.pop(name) for name in ("probabilities", "certainty")}, known
+
+
 class Runner:
     """An exported network.
 
     Args:
         folder: Folder written by ``export_onnx``.
-        threads: Threads per operation; None leaves the number to onnxruntime. The policy always
-            uses one thread, because its operations are too small to share. For small windows of
+        threads: Threads per operation; None leaves the number to onnxruntime. For small windows of
             single pictures, one thread is as fast as two.
         providers: Execution providers of onnxruntime.
 
@@ -89,17 +110,20 @@ class Runner:
             self._stop_cost: int = config["stop_multiply_adds"]
             self._interpolation: str = config["interpolation"]
             self._aspect: str = config["aspect"]
-            graphs: list[str] = config["graphs"]
+            written: int | None = config.get("format")
             self.thresholds = config["thresholds"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{folder / 'gfnet.json'} is damaged ({error!r}); copy the whole folder again"
             ) from error
-        self._sessions = {}
-        for name in graphs:
-            own_threads = threads if name in ("glance", "focus") else 1
-            path = _find(folder, f"{name}.onnx")
-            self._sessions[name] = open_session(path, own_threads, providers)
+        if written != FORMAT:
+            raise ValueError(
+                f"{folder} was exported by another version of gfnet-env; export the network again"
+            )
+        self._glance, self._focus = (
+            _Step(open_session(_find(folder, f"{name}.onnx"), threads, providers))
+            for name in ("glance", "focus")
+        )
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -135,65 +159,61 @@ class Runner:
         exit_step = np.zeros(count, dtype=np.int64)
         locations = np.full((count, steps, 2), np.nan, dtype=np.float32)
         scales = np.full((count, steps), np.nan, dtype=np.float32)
-        for step, (rows, known) in enumerate(self._rollout(pictures)):
-            classes[rows] = known["probabilities"].argmax(axis=1)
-            confidence[rows] = known["probabilities"].max(axis=1)
-            certainty[rows] = known["certainty"]
+        for step, (rows, given, answer) in enumerate(self._rollout(pictures)):
+            classes[rows] = answer["probabilities"].argmax(axis=1)
+            confidence[rows] = answer["probabilities"].max(axis=1)
+            certainty[rows] = answer["certainty"]
             exit_step[rows] = step
             if step > 0:
-                locations[rows, step - 1] = known["location"]
-                scales[rows, step - 1] = known["scale"]
+                locations[rows, step - 1] = given["location"]
+                scales[rows, step - 1] = given["scale"]
         thresholds = np.array(self.thresholds, dtype=np.float32)
         # Pictures that left early without being sure were stopped by the policy.
         stopped = (exit_step < steps) & (certainty < thresholds[exit_step])
         costs = self._costs[exit_step] + self._stop_cost * stopped
         return Prediction(classes, confidence, exit_step, locations, scales, costs)
 
-    def _rollout(self, pictures: Sequence[Picture | LargePicture]) -> Iterator[tuple[Rows, Named]]:
-        """After the glance and every look: the pictures that are still looked at, and their state.
+    def _rollout(
+        self, pictures: Sequence[Picture | LargePicture]
+    ) -> Iterator[tuple[Rows, Named, Named]]:
+        """Each step: pictures that are still looked at, what the step takes, and what it answers.
 
         A picture leaves once it is sure, or when the policy stops.
         """
-        if len(pictures) == 0:
-            return
         rows = np.arange(len(pictures))
-        overviews = overview(pictures, self.glance_size, self._interpolation, self._aspect)
-        sizes = np.array([picture.shape[:2] for picture in pictures], dtype=np.int64)
-        known = self._run("glance", {}, pixels=overviews, size=sizes)
-        for step in range(self.focus_steps):
-            yield rows, known
-            sure = known["certainty"] >= self.thresholds[step]
-            rows, known = _without(sure, rows, known)
-            if len(rows) > 0:
-                known = self._decide(known, first=step == 0)
-                rows, known = _without(known["stop"], rows, known)
+        if len(rows) == 0:
+            return
+        step = self._glance
+        given: Named = {
+            "pixels": overview(pictures, self.glance_size, self._interpolation, self._aspect),
+            "size": np.array([picture.shape[:2] for picture in pictures], dtype=np.int64),
+        }
+        # After the last step, no picture goes on.
+        for threshold in np.array([*self.thresholds[:-1], -1], dtype=np.float32):
+            answer, known = step(given, threshold)
+            yield rows, given, answer
+            rows = rows[~(answer["certainty"] >= threshold)]
+            if known["stop"].any():
+                stay = ~known["stop"]
+                rows, known = rows[stay], {name: value[stay] for name, value in known.items()}
             if len(rows) == 0:
                 return
-            boxes = zip(rows.tolist(), known["box"].tolist(), strict=True)
-            shape = self.patch_size, self.patch_size
-            pixels = np.stack(
-                [_resized(pictures[row], shape, self._interpolation, box) for row, box in boxes]
-            )
-            known = self._run("focus", known, pixels=pixels)
-        yield rows, known
+            given = known | {"pixels": self._windows(pictures, rows, known)}
+            step = self._focus
 
-    def _decide(self, known: Named, *, first: bool) -> Named:
-        # A policy with a memory has another graph for its first decision.
-        decided = self._run("start" if first and "start" in self._sessions else "policy", known)
-        if not (np.abs(decided["location"]) <= 1).all() or not (decided["scale"] >= 1).all():
+    def _windows(
+        self, pictures: Sequence[Picture | LargePicture], rows: Rows, known: Named
+    ) -> Picture:
+        """The windows that the policy looks at, (B, P, P, 3)."""
+        if not (np.abs(known["location"]) <= 1).all() or not (known["scale"] >= 1).all():
             raise ValueError(
                 "the policy's locations are not in [-1, 1], or its scales below 1: export another"
             )
-        return decided
-
-    def _run(self, graph: str, known: Named, **more: npt.NDArray[Any]) -> Named:
-        """The state after running a graph."""
-        session = self._sessions[graph]
-        given = known | more
-        inputs = {each.name: given[each.name] for each in session.get_inputs()}
-        # Names of inputs and outputs differ.
-        names = [each.name.removeprefix("new_") for each in session.get_outputs()]
-        return known | dict(zip(names, session.run(None, inputs), strict=True))
+        shape = self.patch_size, self.patch_size
+        boxes = zip(rows.tolist(), known["box"].tolist(), strict=True)
+        return np.stack(
+            [_resized(pictures[row], shape, self._interpolation, box) for row, box in boxes]
+        )
 
     def _check(self, picture: Picture | LargePicture) -> None:
         if picture.dtype != np.uint8 or len(picture.shape) != 3 or picture.shape[2] != 3:
@@ -207,12 +227,6 @@ class Runner:
                 f"a picture of {height}×{width} is smaller than the patch of {least}×{least}; "
                 "enlarge it"
             )
-
-
-def _without(leaving: npt.NDArray[np.bool_], rows: Rows, known: Named) -> tuple[Rows, Named]:
-    """Keep the rows that do not leave."""
-    stay = ~leaving
-    return rows[stay], {name: value[stay] for name, value in known.items()}
 
 
 def _find(folder: Path, name: str) -> Path:
