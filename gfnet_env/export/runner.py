@@ -11,7 +11,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,23 +54,31 @@ class Prediction:
     scales: npt.NDArray[np.float32]
     multiply_adds: npt.NDArray[np.int64]
 
+    @classmethod
+    def blank(cls, count: int, looks: int) -> "Prediction":
+        """Before the glance."""
+        return cls(
+            classes=np.zeros(count, dtype=np.int64),
+            confidence=np.zeros(count, dtype=np.float32),
+            exit_step=np.zeros(count, dtype=np.int64),
+            locations=np.full((count, looks, 2), np.nan, dtype=np.float32),
+            scales=np.full((count, looks), np.nan, dtype=np.float32),
+            multiply_adds=np.zeros(count, dtype=np.int64),
+        )
+
 
 class _Step:
-    """A graph: what it answers, and what it knows of pictures that are less sure than a threshold.
-
-    The names of what is known begin with ``next_``; these are what the next step takes.
-    """
+    """A graph: what it answers, and what the next step takes, whose names begin with ``next_``."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         self._takes = [each.name for each in session.get_inputs()]
-        self._gives = [each.name.removeprefix("next_") for each in session.get_outputs()]
+        self._outputs = [each.name for each in session.get_outputs()]
+        self._gives = [name.removeprefix("next_") for name in self._outputs]
 
-    def __call__(self, given: Named, threshold: np.float32) -> tuple[Named, Named]:
-        given = given | {"threshold": np.asarray(threshold)}
-        values = self._session.run(None, {name: given[name] for name in self._takes})
-        known = dict(zip(self._gives, values, strict=True))
-        return {name: known.pop(name) for name in ("probabilities", "certainty")}, known
+    def __call__(self, given: Named) -> Named:
+        values = self._session.run(self._outputs, {name: given[name] for name in self._takes})
+        return dict(zip(self._gives, values, strict=True))
 
 
 class Runner:
@@ -140,6 +148,8 @@ class Runner:
         if not all(np.isfinite(value) and value >= 0 for value in values):
             raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
         self._thresholds = values
+        # After the last step, no picture goes on.
+        self._limits = [np.array(value, dtype=np.float32) for value in (*values[:-1], -1)]
 
     def classify(self, pictures: Sequence[Picture | LargePicture]) -> Prediction:
         """Classify pictures; each leaves the batch as soon as it is confident enough.
@@ -152,54 +162,34 @@ class Runner:
         """
         for picture in pictures:
             self._check(picture)
-        count, steps = len(pictures), self.focus_steps
-        classes = np.zeros(count, dtype=np.int64)
-        confidence = np.zeros(count, dtype=np.float32)
-        certainty = np.zeros(count, dtype=np.float32)
-        exit_step = np.zeros(count, dtype=np.int64)
-        locations = np.full((count, steps, 2), np.nan, dtype=np.float32)
-        scales = np.full((count, steps), np.nan, dtype=np.float32)
-        for step, (rows, given, answer) in enumerate(self._rollout(pictures)):
-            classes[rows] = answer["probabilities"].argmax(axis=1)
-            confidence[rows] = answer["probabilities"].max(axis=1)
-            certainty[rows] = answer["certainty"]
-            exit_step[rows] = step
-            if step > 0:
-                locations[rows, step - 1] = given["location"]
-                scales[rows, step - 1] = given["scale"]
-        thresholds = np.array(self.thresholds, dtype=np.float32)
-        # Pictures that left early without being sure were stopped by the policy.
-        stopped = (exit_step < steps) & (certainty < thresholds[exit_step])
-        costs = self._costs[exit_step] + self._stop_cost * stopped
-        return Prediction(classes, confidence, exit_step, locations, scales, costs)
-
-    def _rollout(
-        self, pictures: Sequence[Picture | LargePicture]
-    ) -> Iterator[tuple[Rows, Named, Named]]:
-        """Each step: pictures that are still looked at, what the step takes, and what it answers.
-
-        A picture leaves once it is sure, or when the policy stops.
-        """
         rows = np.arange(len(pictures))
+        found = Prediction.blank(len(rows), self.focus_steps)
         if len(rows) == 0:
-            return
-        step = self._glance
+            return found
         given: Named = {
             "pixels": overview(pictures, self.glance_size, self._interpolation, self._aspect),
             "size": np.array([picture.shape[:2] for picture in pictures], dtype=np.int64),
         }
-        # After the last step, no picture goes on.
-        for threshold in np.array([*self.thresholds[:-1], -1], dtype=np.float32):
-            answer, known = step(given, threshold)
-            yield rows, given, answer
-            rows = rows[~(answer["certainty"] >= threshold)]
-            if known["stop"].any():
-                stay = ~known["stop"]
-                rows, known = rows[stay], {name: value[stay] for name, value in known.items()}
+        for step, threshold in enumerate(self._limits):
+            given["threshold"] = threshold
+            known = (self._focus if step else self._glance)(given)
+            probabilities, certainty = known.pop("probabilities"), known.pop("certainty")
+            found.classes[rows] = probabilities.argmax(axis=1)
+            found.confidence[rows] = probabilities.max(axis=1)
+            found.exit_step[rows] = step
+            found.multiply_adds[rows] = self._costs[step]
+            if step > 0:
+                found.locations[rows, step - 1] = given["location"]
+                found.scales[rows, step - 1] = given["scale"]
+            rows = rows[~(certainty >= threshold)]
+            stop = known["stop"]
+            if stop.any():
+                found.multiply_adds[rows[stop]] += self._stop_cost
+                rows, known = rows[~stop], {name: each[~stop] for name, each in known.items()}
             if len(rows) == 0:
-                return
+                break
             given = known | {"pixels": self._windows(pictures, rows, known)}
-            step = self._focus
+        return found
 
     def _windows(
         self, pictures: Sequence[Picture | LargePicture], rows: Rows, known: Named
