@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import inspect
+import json
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from gfnet_env import rows
 from gfnet_env.exits import Signal
 from gfnet_env.files import json_bytes, replace_files, write_bytes
-from gfnet_env.images import large, picture
+from gfnet_env.images import ImageSet, large, picture
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.looks import Look
 from gfnet_env.models import Model, State, StaticNetwork, blank_state, glance_view
@@ -23,6 +25,8 @@ from gfnet_env.policies.base import Memory, Policy, Starts, as_looks, shown_to
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    Graphs = Mapping[str, ModelProto]
 
 # Inputs or outputs of a graph, by name: tensors with B rows.
 Named = Mapping[str, Tensor]
@@ -49,19 +53,72 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
             memory changes its shape, or starts with more than an observation shows; or Pillow
             cannot resize in the same way as the model.
     """
+    parts, policies = _traced(gfnet)
+    replace_files(user_path(folder), _content(gfnet, parts, policies))
+
+
+def export_int8(
+    gfnet: EarlyExitGFNet, folder: str | Path, calibration: ImageSet, test: ImageSet
+) -> dict[str, float]:
+    """``export_onnx`` with convolutions of 8-bit integers, by onnxruntime's static quantisation.
+
+    Policy, classifier and certainty stay float. ``gfnet.json`` holds the accuracies too.
+
+    Args:
+        gfnet: The assembled network, with its thresholds.
+        folder: Made if missing.
+        calibration: Pictures whose glances and windows set the ranges of the integers.
+        test: Pictures to measure the accuracy on.
+
+    Returns:
+        The accuracies on the test pictures, ``float32`` and ``int8``, in [0, 1].
+
+    Raises:
+        ImportError: See ``export_onnx``.
+        ValueError: See ``export_onnx``; or there are no convolutions, or no calibration picture is
+            looked at.
+    """
+    parts, policies = _traced(gfnet)
+    # Only here: they need packages that may be missing.
+    from gfnet_env.export.int8 import accuracy, in_memory, quantised
+    from gfnet_env.export.runner import Runner
+    from gfnet_env.export.steps import pruned
+
+    with tempfile.TemporaryDirectory() as floats, tempfile.TemporaryDirectory() as integers:
+        replace_files(Path(floats), _content(gfnet, parts, policies))
+        runner = Runner(floats)
+        parts = quantised(pruned(parts, policies), runner, in_memory(calibration))
+        content = _content(gfnet, parts, policies)
+        replace_files(Path(integers), content)
+        found = {
+            "float32": accuracy(runner, test),
+            "int8": accuracy(Runner(integers), test),
+        }
+    settings = json.loads(content["gfnet.json"]) | {"accuracy": found}
+    replace_files(user_path(folder), content | {"gfnet.json": json_bytes(settings)})
+    return found
+
+
+def _traced(gfnet: EarlyExitGFNet) -> tuple["Graphs", "Graphs"]:
+    """What is known after glance and focus, and what is decided then."""
     check_packages()
     _check_model(gfnet.model)
     _check_policy(gfnet.policy)
+    graphs = {name: _graph(name, *part) for name, part in _parts(gfnet).items()}
+    policies = {"glance": graphs.get("start", graphs["policy"]), "focus": graphs["policy"]}
+    return {name: graphs[name] for name in policies}, policies
+
+
+def _content(gfnet: EarlyExitGFNet, parts: "Graphs", policies: "Graphs") -> dict[str, bytes]:
+    """The files of an exported folder."""
     # Only here: they need packages that may be missing.
     from gfnet_env.export.runner import FORMAT
     from gfnet_env.export.steps import join_steps
 
-    graphs = {name: _graph(name, *part) for name, part in _parts(gfnet).items()}
-    policies = {"glance": graphs.get("start", graphs["policy"]), "focus": graphs["policy"]}
-    steps = join_steps({name: graphs[name] for name in policies}, policies)
+    steps = join_steps(parts, policies)
     content = {f"{name}.onnx": graph.SerializeToString() for name, graph in steps.items()}
     content["gfnet.json"] = json_bytes({"format": FORMAT, **_settings(gfnet)})
-    replace_files(user_path(folder), content | _sources())
+    return content | _sources()
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:

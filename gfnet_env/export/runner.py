@@ -67,17 +67,17 @@ class Prediction:
         )
 
 
-class _Step:
+class Step:
     """A graph: what it answers, and what the next step takes, whose names begin with ``next_``."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self._session = session
+        self.session = session
         self._takes = [each.name for each in session.get_inputs()]
         self._outputs = [each.name for each in session.get_outputs()]
         self._gives = [name.removeprefix("next_") for name in self._outputs]
 
     def __call__(self, given: Named) -> Named:
-        values = self._session.run(self._outputs, {name: given[name] for name in self._takes})
+        values = self.session.run(self._outputs, {name: given[name] for name in self._takes})
         return dict(zip(self._gives, values, strict=True))
 
 
@@ -88,11 +88,16 @@ class Runner:
         folder: Folder written by ``export_onnx``.
         threads: Threads per operation; None leaves the number to onnxruntime. For small windows of
             single pictures, one thread is as fast as two.
-        providers: Execution providers of onnxruntime.
+        providers: Names of onnxruntime's execution providers; an operation runs on the first one
+            that has it.
+
+    Attributes:
+        glance: The first step.
+        focus: Every later step.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, or there are no threads.
+        ValueError: A file is damaged, there are no threads, or a provider is not available.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Runner:
         folder = Path(folder).expanduser()
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
+        check_providers(providers)
         try:
             config = json.loads(_find(folder, "gfnet.json").read_text())
             self.patch_size: int = config["patch_size"]
@@ -128,10 +134,15 @@ class Runner:
             raise ValueError(
                 f"{folder} was exported by another version of gfnet-env; export the network again"
             )
-        self._glance, self._focus = (
-            _Step(open_session(_find(folder, f"{name}.onnx"), threads, providers))
+        self.glance, self.focus = (
+            Step(open_session(_find(folder, f"{name}.onnx"), threads, providers))
             for name in ("glance", "focus")
         )
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers that onnxruntime uses, in its order."""
+        return self.focus.session.get_providers()
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -172,7 +183,7 @@ class Runner:
         }
         for step, threshold in enumerate(self._limits):
             given["threshold"] = threshold
-            known = (self._focus if step else self._glance)(given)
+            known = (self.focus if step else self.glance)(given)
             probabilities, certainty = known.pop("probabilities"), known.pop("certainty")
             found.classes[rows] = probabilities.argmax(axis=1)
             found.confidence[rows] = probabilities.max(axis=1)
@@ -235,7 +246,7 @@ def open_session(
     """An ONNX graph, ready to run.
 
     Raises:
-        ValueError: The file is damaged.
+        ValueError: The file is damaged, or a provider does not start.
     """
     options = onnxruntime.SessionOptions()
     if threads is not None:
@@ -243,10 +254,29 @@ def open_session(
     # Spinning threads of a finished graph would take the cores from other graphs' threads.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     # onnxruntime's errors have no common base.
     except Exception as error:
         raise ValueError(f"cannot read the graph {path} ({error}); copy it again") from error
+    # Without a word, onnxruntime goes on without a provider whose libraries are missing.
+    for name in providers:
+        if name not in session.get_providers():
+            raise ValueError(
+                f"the execution provider {name} does not start here; onnxruntime says above what "
+                "it misses"
+            )
+    return session
+
+
+def check_providers(providers: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless this onnxruntime has the execution providers."""
+    available = onnxruntime.get_available_providers()
+    unknown = [name for name in providers if name not in available]
+    if unknown or not providers:
+        raise ValueError(
+            f"there is no execution provider {', '.join(unknown) or 'given'}; this onnxruntime has "
+            f"{', '.join(available)}"
+        )
 
 
 def open_picture(
@@ -305,13 +335,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--image-size", type=int, help="of pictures, in pixels; 0 does not resize")
     parser.add_argument("--thresholds", help="one per step: 0.9,0.9,0.8,0")
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--providers",
+        type=lambda text: text.split(","),
+        default=["CPUExecutionProvider"],
+        help="onnxruntime's execution providers, in order: CUDAExecutionProvider,…",
+    )
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         # A terminal may lack a character of a name.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        runner = Runner(options.folder, threads=options.threads)
+        runner = Runner(options.folder, threads=options.threads, providers=options.providers)
         if options.thresholds is not None:
             runner.thresholds = _numbers(options.thresholds)
     except (OSError, ValueError) as error:
@@ -319,6 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.image_size and runner.fit == "whole":
         parser.error("this network sees pictures as they are: leave --image-size out")
     size = runner.image_size if options.image_size is None else options.image_size
+    print(f"onnxruntime runs it on {', '.join(runner.providers)}", file=sys.stderr)
     errors = []
     # One by one, so that one costs no other its answer, and memory does not grow.
     for path in options.pictures:

@@ -33,6 +33,29 @@ def join_steps(
     return {name: _joined(part, policies[name], kept) for name, part in parts.items()}
 
 
+def pruned(
+    parts: Mapping[str, ModelProto], policies: Mapping[str, ModelProto]
+) -> dict[str, ModelProto]:
+    """The parts without what ``join_steps`` would not use of them."""
+    kept = _kept(parts["focus"].graph, policies["focus"].graph)
+    found = {}
+    for name, part in parts.items():
+        graph = part.graph
+        outputs = {*ANSWER, *_after(graph, policies[name].graph, kept).values()}
+        nodes, used = needed(graph, outputs)
+        less = helper.make_graph(
+            nodes,
+            graph.name,
+            [each for each in graph.input if each.name in used],
+            [each for each in graph.output if each.name in outputs],
+            [each for each in graph.initializer if each.name in used],
+        )
+        found[name] = helper.make_model(
+            less, opset_imports=part.opset_import, ir_version=part.ir_version
+        )
+    return found
+
+
 def needed(graph: GraphProto, wanted: Iterable[str]) -> tuple[list[NodeProto], set[str]]:
     """The nodes that compute some values, in order, and the names of all values they use."""
     nodes: list[NodeProto] = []
@@ -88,9 +111,7 @@ def _joined(part: ModelProto, policy: ModelProto, kept: set[str]) -> ModelProto:
     decision, decided = add_prefix(policy, _GOING), _outputs(policy.graph)
     infos = (*policy.graph.input, *graph.input, *graph.output, *policy.graph.output)
     types = {each.name: each.type for each in infos}
-    outputs = {
-        name: types[decided.get(name) or after[name]] for name in sorted({*kept, *DECISION})
-    }
+    outputs = {name: types[decided.get(name) or after[name]] for name in sorted({*kept, *DECISION})}
     going_on = helper.make_graph(
         [
             *(node for node in nodes if node not in answering),
@@ -102,9 +123,7 @@ def _joined(part: ModelProto, policy: ModelProto, kept: set[str]) -> ModelProto:
         ],
         "going_on",
         [],
-        [
-            _some_rows(_GOING + decided.get(name, name), kind) for name, kind in outputs.items()
-        ],
+        [_some_rows(_GOING + decided.get(name, name), kind) for name, kind in outputs.items()],
         decision.graph.initializer,
     )
     nobody = helper.make_graph(

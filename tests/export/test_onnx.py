@@ -311,6 +311,10 @@ def test_the_folder_reads_large_pictures_from_disk(exported, tmp_path):
         (["."], ". is a folder; give the pictures in it"),
         (["--threads", "0", "small.png"], "threads must be at least 1, not 0"),
         (
+            ["--providers", "CPUExecutionProvider,Abacus", "small.png"],
+            "there is no execution provider Abacus; this onnxruntime has .*CPUExecutionProvider",
+        ),
+        (
             ["--thresholds", "0.5,a", "small.png"],
             "thresholds must be numbers .* '0.5,a'",
         ),
@@ -390,6 +394,15 @@ def test_what_another_version_exported_is_refused(exported, tmp_path):
     (tmp_path / "copy" / "gfnet.json").write_text(json.dumps(saved))
     with pytest.raises(ValueError, match="another version of gfnet-env; export the network again"):
         Runner(tmp_path / "copy")
+
+
+def test_the_runner_says_on_what_it_runs(exported, digits, tmp_path, capsys):
+    Image.fromarray(pictures(digits[:1])[0]).save(tmp_path / "digit.png")
+    chosen = ["--providers", "CPUExecutionProvider"]
+    main(["--folder", str(exported[1]), *chosen, str(tmp_path / "digit.png")])
+    assert capsys.readouterr().err == "onnxruntime runs it on CPUExecutionProvider\n"
+    with pytest.raises(ValueError, match="there is no execution provider given"):
+        Runner(exported[1], providers=[])
 
 
 def test_what_a_kill_kept_from_its_place_is_read(exported, tmp_path):
