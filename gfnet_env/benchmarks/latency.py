@@ -26,16 +26,17 @@ from gfnet_env.benchmarks.results import (
 )
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.console import PlainConsole
-from gfnet_env.export import export_onnx, export_static
+from gfnet_env.export import export_int8, export_onnx, export_static
 from gfnet_env.files import read_json, replacing, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, StaticNetwork, load_static_networks
+from gfnet_env.policies import ScanPolicy
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Seed, Settings
 
-Engine = Literal["torch", "onnx"]
+Engine = Literal["onnx", "onnx-int8", "torch"]
 Positive = Annotated[int, AtLeast(1)]
 
 
@@ -53,7 +54,7 @@ class LatencyConfig(Settings):
     count: Positive = 192
     """Test images to time, drawn at random."""
     engines: tuple[Engine, ...] = get_args(Engine)
-    """Engines that run the networks: eager torch, and ONNX Runtime."""
+    """Engines that run the networks: ONNX Runtime, with floats or 8-bit integers, and eager torch."""
     batch_sizes: tuple[Positive, ...] = (1, 64)
     """Images per batch."""
     budgets: Positive = 5
@@ -66,13 +67,15 @@ class LatencyConfig(Settings):
     seed: Seed = 0
     """Seed of the images drawn."""
     device: str = "auto"
-    """Where torch runs: auto, cpu, cuda or mps; onnxruntime runs on the CPU."""
+    """Where torch runs: auto, cpu, cuda or mps."""
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """Names of onnxruntime's execution providers, in order."""
     overwrite: bool = False
     """Whether existing results may be replaced."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("engines", "batch_sizes", "threads"):
+        for name in ("engines", "batch_sizes", "threads", "providers"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must name at least one, not ()")
 
@@ -98,7 +101,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
     pictures = _pictures(config, gfnet.model, images)
     out = config.out or config.run / "latency"
     check_free(out, overwrite=config.overwrite)
-    engines = _engines(config, gfnet, static)
+    engines = _engines(config, gfnet, static, pictures)
     with replacing(out) as new:
         save_config(new, config)
         points = tuple(_timed_points(gfnet, pictures, evaluated, config.budgets))
@@ -183,16 +186,33 @@ class _Engine:
     gfnet: Callable[[Any], object]
     static: Callable[[Any], object]
     set_thresholds: Callable[[Sequence[float]], None]
+    scan: Callable[[Any], object] | None = None
 
 
-def _engines(config: LatencyConfig, gfnet: EarlyExitGFNet, static: StaticNetwork) -> list[_Engine]:
+def _engines(
+    config: LatencyConfig,
+    gfnet: EarlyExitGFNet,
+    static: StaticNetwork,
+    pictures: Sequence[Tensor],
+) -> list[_Engine]:
     """All engines with all numbers of threads; the networks are on their device afterwards."""
     engines = []
-    if "onnx" in config.engines:
-        with tempfile.TemporaryDirectory() as folder:
-            export_onnx(gfnet, folder)
-            export_static(static, Path(folder) / "static.onnx")
-            engines += [_onnx(Path(folder), static, threads) for threads in config.threads]
+    exported: list[Engine] = [name for name in config.engines if name != "torch"]
+    if exported:
+        with tempfile.TemporaryDirectory() as path:
+            folder = Path(path)
+            if "onnx-int8" in exported:
+                # How fast it is does not depend on what it is calibrated with.
+                shown = DatasetImages([(picture, 0) for picture in pictures])
+                export_int8(gfnet, folder / "onnx-int8", shown, shown, folder / "onnx")
+            else:
+                export_onnx(gfnet, folder / "onnx")
+            export_static(static, folder / "static.onnx")
+            engines += [
+                _onnx(name, folder, static, threads, config.providers)
+                for name in exported
+                for threads in config.threads
+            ]
     device = resolve_device(config.device)
     gfnet.to(device)
     static.to(device)
@@ -213,8 +233,21 @@ def _torch(gfnet: EarlyExitGFNet, static: StaticNetwork, threads: int) -> _Engin
     def run_gfnet(batch: Tensor | ImageSet) -> Tensor:
         return gfnet(batch).classes.cpu()
 
+    def run_scan(batch: Tensor | ImageSet) -> Tensor:
+        return scanning(batch).classes.cpu()
+
+    # Looks at all windows, so it needs a network that knows what a window is worth.
+    scans = getattr(gfnet.model, "where", None) is not None
+    scanning = EarlyExitGFNet(gfnet.model, ScanPolicy())
     return _Engine(
-        "torch", threads, device, _in_memory, run_gfnet, run_static, gfnet.set_thresholds
+        "torch",
+        threads,
+        device,
+        _in_memory,
+        run_gfnet,
+        run_static,
+        gfnet.set_thresholds,
+        run_scan if scans else None,
     )
 
 
@@ -225,12 +258,14 @@ def _in_memory(pictures: Sequence[Tensor]) -> Tensor | ImageSet:
     return DatasetImages([(picture, 0) for picture in pictures])
 
 
-def _onnx(folder: Path, static: StaticNetwork, threads: int) -> _Engine:
+def _onnx(
+    name: Engine, folder: Path, static: StaticNetwork, threads: int, providers: Sequence[str]
+) -> _Engine:
     # Only here: ``export_onnx`` says what to install where onnxruntime is missing.
     from gfnet_env.export.runner import Runner, open_session, overview
 
-    runner = Runner(folder, threads=threads)
-    session = open_session(folder / "static.onnx", threads)
+    runner = Runner(folder / name, threads=threads, providers=providers)
+    session = open_session(folder / "static.onnx", threads, providers)
     view = static.view
 
     def run_static(batch: Sequence[Any]) -> Any:
@@ -244,7 +279,7 @@ def _onnx(folder: Path, static: StaticNetwork, threads: int) -> _Engine:
         runner.thresholds = tuple(thresholds)
 
     cpu = torch.device("cpu")
-    return _Engine("onnx", threads, cpu, prepare, runner.classify, run_static, set_thresholds)
+    return _Engine(name, threads, cpu, prepare, runner.classify, run_static, set_thresholds)
 
 
 def _time(
@@ -265,20 +300,27 @@ def _time(
             call(batch)
 
     contenders = {"static": Contender(partial(run_all, engine.static))}
+    if engine.scan is not None:
+        contenders["scan"] = Contender(partial(run_all, engine.scan))
     for number, point in enumerate(points):
         prepare = partial(engine.set_thresholds, point.thresholds)
         contenders[f"point {number}"] = Contender(partial(run_all, engine.gfnet), prepare)
     with _torch_threads(engine.threads):
         times = time_rounds(contenders, repeats, engine.device, f"batches of {batch_size}")
-    static, *timed = ([1e3 * each / len(pictures) for each in taken] for taken in times.values())
+    milliseconds = {
+        name: [1e3 * each / len(pictures) for each in taken] for name, taken in times.items()
+    }
+    static, scan = milliseconds.pop("static"), milliseconds.pop("scan", None)
     return Timing(
         engine=engine.name,
         threads=engine.threads,
         batch_size=batch_size,
         static=Spread.of(static),
         points=tuple(
-            PointTime(**vars(Spread.of(taken)), speedup=speedup(taken, static)) for taken in timed
+            PointTime(**vars(Spread.of(taken)), speedup=speedup(taken, static))
+            for taken in milliseconds.values()
         ),
+        scan=None if scan is None else Spread.of(scan),
     )
 
 
@@ -305,7 +347,30 @@ def _print(results: Latency, console: Console) -> None:
         for point, timed in zip(results.points, timing.points, strict=True):
             name = f"{point.name}, {millions(point.multiply_adds)}"
             table.add_row(name, f"{point.accuracy:.1%}", _shown(timed), _shown(timed.speedup))
+        if timing.scan is not None:
+            table.add_row("all windows, scanned", "", _shown(timing.scan))
         console.print(table)
+    console.print(_summary(results))
+
+
+def _summary(results: Latency) -> Table:
+    """Milliseconds per picture of everything, by batch and threads, at the last point."""
+    name = results.points[-1].name
+    settings = dict.fromkeys((each.batch_size, each.threads) for each in results.timings)
+    rows: dict[str, dict[tuple[int, int], Spread]] = {}
+    for timing in results.timings:
+        key = timing.batch_size, timing.threads
+        rows.setdefault(f"GFNet, {timing.engine}", {})[key] = timing.points[-1]
+        # An exported static network has floats.
+        if timing.engine != "onnx-int8":
+            rows.setdefault(f"static, {timing.engine}", {})[key] = timing.static
+        if timing.scan is not None:
+            rows.setdefault(f"scan, {timing.engine}", {})[key] = timing.scan
+    columns = [f"batch {batch}, threads {threads}" for batch, threads in settings]
+    table = Table("ms per picture", *columns, title=f"GFNet at {name}")
+    for row, spreads in rows.items():
+        table.add_row(row, *(f"{spreads[key].median:.2f}" for key in settings))
+    return table
 
 
 def _shown(values: Spread) -> str:

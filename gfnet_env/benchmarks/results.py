@@ -265,13 +265,17 @@ class TimedPoint(Result):
 
 @dataclass(frozen=True)
 class Timing(Result):
-    """Times of every point with one engine, number of threads and batch size."""
+    """Times of every point with one engine, number of threads and batch size.
+
+    ``scan`` is the time to encode all windows, where the network can and in torch.
+    """
 
     engine: str
     threads: int
     batch_size: int
     static: Spread
     points: tuple[PointTime, ...]
+    scan: Spread | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from gfnet_env.images import ImageSet
 def quantised(
     parts: Mapping[str, ModelProto], runner: Runner, pictures: Sequence[Picture]
 ) -> dict[str, ModelProto]:
-    """The parts with convolutions of 8-bit integers; what follows the last of them stays float.
+    """The parts with all but the first convolutions in 8-bit integers; what follows stays float.
 
     Weights have a scale for each channel. An activation has one, from its range over the glances,
     or over the windows that the policy looks at.
@@ -103,7 +103,8 @@ def _quantised(name: str, part: ModelProto, given: Sequence[Named]) -> ModelProt
     nodes = _encoding(part.graph)
     if not nodes:
         raise ValueError(
-            f"the {name} has no convolutions, and int8 is for these only: export without it"
+            f"the {name} has no convolutions after the first, and int8 is for these only: export "
+            "without it"
         )
     with tempfile.TemporaryDirectory() as folder:
         # It would change a graph that is not a file.
@@ -123,11 +124,17 @@ def _quantised(name: str, part: ModelProto, given: Sequence[Named]) -> ModelProt
 
 
 def _encoding(graph: GraphProto) -> list[str]:
-    """Names of the nodes that pixels go through up to the last convolutions, these included."""
-    last = [name for node in graph.node if node.op_type == "Conv" for name in node.output]
+    """Names of the nodes after the first convolution and up to the last ones.
+
+    With three channels, the first is no faster with integers, and loses the most.
+    """
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    last = [name for node in convolutions for name in node.output]
     nodes, _ = needed(graph, last)
-    reached = {"pixels"}
+    reached = {name for node in convolutions[:1] for name in node.output}
+    after = []
     for node in nodes:
         if reached & set(node.input):
             reached |= set(node.output)
-    return [node.name for node in nodes if reached & set(node.output)]
+            after.append(node.name)
+    return after

@@ -58,17 +58,23 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
 
 
 def export_int8(
-    gfnet: EarlyExitGFNet, folder: str | Path, calibration: ImageSet, test: ImageSet
+    gfnet: EarlyExitGFNet,
+    folder: str | Path,
+    calibration: ImageSet,
+    test: ImageSet,
+    float_folder: str | Path | None = None,
 ) -> dict[str, float]:
     """``export_onnx`` with convolutions of 8-bit integers, by onnxruntime's static quantisation.
 
-    Policy, classifier and certainty stay float. ``gfnet.json`` holds the accuracies too.
+    The first convolutions, policy, classifier and certainty stay float. ``gfnet.json`` holds the
+    accuracies too.
 
     Args:
         gfnet: The assembled network, with its thresholds.
         folder: Made if missing.
         calibration: Pictures whose glances and windows set the ranges of the integers.
         test: Pictures to measure the accuracy on.
+        float_folder: Where the network is written in floating point too, if anywhere.
 
     Returns:
         The accuracies on the test pictures, ``float32`` and ``int8``, in [0, 1].
@@ -85,8 +91,9 @@ def export_int8(
     from gfnet_env.export.steps import pruned
 
     with tempfile.TemporaryDirectory() as floats, tempfile.TemporaryDirectory() as integers:
-        replace_files(Path(floats), _content(gfnet, parts, policies))
-        runner = Runner(floats)
+        written = Path(floats if float_folder is None else float_folder).expanduser()
+        replace_files(written, _content(gfnet, parts, policies))
+        runner = Runner(written)
         parts = quantised(pruned(parts, policies), runner, in_memory(calibration))
         content = _content(gfnet, parts, policies)
         replace_files(Path(integers), content)

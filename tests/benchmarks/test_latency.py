@@ -49,7 +49,7 @@ def test_everything_is_timed_in_both_engines(run, mixed_sets):
     saved = json.loads((run / "run" / "latency" / "results.json").read_text())
     assert Latency.from_json(saved) == results
     timed = [(row.engine, row.threads, row.batch_size) for row in results.timings]
-    assert timed == list(itertools.product(("onnx", "torch"), (1, 2), (1, 4)))
+    assert timed == list(itertools.product(("onnx", "onnx-int8", "torch"), (1, 2), (1, 4)))
     assert {point.name for point in results.points[:2]} == {"budget"}
     assert results.images == 6
     for row in results.timings:

@@ -15,10 +15,10 @@ from torch import nn
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.evaluation import evaluate_policy
-from gfnet_env.export import export_onnx, export_static, onnx, runner
+from gfnet_env.export import export_int8, export_onnx, export_static, onnx, runner
 from gfnet_env.export.runner import Runner, main, overview
 from gfnet_env.features import LiveFeatures
-from gfnet_env.images import ArrayImages, FolderImages
+from gfnet_env.images import ArrayImages, FolderImages, load_images
 from gfnet_env.images.large import open_large
 from gfnet_env.images.resize import resize
 from gfnet_env.inference import learn_certainty
@@ -416,6 +416,31 @@ def test_what_a_kill_kept_from_its_place_is_read(exported, tmp_path):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_int8_answers_nearly_as_floats_do(exported, tmp_path):
+    gfnet, folder = exported
+    val = load_images("cluttered-digits:scenes=50", "val")
+    test = load_images("cluttered-digits:scenes=300", "test")
+    found = export_int8(gfnet, tmp_path, val, test)
+    assert abs(found["int8"] - found["float32"]) <= 0.02
+    assert json.loads((tmp_path / "gfnet.json").read_text())["accuracy"] == found
+    assert (tmp_path / "focus.onnx").stat().st_size < 0.8 * (folder / "focus.onnx").stat().st_size
+    floats, integers = (Runner(each).classify(pictures(test[:])) for each in (folder, tmp_path))
+    assert (floats.classes == test.labels.numpy()).mean() == pytest.approx(found["float32"])
+    # They are no floats.
+    assert (floats.confidence != integers.confidence).any()
+    same = floats.exit_step == integers.exit_step
+    assert same.mean() > 0.9
+    apart = np.abs(floats.confidence - integers.confidence)[same]
+    assert np.median(apart) < 0.02
+
+
+def test_int8_needs_pictures_that_are_looked_at(exported, digits, tmp_path):
+    gfnet = EarlyExitGFNet(exported[0].model, exported[0].policy, [0, 0, 0, 0])
+    with pytest.raises(ValueError, match="no calibration picture needs a focus at these"):
+        export_int8(gfnet, tmp_path / "out", digits, digits)
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_pictures_are_refused(exported):
