@@ -54,7 +54,7 @@ class LatencyConfig(Settings):
     count: Positive = 192
     """Test images to time, drawn at random."""
     engines: tuple[Engine, ...] = get_args(Engine)
-    """Engines that run the networks: ONNX Runtime, with floats or 8-bit integers, and eager torch."""
+    """Engines that run the networks: ONNX Runtime with floats or 8-bit integers, eager torch."""
     batch_sizes: tuple[Positive, ...] = (1, 64)
     """Images per batch."""
     budgets: Positive = 5
