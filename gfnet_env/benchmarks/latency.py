@@ -26,6 +26,7 @@ from gfnet_env.benchmarks.results import (
 )
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.console import PlainConsole
+from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.export import export_int8, export_onnx, export_static
 from gfnet_env.files import read_json, replacing, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
@@ -202,7 +203,8 @@ def _engines(
         with tempfile.TemporaryDirectory() as path:
             folder = Path(path)
             if "onnx-int8" in exported:
-                # How fast it is does not depend on what it is calibrated with.
+                # How fast it is does not depend on what it is calibrated with; all take all looks.
+                gfnet.set_thresholds([NEVER] * gfnet.model.focus_steps + [0.0])
                 shown = DatasetImages([(picture, 0) for picture in pictures])
                 export_int8(gfnet, folder / "onnx-int8", shown, shown, folder / "onnx")
             else:

@@ -103,8 +103,7 @@ def _quantised(name: str, part: ModelProto, given: Sequence[Named]) -> ModelProt
     nodes = _encoding(part.graph)
     if not nodes:
         raise ValueError(
-            f"the {name} has no convolutions after the first, and int8 is for these only: export "
-            "without it"
+            f"the {name} has no convolutions, and int8 is for these only: export without it"
         )
     with tempfile.TemporaryDirectory() as folder:
         # It would change a graph that is not a file.
@@ -124,14 +123,14 @@ def _quantised(name: str, part: ModelProto, given: Sequence[Named]) -> ModelProt
 
 
 def _encoding(graph: GraphProto) -> list[str]:
-    """Names of the nodes after the first convolution and up to the last ones.
+    """Names of the nodes after the first convolution, if it is not the only one, up to the last.
 
     With three channels, the first is no faster with integers, and loses the most.
     """
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     last = [name for node in convolutions for name in node.output]
     nodes, _ = needed(graph, last)
-    reached = {name for node in convolutions[:1] for name in node.output}
+    reached = set(convolutions[0].output) if len(convolutions) > 1 else {"pixels"}
     after = []
     for node in nodes:
         if reached & set(node.input):

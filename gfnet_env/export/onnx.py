@@ -91,7 +91,7 @@ def export_int8(
     from gfnet_env.export.steps import pruned
 
     with tempfile.TemporaryDirectory() as floats, tempfile.TemporaryDirectory() as integers:
-        written = Path(floats if float_folder is None else float_folder).expanduser()
+        written = user_path(floats if float_folder is None else float_folder)
         replace_files(written, _content(gfnet, parts, policies))
         runner = Runner(written)
         parts = quantised(pruned(parts, policies), runner, in_memory(calibration))
