@@ -11,7 +11,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 
 from gfnet_env import EarlyExitGFNet, rows
 from gfnet_env.benchmarks.report import draw_answers, sheet_format
@@ -22,7 +21,7 @@ from gfnet_env.images.folder import EXTENSIONS
 from gfnet_env.inference import Prediction, is_assembled
 from gfnet_env.models import Model
 from gfnet_env.runs import resolve_device
-from gfnet_env.settings import AtLeast, Settings
+from gfnet_env.settings import AtLeast, Positional, Settings
 
 # More would make a picture that no program opens.
 _MOST_DRAWN = 120
@@ -32,7 +31,7 @@ _MOST_DRAWN = 120
 class ClassifyConfig(Settings):
     """What to classify, and how."""
 
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    pictures: Positional[tuple[Path, ...]]
     """Picture files, or folders of picture files."""
     run: Path
     """Run folder of an assembled network, or of all three stages."""

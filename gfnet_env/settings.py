@@ -14,17 +14,18 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
-
-import tyro
 
 from gfnet_env.paths import user_path
 
 Value = TypeVar("Value")
 
-# A group of settings without a name prefix on the command line.
-Flat = Annotated[Value, tyro.conf.OmitArgPrefixes]
+# A group of settings without a name prefix on the command line and in files.
+Flat = Annotated[Value, "flat"]
+# A setting that the command line gives without its name.
+Positional = Annotated[Value, "positional"]
 
 # The value of a setting that was not given.
 UNSET: Any = None
@@ -173,6 +174,81 @@ class Settings:
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A field of settings or of one of their groups.
+
+    Attributes:
+        name: Its name, behind those of groups that are not flat: ``stage1.epochs``.
+        hint: Its annotation.
+        default: Its default; None if it has none.
+        required: Whether it has no default.
+        owner: The class that it is a field of.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    required: bool
+    owner: type[Settings]
+
+    @property
+    def positional(self) -> bool:
+        """Whether the command line gives it without its name."""
+        return "positional" in getattr(self.hint, "__metadata__", ())
+
+    @property
+    def form(self) -> tuple[Any, int | str | None]:
+        """The type of a value (a class, or a literal), and how many there are: None is one."""
+        return _form(self.hint)
+
+
+def all_settings(kind: type[Settings], prefix: str = "") -> Iterator[Setting]:
+    """The fields of a class and of its groups, in order."""
+    fields = {each.name: each for each in dataclasses.fields(typing.cast("Any", kind))}
+    required = set(_without_default(kind))
+    for name, hint in _hints(kind).items():
+        group, flat = _group(hint)
+        if group is not None:
+            yield from all_settings(group, prefix if flat else f"{prefix}{name}.")
+        else:
+            field = fields[name]
+            default = None if name in required else field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            yield Setting(prefix + name, hint, default, name in required, kind)
+
+
+def from_text(value: Any, hint: Any) -> Any:
+    """Convert text, or a list of texts, to the type of an annotation where it can be read as such.
+
+    Anything else is returned as it is; ``checked`` says what is wrong with it.
+    """
+    if isinstance(value, list):
+        return [from_text(each, hint) for each in value]
+    kind, _ = _form(hint)
+    if not isinstance(value, str):
+        return value
+    if _origin(kind) is Literal:
+        return next((each for each in typing.get_args(kind) if str(each) == value), value)
+    with contextlib.suppress(ValueError):
+        return kind(value) if kind in (int, float) else value
+    return value
+
+
+def _form(hint: Any) -> tuple[Any, int | str | None]:
+    """See ``Setting.form``."""
+    origin, arguments = _origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _form(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        kinds = [each for each in arguments if each is not type(None)]
+        return _form(kinds[0]) if len(kinds) == 1 else (str, None)
+    if origin in _SEQUENCES:
+        return _form(arguments[0])[0], "*" if _any_length(hint) else len(arguments)
+    return hint, None
+
+
 def to_json(value: Any) -> Any:
     """Convert a value to JSON; dataclasses become mappings, without fields that are None."""
     if hasattr(value, "to_json"):
@@ -207,7 +283,7 @@ def _group(hint: Any) -> tuple[type[Settings] | None, bool]:
     """The class of a field that is a group of settings, and whether the group has no prefix."""
     kind, *metadata = typing.get_args(hint) if _origin(hint) is Annotated else (hint,)
     is_group = isinstance(kind, type) and issubclass(kind, Settings)
-    return kind if is_group else None, tyro.conf.OmitArgPrefixes in metadata
+    return kind if is_group else None, "flat" in metadata
 
 
 def _flat_names(kind: type[Settings]) -> Iterator[str]:

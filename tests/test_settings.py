@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-import tyro
 
+from gfnet_env.command_line import parse
 from gfnet_env.settings import (
     UNSET,
     Above,
@@ -148,5 +148,5 @@ def test_settings_go_through_json():
 
 def test_the_command_line_shows_them_without_prefixes():
     words = ["--run", "r", "--epochs", "3", "--later.rate", "0.5", "--sides", "4", "5", "--flag"]
-    job = tyro.cli(Job, args=words)
+    job = parse(Job, None, words)
     assert job == Job.of(run="r", epochs=3, later=Speed(rate=0.5), sides=(4, 5), flag=True)

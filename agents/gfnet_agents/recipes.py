@@ -1,12 +1,11 @@
 """Recipes: schedules of all three stages for families of encoders."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gfnet_agents.config import PARTS, PolicyConfig, PolicySchedule, begun_with
-from gfnet_env.command_line import parse, take_option
+from gfnet_env.command_line import About, Flag, read
 from gfnet_env.settings import Settings
 from gfnet_env.training import ClassifierConfig, ClassifierSchedule
 
@@ -111,6 +110,11 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+_RECIPE = Flag(
+    ["--recipe"], f"set what is not given for a family of networks: {', '.join(RECIPES)}", "NAME"
+)
+
+
 def find_recipe(name: str) -> Recipe:
     """Find a recipe by name.
 
@@ -127,24 +131,35 @@ def parse_config(
 ) -> Config:
     """Read the configuration of a training command; ``--recipe NAME`` fills in missing settings.
 
-    The command line takes precedence, then the run being continued, then the recipe, then the
-    library's defaults.
+    See ``read_config``.
+    """
+    return read_config(config_class, About(description=description or ""), arguments)[0]
+
+
+def read_config(
+    config_class: type[Config],
+    about: About,
+    arguments: Sequence[str] | None = None,
+    flags: Sequence[Flag] = (),
+) -> tuple[Config, dict[str, Any]]:
+    """Read the configuration and the flags of a training command.
+
+    The command line takes precedence, then the file of ``--config``, then the run being continued,
+    then the recipe (``--recipe``), then the library's defaults.
 
     Args:
         config_class: Configuration class of ``train_classifier``, ``train_baselines``,
             ``train_policy``, ``train_gfnet`` or ``compare_algorithms``.
-        description: Description of the command, for ``--help``.
+        about: For ``--help``.
         arguments: Arguments to read instead of the command line's.
+        flags: Options besides the settings and the recipe.
+
+    Returns:
+        The configuration, and the flags that were given.
 
     Raises:
         SystemExit: The command line is wrong or asks for help.
         ValueError: There is no such recipe, or a value is wrong.
     """
-    names, rest = take_option("--recipe", sys.argv[1:] if arguments is None else arguments)
-    name = names[-1] if names else "default"
-    recipe = find_recipe(name)
-    described = (
-        f"{description or ''}\n--recipe NAME sets what is not given: {', '.join(RECIPES)}.\n"
-        f"{name}: {recipe}"
-    )
-    return recipe.complete(parse(config_class, described, rest, PARTS))
+    config, given = read(config_class, about, arguments, PARTS, [_RECIPE, *flags])
+    return find_recipe(given.pop("recipe", "default")).complete(config), given

@@ -4,13 +4,13 @@ python experiments/examples/reinforce.py
 PYTHONPATH=experiments/examples python experiments/train_policy.py --algorithm reinforce:Reinforce
 """
 
+import argparse
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import tyro
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch.distributions import Normal
@@ -143,4 +143,8 @@ def main(images: str = "cluttered-digits", updates: int = 400, seed: int = 0) ->
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", default="cluttered-digits", help="image set")
+    parser.add_argument("--updates", type=int, default=400, help="number of updates")
+    parser.add_argument("--seed", type=int, default=0)
+    main(**vars(parser.parse_args()))

@@ -3,8 +3,9 @@
 python experiments/examples/torchrl_ppo.py
 """
 
+import argparse
+
 import torch
-import tyro
 from tensordict.nn import AddStateIndependentNormalScale, TensorDictModule
 from torch import nn
 from torchrl.collectors import Collector
@@ -57,4 +58,8 @@ def main(images: str = "cluttered-digits", updates: int = 40, seed: int = 0) -> 
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", default="cluttered-digits", help="image set")
+    parser.add_argument("--updates", type=int, default=40, help="number of updates")
+    parser.add_argument("--seed", type=int, default=0)
+    main(**vars(parser.parse_args()))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pytest
 
-from gfnet_env.command_line import describe_parts, explain, parse, take_option
+from gfnet_env.command_line import describe_parts, explain, parse
 from gfnet_env.rewards import REWARDS
 from gfnet_env.settings import AtLeast, Flat, Settings
 
@@ -72,15 +72,11 @@ def test_help_names_the_known_parts(module, capsys):
 
 
 def test_only_settings_that_name_parts_have_a_list():
-    assert describe_parts(Outer).splitlines()[1:] == [f"reward: {REWARDS.describe()}"]
-    assert describe_parts(dataclasses.make_dataclass("Plain", [("count", int)])) == ""
-
-
-def test_options_that_are_no_settings_are_taken_out():
-    values, rest = take_option("--import", ["a", "--import", "b", "--other", "--import=c"])
-    assert (values, rest) == (["b", "c"], ["a", "--other"])
-    with pytest.raises(SystemExit, match="--import needs a value"):
-        take_option("--import", ["--import"])
+    assert describe_parts(["name", "reward"])[-5:] == [
+        *("--reward", "  confidence-gain", "  cross-entropy-gain"),
+        *("  random-contrast:seed=0", "  sparse"),
+    ]
+    assert describe_parts(["count"]) == []
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """Settings of every command, from Python and from the command line."""
 
 import contextlib
-import dataclasses
 import importlib.util
 import io
 import json
-import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import tyro
-
 from gfnet_agents import AlgorithmComparisonConfig, PipelineConfig, PolicyConfig, parse_config
 from gfnet_agents.config import PARTS, complete
 from gfnet_env.command_line import parse
-from gfnet_env.settings import Settings
+from gfnet_env.settings import Settings, all_settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig
 from tests.fuzz.core import Input, RefusedError, target
 from tests.fuzz.values import TEXT, anything, fitting, written
@@ -61,42 +57,11 @@ def _commands() -> list[type[Settings]]:
 
 
 def hints_of(kind: type[Settings]) -> dict[str, Any]:
-    """The annotations of all settings by the names of ``of``, without prefixes of flat groups."""
-    return {name: hint for name, (_, hint) in _named(kind).items()}
-
-
-def _named(kind: type[Settings], prefix: str = "") -> dict[str, tuple[str, Any]]:
-    """The option of the command line, and the annotation, of every setting."""
-    named: dict[str, tuple[str, Any]] = {}
-    hints = typing.get_type_hints(kind, include_extras=True)
-    for each in dataclasses.fields(kind):
-        hint = hints[each.name]
-        inner, *extra = typing.get_args(hint) or (hint,)
-        group = inner if isinstance(inner, type) and issubclass(inner, Settings) else None
-        if group is not None and tyro.conf.OmitArgPrefixes in extra:
-            named |= _named(group)
-        else:
-            named[each.name] = f"{prefix}{each.name}".replace("_", "-"), hint
-    return named
-
-
-def _needed(kind: type[Settings]) -> Iterator[str]:
-    """The settings that have no default."""
-    hints = typing.get_type_hints(kind)
-    for each in dataclasses.fields(kind):
-        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-            group = hints[each.name]
-            is_group = isinstance(group, type) and issubclass(group, Settings)
-            yield from _needed(group) if is_group else [each.name]
-
-
-def _options(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """The name, the option and the annotation of every setting, those in groups too."""
-    for name, (option, hint) in _named(kind, prefix).items():
-        if isinstance(hint, type) and issubclass(hint, Settings):
-            yield from _options(hint, f"{name}.")
-        else:
-            yield name, option, hint
+    """The annotations of all settings by the names of ``of``, groups with a prefix as a whole."""
+    fields = typing.get_type_hints(kind, include_extras=True)
+    names = (each.name.partition(".")[0] for each in all_settings(kind))
+    hints = {each.name: each.hint for each in all_settings(kind)}
+    return {name: hints.get(name, fields.get(name)) for name in names}
 
 
 def _drawn(draw: Random, name: str, hint: Any) -> Any:
@@ -109,8 +74,9 @@ def _drawn(draw: Random, name: str, hint: Any) -> Any:
 def _values(draw: Random, kind: type[Settings]) -> dict[str, Any]:
     """Values of some settings, and mostly of those that have no default."""
     hints = hints_of(kind)
+    needed = [each.name for each in all_settings(kind) if each.required]
     count = min(len(hints), draw.choice((0, 1, 1, 2, 3, 6)))
-    chosen = {*draw.sample(sorted(hints), count), *(_needed(kind) if draw.random() < 0.95 else ())}
+    chosen = {*draw.sample(sorted(hints), count), *(needed if draw.random() < 0.95 else ())}
     values = {name: _drawn(draw, name, hints[name]) for name in sorted(chosen)}
     if draw.random() < 0.05:
         values[draw.choice((*TEXT[:12], "seeds", "epoch", "self", "cls"))] = anything(draw)
@@ -168,22 +134,23 @@ def _same(kept: Any, given: Any) -> bool:
 @target("command lines", share=3)
 def _command_lines(draw: Random, folder: Path) -> Input:
     kind = draw.choice(_commands())
-    known = list(_options(kind))
-    known_names = {*hints_of(kind), *(name for name, *_ in known)}
+    known = list(all_settings(kind))
+    known_names = {*hints_of(kind), *(each.name for each in known)}
     arguments: list[str] = []
     for _ in range(draw.choice((1, 1, 2, 3))):
-        name, option, hint = draw.choice(known)
-        value = _drawn(draw, name, hint)
+        setting = draw.choice(known)
+        value = _drawn(draw, setting.name.rpartition(".")[2], setting.hint)
         many = isinstance(value, list | tuple)
         words = list(map(_word, value)) if many else [_word(value)]
-        option = f"--{option}"
+        option = f"--{setting.name.replace('_', '-')}"
         if draw.random() < 0.05:
             option = draw.choice((option[:-1], option + "x", "--", "-", "--import", "--recipe"))
         # No system takes a NUL in an argument.
         arguments += [word.replace("\0", "") for word in (option, *words)]
-    for name in _needed(kind):
-        if draw.random() < 0.95:
-            arguments += [f"--{name.replace('_', '-')}", "x"]
+    for each in known:
+        if each.required and draw.random() < 0.95:
+            option = () if each.positional else (f"--{each.name.replace('_', '-')}",)
+            arguments += [*option, "x"]
 
     def use() -> None:
         read: Callable[..., Any] = parse_config if kind in _WITH_RECIPES else parse
@@ -191,18 +158,17 @@ def _command_lines(draw: Random, folder: Path) -> Input:
             try:
                 config = read(kind, "", arguments)
             except SystemExit as error:
-                said.write("" if isinstance(error.code, int | None) else str(error.code))
-                if error.code in (0, None):
-                    return
-                # The parser breaks lines, and draws a box around them.
-                plain = re.sub(r"[\s│]+", "", said.getvalue())
-                shown = [re.sub(r"[\s│]+", "", word) for word in (*names, *arguments)]
-                assert any(word.strip("-") and word in plain for word in shown), said.getvalue()
-                raise RefusedError from error
-        saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
-        assert kind.from_json(saved) == config
+                status = error.code
+            else:
+                saved = json.loads(json.dumps(config.to_json(), allow_nan=False))
+                assert kind.from_json(saved) == config
+                return
+        if status:
+            assert any(map(said.getvalue().__contains__, names)), said.getvalue()
+            raise RefusedError
 
-    words = [*arguments, *(word.strip("-").replace("-", "_") for word in arguments)]
+    words = [*arguments, *map(repr, arguments)]
+    words += [word.strip("-").replace("-", "_") for word in arguments]
     names = [*known_names, *filter(_says_something, words)]
     return Input((kind.__name__, arguments), use, names, (ValueError, OSError, ImportError))
 
