@@ -1,11 +1,6 @@
-"""Environment steps per second with live and cached features, and in policy training by PPO.
+"""``gfnet benchmark``: environment steps per second."""
 
-python experiments/benchmark.py
-python experiments/benchmark.py --encoder tf_efficientnet_lite0 --patch-size 96 --image-size 224
-"""
-
-from gfnet_agents.throughput import ThroughputConfig, benchmark
-from gfnet_env.command_line import parse
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    benchmark(parse(ThroughputConfig, __doc__))
+    run("benchmark")

@@ -1,12 +1,6 @@
-"""Compute the features that ``--features cached`` would compute on first use.
+"""``gfnet cache-features``: compute what --features cached uses."""
 
-python experiments/cache_features.py
-python experiments/cache_features.py --network runs/photos --split train --precision bfloat16
-python experiments/cache_features.py --cells 7 --scales 1 2 4
-"""
-
-from gfnet_env.command_line import parse
-from gfnet_env.features.filling import CacheConfig, cache_features
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    cache_features(parse(CacheConfig, __doc__))
+    run("cache-features")

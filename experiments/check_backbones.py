@@ -1,44 +1,6 @@
-"""Build, train for two steps, save and load a network of each encoder, and count its multiply-adds.
+"""``gfnet check-backbones``: build, train, save and load networks of encoders."""
 
-python experiments/check_backbones.py
-python experiments/check_backbones.py --encoders resnet18 vit_tiny_patch16_224:depth=2
-"""
-
-from dataclasses import dataclass
-from typing import Annotated
-
-from rich.table import Table
-
-from gfnet_env.benchmarks.backbones import PAPER_BACKBONES, check_backbone
-from gfnet_env.command_line import parse
-from gfnet_env.console import PlainConsole, track
-from gfnet_env.settings import AtLeast, Settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig(Settings):
-    """What to check."""
-
-    encoders: tuple[str, ...] = (*PAPER_BACKBONES, "torchvision:shufflenet_v2_x1_0")
-    """Encoders; by default the encoders of the GFNet paper, and ShuffleNetV2."""
-    patch_size: Annotated[int, AtLeast(1)] = 96
-    """P for counting multiply-adds, in pixels."""
-
-
-def main(config: BackboneConfig) -> None:
-    """Check them one by one and print a table."""
-    table = Table("encoder", "map", "vector", "parameters", "multiply-adds")
-    for name in track(config.encoders, "backbones"):
-        found = check_backbone(name, config.patch_size)
-        table.add_row(
-            name,
-            "×".join(map(str, found.feature_shape)),
-            f"{found.vector_size:,}",
-            f"{found.parameters / 1e6:.2f} M",
-            f"{found.multiply_adds / 1e6:.1f} M",
-        )
-    PlainConsole().print(table)
-
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    main(parse(BackboneConfig, __doc__))
+    run("check-backbones")

@@ -1,10 +1,6 @@
-"""Learn the policy with several learners and seeds, and compare the results.
+"""``gfnet compare-algorithms``: learners, with several seeds each."""
 
-python experiments/compare_algorithms.py --algorithms ppo a2c sac:ent_coef=0.1 --seeds 3 \
-    --run runs/algorithms
-"""
-
-from gfnet_agents import AlgorithmComparisonConfig, compare_algorithms, parse_config
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    compare_algorithms(parse_config(AlgorithmComparisonConfig, __doc__))
+    run("compare-algorithms")

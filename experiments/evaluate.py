@@ -1,11 +1,6 @@
-"""Accuracy against cost on the test split: anytime, budgeted, and of static networks.
+"""``gfnet evaluate``: accuracy against cost: anytime, budgeted, static."""
 
-python experiments/evaluate.py --run runs/policy --baseline runs/digits-static
-python experiments/evaluate.py --official CHECKPOINT.pth.tar --images folder:IMAGENET
-"""
-
-from gfnet_env.benchmarks import EvaluationConfig, evaluate
-from gfnet_env.command_line import parse
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    evaluate(parse(EvaluationConfig, __doc__))
+    run("evaluate")

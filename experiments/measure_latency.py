@@ -1,11 +1,6 @@
-"""Wall time per image at several budgets, in torch and in ONNX Runtime, against a static network.
+"""``gfnet measure-latency``: wall time per image, in torch and ONNX Runtime."""
 
-python experiments/evaluate.py --run runs/policy --baseline runs/digits-static
-python experiments/measure_latency.py --run runs/policy --baseline runs/digits-static
-"""
-
-from gfnet_env.benchmarks import LatencyConfig, measure_latency
-from gfnet_env.command_line import parse
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    measure_latency(parse(LatencyConfig, __doc__))
+    run("measure-latency")

@@ -1,10 +1,6 @@
-"""Peak memory at several image resolutions, each in a process of its own.
+"""``gfnet measure-memory``: peak memory at several image resolutions."""
 
-python experiments/measure_memory.py --run runs/photos-policy
-"""
-
-from gfnet_env.benchmarks import MemoryConfig, measure_memory
-from gfnet_env.command_line import parse
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    measure_memory(parse(MemoryConfig, __doc__))
+    run("measure-memory")

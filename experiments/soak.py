@@ -1,10 +1,6 @@
-"""Ten million environment steps and 100,000 predictions: memory, open files and threads stay flat.
+"""``gfnet soak``: long use: memory, open files and threads stay flat."""
 
-python experiments/soak.py --out experiments/results/soak
-"""
-
-from gfnet_env.benchmarks import SoakConfig, soak
-from gfnet_env.command_line import parse
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    soak(parse(SoakConfig, __doc__))
+    run("soak")

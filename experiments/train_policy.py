@@ -1,14 +1,6 @@
-"""Stage 2: learn where to look, compare policies, assemble the early-exit network.
+"""``gfnet train-policy``: stage 2: where to look; assembles the network."""
 
-python experiments/train_policy.py
-python experiments/train_policy.py --algorithm sac:gradient_steps=4 --timesteps 20000
-python experiments/train_policy.py --algorithm maskable-ppo --actions grid:cells=9+stop
-python experiments/train_policy.py --network runs/classifier --run runs/policy
-python experiments/train_policy.py --continue-from runs/policy --sampling uncertain --run runs/more
-python experiments/train_policy.py --algorithm module:LEARNER:key=value
-"""
-
-from gfnet_agents import PolicyConfig, parse_config, train_policy
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    train_policy(parse_config(PolicyConfig, __doc__))
+    run("train-policy")

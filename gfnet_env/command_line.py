@@ -204,7 +204,7 @@ class _Options:
         given, unknown = self._parser(self._groups()).parse_known_intermixed_args(words)
         if unknown:
             known = (*map(_option, self.settings), *(n for f in self._all_flags for n in f.names))
-            _refuse_unknown(unknown[0], known)
+            _refuse_unknown(unknown, known)
         return {name: self._read(name, value) for name, value in vars(given).items()}
 
     def from_file(self, path: Path) -> dict[str, Any]:
@@ -363,10 +363,11 @@ def explain(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         sys.__excepthook__(kind, error, trace)
 
 
-def print_error(message: str, hint: str = "") -> None:
-    """Print a message in a line of its own, red where there are colours."""
-    line = f"[red]error: {escape(message)}[/]" + (f" [dim]({hint})[/]" if hint else "")
-    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
+def print_error(message: str, hint: str = "", *, kind: str = "error") -> None:
+    """Print what went wrong in a line of its own, red where there are colours."""
+    line = f"[red]{kind}: {escape(' '.join(message.split()))}[/]"
+    hinted = f"{line} [dim]({hint})[/]" if hint else line
+    Console(stderr=True, highlight=False).print(hinted, soft_wrap=True)
 
 
 def _import(module: str) -> None:
@@ -399,7 +400,7 @@ def describe_parts(
         lines += ["", f"{_option(name)}"]
         for part in registry.describe().split("; "):
             lines += textwrap.wrap(
-                part.replace(",", ", "), _WIDTH, initial_indent="  ", subsequent_indent="      "
+                re.sub(r",\s*", ", ", part), _WIDTH, initial_indent="  ", subsequent_indent="      "
             )
     return lines
 
@@ -477,13 +478,13 @@ def _close(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
 
 
-def _refuse_unknown(word: str, known: Sequence[str]) -> NoReturn:
-    """End the process because of a word that is no option."""
-    name = word.partition("=")[0]
-    if not name.startswith("-"):
-        _exit(f"unexpected {word!r}: the name of an option begins with --")
-    close = difflib.get_close_matches(name, known, n=1)
-    _exit(f"there is no option {name}" + (f"; did you mean {close[0]}?" if close else ""))
+def _refuse_unknown(words: Sequence[str], known: Sequence[str]) -> NoReturn:
+    """End the process because of words that are no options."""
+    name = words[0].partition("=")[0]
+    if len(name) > 2 and name.startswith("-"):
+        close = difflib.get_close_matches(name, known, n=1)
+        _exit(f"there is no option {name}" + (f"; did you mean {close[0]}?" if close else ""))
+    _exit(f"unexpected {' '.join(words)}: the name of an option begins with --")
 
 
 def _exit(message: str, hint: str = "") -> NoReturn:

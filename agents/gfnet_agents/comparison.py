@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gfnet_agents.comparison_report import ComparisonResult, RunResult, ScheduleResult, write_report
 from gfnet_agents.config import PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.curve import Curve
-from gfnet_agents.training import check_policy, train_policy
+from gfnet_agents.training import check_policy, plan_policy, train_policy
 from gfnet_env.benchmarks.results import PolicyResults, interval_of, rounded
 from gfnet_env.benchmarks.statistics import (
     interquartile_mean,
@@ -31,8 +31,9 @@ from gfnet_env.features import COST_OPTIONS, FeatureOptions
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions
+from gfnet_env.planning import Plan
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import Run, RunControl, provenance, resolve_device
+from gfnet_env.runs import Run, RunControl, check_free, provenance, resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training.config import MAY_CHANGE
 
@@ -136,6 +137,20 @@ def compare_algorithms(
     """Call ``compare_schedules`` for one schedule with each of several learners."""
     schedules = {name: config.stage2.replace(algorithm=name) for name in config.algorithms}
     return compare_schedules(schedules, config.comparison, image_sets)
+
+
+def plan_algorithms(config: AlgorithmComparisonConfig) -> Plan:
+    """What ``compare_algorithms`` would do and cost, apart from the comparison at the end."""
+    comparison, figures, total = config.comparison, dict[str, str](), 0.0
+    if not comparison.control.resume:
+        check_free(comparison.run, overwrite=comparison.control.overwrite)
+    for name in config.algorithms:
+        job = comparison.job(name, config.stage2.replace(algorithm=name), seed=0)
+        plan = plan_policy(job)
+        figures |= {f"{name}, {what}": text for what, text in plan.figures.items()}
+        total += comparison.seeds * (plan.seconds or 0.0)
+    figures["runs"] = f"{len(config.algorithms)} learners with {comparison.seeds} seeds each"
+    return Plan(config, figures, total)
 
 
 def compare_schedules(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.recipes import find_recipe
-from gfnet_agents.training import check_policy, train_policy
+from gfnet_agents.training import check_policy, plan_policy, train_policy
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result
@@ -21,7 +21,8 @@ from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
-from gfnet_env.runs import Run, RunControl
+from gfnet_env.planning import Plan, duration
+from gfnet_env.runs import Run, RunControl, check_free
 from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import (
     ClassifierConfig,
@@ -29,6 +30,7 @@ from gfnet_env.training import (
     NetworkOptions,
     RunOptions,
     check_classifier,
+    plan_classifier,
     train_classifier,
 )
 from gfnet_env.training.config import MAY_CHANGE
@@ -151,6 +153,27 @@ def train_gfnet(
         seconds = _evaluate(config, folder, image_sets)
         run.finish(PipelineResult(stages, seconds))
         return EarlyExitGFNet.load(folder)
+
+
+def plan_gfnet(config: PipelineConfig) -> Plan:
+    """What ``train_gfnet`` would do and cost, apart from its evaluation."""
+    config = config.resolved()
+    if not config.control.resume:
+        check_free(config.run, overwrite=config.control.overwrite)
+    figures, total = dict[str, str](), 0.0
+    model: Model | None = None
+    begun: EarlyExitGFNet | None = None
+    for number in sorted(config.stages):
+        stage = config.stage_config(number)
+        if isinstance(stage, PolicyConfig):
+            model = model or GlanceFocusNetwork.load(config.run / "stage1")
+            begun, plan = check_policy(stage, model), plan_policy(stage, model)
+        else:
+            model, plan = check_classifier(stage, None, begun), plan_classifier(stage, None, begun)
+        figures |= {f"stage {number}, {name}": text for name, text in plan.figures.items()}
+        figures[f"stage {number}, time"] = duration(plan.seconds or 0.0)
+        total += plan.seconds or 0.0
+    return Plan(config, figures, total)
 
 
 def check_gfnet(config: PipelineConfig, image_sets: Mapping[str, ImageSet] | None = None) -> None:

@@ -1,5 +1,6 @@
 """Stage 2: learn a policy, compare it with others, and assemble the early-exit network."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -35,14 +36,17 @@ from gfnet_env.inference import (
 )
 from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
+from gfnet_env.planning import Plan, amount, count_images
 from gfnet_env.policies import check_saveable
-from gfnet_env.runs import Run, resolve_device
+from gfnet_env.runs import Run, check_free, resolve_device
 from gfnet_env.training.config import MAY_CHANGE
 
 # Settings that do not affect what is learned.
 _MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"oracle_images", "curve_points", "curve_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
+# Most seconds of learning in a plan.
+_TIMED = 10.0
 
 
 def train_policy(
@@ -101,6 +105,49 @@ def check_policy(
     """
     _, env, learner = _prepare(complete(config), model, image_sets, PlainConsole(quiet=True))
     return EarlyExitGFNet(env.model, policy_of(learner, env.model.device))
+
+
+class _Enough(Exception):  # noqa: N818
+    """Ends a learning that was only begun to time it."""
+
+
+def plan_policy(
+    config: PolicyConfig,
+    model: Model | None = None,
+    image_sets: Mapping[str, ImageSet] | None = None,
+) -> Plan:
+    """What ``train_policy`` would do and cost; see there for the arguments.
+
+    It learns for up to ten seconds, with live features, and writes nothing.
+    """
+    config = complete(config)
+    assert config.run is not None
+    if not config.control.resume:
+        check_free(config.run, overwrite=config.control.overwrite)
+    live = config.replace(features="live")
+    sets, env, learner = _prepare(live, model, image_sets, PlainConsole(quiet=True))
+    total = config.schedule.steps(len(env.images), env.focus_steps)
+    started = time.perf_counter()
+
+    def callback() -> None:
+        # After some updates; those of learners with a replay memory begin late.
+        if learner.steps >= total / 20 or time.perf_counter() - started > _TIMED:
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        learner.learn(callback)
+    rate = learner.steps / (time.perf_counter() - started)
+    glance, *looks = env.model.multiply_adds()
+    figures = {
+        "images": count_images(sets),
+        "looks": f"{total:,}, in {env.num_envs} images at once",
+        "multiply-adds": f"{amount(max(looks))} a look, {amount(glance)} a glance, which begins "
+        f"an episode of at most {env.focus_steps} looks",
+        "speed": f"{rate:,.0f} looks a second, in the first {learner.steps:,} with live features",
+        "not timed": f"{config.curve_points} points of the learning curve, and the comparison of "
+        "policies on the test images at the end",
+    }
+    return Plan(config, figures, total / rate)
 
 
 def _prepare(

@@ -1,7 +1,7 @@
 """Accuracy against multiply-adds: anytime and budgeted exits, compared with static networks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +34,7 @@ from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
     Method,
+    assembled_in,
     exit_costs,
     exits_of,
     load_official,
@@ -42,6 +43,7 @@ from gfnet_env.inference import (
 )
 from gfnet_env.matching import ImageOptions, check_classes, check_fit, check_split
 from gfnet_env.models import Model, StaticNetwork, load_static_networks, static_multiply_adds
+from gfnet_env.planning import Plan, plan_passes
 from gfnet_env.policies import RandomPolicy
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Seed, Settings
@@ -58,7 +60,7 @@ class EvaluationConfig(Settings):
     """What to evaluate, and on which images."""
 
     run: Path | None = None
-    """Run folder of an assembled network."""
+    """Run folder of an assembled network, or of all stages."""
     official: Path | None = None
     """Checkpoint of the authors' release (*.pth.tar), in place of a run. If a folder of images has
     no split test, as with ImageNet, we test on val and solve thresholds on part of train."""
@@ -88,7 +90,7 @@ class EvaluationConfig(Settings):
         if self.official is not None:
             return load_official(self.official)
         assert self.run is not None
-        return EarlyExitGFNet.load(self.run)
+        return EarlyExitGFNet.load(assembled_in(self.run))
 
     @property
     def results_folder(self) -> Path:
@@ -139,6 +141,19 @@ def evaluate(
     print_curves(results, gfnet.model, console)
     console.print(f"{out} holds results.json, curves.csv and accuracy.png")
     return results
+
+
+def plan_evaluate(config: EvaluationConfig) -> Plan:
+    """What ``evaluate`` would do and cost."""
+    gfnet = config.load_gfnet().to(resolve_device(config.device))
+    check_free(config.results_folder, overwrite=config.overwrite)
+    baselines = load_static_networks(config.baseline) if config.baseline else []
+    splits = _open(config, gfnet.model, baselines, None)
+    sets = {name: images for name, (_, images) in splits.items()}
+    # The test images also under random looks.
+    plan = plan_passes(config, gfnet, sets, {"val": 1, "test": 2})
+    static = f"{len(baselines)} networks, which the time leaves out"
+    return replace(plan, figures={**plan.figures, **({"static": static} if baselines else {})})
 
 
 def least_margin(points: Sequence[CurvePoint], static: Sequence[CurvePoint]) -> Margin | None:
@@ -254,7 +269,7 @@ def _results(
             for method, table in tables.items()
         }
     return Evaluation(
-        weights=weights_digests(config.run) if config.run else None,
+        weights=weights_digests(assembled_in(config.run)) if config.run else None,
         split=test.name,
         images=len(test.record.indices),
         calibration_split=val.name,

@@ -22,6 +22,7 @@ from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
     Method,
+    assembled_in,
     exit_costs,
     exits_of,
     learn_certainty,
@@ -31,6 +32,7 @@ from gfnet_env.inference import (
 from gfnet_env.looks import Look
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, State
+from gfnet_env.planning import Plan, plan_passes
 from gfnet_env.policies.base import Context, Memory, Policy, as_looks, shown_to, start
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, AtMost, Flat, Seed, Settings
@@ -52,7 +54,7 @@ class ExitComparisonConfig(Settings):
     """Whose exits to compare."""
 
     run: Path
-    """Run folder of an assembled network."""
+    """Run folder of an assembled network, or of all stages."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     out: Path | None = None
     """Folder for the results; by default RUN/exits."""
@@ -112,20 +114,36 @@ def compare_exits(
         ValueError: The network and the images do not fit together.
     """
     console = PlainConsole()
-    gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
+    gfnet = EarlyExitGFNet.load(assembled_in(config.run)).to(resolve_device(config.device))
     out = config.out or config.run / "exits"
     check_free(out, overwrite=config.overwrite)
-    names = ("val", "test")
-    given = image_sets or {name: config.images.open(gfnet.model, name) for name in names}
-    given = check_splits(given, names)
-    for name in names:
-        check_fit(gfnet.model, given[name])
+    given = _open(config, gfnet.model, image_sets)
     with replacing(out) as new:
         save_config(new, config)
         compared = ExitComparison(len(given["test"]), tuple(_points(config, gfnet, given)))
         write_json(new / "results.json", compared.to_json())
     _print(compared, console)
     return compared
+
+
+def plan_exits(config: ExitComparisonConfig) -> Plan:
+    """What ``compare_exits`` would do and cost."""
+    gfnet = EarlyExitGFNet.load(assembled_in(config.run)).to(resolve_device(config.device))
+    check_free(config.out or config.run / "exits", overwrite=config.overwrite)
+    # For each kind of certainty; learning one takes another pass.
+    return plan_passes(config, gfnet, _open(config, gfnet.model, None), {"val": 3, "test": 2})
+
+
+def _open(
+    config: ExitComparisonConfig, model: Model, image_sets: Mapping[str, ImageSet] | None
+) -> Mapping[str, ImageSet]:
+    """The splits to solve and to compare on, which fit the model."""
+    names = ("val", "test")
+    sets = image_sets or {name: config.images.open(model, name) for name in names}
+    sets = check_splits(sets, names)
+    for name in names:
+        check_fit(model, sets[name])
+    return sets
 
 
 @dataclass(frozen=True)

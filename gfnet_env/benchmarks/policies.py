@@ -1,7 +1,7 @@
 """Compare policies: the same model looks at the same images under each of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +28,10 @@ from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ImageSet, object_masks
-from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference import EarlyExitGFNet, assembled_in
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model
+from gfnet_env.planning import Plan, plan_passes
 from gfnet_env.policies import BOUNDS, POLICIES, UNLEARNED, HeatPolicy, Policy
 from gfnet_env.runs import check_free, resolve_device, save_config
 from gfnet_env.settings import AtLeast, Flat, Seed, Settings
@@ -43,7 +44,7 @@ class ComparisonConfig(Settings):
     """Which policies to compare, on which images of the test split."""
 
     run: Path
-    """Run folder of an assembled network; its policy is the one called learned."""
+    """Run folder of an assembled network, or of all stages; its policy is called learned."""
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     policies: tuple[str, ...] = ()
     """Specs of the policies; by default all policies that the images and the options below
@@ -80,7 +81,7 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
             the images do not fit.
     """
     console = PlainConsole()
-    gfnet = EarlyExitGFNet.load(config.run).to(resolve_device(config.device))
+    gfnet = EarlyExitGFNet.load(assembled_in(config.run)).to(resolve_device(config.device))
     model = gfnet.model
     images = config.images.open(model, "test") if images is None else images
     check_fit(model, images)
@@ -105,6 +106,20 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     print_comparison(results, model, console)
     console.print(f"{out} holds results.json, table.csv, accuracy.png and trajectories.png")
     return results
+
+
+def plan_policies(config: ComparisonConfig) -> Plan:
+    """What ``compare_policies`` would do and cost."""
+    gfnet = EarlyExitGFNet.load(assembled_in(config.run)).to(resolve_device(config.device))
+    check_free(config.out or config.run / "policies", overwrite=config.overwrite)
+    images = config.images.open(gfnet.model, "test")
+    check_fit(gfnet.model, images)
+    names = config.policies or _comparable(gfnet, images, config.oracle_images)
+    choose_policies(names, gfnet.policy, images, config.oracle_images)
+    plan = plan_passes(config, gfnet, {"test": images}, {"test": len(names)})
+    left_out = {"left out": "what scan and oracle cost beyond other policies: they try windows"}
+    tried = left_out if {"scan", "oracle"} & set(names) else {}
+    return replace(plan, figures={**plan.figures, "policies": ", ".join(names), **tried})
 
 
 def _comparable(gfnet: EarlyExitGFNet, images: ImageSet, oracle_images: int) -> list[str]:

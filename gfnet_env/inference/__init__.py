@@ -18,7 +18,7 @@ from gfnet_env.inference.calibration import (
 )
 from gfnet_env.inference.early_exit import Answers, EarlyExitGFNet, Pixels, Prediction
 from gfnet_env.inference.official import load_official
-from gfnet_env.inference.storage import check_saveable_model, is_assembled
+from gfnet_env.inference.storage import assembled_in, check_saveable_model, is_assembled
 
 __all__ = [
     "Answers",
@@ -30,6 +30,7 @@ __all__ = [
     "Pixels",
     "Prediction",
     "assemble",
+    "assembled_in",
     "calibrate",
     "check_saveable_model",
     "exit_costs",

@@ -83,6 +83,12 @@ def is_assembled(folder: str | Path) -> bool:
     return files.is_file(user_path(folder) / _FILE)
 
 
+def assembled_in(run: Path) -> Path:
+    """The folder of a run's assembled network: the run folder, or its last stage that has one."""
+    folders = (run, *(run / f"stage{number}" for number in (3, 2, 1)))
+    return next(filter(is_assembled, folders), run)
+
+
 def load_model(folder: str | Path) -> tuple[GlanceFocusNetwork, Policy | None]:
     """The network in a folder, and its policy if it was assembled with one, onto the CPU.
 

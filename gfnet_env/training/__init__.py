@@ -1,7 +1,12 @@
 """Training: stages 1 and 3 of the network, and static baselines to compare it with."""
 
-from gfnet_env.training.baseline import BaselineConfig, train_baselines
-from gfnet_env.training.classifier import ClassifierConfig, check_classifier, train_classifier
+from gfnet_env.training.baseline import BaselineConfig, plan_baselines, train_baselines
+from gfnet_env.training.classifier import (
+    ClassifierConfig,
+    check_classifier,
+    plan_classifier,
+    train_classifier,
+)
 from gfnet_env.training.config import (
     DEFAULT_SCHEDULE,
     ClassifierSchedule,
@@ -21,6 +26,8 @@ __all__ = [
     "Schedule",
     "check_classifier",
     "open_splits",
+    "plan_baselines",
+    "plan_classifier",
     "train_baselines",
     "train_classifier",
 ]

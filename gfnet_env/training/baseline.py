@@ -15,10 +15,11 @@ from gfnet_env.files import is_file
 from gfnet_env.images import Batch, ImageSet, check_splits
 from gfnet_env.matching import check_classes
 from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_multiply_adds
+from gfnet_env.planning import Plan, count_images
 from gfnet_env.runs import Run
 from gfnet_env.settings import AtLeast
 from gfnet_env.training.config import TrainingConfig, check_classes_differ, open_splits
-from gfnet_env.training.loop import Task, fit, open_run
+from gfnet_env.training.loop import Task, fit, open_run, plan_fit
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.processes import Shares, join_processes
 
@@ -100,6 +101,31 @@ def train_baselines(
     return networks
 
 
+def plan_baselines(
+    config: BaselineConfig, image_sets: Mapping[str, ImageSet] | None = None
+) -> Plan:
+    """What ``train_baselines`` would do and cost; see there for the arguments."""
+    config = config.resolved()
+    processes = join_processes(config.control.device)
+    sets = check_splits(image_sets or open_splits(config))
+    shares = Shares.of(len(sets["train"]), config, processes)
+    check_classes_differ(sets["train"])
+    figures, total = {"images": count_images(sets)}, 0.0
+    networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
+    for resolution, network in networks.items():
+        processes.place(network)
+        check_classes(network.config, sets["train"])
+        forward = static_multiply_adds(network)
+        plan = plan_fit(_task(network, sets, config), sets, config, shares, forward)
+        total += plan.seconds or 0.0
+        figures |= {
+            f"{name}, {resolution}×{resolution}": text
+            for name, text in plan.figures.items()
+            if name not in figures
+        }
+    return Plan(config, figures, total)
+
+
 def _build_all(
     config: BaselineConfig, images: ImageSet, *, in_memory: bool
 ) -> dict[int, StaticNetwork]:
@@ -147,7 +173,15 @@ def _train(
         network.eval()
         return
     torch.manual_seed(config.options.seed)
-    task = Task(
+    fit(_task(network, sets, config), sets["train"], config, shares, part)
+    if shares.processes.is_main:
+        network.save(part.folder)
+        part.checkpoints.clear()
+
+
+def _task(network: StaticNetwork, sets: Mapping[str, ImageSet], config: BaselineConfig) -> Task:
+    """The task of training a network."""
+    return Task(
         title=f"{network.config.resolution}×{network.config.resolution}",
         model=network,
         encoders=(network.encoder,),
@@ -157,10 +191,6 @@ def _train(
         validate=lambda indices: {"static": evaluate_static(network, sets["val"], indices=indices)},
         validation_labels=sets["val"].labels,
     )
-    fit(task, sets["train"], config, shares, part)
-    if shares.processes.is_main:
-        network.save(part.folder)
-        part.checkpoints.clear()
 
 
 def _judge(network: StaticNetwork, images: ImageSet) -> StaticResult:

@@ -18,6 +18,7 @@ from gfnet_env.images import SPLITS, Batch, ImageSet, check_splits
 from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
 from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
+from gfnet_env.planning import Plan
 from gfnet_env.policies import Context, HeatPolicy, Policy, RandomPolicy, TargetPolicy
 from gfnet_env.rollout import begin, replay, rollout
 from gfnet_env.settings import Flat
@@ -29,7 +30,7 @@ from gfnet_env.training.config import (
     check_classes_differ,
     open_splits,
 )
-from gfnet_env.training.loop import Task, fit, open_run
+from gfnet_env.training.loop import Task, fit, open_run, plan_fit
 from gfnet_env.training.mining import MinedWindows, Miner
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
@@ -143,6 +144,18 @@ def check_classifier(
     """
     stage, *_ = _prepare(config, image_sets, join_processes(config.control.device), begun)
     return stage.network.eval()
+
+
+def plan_classifier(
+    config: ClassifierConfig,
+    image_sets: Mapping[str, ImageSet] | None = None,
+    begun: EarlyExitGFNet | None = None,
+) -> Plan:
+    """What ``train_classifier`` would do and cost; see ``check_classifier`` for the arguments."""
+    processes = join_processes(config.control.device)
+    stage, shares, task = _prepare(config, image_sets, processes, begun)
+    forward = sum(stage.network.multiply_adds())
+    return plan_fit(task, stage.sets, stage.config, shares, forward)
 
 
 def _prepare(

@@ -17,8 +17,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.images import ImageSet, augment
+from gfnet_env.planning import Plan, amount, count_images, step_seconds
 from gfnet_env.precision import autocast
 from gfnet_env.runs import Run
+from gfnet_env.timing import seconds
 from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
 from gfnet_env.training.optimisation import averaged, build_average, build_optimiser, build_rates
 from gfnet_env.training.processes import Part, Processes, Shares
@@ -125,6 +127,36 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
                 _report(accuracies, title, board, training.step, progress.console)
             training.save(board)
     training.finish()
+
+
+def plan_fit(
+    task: Task, sets: Mapping[str, ImageSet], config: TrainingConfig, shares: Shares, forward: int
+) -> Plan:
+    """What ``fit`` would do and cost. It trains the model for a few steps, and writes nothing.
+
+    Args:
+        task: What to train.
+        sets: The images by split.
+        config: See ``fit``.
+        shares: See ``fit``.
+        forward: Multiply-adds of one image in a forward pass.
+    """
+    training = _Training(task, sets["train"], config, shares, Run(config.run))
+    step = step_seconds(training.epoch(0))
+    batch = np.arange(min(config.schedule.batch_size, len(sets["val"])))
+    task.model.eval()
+    image = seconds(lambda: task.validate(batch), shares.processes.device) / len(batch)
+    epochs, trained = config.schedule.epochs, config.schedule.epochs * len(sets["train"])
+    validated = epochs * len(sets["val"])
+    figures = {
+        "images": count_images(sets),
+        "steps": f"{training.total:,}: {epochs} epochs of {shares.steps:,} steps",
+        # A backward pass computes gradients of activations and of weights.
+        "multiply-adds": f"{amount(forward)} an image in a forward pass, "
+        f"{amount((3 * trained + validated) * forward)} in all",
+        "a step": f"{step:.3f} seconds for {config.schedule.batch_size} images",
+    }
+    return Plan(config, figures, training.total * step + validated * image)
 
 
 def _board(run: Run, step: int, is_main: bool) -> AbstractContextManager[SummaryWriter | None]:

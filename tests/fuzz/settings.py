@@ -1,7 +1,6 @@
 """Settings of every command, from Python and from the command line."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import sys
@@ -14,13 +13,13 @@ from typing import Any
 
 from gfnet_agents import AlgorithmComparisonConfig, PipelineConfig, PolicyConfig, parse_config
 from gfnet_agents.config import PARTS, complete
+from gfnet_cli.commands import COMMANDS
+from gfnet_cli.main import settings_of
 from gfnet_env.command_line import parse
 from gfnet_env.settings import Settings, all_settings
 from gfnet_env.training import BaselineConfig, ClassifierConfig
 from tests.fuzz.core import Input, RefusedError, target
 from tests.fuzz.values import TEXT, anything, fitting, written
-
-_SCRIPTS = Path(__file__).parents[2] / "experiments"
 
 
 def _stages(config: PipelineConfig) -> None:
@@ -41,18 +40,8 @@ _WITH_RECIPES = (*_CHECKS, AlgorithmComparisonConfig)
 
 @cache
 def _commands() -> list[type[Settings]]:
-    """The settings of all commands: what the scripts import or define."""
-    found: dict[str, type[Settings]] = {}
-    for path in sorted(_SCRIPTS.glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"fuzzed_{path.stem}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        # Where the parser looks for the descriptions of settings.
-        script = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(script)
-        for value in vars(script).values():
-            if isinstance(value, type) and issubclass(value, Settings) and value is not Settings:
-                found[value.__name__] = value
+    """The settings of all commands."""
+    found = {kind.__name__: kind for kind in map(settings_of, COMMANDS.values())}
     return [found[name] for name in sorted(found)]
 
 

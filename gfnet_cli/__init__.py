@@ -1,0 +1,1 @@
+"""The command ``gfnet``. Nothing is imported before it is known what to do."""

@@ -1,0 +1,1 @@
+"""Commands on saved networks: classify, calibrate, count costs, export."""
