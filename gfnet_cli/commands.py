@@ -48,7 +48,7 @@ GROUPS: dict[str, Sequence[Command]] = {
                 "device",
                 "resume",
             ),
-            ("--run runs/gfnet", f"{_FOLDER} \\\n      --recipe photographs --run runs/photos"),
+            ("--run runs/gfnet", f"{_FOLDER} --recipe photographs --run runs/photos"),
             "Interrupted, it goes on with --resume. A stage's schedule is --stage1.epochs,\n"
             "--stage2.timesteps, --stage3.epochs, …",
             plan="gfnet_agents.pipeline:plan_gfnet",
@@ -61,7 +61,7 @@ GROUPS: dict[str, Sequence[Command]] = {
             ("images", "encoder", "weights", "resolutions", "epochs", "batch_size", "device"),
             (
                 "--epochs 4 --run runs/digits-static",
-                f"{_FOLDER} \\\n      --resolutions 96 128 160 224 --run runs/photos-static",
+                f"{_FOLDER} --resolutions 96 128 160 224 --run runs/photos-static",
             ),
             plan="gfnet_env.training:plan_baselines",
             recipes=True,
@@ -82,7 +82,7 @@ GROUPS: dict[str, Sequence[Command]] = {
             ),
             (
                 "--run runs/classifier",
-                f"{_FOLDER} \\\n      --patch-size 96 --run runs/classifier",
+                f"{_FOLDER} --patch-size 96 --run runs/classifier",
                 "--policy runs/policy --run runs/finetuned",
             ),
             "Several GPUs or machines:\n"
@@ -185,6 +185,7 @@ GROUPS: dict[str, Sequence[Command]] = {
             "measure-latency",
             "wall time per image, in torch and ONNX Runtime",
             "gfnet_env.benchmarks:measure_latency",
+            ("baseline", "engines", "batch_sizes", "threads", "budgets", "repeats", "out"),
             examples=("--run runs/policy --baseline runs/digits-static",),
             notes="First: evaluate --run runs/policy --baseline runs/digits-static",
         ),

@@ -47,9 +47,8 @@ def run(name: str, arguments: Sequence[str] | None = None, *, prog: str = "") ->
     Raises:
         SystemExit: The command line is wrong, or asks for help.
     """
-    from gfnet_env.command_line import About, Flag, explain, read
+    from gfnet_env.command_line import About, Flag, read
 
-    sys.excepthook = explain
     command = COMMANDS[name]
     about = About(
         prog=prog,

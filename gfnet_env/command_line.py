@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 import importlib
 import io
 import re
@@ -260,7 +261,7 @@ class _Options:
         positional = [_metavar(each) for each in self.settings.values() if each.positional]
         parser.usage = _escaped(" ".join([about.command, *positional, "[options]"]))
         parser.description = _escaped(about.description.strip())
-        examples = [f"  {about.command} {each}".rstrip() for each in about.examples]
+        examples = [_example(f"{about.command} {each}") for each in about.examples]
         end = ["examples:", *examples, ""] if examples else []
         if everything:
             end += describe_parts(self.settings, self._parts)
@@ -436,15 +437,33 @@ def _title(setting: Setting) -> str:
 def _documented(setting: Setting) -> str:
     """The description of a setting, in its class or where that has it from."""
     name = setting.name.rpartition(".")[2]
-    for each in setting.owner.__mro__:
-        for parameter in parse_from_object(each).params if each is not object else ():
-            if parameter.arg_name == name and parameter.description:
-                return " ".join(parameter.description.replace("`", "").split())
-    return ""
+    return next(filter(None, (_texts(each).get(name) for each in setting.owner.__mro__)), "")
+
+
+@functools.cache
+def _texts(kind: type[Any]) -> dict[str, str]:
+    """What is written below the fields of a class, without its bases."""
+    if kind is object:
+        return {}
+    texts = {each.arg_name: each.description or "" for each in parse_from_object(kind).params}
+    return {name: " ".join(text.replace("`", "").split()) for name, text in texts.items()}
 
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _example(command: str) -> str:
+    """A command in lines of 80 columns, as a shell reads them."""
+    lines = textwrap.wrap(
+        command,
+        _WIDTH - len(" \\"),
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return " \\\n".join(lines)
 
 
 def _escaped(text: str) -> str:

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.runs import RunControl, check_free
 from gfnet_env.settings import Settings
 from gfnet_env.timing import median_seconds
 
@@ -42,6 +44,12 @@ class Plan:
         yield "memory", memory()
 
 
+def check_new(folder: Path, control: RunControl) -> None:
+    """Raise ``FileExistsError`` if a run of this folder would."""
+    if not control.resume:
+        check_free(folder, overwrite=control.overwrite)
+
+
 def count_images(sets: Mapping[str, ImageSet]) -> str:
     """How many images there are, by split."""
     return ", ".join(f"{name} {len(images):,}" for name, images in sets.items())
@@ -60,7 +68,7 @@ def duration(taken: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if taken >= 2 * size:
             return f"{taken / size:.0f} {unit}"
-    return f"{taken:.0f} seconds" if taken >= 2 else "2 seconds at most"
+    return f"{taken:.0f} seconds" if taken >= 2 else "a second or two"
 
 
 def amount(multiply_adds: float) -> str:

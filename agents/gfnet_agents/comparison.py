@@ -31,9 +31,9 @@ from gfnet_env.features import COST_OPTIONS, FeatureOptions
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions
-from gfnet_env.planning import Plan
+from gfnet_env.planning import Plan, check_new
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import Run, RunControl, check_free, provenance, resolve_device
+from gfnet_env.runs import Run, RunControl, provenance, resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training.config import MAY_CHANGE
 
@@ -142,8 +142,7 @@ def compare_algorithms(
 def plan_algorithms(config: AlgorithmComparisonConfig) -> Plan:
     """What ``compare_algorithms`` would do and cost, apart from the comparison at the end."""
     comparison, figures, total = config.comparison, dict[str, str](), 0.0
-    if not comparison.control.resume:
-        check_free(comparison.run, overwrite=comparison.control.overwrite)
+    check_new(comparison.run, comparison.control)
     for name in config.algorithms:
         job = comparison.job(name, config.stage2.replace(algorithm=name), seed=0)
         plan = plan_policy(job)

@@ -21,8 +21,8 @@ from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
-from gfnet_env.planning import Plan, duration
-from gfnet_env.runs import Run, RunControl, check_free
+from gfnet_env.planning import Plan, check_new, duration
+from gfnet_env.runs import Run, RunControl
 from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import (
     ClassifierConfig,
@@ -158,8 +158,7 @@ def train_gfnet(
 def plan_gfnet(config: PipelineConfig) -> Plan:
     """What ``train_gfnet`` would do and cost, apart from its evaluation."""
     config = config.resolved()
-    if not config.control.resume:
-        check_free(config.run, overwrite=config.control.overwrite)
+    check_new(config.run, config.control)
     figures, total = dict[str, str](), 0.0
     model: Model | None = None
     begun: EarlyExitGFNet | None = None

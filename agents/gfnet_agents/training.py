@@ -36,9 +36,9 @@ from gfnet_env.inference import (
 )
 from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
-from gfnet_env.planning import Plan, amount, count_images
+from gfnet_env.planning import Plan, amount, check_new, count_images
 from gfnet_env.policies import check_saveable
-from gfnet_env.runs import Run, check_free, resolve_device
+from gfnet_env.runs import Run, resolve_device
 from gfnet_env.training.config import MAY_CHANGE
 
 # Settings that do not affect what is learned.
@@ -122,8 +122,7 @@ def plan_policy(
     """
     config = complete(config)
     assert config.run is not None
-    if not config.control.resume:
-        check_free(config.run, overwrite=config.control.overwrite)
+    check_new(config.run, config.control)
     live = config.replace(features="live")
     sets, env, learner = _prepare(live, model, image_sets, PlainConsole(quiet=True))
     total = config.schedule.steps(len(env.images), env.focus_steps)

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.images import ImageSet, augment
-from gfnet_env.planning import Plan, amount, count_images, step_seconds
+from gfnet_env.planning import Plan, amount, check_new, count_images, step_seconds
 from gfnet_env.precision import autocast
 from gfnet_env.runs import Run
 from gfnet_env.timing import seconds
@@ -141,6 +141,7 @@ def plan_fit(
         shares: See ``fit``.
         forward: Multiply-adds of one image in a forward pass.
     """
+    check_new(config.run, config.control)
     training = _Training(task, sets["train"], config, shares, Run(config.run))
     step = step_seconds(training.epoch(0))
     batch = np.arange(min(config.schedule.batch_size, len(sets["val"])))

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import pytest
 
+from gfnet_agents import parse_config
 from gfnet_env.command_line import describe_parts, explain, parse
 from gfnet_env.rewards import REWARDS
+from gfnet_env.runs import save_config
 from gfnet_env.settings import AtLeast, Flat, Settings
+from gfnet_env.training import ClassifierConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Outer(Settings):
     """Whose."""
     inner: Flat[Inner] = Inner()
     later: Inner = Inner()
+    later_rate: float = 0.5
+    """How fast."""
 
 
 @pytest.fixture
@@ -122,3 +127,61 @@ def test_a_command_shows_where_an_error_was_if_asked_to(monkeypatch):
     assert sys.excepthook is sys.__excepthook__
     parse(Outer, None, ["--name", "a"])
     assert sys.excepthook is explain
+
+
+@pytest.fixture
+def from_file(tmp_path):
+    """Parses a file of options, and words of the command line that win over it."""
+
+    def read_file(text, *words):
+        path = tmp_path / "options.yaml"
+        path.write_text(text)
+        return parse(Outer, "", ["--config", str(path), *words])
+
+    return read_file
+
+
+def test_options_are_read_from_a_file(from_file):
+    parsed = from_file("name: it\ncount: 3\nlater: {count: 4}\nreward:\n")
+    assert parsed == Outer(name="it", inner=Inner(count=3), later=Inner(count=4))
+    assert from_file("name: it\nlater.count: 4\n") == Outer(name="it", later=Inner(count=4))
+    # The command line wins.
+    parsed = from_file("name: it\ncount: 3\nlater.count: 4\n", "--later.count", "5")
+    assert parsed == Outer(name="it", inner=Inner(count=3), later=Inner(count=5))
+    assert from_file("later-rate: '1e-2'\n", "--name", "it").later_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conut: 3", r"options\.yaml: there is no option 'conut'; did you mean count\?"),
+        ("later: {conut: 3}", r"there is no option 'later\.conut'; did you mean later\.count\?"),
+        ("something: 3", "no option 'something'; known: name, reward, count, later.reward"),
+        ("count: 0", r"options\.yaml: count must be at least 1, not 0"),
+        ("count: [1, 2]", "count must be a whole number"),
+        ("later: 3", "there is no option 'later'"),
+        ("debug: true", "there is no option 'debug'"),
+        ("a: [", "is no YAML"),
+        ("- a", "holds no options"),
+        ("", "holds no options"),
+    ],
+)
+def test_wrong_files_of_options_are_refused_by_name(text, message, from_file):
+    with pytest.raises(ValueError, match=message):
+        from_file(text, "--name", "it")
+
+
+def test_the_configuration_of_a_run_is_a_file_of_options(tmp_path):
+    saved = Outer(name="it", inner=Inner(count=3), later=Inner(count=4))
+    save_config(tmp_path, saved)
+    given = ["--config", str(tmp_path / "config.json"), "--count", "7"]
+    assert parse(Outer, "", given) == saved.replace(count=7)
+
+
+def test_a_file_may_name_a_recipe(tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text(f"recipe: regnet\nrun: {tmp_path}\nepochs: 3\n")
+    parsed = parse_config(ClassifierConfig, "", ["--config", str(path)])
+    assert (parsed.schedule.epochs, parsed.schedule.learning_rate) == (3, 0.02)
+    parsed = parse_config(ClassifierConfig, "", ["--config", str(path), "--recipe", "default"])
+    assert parsed.schedule.learning_rate is None

@@ -11,25 +11,8 @@ from gfnet_env.benchmarks.report import sheet_format
 from gfnet_env.export.runner import Runner
 from gfnet_env.images import load_images
 from gfnet_env.inference import calibrate
-from gfnet_env.policies import LearnedPolicy
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    encoder = "compact:widths=[8,16],strides=[2,2]"
-    return GlanceFocusNetwork.build(encoder=encoder, patch_size=32, num_classes=10).eval()
-
-
-@pytest.fixture
-def assembled(network, digits, tmp_path):
-    policy = LearnedPolicy.for_model(network, (16,))
-    gfnet = EarlyExitGFNet(network, policy, [0.9, 0.9, 0.9, 0])
-    calibrate(gfnet, digits)
-    gfnet.save(tmp_path / "run")
-    return gfnet
 
 
 @pytest.mark.parametrize(
@@ -77,14 +60,17 @@ def test_pictures_that_cannot_be_read_are_named_and_cost_no_other_its_answer(
         run("classify.py", "--run", tmp_path / "run", bad, good, missing)
     empty = tmp_path / "empty"
     empty.mkdir()
-    first, second = str(ended.value.code).splitlines()
+    printed = capsys.readouterr()
+    first, second = printed.err.splitlines()
+    assert ended.value.code == 1
     assert first.startswith(f"error: cannot decode {bad}")
     assert second.startswith(f"error: there is no picture {missing}")
-    assert capsys.readouterr().out.startswith(f"{good}: ")
+    assert printed.out.startswith(f"{good}: ")
     Image.new("RGB", (8, 8)).save(bad)
     with pytest.raises(SystemExit) as ended:
         run("classify.py", "--run", tmp_path / "run", "--image-size", 0, empty, good, bad)
-    first, second = str(ended.value.code).splitlines()
+    first, second = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1
     assert first.startswith(f"error: there is no picture in {empty}")
     assert second.startswith(f"error: {bad} is 8×8, smaller than the patch")
 
