@@ -1,10 +1,6 @@
-"""What a set of pictures, sub-environments, pictures and classes take as their number grows.
+"""``gfnet measure-scale``: time and memory as pictures, sides and classes grow."""
 
-python experiments/measure_scale.py --out experiments/results/scale.json
-"""
-
-from gfnet_env.benchmarks import ScaleConfig, measure_scale
-from gfnet_env.command_line import parse
+from gfnet_cli.main import run
 
 if __name__ == "__main__":
-    measure_scale(parse(ScaleConfig, __doc__))
+    run("measure-scale")

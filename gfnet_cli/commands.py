@@ -196,6 +196,12 @@ GROUPS: dict[str, Sequence[Command]] = {
             examples=("--run runs/photos-policy",),
         ),
         Command(
+            "measure-scale",
+            "time and memory as pictures, sides and classes grow",
+            "gfnet_env.benchmarks:measure_scale",
+            examples=("--out scale.json",),
+        ),
+        Command(
             "benchmark",
             "environment steps per second",
             "gfnet_agents.throughput:benchmark",

@@ -172,7 +172,7 @@ def _check_images(model: Model, spec: str) -> None:
     if known is not None:
         raise ValueError(
             f"the packaged network was trained on {known}, not on {spec}: train one on these "
-            f"images (train_classifier.py --images {spec}) and give it with --network"
+            f"images (gfnet train-classifier --images {spec}) and give it with --network"
         )
 
 

@@ -1,5 +1,4 @@
 import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from gfnet_agents import (
 )
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.images import load_images
+from gfnet_env.inference import assembled_in
 from gfnet_env.policies import HeatPolicy
 from gfnet_env.training import (
     BaselineConfig,
@@ -26,7 +26,6 @@ from gfnet_env.training import (
 )
 
 DIGITS = "cluttered-digits:scenes=20"
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
@@ -90,8 +89,7 @@ def test_a_mined_network_needs_no_other_stage_and_may_have_them(sets, tmp_path):
     gfnet = train_gfnet(config(run, stages=(1,), **options), sets)
     assert isinstance(gfnet.policy, HeatPolicy)
     assert (run / "evaluation" / "results.json").is_file()
-    classify = runpy.run_path(str(EXPERIMENTS / "classify.py"))
-    assert classify["assembled"](run) == run / "stage1"
+    assert assembled_in(run) == run / "stage1"
     learned = PolicySchedule(
         algorithm="ppo:n_steps=2,batch_size=8", num_envs=8, epochs=1, begin_from="heat"
     )

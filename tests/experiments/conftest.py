@@ -4,9 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gfnet_cli.main import main
-from gfnet_env import EarlyExitGFNet
+from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.inference import calibrate
 from gfnet_env.policies import LearnedPolicy
 
@@ -55,8 +56,11 @@ def gfnet(capsys):
 
 
 @pytest.fixture
-def assembled(network, digits, tmp_path):
+def assembled(digits, tmp_path):
     """A small network with a policy, saved in the folder ``run``."""
+    torch.manual_seed(0)
+    encoder = "compact:widths=[8,16],strides=[2,2]"
+    network = GlanceFocusNetwork.build(encoder=encoder, patch_size=32, num_classes=10).eval()
     policy = LearnedPolicy.for_model(network, (16,))
     gfnet = EarlyExitGFNet(network, policy, [0.9, 0.9, 0.9, 0])
     calibrate(gfnet, digits)

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork, zoo
+from gfnet_env import EarlyExitGFNet, zoo
 from gfnet_env.benchmarks.report import sheet_format
 from gfnet_env.export.runner import Runner
 from gfnet_env.images import load_images
@@ -99,8 +98,8 @@ def test_hidden_files_are_no_pictures(digits, tmp_path, run):
     assert [line.partition(":")[0] for line in lines] == [str(folder / "sub" / "d.png")]
 
 
-def test_costs_are_counted_with_a_policy_and_without(assembled, network, tmp_path, run):
-    network.save(tmp_path / "network")
+def test_costs_are_counted_with_a_policy_and_without(assembled, tmp_path, run):
+    assembled.model.save(tmp_path / "network")
     with_policy = run("count_cost.py", "--run", tmp_path / "run")
     without = run("count_cost.py", "--run", tmp_path / "network")
     last = f" 3: {assembled.multiply_adds[-1] / 1e6:.3f} M"
