@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0 if name else 2)
     if name == "--version":
         print(f"gfnet-env {metadata.version('gfnet-env')}")
-        sys.exit()
+        sys.exit(0)
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else "gfnet --help lists them"

@@ -71,8 +71,10 @@ class About:
     @property
     def command(self) -> str:
         """How the command is called."""
-        called = sys.argv[0]
-        return self.prog or (f"python {called}" if called.endswith(".py") else Path(called).name)
+        called = Path(sys.argv[0])
+        if called.is_relative_to(Path.cwd()):
+            called = called.relative_to(Path.cwd())
+        return self.prog or (f"python {called}" if called.suffix == ".py" else called.name)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def read(
     options = _Options(config_class, flags, parts)
     if "help" in given or "help_all" in given:
         print(options.help(about, everything="help_all" in given or not about.first), end="")
-        sys.exit()
+        sys.exit(0)
     values = options.values(words)
     if "config" in given:
         values = options.from_file(Path(given["config"])) | values
@@ -454,15 +456,14 @@ def _shown(value: Any) -> str:
 
 
 def _example(command: str) -> str:
-    """A command in lines of 80 columns, as a shell reads them."""
-    lines = textwrap.wrap(
-        command,
-        _WIDTH - len(" \\"),
-        initial_indent="  ",
-        subsequent_indent="      ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    """A command in lines of 80 columns, as a shell reads them; values stay with their options."""
+    first, *options = re.split(" (?=--)", command.strip())
+    lines = [f"  {first}"]
+    for option in options:
+        if len(lines[-1]) + len(option) + len("  \\") <= _WIDTH:
+            lines[-1] += f" {option}"
+        else:
+            lines.append(f"      {option}")
     return " \\\n".join(lines)
 
 
