@@ -368,7 +368,7 @@ def explain(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 def print_error(message: str, hint: str = "", *, kind: str = "error") -> None:
     """Print what went wrong in a line of its own, red where there are colours."""
-    line = f"[red]{kind}: {escape(' '.join(message.split()))}[/]"
+    line = f"[red]{kind}: {escape(' '.join(message.splitlines()))}[/]"
     hinted = f"{line} [dim]({hint})[/]" if hint else line
     Console(stderr=True, highlight=False).print(hinted, soft_wrap=True)
 
@@ -504,7 +504,7 @@ def _refuse_unknown(words: Sequence[str], known: Sequence[str]) -> NoReturn:
     if len(name) > 2 and name.startswith("-"):
         close = difflib.get_close_matches(name, known, n=1)
         _exit(f"there is no option {name}" + (f"; did you mean {close[0]}?" if close else ""))
-    _exit(f"unexpected {' '.join(words)}: the name of an option begins with --")
+    _exit(f"unexpected {' '.join(map(repr, words))}: the name of an option begins with --")
 
 
 def _exit(message: str, hint: str = "") -> NoReturn:

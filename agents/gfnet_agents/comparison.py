@@ -101,7 +101,7 @@ class AlgorithmComparisonConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.algorithms:
-            raise ValueError("give at least one algorithm")
+            raise ValueError("algorithms is empty; give at least one algorithm")
         if self.stage2.algorithm not in {None, *self.algorithms}:
             raise ValueError(
                 f"{self.stage2.algorithm!r} is not among the algorithms, "

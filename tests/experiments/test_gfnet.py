@@ -170,7 +170,7 @@ def test_every_plan_is_made_without_writing(
     [
         (["trian"], 2, "there is no command 'trian'; did you mean train?"),
         (["train-policy", "--epoch", 3], 2, "there is no option --epoch; did you mean --epochs?"),
-        (["train-policy", "more"], 2, "unexpected more"),
+        (["train-policy", "more"], 2, "unexpected 'more'"),
         (["train-policy", "--timesteps"], 2, "--timesteps: expected one argument"),
         (["train-policy", "--timesteps", "few"], 2, "must be a whole number, not 'few'"),
         (["train-policy", "--timesteps", 0], 2, "timesteps must be at least 1, not 0"),

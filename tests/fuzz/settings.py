@@ -153,7 +153,8 @@ def _command_lines(draw: Random, folder: Path) -> Input:
                 assert kind.from_json(saved) == config
                 return
         if status:
-            assert any(map(said.getvalue().__contains__, names)), said.getvalue()
+            shown = (word for word in (*names, *arguments) if word.strip("-"))
+            assert any(map(said.getvalue().__contains__, shown)), said.getvalue()
             raise RefusedError
 
     words = [*arguments, *map(repr, arguments)]
