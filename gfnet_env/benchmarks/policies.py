@@ -179,9 +179,13 @@ def record_policies(
     """Take every step of every image under each policy; the oracle gets only some images."""
     records = {}
     for name, policy in policies.items():
-        chosen = some_of(images, oracle_images if name == "oracle" else len(images))
+        # The oracle remembers dozens of feature maps of each image.
+        count, together = (oracle_images, 64) if name == "oracle" else (len(images), 256)
+        chosen = some_of(images, count)
         with console.status(f"{name} policy on {len(chosen)} test images"):
-            records[name] = evaluate_policy(model, policy, images, indices=chosen)
+            records[name] = evaluate_policy(
+                model, policy, images, indices=chosen, batch_size=together
+            )
     return records
 
 

@@ -17,7 +17,8 @@ OracleMemory = dict[str, Any]
 class OraclePolicy:
     """Looks at the location of a lattice with the highest confidence in the true class.
 
-    It tries every location at every step, so each step costs cells² looks. It does not plan ahead.
+    It tries every location at every step, but encodes each window once: cells² windows per image,
+    whose features it remembers. It does not plan ahead.
 
     Args:
         cells: Number of locations along each axis.
@@ -36,28 +37,23 @@ class OraclePolicy:
         """Keep the context as the memory; raises ``ValueError`` if the true classes are unknown."""
         if context.labels is None:
             raise ValueError("the policy 'oracle' needs images whose true classes are known")
-        return {
-            "features": rows.Shared(context.features),
-            "indices": torch.from_numpy(context.indices).to(context.labels.device),
-            "labels": context.labels,
-        }
+        features, count = context.features, len(context.indices)
+        tried = []
+        for cell in self._locations.to(features.model.device):
+            looks = features.snap(Look.at(cell.expand(count, 2)))
+            tried.append((looks, features.window(context.indices, looks)))
+        return {"model": rows.Shared(features.model), "labels": context.labels, "tried": tried}
 
     def __call__(
         self, observation: dict[str, Any], memory: OracleMemory
     ) -> tuple[Tensor, OracleMemory]:
-        # Imported here, because ``rollout`` imports policies.
-        from gfnet_env.rollout import look
-
         state: State = observation["state"]
-        labels, features = memory["labels"], memory["features"].value
-        indices = memory["indices"].cpu().numpy()
+        model = memory["model"].value
         best = torch.full_like(state.scale, -1.0)
         locations = torch.zeros_like(state.location)
-        for cell in self._locations.to(locations.device):
-            tried = cell.expand_as(locations)
-            after = look(features, indices, Look.at(tried), state)
-            confidence = after.label_confidence(labels)
+        for looks, features in memory["tried"]:
+            confidence = model.look(features, looks, state).label_confidence(memory["labels"])
             better = confidence > best
             best = torch.where(better, confidence, best)
-            locations = torch.where(better[:, None], tried, locations)
+            locations = torch.where(better[:, None], looks.location, locations)
         return locations, memory
