@@ -20,6 +20,8 @@ MapShape = tuple[int, int, int]
 class _MapReader(nn.Module):
     """Squeezes a feature map to a few channels, as in GFNet (appendix A), and reads it.
 
+    ``embed`` does what depends on the map alone and takes most of the time, ``forward`` the rest.
+
     Args:
         feature_shape: (C, h, w) of the map.
         channels: Number of channels after the squeeze; fewer if the map has more than 1024.
@@ -36,10 +38,15 @@ class _MapReader(nn.Module):
         # linear, so no scale per channel is needed.
         self.normalise = nn.LayerNorm((height * width, self.channels), elementwise_affine=False)
 
-    def squeezed(self, feature_map: Tensor) -> Tensor:
+    def embed(self, feature_map: Tensor) -> Tensor:
         """Squeeze a map (B, C, h, w) to cells (B, h·w, channels)."""
         cells = feature_map.flatten(2).transpose(1, 2)
         return self.normalise(_convolve(self.squeeze, cells)).relu()
+
+    def read(self, feature_map: Tensor) -> Tensor:
+        """(B, output_size) of a map (B, C, h, w)."""
+        read: Tensor = self(self.embed(feature_map))
+        return read
 
 
 def _convolve(layer: nn.Conv2d, cells: Tensor) -> Tensor:
@@ -72,9 +79,12 @@ class MapEncoder(_MapReader):
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
         self.register_buffer("cell_coordinates", coordinates, persistent=False)
 
-    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w), less its seen share (B, h·w)."""
-        scores = _convolve(self.attention, self.squeezed(feature_map))
+    def embed(self, feature_map: Tensor) -> Tensor:
+        """The scores (B, h·w, points) of the cells of a map (B, C, h, w)."""
+        return _convolve(self.attention, super().embed(feature_map))
+
+    def forward(self, scores: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, output_size) of an embedded map, less its seen share (B, h·w)."""
         if seen is not None:
             scores = scores - _INHIBITION * seen[:, :, None]
         attention = scores.transpose(1, 2).softmax(dim=2)
@@ -92,9 +102,8 @@ class FlatMapEncoder(_MapReader):
         _, height, width = feature_shape
         self.linear = nn.Linear(self.channels * height * width, self.output_size)
 
-    def forward(self, feature_map: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, output_size) of a map (B, C, h, w), less its seen share (B, h·w)."""
-        squeezed = self.squeezed(feature_map)
+    def forward(self, squeezed: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, output_size) of an embedded map, less its seen share (B, h·w)."""
         if seen is not None:
             squeezed = squeezed * (1 - seen[:, :, None])
         return self.linear(squeezed.transpose(1, 2).flatten(1)).relu()
@@ -103,9 +112,9 @@ class FlatMapEncoder(_MapReader):
 class ObservationEncoder(nn.Module):
     """Converts any observation to one vector.
 
-    It reads maps (C, h, w) by attention. ``glance`` is a flattened map, blanked out where it was
-    ``seen``. Each vector of more than 16 numbers goes through a linear layer; smaller vectors are
-    used unchanged.
+    It reads maps (C, h, w) by attention. ``glance`` is a flattened map, the same throughout an
+    episode, and blanked out where it was ``seen``. Each vector of more than 16 numbers goes through
+    a linear layer; smaller vectors are used unchanged.
 
     Args:
         shapes: Shape of each part of an observation, by key.
@@ -118,6 +127,7 @@ class ObservationEncoder(nn.Module):
 
     Attributes:
         options: All arguments but the shapes, by name.
+        reads_glance: Whether it reads the map of the glance at every step.
     """
 
     def __init__(
@@ -142,11 +152,12 @@ class ObservationEncoder(nn.Module):
         reader = MapEncoder if attention else FlatMapEncoder
         self.inhibition = inhibition
         self.output_size = 0
-        self._has_glance = "glance" in shapes and keep_glance
+        self.reads_glance = "glance" in shapes and keep_glance
         names = set(shapes) - {"glance", "seen"}
         # A glance has the shape of ``features`` and comes before it.
-        if self._has_glance:
+        if self.reads_glance:
             features = cast("MapShape", tuple(shapes["features"]))
+            self._glance_shape = features
             self.glance = reader(features, channels, points)
             self.output_size += self.glance.output_size
         self._maps = sorted(name for name in names if len(shapes[name]) == 3)
@@ -163,16 +174,36 @@ class ObservationEncoder(nn.Module):
         self._small = [name for name in vectors if name not in self._large]
         self.output_size += sum(vectors[name] for name in self._small)
 
-    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Convert B observations to vectors (B, output_size)."""
-        parts = [self.get_submodule(name)(observation[name]) for name in self._maps]
-        if self._has_glance:
-            features, step = observation["features"], observation["step"]
+    def embed_glance(self, glance: Tensor) -> Tensor:
+        """What ``forward`` reads of flattened maps (B, C·h·w): the same throughout an episode."""
+        return self.glance.embed(glance.unflatten(1, self._glance_shape))
+
+    def forward(self, observation: Mapping[str, Tensor], glance: Tensor | None = None) -> Tensor:
+        """Convert B observations to vectors (B, output_size).
+
+        Args:
+            observation: The observations.
+            glance: ``embed_glance`` of their glances, if it is known. Then only the maps of windows
+                are left to read: their number differs from call to call, so no export can do this.
+        """
+        parts = [self._read(name, observation, glance is not None) for name in self._maps]
+        if self.reads_glance:
             seen = observation["seen"] if self.inhibition else None
-            glance = self.glance(observation["glance"].view_as(features), seen)
-            # At the glance, both maps are the same, so one is enough.
-            latest = self._maps.index("features")
-            parts[latest] = parts[latest] * (step > 0)
-            parts = [glance, *parts]
+            embedded = self.embed_glance(observation["glance"]) if glance is None else glance
+            parts = [self.glance(embedded, seen), *parts]
         parts += [self.get_submodule(name)(observation[name]) for name in self._large]
         return torch.cat([*parts, *(observation[name] for name in self._small)], dim=1)
+
+    def _read(self, name: str, observation: Mapping[str, Tensor], only_windows: bool) -> Tensor:
+        """Read a kind of map, (B, size)."""
+        reader = cast("MapEncoder | FlatMapEncoder", self.get_submodule(name))
+        maps = observation[name]
+        if name != "features" or not self.reads_glance:
+            return reader.read(maps)
+        # At the glance, both maps are the same, so one is enough.
+        looked = observation["step"] > 0
+        if not only_windows:
+            return reader.read(maps) * looked
+        rows = looked.squeeze(1).nonzero().squeeze(1)
+        nothing = maps.new_zeros(len(maps), reader.output_size)
+        return nothing.index_copy(0, rows, reader.read(maps[rows]))

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from gfnet_agents.learners.base import LEARNERS, named_observation
+from gfnet_env import rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_bytes
 from gfnet_env.policies import LearnedPolicy
@@ -111,7 +112,7 @@ class TorchPPOLearner:
         )
         self.network = _ActorCritic(policy, log_std_init).to(device)
         # As in stable-baselines3.
-        self._optimiser = Adam(self.network.parameters(), eps=1e-5)
+        self._optimiser = Adam(self.network.parameters(), eps=1e-5, fused=True)
         self._observations: Observations | None = None
         self._returns = torch.zeros(env.num_envs, device=device)
         self._steps = 0
@@ -197,9 +198,10 @@ class TorchPPOLearner:
         # Episodes that ended, their returns, and their right answers.
         ended = torch.zeros(3, device=self._returns.device)
         assert self._observations is not None
+        glances = self.network.embed_glances(self._observations)
         for _ in range(self._n_steps):
             seen.append(self._observations)
-            distribution, values = self.network(self._observations)
+            distribution, values = self.network(self._observations, glances)
             actions = distribution.sample()
             step = self._env.step_tensors(actions)
             log_probs = distribution.log_prob(actions)
@@ -208,6 +210,10 @@ class TorchPPOLearner:
             self._returns = self._returns + step.rewards
             ended += torch.stack([done, self._returns * done, done & step.correct]).sum(dim=1)
             self._returns = self._returns * ~done
+            if glances is not None:
+                begun = done.nonzero().squeeze(1)
+                new = self.network.embed_glances(self._observations, begun)
+                glances = rows.put(glances, begun, new)
         self._steps += self._n_steps * self._env.num_envs
         observations = {key: torch.stack([each[key] for each in seen]) for key in seen[0]}
         columns = (torch.stack(column) for column in zip(*steps, strict=True))
@@ -221,7 +227,9 @@ class TorchPPOLearner:
     def _advantages(self, rollout: _Rollout) -> Tensor:
         """Generalised advantage estimates (Schulman et al., 2016, equation 16), (T, N)."""
         assert self._observations is not None
-        _, following = self.network(self._observations)
+        _, following = self.network(
+            self._observations, self.network.embed_glances(self._observations)
+        )
         advantages = torch.zeros_like(rollout.values)
         advantage = torch.zeros_like(following)
         for number in reversed(range(self._n_steps)):
@@ -243,12 +251,20 @@ class TorchPPOLearner:
         returns = (advantages + rollout.values).flatten()
         flat = [each.flatten(0, 1) for each in (rollout.actions, rollout.log_probs, advantages)]
         observations = {key: each.flatten(0, 1) for key, each in rollout.observations.items()}
+        first = _first_steps(rollout.terminated)
         losses: list[Tensor] = []
         for _ in range(self._n_epochs):
-            for chosen in _batches(len(returns), self._batch_size, returns.device):
+            for chosen in _batches(first, self._batch_size):
                 batch = [each[chosen] for each in (*flat, returns)]
-                seen = {key: each[chosen] for key, each in observations.items()}
-                distribution, values = self.network(seen)
+                # The steps of an episode share what is read of its glance.
+                begun, episodes = first[chosen].unique(return_inverse=True)
+                glances = rows.select(self.network.embed_glances(observations, begun), episodes)
+                seen = {
+                    key: each[chosen]
+                    for key, each in observations.items()
+                    if key != "glance" or glances is None
+                }
+                distribution, values = self.network(seen, glances)
                 losses.append(self._improve(distribution, values, *batch))
             if self._target_kl is not None and float(losses[-1][3]) > 1.5 * self._target_kl:
                 break
@@ -314,9 +330,21 @@ class _ActorCritic(nn.Module):
         _initialise(policy.actor[-1], 0.01)
         _initialise(self.critic[-1], 1.0)
 
-    def forward(self, observation: Mapping[str, Tensor]) -> tuple[Distribution, Tensor]:
-        """The distribution of actions, and the values (B,)."""
-        features = self.policy.encoder(observation)
+    def embed_glances(
+        self, observation: Mapping[str, Tensor], chosen: Tensor | None = None
+    ) -> Tensor | None:
+        """``ObservationEncoder.embed_glance`` of all or some rows, if the policy reads glances."""
+        encoder = self.policy.encoder
+        if not encoder.reads_glance:
+            return None
+        glance = observation["glance"]
+        return encoder.embed_glance(glance if chosen is None else glance[chosen])
+
+    def forward(
+        self, observation: Mapping[str, Tensor], glances: Tensor | None = None
+    ) -> tuple[Distribution, Tensor]:
+        """The distribution of actions, and the values (B,); see ``ObservationEncoder``."""
+        features = self.policy.encoder(observation, glances)
         chosen, values = self.policy.actor(features), self.critic(features).squeeze(1)
         if self.log_std is None:
             return Categorical(logits=chosen, validate_args=False), values
@@ -332,9 +360,24 @@ def _initialise(module: nn.Module, gain: float) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _batches(count: int, size: int, device: torch.device) -> tuple[Tensor, ...]:
-    """All numbers below ``count`` in a random order, in batches of at least two."""
-    parts = torch.randperm(count, device=device).split(size)
+def _first_steps(terminated: Tensor) -> Tensor:
+    """The first step in a rollout (T, N) of the episode of each of its steps: numbers (T·N,)."""
+    steps, count = terminated.shape
+    begins = torch.ones_like(terminated)
+    begins[1:] = terminated[:-1]
+    numbers = torch.arange(steps * count, device=terminated.device).view(steps, count)
+    return numbers.where(begins, 0).cummax(dim=0).values.flatten()
+
+
+def _batches(first: Tensor, size: int) -> tuple[Tensor, ...]:
+    """The numbers of all steps in batches of at least two, episode by episode in a random order.
+
+    Args:
+        first: See ``_first_steps``.
+        size: Steps per batch.
+    """
+    order = torch.rand(len(first), device=first.device)[first].argsort(stable=True)
+    parts = order.split(size)
     return parts if len(parts[-1]) > 1 else parts[:-1]
 
 
