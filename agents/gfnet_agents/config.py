@@ -75,8 +75,10 @@ class PolicySchedule(_OneLength):
     """Split to learn from, by default train. The classifier knows train, so looks gain less there;
     but val is also used for the learning curve and the thresholds."""
     sampling: Sampling | None = None
-    """Which images to draw: all equally often; uncertain (the default), in proportion to the doubt
-    that their glances left so far; or uncertain-full, after a glance at every image."""
+    """Which images to draw: all equally often; uncertain, in proportion to the doubt that their
+    glances left so far; or uncertain-full, after a glance at every image. By default uncertain-full
+    if glances are kept and there are at least two looks per image, so that nearly all are needed
+    anyway, or else uncertain."""
     reward: str | None = None
     """Reward of a look: confidence-gain (the default), random-contrast, cross-entropy-gain, sparse,
     or module:NAME."""
@@ -108,7 +110,6 @@ DEFAULT = PolicySchedule(
     num_envs=64,
     begin_from="scratch",
     learn_from="train",
-    sampling="uncertain",
     reward="confidence-gain",
     look_cost=0.0,
     exits="confidence:threshold=0.9",

@@ -24,8 +24,9 @@ from gfnet_env.benchmarks.policy_report import plot_results, print_results
 from gfnet_env.benchmarks.report import draw_answers
 from gfnet_env.benchmarks.results import PolicyResults
 from gfnet_env.console import Bars, PlainConsole
+from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
-from gfnet_env.features import COST_OPTIONS
+from gfnet_env.features import COST_OPTIONS, FeatureOptions
 from gfnet_env.images import SPLITS, ImageSet, check_splits
 from gfnet_env.inference import (
     EarlyExitGFNet,
@@ -180,16 +181,19 @@ def _build(
     config: PolicyConfig, model: Model, sets: Mapping[str, ImageSet], console: Console
 ) -> tuple[GlanceFocusVectorEnv, Learner]:
     """Build the learner and its environment, and check everything that could be wrong with them."""
-    for images in sets.values():
-        check_fit(model, images)
+    for each in sets.values():
+        check_fit(model, each)
     check_saveable_model(model)
     given = config.schedule.given()
-    named = ("actions", "reward", "look_cost", "exits", "sampling", "observation", "focus_steps")
+    images = sets[given["learn_from"]]
+    named = ("actions", "reward", "look_cost", "exits", "observation", "focus_steps")
+    timesteps = config.schedule.steps(len(images), given.get("focus_steps", model.focus_steps))
     env = GlanceFocusVectorEnv(
         given["num_envs"],
         model=model,
-        images=sets[given["learn_from"]],
+        images=images,
         features=config.features.source(),
+        sampling=given.get("sampling") or _sampling(config.features, model, images, timesteps),
         autoreset_mode=LEARNERS.parse(given["algorithm"])[0].autoreset_mode,
         **{name: given[name] for name in named if name in given},
     )
@@ -198,7 +202,7 @@ def _build(
         env,
         seed=config.seed,
         device=model.device,
-        timesteps=config.schedule.steps(len(env.images), env.focus_steps),
+        timesteps=timesteps,
         replay_gib=given["replay_gib"],
         announce=console.print,
     )
@@ -211,6 +215,12 @@ def _build(
     if config.continue_from is not None:
         learner.load(config.continue_from)
     return env, learner
+
+
+def _sampling(features: FeatureOptions, model: Model, images: ImageSet, timesteps: int) -> Sampling:
+    """See ``PolicySchedule.sampling``."""
+    needed_anyway = features.keeps_glances(model, images) and timesteps >= 2 * len(images)
+    return "uncertain-full" if needed_anyway else "uncertain"
 
 
 def _learn(

@@ -102,11 +102,11 @@ class FeatureOptions(CacheOptions):
             return self.open_cache
         return self._live
 
-    def _live(self, model: Model, images: ImageSet) -> LiveFeatures:
+    def keeps_glances(self, model: Model, images: ImageSet) -> bool:
+        """Whether the glances at all images of a set are kept."""
         needed = len(images) * Layout.of_overviews(model, self.precision).bytes
-        return LiveFeatures(
-            model,
-            images,
-            precision=self.precision,
-            keep_glances=needed <= self.glance_gib * 2**30,
-        )
+        return self.features == "cached" or needed <= self.glance_gib * 2**30
+
+    def _live(self, model: Model, images: ImageSet) -> LiveFeatures:
+        keeps = self.keeps_glances(model, images)
+        return LiveFeatures(model, images, precision=self.precision, keep_glances=keeps)

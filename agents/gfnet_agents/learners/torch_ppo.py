@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.nn import functional
 from torch.optim import Adam
+from torch.optim.swa_utils import AveragedModel
 
 from gfnet_agents.learners.base import LEARNERS, named_observation
 from gfnet_env import rows
@@ -26,6 +27,8 @@ from gfnet_env.policies import LearnedPolicy
 from gfnet_env.settings import Above, AtLeast, Between
 
 AGENT_FILE = "agent.pt"
+# η of the average of weights: the last 7% of the updates are half of it.
+_ETA = 8
 Observations = dict[str, Tensor]
 _Share = Annotated[float, Between(0, 1)]
 
@@ -67,6 +70,8 @@ class TorchPPOLearner:
         max_grad_norm: Largest norm of a gradient.
         target_kl: Approximate Kullback-Leibler divergence at which an update ends; None for no
             limit.
+        average_weights: Whether the policy has an average of the weights of all updates, in which
+            later ones count more, in place of the latest weights.
         net_arch: Widths of the hidden layers, of the actor and of the critic.
         log_std_init: Initial logarithm of the standard deviation of actions.
 
@@ -96,6 +101,7 @@ class TorchPPOLearner:
         vf_coef: Annotated[float, AtLeast(0)] = 0.5,
         max_grad_norm: Annotated[float, Above(0)] = 0.5,
         target_kl: Annotated[float | None, Above(0)] = None,
+        average_weights: bool = True,
         net_arch: Annotated[tuple[int, ...], AtLeast(1)] = (128,),
         log_std_init: float = -1.0,
     ) -> None:
@@ -111,6 +117,7 @@ class TorchPPOLearner:
             env.model, net_arch, observation=named_observation(env), actions=env.actions.spec
         )
         self.network = _ActorCritic(policy, log_std_init).to(device)
+        self._average = _averaged(self.network.policy) if average_weights else None
         # As in stable-baselines3.
         self._optimiser = Adam(self.network.parameters(), eps=1e-5, fused=True)
         self._observations: Observations | None = None
@@ -139,20 +146,27 @@ class TorchPPOLearner:
             rollout, measured = self._collect()
             self._metrics = _on_host(measured | self._update(rollout))
             self._check_weights()
+            if self._average is not None:
+                self._average.update_parameters(self.network.policy)
         callback()
 
     def policy(self) -> LearnedPolicy:
-        return copy.deepcopy(self.network.policy).cpu().eval()
+        policy = self.network.policy if self._average is None else self._average.module
+        assert isinstance(policy, LearnedPolicy)
+        return copy.deepcopy(policy).cpu().eval()
 
     def state_dict(self) -> dict[str, Any]:
         return self._weights() | {
             "steps": self._steps,
+            "average": None if self._average is None else self._average.state_dict(),
             "returns": self._returns.cpu(),
             "metrics": dict(self._metrics),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._set_weights(state)
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         self._steps, self._metrics = state["steps"], state["metrics"]
         self._returns = state["returns"].to(self._returns.device)
         self._observations = {
@@ -182,6 +196,8 @@ class TorchPPOLearner:
 
     def _set_weights(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
+        if self._average is not None:
+            self._average = _averaged(self.network.policy)
         self._optimiser.load_state_dict(state["optimiser"])
 
     def _rate(self) -> float:
@@ -351,6 +367,18 @@ class _ActorCritic(nn.Module):
         spread = self.log_std.exp().expand_as(chosen)
         normal = Normal(chosen, spread, validate_args=False)
         return Independent(normal, 1, validate_args=False), values
+
+
+def _averaged(policy: LearnedPolicy) -> AveragedModel:
+    """A policy whose weights will be an average, with polynomial decay (Shamir and Zhang, 2013).
+
+    Its share of early updates shrinks with the number of all, so it suits learning of any length.
+    """
+
+    def average(mean: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
+        return mean.lerp(latest, (_ETA + 1) / (_ETA + 1 + int(count)))
+
+    return AveragedModel(policy, avg_fn=average)
 
 
 def _initialise(module: nn.Module, gain: float) -> None:
