@@ -36,7 +36,7 @@ _CONFIG, _RESULTS, _LOCK = "config.json", "results.json", ".lock"
 # Files of a trained GFNet, and of the agent that learned its policy.
 _GFNET_FILES = (
     *("network.json", "network.safetensors", "policy.json", "policy.safetensors"),
-    *("gfnet.json", "agent.zip"),
+    *("gfnet.json", "agent.zip", "agent.pt"),
 )
 
 

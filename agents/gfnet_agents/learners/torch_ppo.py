@@ -57,7 +57,7 @@ class TorchPPOLearner:
         seed: See ``Learner``.
         device: See ``Learner``; the device of the environment's model.
         timesteps: See ``Learner``.
-        learning_rate: Step size of Adam; by default it falls linearly from 1.5e-3 to 1.5e-4.
+        learning_rate: Step size of Adam; by default it falls linearly from 3e-3 to 1e-5.
         n_steps: Steps of each sub-environment between two updates.
         batch_size: Steps per optimiser step; by default two of each sub-environment.
         n_epochs: Passes over the steps of an update.
@@ -92,7 +92,7 @@ class TorchPPOLearner:
         learning_rate: Annotated[float | None, Above(0)] = None,
         n_steps: Annotated[int, AtLeast(1)] = 12,
         batch_size: Annotated[int | None, AtLeast(2)] = None,
-        n_epochs: Annotated[int, Between(1, 1000)] = 2,
+        n_epochs: Annotated[int, Between(1, 1000)] = 1,
         gamma: _Share = 0.0,
         gae_lambda: _Share = 1.0,
         clip_range: Annotated[float, Above(0)] = 0.2,
@@ -204,7 +204,7 @@ class TorchPPOLearner:
         """The current learning rate."""
         if self._learning_rate is not None:
             return self._learning_rate
-        return 1.5e-3 + (1.5e-4 - 1.5e-3) * min(self._steps / self._timesteps, 1)
+        return 3e-3 + (1e-5 - 3e-3) * min(self._steps / self._timesteps, 1)
 
     @torch.no_grad()
     def _collect(self) -> tuple[_Rollout, dict[str, Tensor]]:
