@@ -3,7 +3,7 @@
 import io
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,12 @@ from rich.table import Table
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from gfnet_agents.learners.sb3 import StableBaselinesVecEnv
-from gfnet_agents.learners.sb3.algorithms import PPOLearner
+from gfnet_agents.learners import (
+    Learner,
+    StableBaselinesLearner,
+    TorchPPOLearner,
+    build_learner,
+)
 from gfnet_env.benchmarks.results import Result, Spread
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.benchmarks.stopwatch import Stopwatch
@@ -36,6 +40,7 @@ from gfnet_env.runs import provenance, resolve_device
 from gfnet_env.settings import AtLeast, Seed, Settings
 from gfnet_env.zoo import DEFAULT, FOLDER
 
+_ALGORITHMS = ("ppo", "torch-ppo")
 _LIVE, _SINGLE = "live, float32", "single environments in DummyVecEnv"
 
 
@@ -59,7 +64,7 @@ class ThroughputConfig(Settings):
     repeats: Annotated[int, AtLeast(1)] = 15
     """Number of rounds of the environments; each takes one episode of every image."""
     training_repeats: Annotated[int, AtLeast(0)] = 5
-    """Number of rounds of training; each takes one PPO update."""
+    """Number of rounds of training; each takes one update of each PPO."""
     threads: Annotated[int, AtLeast(1)] = 2
     """Threads of torch."""
     device: str = "auto"
@@ -80,7 +85,7 @@ class EnvironmentRates(Result):
 
 @dataclass(frozen=True)
 class TrainingRate(Result):
-    """How fast PPO trains, in environment steps.
+    """How fast a learner trains, in environment steps.
 
     Attributes:
         share_of_bare_encoders: Its views per second, divided by those of bare encoders.
@@ -303,28 +308,34 @@ def _singles(setting: _Setting) -> Contender:
 def _time_training(
     config: ThroughputConfig, setting: _Setting, sources: Mapping[str, MakeFeatures]
 ) -> dict[str, TrainingRate]:
-    """Time rounds of PPO, one update each, after bare encoders on the same number of views.
+    """Time rounds of PPOs, one update each, after bare encoders on the same number of views.
 
     The machine's speed changes within seconds. The encoders run for the same time, just before the
     agents of their precision, so these changes do not affect the ratio.
     """
-    agents = {name: _agent(config, setting, source) for name, source in sources.items()}
-    episodes = max(1, max(agent.n_steps for agent in agents.values()) // len(setting.actions))
+    learners = {
+        f"{algorithm}, {name}": _learner(algorithm, config, setting.environment(source))
+        for name, source in sources.items()
+        for algorithm in _ALGORITHMS
+    }
+    # The first update, which is not timed, shows how many steps one takes.
+    steps = {name: _update(learner) for name, (learner, _) in learners.items()}
+    episodes = max(1, max(steps.values()) // setting.steps)
     contenders: dict[str, Contender] = {}
     for bare, encoders in _bare_encoders(setting, episodes).items():
         contenders[bare] = encoders
         contenders |= {
-            name: Contender(partial(_update, agent))
-            for name, agent in agents.items()
+            name: Contender(partial(_update, learner))
+            for name, (learner, _) in learners.items()
             if _bare_for(name) == bare
         }
     times = time_rounds(contenders, config.training_repeats, setting.model.device, "training")
     results = {}
-    for name, agent in agents.items():
-        steps = agent.n_steps * agent.n_envs
-        steps_per_view = steps / (setting.views * episodes)
-        share = round(steps_per_view * speedup(times[name], times[_bare_for(name)]).median, 4)
-        results[name] = TrainingRate(_rate(times[name], steps), share, _time_shares(agent))
+    for name, (learner, env) in learners.items():
+        per_view = steps[name] / (setting.views * episodes)
+        share = round(per_view * speedup(times[name], times[_bare_for(name)]).median, 4)
+        rate = _rate(times[name], steps[name])
+        results[name] = TrainingRate(rate, share, _time_shares(learner, env))
     return results
 
 
@@ -333,40 +344,62 @@ def _bare_for(source: str) -> str:
     return f"bare encoders, {'bfloat16' if 'bfloat16' in source else 'float32'}"
 
 
-def _agent(config: ThroughputConfig, setting: _Setting, source: MakeFeatures) -> OnPolicyAlgorithm:
-    env = setting.environment(source)
-    learner = PPOLearner(env, seed=config.seed, device=setting.model.device, timesteps=1)
-    assert isinstance(learner.agent, OnPolicyAlgorithm)
-    return learner.agent
+def _learner(
+    algorithm: str, config: ThroughputConfig, env: GlanceFocusVectorEnv
+) -> tuple[Learner, GlanceFocusVectorEnv]:
+    device = env.model.device
+    return build_learner(algorithm, env, seed=config.seed, device=device, timesteps=2**40), env
 
 
-def _update(agent: OnPolicyAlgorithm) -> None:
-    """Take as many steps as an update of the policy needs, and update it."""
-    agent.learn(agent.n_steps * agent.n_envs, reset_num_timesteps=False)
+class _UpdatedError(Exception):
+    """Ends the learning."""
 
 
-def _time_shares(agent: OnPolicyAlgorithm) -> dict[str, float]:
+def _update(learner: Learner) -> int:
+    """Take as many steps as an update of the policy needs, and update it; returns their number."""
+    begun = learner.steps
+
+    def callback() -> None:
+        if learner.steps > begun:
+            raise _UpdatedError
+
+    with suppress(_UpdatedError):
+        learner.learn(callback)
+    return learner.steps - begun
+
+
+def _time_shares(learner: Learner, env: GlanceFocusVectorEnv) -> dict[str, float]:
     """See ``TrainingRate.time``."""
-    env = agent.env
-    assert isinstance(env, StableBaselinesVecEnv)
-    features = env.env.features
+    features = env.features
     watch = Stopwatch(features.model.device)
     calls: list[tuple[Any, str, str]] = [
-        *[(features, "_encode", "encoder")] * isinstance(features, LiveFeatures),
-        (env, "step_wait", "environment"),
-        (env.env, "_observations", "copies"),
-        *((agent.policy, name, "policy") for name in ("forward", "predict_values")),
-        (agent, "train", "policy"),
-        *(
-            (agent.rollout_buffer, name, "buffer")
-            for name in ("reset", "add", "compute_returns_and_advantage", "_get_samples")
-        ),
+        *[(features, "_encode", "encoder")] * isinstance(features, LiveFeatures)
     ]
+    if isinstance(learner, TorchPPOLearner):
+        calls += [
+            (env, "step_tensors", "environment"),
+            *((learner.network, name, "policy") for name in ("forward", "embed_glances")),
+            (learner, "_update", "policy"),
+        ]
+    else:
+        assert isinstance(learner, StableBaselinesLearner)
+        agent = learner.agent
+        assert isinstance(agent, OnPolicyAlgorithm)
+        calls += [
+            (agent.env, "step_wait", "environment"),
+            (env, "_observations", "copies"),
+            *((agent.policy, name, "policy") for name in ("forward", "predict_values")),
+            (agent, "train", "policy"),
+            *(
+                (agent.rollout_buffer, name, "buffer")
+                for name in ("reset", "add", "compute_returns_and_advantage", "_get_samples")
+            ),
+        ]
     with ExitStack() as stack:
         for call in calls:
             stack.enter_context(watch.wrap(*call))
         with watch.label("rest"):
-            _update(agent)
+            _update(learner)
     return {name: round(share, 4) for name, share in watch.shares().items()}
 
 
@@ -384,7 +417,7 @@ def _print(results: ThroughputResult, console: Console) -> None:
     if not results.training:
         return
     parts = ["encoder", "environment", "copies", "policy", "buffer", "rest"]
-    training = Table("PPO", "environment steps/s", "of bare encoders", *parts)
+    training = Table("training", "environment steps/s", "of bare encoders", *parts)
     for name, trained in results.training.items():
         shares = [f"{trained.time.get(part, 0.0):.0%}" for part in parts]
         speed = f"{trained.steps_per_second.median:,.0f}"

@@ -34,11 +34,14 @@ def test_all_kinds_of_features_are_timed(tmp_path, capsys):
         assert 0 < steps["min"] <= steps["median"] <= steps["max"]
         assert views["median"] == pytest.approx(1.5 * steps["median"], rel=1e-3)
     assert all(value > 0 for value in saved["ratios"].values())
-    assert set(saved["training"]) == LIVE | KEPT | {"cached, warm"}
+    sources = LIVE | KEPT | {"cached, warm"}
+    learners = {f"{learner}, {name}" for learner in ("ppo", "torch-ppo") for name in sources}
+    assert set(saved["training"]) == learners
     for name, timed in saved["training"].items():
         assert timed["steps_per_second"]["median"] > 0
         assert sum(timed["time"].values()) == pytest.approx(1, abs=1e-3)
-        parts = {"environment", "copies", "policy", "buffer", "rest"}
+        parts = {"environment", "policy", "rest"}
+        parts |= set() if name.startswith("torch") else {"copies", "buffer"}
         assert set(timed["time"]) == parts | (set() if "cached" in name else {"encoder"})
     printed = capsys.readouterr().out
     assert "compact, 16×16 patches" in printed
