@@ -4,10 +4,11 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from gfnet_agents.learners import LEARNERS, TorchPPOLearner, build_learner, checkpoint
-from gfnet_agents.learners.torch_ppo import _Rollout
+from gfnet_agents.learners.torch_ppo import _batches, _first_steps, _Rollout
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.policies import LearnedPolicy
 from gfnet_env.runs import Run
 
 
@@ -118,6 +119,57 @@ def test_an_update_is_that_of_stable_baselines3(actions, gae, make_env):
         assert measured[f"train/{name}"].item() == pytest.approx(
             logged[f"train/{name}"], abs=1e-5
         ), name
+
+
+def test_batches_hold_whole_episodes():
+    ended = torch.tensor([[0, 1], [1, 0], [0, 0], [0, 1]], dtype=torch.bool)
+    first = _first_steps(ended)
+    # Two sub-environments: their steps have even and odd numbers.
+    assert first.tolist() == [0, 1, 0, 3, 4, 3, 4, 3]
+    orders = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        parts = _batches(first, 3)
+        order = torch.cat(parts)
+        assert [len(part) for part in parts] == [3, 3, 2]
+        assert order.sort().values.tolist() == list(range(8))
+        # The steps of an episode are neighbours.
+        assert len(first[order].unique_consecutive()) == 4
+        orders.add(tuple(first[order].unique_consecutive().tolist()))
+    assert len(orders) > 5
+    assert [len(part) for part in _batches(first[:7], 3)] == [3, 3]
+
+
+@pytest.mark.parametrize("options", [{}, {"attention": False}, {"inhibition": False}])
+def test_a_known_glance_changes_nothing(options, make_env, network):
+    env = make_env(exits="confidence:threshold=0.9")
+    shown = env.reset_tensors(seed=0)
+    policy = LearnedPolicy.for_model(network, [8], encoder=options)
+    begun = env.step_tensors(torch.rand(8, 2))
+    assert 0 < begun.terminated.sum() < 8
+    for observation in (shown, begun.observations):
+        glances = policy.encoder.embed_glance(observation["glance"])
+        others = {key: each for key, each in observation.items() if key != "glance"}
+        torch.testing.assert_close(
+            policy.encoder(others, glances), policy.encoder(observation), atol=1e-5, rtol=0
+        )
+
+
+def test_the_policy_is_an_average_of_weights(make_env):
+    learner, latest = small(make_env()), []
+    learner.learn(lambda: latest.append(parameters_to_vector(learner.network.policy.parameters())))
+    # The k-th of all weights has the share (η + 1) / (η + k) in the average so far.
+    mean = latest[1]
+    for number, each in enumerate(latest[2:], start=2):
+        mean = mean + (each - mean) * 9 / (8 + number)
+    found = parameters_to_vector(learner.policy().parameters())
+    torch.testing.assert_close(found, mean, atol=1e-6, rtol=0)
+    assert (found - latest[-1]).abs().max() > 1e-5
+    spec = "torch-ppo:n_steps=3,average_weights=false"
+    without = build_learner(spec, make_env(), seed=0, device="cpu", timesteps=48)
+    without.learn(lambda: None)
+    expected = parameters_to_vector(without.network.policy.parameters())
+    assert torch.equal(parameters_to_vector(without.policy().parameters()), expected)
 
 
 def _copy_weights(policy, network):
