@@ -507,7 +507,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
                     f"{key!r} of the observation is {tuple(tensor.shape[1:])} now and was "
                     f"{wanted} at first; its shape must stay the same"
                 )
-            value = tensor.cpu()
+            # An encoder's map has its channels last, in which arrays are slow to copy.
+            value = tensor.cpu().contiguous()
             # Callers must not share memory with the state, from which the next step starts.
             is_held = value.untyped_storage().data_ptr() in held
             arrays[key] = (value.clone() if is_held else value).numpy(force=True)

@@ -44,10 +44,8 @@ class MapsObservation:
                 "the observation 'maps' shows glances and windows alike, but this network has "
                 "other maps for glances; take the observation 'peak'"
             )
-        # In the environment's memory layout, so that policies compute the same numbers, bit for
-        # bit.
         shown = {
-            "features": state.feature_map.float().contiguous(),
+            "features": state.feature_map.float(),
             "glance": state.glance_map.float().flatten(1),
             "seen": state.seen.flatten(1),
             "memory": state.memory.float(),

@@ -40,7 +40,8 @@ class _MapReader(nn.Module):
 
     def embed(self, feature_map: Tensor) -> Tensor:
         """Squeeze a map (B, C, h, w) to cells (B, h·w, channels)."""
-        cells = feature_map.flatten(2).transpose(1, 2)
+        # Maps in either memory layout give the same numbers, bit for bit.
+        cells = feature_map.flatten(2).transpose(1, 2).contiguous()
         return self.normalise(_convolve(self.squeeze, cells)).relu()
 
     def read(self, feature_map: Tensor) -> Tensor:

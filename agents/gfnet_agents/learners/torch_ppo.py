@@ -118,8 +118,9 @@ class TorchPPOLearner:
         )
         self.network = _ActorCritic(policy, log_std_init).to(device)
         self._average = _averaged(self.network.policy) if average_weights else None
+        self._parameters = list(self.network.parameters())
         # As in stable-baselines3.
-        self._optimiser = Adam(self.network.parameters(), eps=1e-5, fused=True)
+        self._optimiser = Adam(self._parameters, eps=1e-5, fused=True)
         self._observations: Observations | None = None
         self._returns = torch.zeros(env.num_envs, device=device)
         self._steps = 0
@@ -242,6 +243,8 @@ class TorchPPOLearner:
     @torch.no_grad()
     def _advantages(self, rollout: _Rollout) -> Tensor:
         """Generalised advantage estimates (Schulman et al., 2016, equation 16), (T, N)."""
+        if self._gamma == 0:
+            return rollout.rewards - rollout.values
         assert self._observations is not None
         _, following = self.network(
             self._observations, self.network.embed_glances(self._observations)
@@ -311,14 +314,14 @@ class TorchPPOLearner:
         loss = policy_loss + self._ent_coef * entropy_loss + self._vf_coef * value_loss
         self._optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self._max_grad_norm)
+        nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimiser.step()
         divergence = (ratio - 1 - log_ratio).mean()
         outside = (ratio != clipped).float().mean()
         return torch.stack([policy_loss, value_loss, entropy_loss, divergence, outside]).detach()
 
     def _check_weights(self) -> None:
-        finite = torch.stack([each.isfinite().all() for each in self.network.parameters()])
+        finite = torch.stack([each.isfinite().all() for each in self._parameters])
         if not bool(finite.all()):
             raise ValueError(
                 f"torch-ppo has diverged after {self.steps} steps: what it computes is no longer "
