@@ -15,9 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import gfnet_env
 from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, complete
 from gfnet_agents.curve import Curve
-from gfnet_agents.training import train_policy
+from gfnet_agents.training import _build, train_policy
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks.results import PolicyResults
+from gfnet_env.console import PlainConsole
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import load_images
@@ -465,6 +466,26 @@ def test_one_layer_says_how_long_to_learn():
         whole = PolicyConfig.of(**given).with_defaults(recipe, DEFAULT.given()).schedule
         assert whole == schedule
     assert PolicySchedule().with_defaults(DEFAULT.given()).timesteps == 64_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "full"),
+    [
+        ({}, True),
+        ({"timesteps": 59}, False),
+        ({"glance_gib": 0.0}, False),
+        ({"glance_gib": 0.0, "features": "cached"}, True),
+        ({"sampling": "uncertain"}, False),
+    ],
+)
+def test_glances_come_first_where_nearly_all_are_needed(changes, full, sets, network, tmp_path):
+    assert len(sets["train"]) == 30
+    values = {"timesteps": 60, "cells": 3, "cache": tmp_path / "features", **changes}
+    chosen = complete(config(tmp_path / "run", **values))
+    env, _ = _build(chosen, network, sets, PlainConsole(quiet=True))
+    env.reset(seed=0)
+    known = 30 - len(env._orders.state_dict()["doubt"]["unknown"])
+    assert known == 30 if full else 0 < known <= 8
 
 
 def test_a_policy_is_learned_from_cached_features(sets, network, tmp_path):
