@@ -54,8 +54,8 @@ class PolicySchedule(_OneLength):
     """How to learn a policy; ``DEFAULT`` fills in missing settings."""
 
     algorithm: str | None = None
-    """Learner and its settings: torch-ppo (the default), ppo, sac:learning_rate=1e-4,…, or
-    module:NAME of your own."""
+    """Learner and its settings: ppo (the default), sac:learning_rate=1e-4,…, or module:NAME of your
+    own."""
     actions: str | None = None
     """Kind of action: continuous, grid:cells=7, zoom:max_scale=4, peak, or module:NAME; append
     +stop to let it stop. By default continuous, or grid if the algorithm needs cells."""
@@ -67,7 +67,7 @@ class PolicySchedule(_OneLength):
     focus_steps: Annotated[int | None, AtLeast(1)] = None
     """Looks per episode; by default the network's number."""
     timesteps: Annotated[int | None, AtLeast(1)] = None
-    """Number of looks to learn from; 64,000 by default."""
+    """Number of looks to learn from; 80,000 by default."""
     epochs: Annotated[int | None, AtLeast(1)] = None
     """Passes over the training images, in place of timesteps."""
     num_envs: Annotated[int | None, AtLeast(1)] = None
@@ -106,8 +106,8 @@ class PolicySchedule(_OneLength):
 
 
 DEFAULT = PolicySchedule(
-    algorithm="torch-ppo",
-    timesteps=64_000,
+    algorithm="ppo",
+    timesteps=80_000,
     num_envs=64,
     begin_from="scratch",
     learn_from="train",
