@@ -228,11 +228,7 @@ def test_the_run_that_is_continued_wins_over_the_recipe(sets, tmp_path):
     train_policy(begun, image_sets={name: load_images(DIGITS, name) for name in sets})
     given = ["--recipe", "resnet", "--continue-from", str(tmp_path / "begun"), "--reward", "sparse"]
     schedule = parse_config(PolicyConfig, "", given).schedule
-    assert (schedule.algorithm, schedule.sampling, schedule.num_envs) == (
-        "torch-ppo",
-        "uncertain",
-        4,
-    )
+    assert (schedule.algorithm, schedule.sampling, schedule.num_envs) == ("ppo", "uncertain", 4)
     assert (schedule.timesteps, schedule.epochs, schedule.reward) == (48, None, "sparse")
 
 

@@ -220,7 +220,7 @@ def test_a_run_that_goes_on_keeps_what_its_weights_are_made_for(sets, network, t
     changes = {"oracle_images": 0, "actions": "grid:cells=3"}
     train_policy(config(first, **changes), model=network, image_sets=sets)
     for change, message in (
-        ({"algorithm": "a2c"}, "algorithm is torch-ppo in .*first, not a2c"),
+        ({"algorithm": "a2c"}, "algorithm is ppo in .*first, not a2c"),
         ({"actions": "grid"}, "actions is grid:cells=3 in .*first, not grid"),
         ({"observation": "plain"}, "observation is maps in .*first, not plain"),
     ):
@@ -230,8 +230,8 @@ def test_a_run_that_goes_on_keeps_what_its_weights_are_made_for(sets, network, t
     network.save(tmp_path / "stage1")
     with pytest.raises(FileNotFoundError, match=r"no config\.json in .*stage1"):
         train_policy(config(tmp_path / "x", continue_from=tmp_path / "stage1"), image_sets=sets)
-    (first / "agent.pt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no agent\.pt in .*first"):
+    (first / "agent.zip").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no agent\.zip in .*first"):
         train_policy(PolicyConfig.of(run=tmp_path / "x", continue_from=first), image_sets=sets)
     assert not (tmp_path / "x").exists()
 
@@ -465,7 +465,7 @@ def test_one_layer_says_how_long_to_learn():
         assert (schedule.num_envs, schedule.reward) == (256, "confidence-gain")
         whole = PolicyConfig.of(**given).with_defaults(recipe, DEFAULT.given()).schedule
         assert whole == schedule
-    assert PolicySchedule().with_defaults(DEFAULT.given()).timesteps == 64_000
+    assert PolicySchedule().with_defaults(DEFAULT.given()).timesteps == 80_000
 
 
 @pytest.mark.parametrize(
