@@ -204,9 +204,10 @@ def _check_settings(study: Study, found: Mapping[str, Any], where: Path) -> None
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two settings differ in a value that both have."""
+    """Whether two settings differ in a value that both have; None is chosen by the data."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return any(_differ(one[name], other[name]) for name in one.keys() & other.keys())
+        both = [name for name in one.keys() & other.keys() if None not in (one[name], other[name])]
+        return any(_differ(one[name], other[name]) for name in both)
     return bool(one != other)
 
 
