@@ -176,6 +176,7 @@ def _register(
         data_root: Path,
         memory_limit: int,
     ) -> ClutteredScenes:
+        """One digit among fragments of others, on a square canvas; sizes are in pixels."""
         count = train if split == "train" and train is not None else scenes
         number = SPLITS.index(split)
         return ClutteredScenes(

@@ -225,6 +225,7 @@ def _register(name: str) -> None:
         workers: int,
         memory_limit: int,
     ) -> FolderImages:
+        """A published set in torchvision's layout."""
         return FolderImages(
             *list_published(name, data_root, split),
             image_size=image_size,

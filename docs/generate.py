@@ -1,0 +1,654 @@
+"""Write the generated parts of the documentation: ``python docs/generate.py``.
+
+A generated part stands in a page between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Numbers
+come from ``experiments/results`` and from the cards of packaged networks; lists of parts come from
+the registries. A page about an environment is generated as a whole.
+"""
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import gymnasium as gym
+from docstring_parser import Docstring, parse, parse_from_object
+from gymnasium.envs.registration import EnvSpec
+
+import gfnet_env
+from gfnet_agents.config import PARTS
+from gfnet_agents.learners import LEARNERS
+from gfnet_agents.learners.base import choose_actions
+from gfnet_agents.markdown import header, row
+from gfnet_cli.commands import GROUPS
+from gfnet_env.actions import ACTIONS
+from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.exits import EXITS
+from gfnet_env.files import write_text
+from gfnet_env.images import IMAGES
+from gfnet_env.observations import OBSERVATIONS
+from gfnet_env.observations.base import FEATURE_BOUND
+from gfnet_env.policies import POLICIES
+from gfnet_env.registry import Registry
+from gfnet_env.rewards import REWARDS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+DOCS = ROOT / "docs"
+DEFAULT_ID = "gfnet_env/GlanceFocus-v0"
+
+Lines = list[str]
+Json = dict[str, Any]
+
+# The tasks of the studies: results, side of the windows, and what they are called.
+STUDIES = {
+    "digits": ("digits-48", "48", "cluttered digits, 128×128"),
+    "mnist-60": ("ram60", "20", "cluttered MNIST, 60×60"),
+    "mnist-100": ("ram100", "24", "cluttered MNIST, 100×100"),
+    "clothing-96": ("clothing", "96", "photographs of clothes, 224×224"),
+    "clothing-128": ("clothing", "128", "photographs of clothes, 224×224"),
+}
+
+# Operating points whose wall times are shown, the first that was measured, and what ran them.
+_CHOSEN = ("geometric, at accuracy", "geometric, within interval")
+_TIMED = (("onnx", 1), ("onnx", 64), ("torch", 1), ("torch", 64))
+
+CHOICES = {
+    "default": "default",
+    "flattened-maps": "maps read cell by cell, as in the paper, not by attention",
+    "latest-map-only": "the map of the latest view only, without the glance's",
+    "no-inhibition": "no inhibition of places that were looked at",
+    "half-the-maps": "half the channels and attention maps",
+    "all-alike": "all images alike, not more often those that the glance is unsure of",
+    "no-exits": "episodes that go on when the classifier is sure",
+    "all-alike-no-exits": "both of the two above",
+    "learns-from-val": "learns from `val`, which the classifier never saw",
+    "log-probability": "rewarded in log-probability",
+    "random-contrast": "rewarded above a random window",
+    "discount-0.7": "discount 0.7, not 0",
+    "map-of-block-2": "an earlier feature map, after two of three blocks",
+    "map-of-block-1": "an earlier feature map, after the first block",
+    "patches-of-24": "P = 24",
+    "patches-of-48": "P = 48",
+}
+
+
+def headline() -> Lines:
+    """The whole picture against early exits, of all studies."""
+    lines = header("task", "whole picture", "cost", "GFNet", "cost", "times fewer")
+    for name in ("digits", "mnist-60", "mnist-100", "clothing-128"):
+        folder, side, title = STUDIES[name]
+        runs = _read(folder)["runs"]
+        static = [run["static"][-1] for run in runs]
+        found = [_exit(run, side) for run in runs]
+        lines.append(
+            row(
+                f"[{title}]({_link(folder)})",
+                _percent(each["accuracy"] for each in static),
+                _millions(each["multiply_adds"] for each in static),
+                _percent(each["accuracy"] for each in found),
+                _millions(each["multiply_adds"] for each in found),
+                f"{fmean(each['factor'] for each in found):.1f}×",
+            )
+        )
+    seeds = len(_read("digits-48")["runs"])
+    return [
+        *lines,
+        "",
+        f"Test accuracy and multiply-adds for a picture, means of {seeds} seeds. The exits were "
+        "chosen on validation pictures to stay within the 95% interval of the network that sees "
+        "whole pictures.",
+    ]
+
+
+def rivals() -> Lines:
+    """The error of RAM beside ours, in two sentences."""
+    looks, theirs, ours = 4, [], []
+    for folder in ("ram60", "ram100"):
+        results = _read(folder)
+        side = next(iter(results["runs"][0]["gfnets"]))
+        errors = [1 - run["gfnets"][side]["policies"]["learned"][looks] for run in results["runs"]]
+        published = next(iter(results["published"].values()))
+        theirs.append(f"{published.split(' / ')[0]}% ({_size(results)})")
+        ours.append(f"{fmean(errors):.2%}")
+    return [
+        "[Recurrent Models of Visual Attention](https://arxiv.org/abs/1406.6247) has errors of "
+        f"{' and '.join(theirs)} on cluttered MNIST after {looks} looks. Ours are "
+        f"{' and '.join(ours)}.",
+    ]
+
+
+def megapixel() -> Lines:
+    """What the packaged network of Megapixel MNIST does, in a sentence."""
+    name = "megapixel-mnist"
+    card, side = gfnet_env.pretrained()[name], IMAGES.parameters(name)["side"].default
+    return [
+        f"On pictures of Megapixel MNIST, {side}×{side}, a [network of the "
+        f"package](docs/small-objects.md#a-trained-network) is right in {_share(card.accuracy)}. "
+        f"It takes {card.looks:.1f} looks and {_millions([card.multiply_adds])} multiply-adds on "
+        "average.",
+    ]
+
+
+def digits() -> Lines:
+    """Policies on the default digits, per step."""
+    results = _read("digits")
+    costs = results["multiply_adds"]
+    lines = header("policy", *_steps(len(costs)))
+    for name, found in results["policies"].items():
+        whole = found["images"] == results["images"]
+        label = name if whole else f"{name} ({found['images']} scenes)"
+        lines.append(row(label, *map(_share, found["accuracy"])))
+    lines.append(row("*multiply-adds*", *(f"*{cost / 1e6:.1f} M*" for cost in costs)))
+    return lines
+
+
+def digits_exits() -> Lines:
+    """What early exits cost on the default digits."""
+    results = _read("digits")
+    every, cost = results["policies"]["learned"]["accuracy"][-1], results["multiply_adds"][-1]
+    # The cheapest point that is within a point of all looks.
+    point = next(each for each in results["early_exit"] if each["accuracy"] > every - 0.01)
+    return [
+        f"With all looks the learned policy reaches {_share(every)} at {cost / 1e6:.1f} M "
+        f"multiply-adds a scene. With early exits it reaches {_share(point['accuracy'])} at "
+        f"{point['multiply_adds'] / 1e6:.1f} M: {point['exit_share'][0]:.0%} of the scenes exit "
+        "at the glance."
+    ]
+
+
+def study(name: str) -> Lines:
+    """Static networks and early exits of a study."""
+    folder, side, title = STUDIES[name]
+    runs = _read(folder)["runs"]
+    lines = header(title, "accuracy", "multiply-adds", "times fewer")
+    for networks in reversed([*zip(*(run["static"] for run in runs), strict=True)]):
+        resolution = networks[0]["resolution"]
+        lines.append(_row(f"static, {resolution}×{resolution}", networks))
+    geometric = [run["gfnets"][side]["budgeted"]["geometric"] for run in runs]
+    before = ""
+    for number, points in enumerate(zip(*geometric, strict=True)):
+        accuracy = _percent(each["accuracy"] for each in points)
+        if accuracy != before:
+            label = "early exit" if number else "glance"
+            lines.append(_row(f"GFNet, P = {side}, {label}", points))
+        before = accuracy
+    for method in ("geometric", "searched"):
+        chosen = [_exit(run, side, method) for run in runs]
+        if all(chosen):
+            lines.append(_row(f"early exit chosen on `val`, {method}", chosen))
+    return lines
+
+
+def ram(folder: str) -> Lines:
+    """Test error by the number of looks, beside the published ones."""
+    results = _read(folder)
+    runs, looks = results["runs"], (1, 2, 3, 4, 6, 8)
+    lines = header(f"{_size(results)}, looks", *map(str, looks))
+    others = []
+    for name, text in results["published"].items():
+        if "network" in name:
+            others.append(f"{name}: {text}")
+            continue
+        numbers = re.findall(r"[\d.]+", text)
+        at = dict(zip((4, 6, 8)[-len(numbers) :], numbers, strict=True))
+        label = re.sub(r"[\d /]+( random)? glimpses", r"\1 glimpses", name).replace("  ", " ")
+        lines.append(row(label, *(f"{at[n]}%" if n in at else "" for n in looks)))
+    for side in runs[0]["gfnets"]:
+        for policy in ("learned", "random", "target"):
+            per_seed = [run["gfnets"][side]["policies"][policy] for run in runs]
+            errors = [1 - fmean(values) for values in zip(*per_seed, strict=True)]
+            cells = (f"{errors[n]:.2%}" if n < len(errors) else "" for n in looks)
+            lines.append(row(f"ours, P = {side}, {policy}", *cells))
+    error = 1 - fmean(run["static"][-1]["accuracy"] for run in runs)
+    whole = f"On whole pictures, the error of our network is {error:.2%}. Published errors"
+    return [*lines, "", f"{whole} are: {'; '.join(others)}."]
+
+
+def wall_times() -> Lines:
+    """How many times faster than the static network, at the point that was chosen on ``val``."""
+    columns = ("ONNX Runtime, batch 1", "batch 64", "torch, batch 1", "batch 64")
+    lines = header("task", "threads", *columns)
+    for folder, side, title in STUDIES.values():
+        for run in _read(folder)["runs"]:
+            found = run["gfnets"][side]["latency"]
+            names = [point["name"] for point in found["points"]] if found else []
+            at = next((names.index(name) for name in _CHOSEN if name in names), None)
+            # Early studies did not note their threads.
+            if at is None or "threads" not in found["timings"][0]:
+                continue
+            times = {
+                (each["threads"], each["engine"], each["batch_size"]): each["points"][at]["speedup"]
+                for each in found["timings"]
+            }
+            for threads in sorted({key[0] for key in times}):
+                cells = (f"{times[threads, *key]['median']:.1f}" for key in _TIMED)
+                lines.append(row(f"{title}, P = {side}", str(threads), *cells))
+    return lines
+
+
+def algorithms() -> Lines:
+    """Algorithms with few steps on the default digits."""
+    results = _read("algorithms")
+    columns = _steps(len(results["bounds"]["random"]))[1:]
+    lines = header("algorithm", *columns, "above random, points", "seconds a run")
+    best_first = sorted(results["schedules"].items(), key=lambda each: -each[1]["accuracy"][-1])
+    for name, found in best_first:
+        seconds = fmean(run["seconds"] for run in results["runs"] if run["schedule"] == name)
+        low, high = (f"{100 * end:.1f}" for end in found["above_random_interval"])
+        above = f"{100 * found['above_random']:.1f} ({low} to {high})"
+        lines.append(row(f"`{name}`", *map(_share, found["accuracy"][1:]), above, f"{seconds:.0f}"))
+    bounds = {name: _share(each[-1]) for name, each in results["bounds"].items()}
+    seeds = len({run["seed"] for run in results["runs"]})
+    steps = max(run["environment_steps"] for run in results["runs"])
+    return [
+        f"Accuracy on {results['images']:,} test scenes, mean of {seeds} seeds, after at most "
+        f"{steps:,} environment steps. Random looks end at {bounds['random']}, looks at the digit "
+        f"at {bounds['target']}.",
+        "",
+        *lines,
+    ]
+
+
+def ppo() -> Lines:
+    """PPO with many steps."""
+    results = _read("ppo")
+    accuracy = " / ".join(
+        f"{100 * value:.1f}" for value in results["schedules"]["ppo"]["accuracy"][1:]
+    )
+    steps = max(run["environment_steps"] for run in results["runs"])
+    return [
+        f"So few steps suit what learns from a replay memory. PPO with {steps:,} steps and "
+        f"{len(results['runs'])} seeds reaches {accuracy}% after one, two and three looks."
+    ]
+
+
+def choices() -> Lines:
+    """One choice of stage 2 changed at a time."""
+    results = _read("policy-choices")
+    columns = _steps(len(results["bounds"]["random"]))[1:]
+    lines = header("changed", *columns, "share of the target's gain")
+    for name, what in CHOICES.items():
+        found = results["schedules"][name]
+        share = _share(found["share_of_target_gain"])
+        lines.append(row(what, *map(_share, found["accuracy"][1:]), share))
+    missing = results["schedules"].keys() - CHOICES.keys()
+    assert not missing, f"describe the choices {missing}"
+    return lines
+
+
+def throughput() -> Lines:
+    """Ratios of environments to bare encoders."""
+    files = sorted((RESULTS / "throughput").glob("*.json"))
+    lines = header("", *(f"`{file.stem}`" for file in files))
+    columns = []
+    for file in files:
+        found = json.loads(file.read_text())
+        trained = {
+            f"PPO's steps / bare encoders' pictures, {name}": each["share_of_bare_encoders"]
+            for name, each in found["training"].items()
+        }
+        columns.append(found["ratios"] | trained)
+    for name in dict.fromkeys(name for column in columns for name in column):
+        lines.append(row(name, *(f"{each[name]:.2f}" if name in each else "" for each in columns)))
+    return lines
+
+
+def memory() -> Lines:
+    """Peak memory of a GFNet and of its encoder on whole pictures."""
+    lines = header("picture", "GFNet", "while it runs", "whole picture", "while it runs")
+    for each in _read("memory")["rows"]:
+        cells = []
+        for kind in ("gfnet", "static"):
+            peak, idle = each[kind]["peak"], each[kind]["idle"]
+            cells += [f"{peak:,.0f} MiB", f"{max(peak - idle, 0):,.0f} MiB"]
+        lines.append(row(f"{each['resolution']}×{each['resolution']}", *cells))
+    return lines
+
+
+def robustness() -> Lines:
+    """What fuzzing, kills and long use found."""
+    fuzz, faults, soak = (_read(f"robustness/{name}") for name in ("fuzz", "faults", "soak"))
+    every = fuzz["outcomes"]["all"]
+    kills = sum(each["kills"]["kills"] for each in faults.values())
+    disks = sum(count for each in faults.values() for count in each["full disks"].values())
+    steps, predictions = (soak[name][-1]["count"] for name in ("steps", "predictions"))
+    grown = max(soak["growth"].values())
+    return [
+        f"- **{every['inputs']:,} drawn inputs**: {every['right']:,} gave the right result, "
+        f"{every['errors_of_ours']:,} an error of ours that says what to do, "
+        f"{every['errors_of_others'] + every['wrong']} anything else.",
+        f"- **{kills} kills and {disks} full disks** in {len(faults)} operations: the folder held "
+        "the old state or the new one, never a mixture.",
+        f"- **{steps:,} environment steps and {predictions:,} predictions** in one process: its "
+        f"memory grew by at most {grown:.1f} MiB.",
+    ]
+
+
+def networks() -> Lines:
+    """The networks of the package."""
+    lines = header("network", "images", "accuracy", "mean looks", "mean multiply-adds")
+    for name, card in gfnet_env.pretrained().items():
+        cost = f"{card.multiply_adds / 1e6:.1f} M"
+        cells = (f"`{card.images}`", _share(card.accuracy), f"{card.looks:.1f}", cost)
+        lines.append(row(f"`{name}`", *cells))
+    return lines
+
+
+def commands() -> Lines:
+    """The subcommands of ``gfnet``."""
+    lines = header("", "`gfnet …`", "what it does")
+    for title, group in GROUPS.items():
+        for command in group:
+            lines.append(row(title, f"`{command.name}`", command.summary))
+            title = ""
+    return lines
+
+
+def parts(registry: Registry[Any]) -> Lines:
+    """The parts of a registry, their parameters and what they do."""
+    lines = header("name", "parameters", "what it does")
+    for name in _own(registry):
+        required = any(each.default is each.empty for each in registry.parameters(name).values())
+        # Saved networks bring such policies, and their parameters.
+        shown = [] if required and registry is POLICIES else _parameters(registry, name)
+        cells = ", ".join(f"`{each}`" for each in shown)
+        lines.append(row(f"`{name}`", cells, _summary(registry.find(name))))
+    return lines
+
+
+def _own(registry: Registry[Any]) -> Lines:
+    """The names of a registry's parts that come with the library."""
+    ours = ("gfnet_env.", "gfnet_agents.")
+    return [name for name in registry if registry.find(name).__module__.startswith(ours)]
+
+
+def learners() -> Lines:
+    """The learners, and the kinds of actions that they take."""
+    lines = header("`--algorithm`", "what it is", "first actions", "also")
+    for name in _own(LEARNERS):
+        kind = LEARNERS.find(name)
+        first = choose_actions(name, None).spec
+        taken = [each for each in _own(ACTIONS) if _takes(name, each)]
+        taken.remove(first.partition(":")[0])
+        cells = ", ".join(f"`{each}`" for each in taken)
+        lines.append(row(f"`{name}`", _summary(kind), f"`{first}`", cells))
+    return lines
+
+
+def _takes(learner: str, actions: str) -> bool:
+    try:
+        choose_actions(learner, actions)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameters(registry: Registry[Any], name: str) -> Iterator[str]:
+    for each in registry.parameters(name).values():
+        required = each.default is inspect.Parameter.empty
+        yield each.name if required else f"{each.name}={_shown(each.default)}"
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, tuple | bool) else str(value)
+
+
+def _summary(target: Callable[..., Any]) -> str:
+    """The first sentence of a docstring, as Markdown in a cell."""
+    found = _docstring(target).short_description or ""
+    return re.sub(r"``([^`]*)``", r"`\1`", " ".join(found.split())).replace("|", r"\|")
+
+
+def _docstring(target: Callable[..., Any]) -> Docstring:
+    return parse(inspect.getdoc(target) or "")
+
+
+PARTS_SHOWN: dict[str, Registry[Any]] = {
+    "images": IMAGES,
+    "encoders": PARTS["encoder"],
+    "classifiers": PARTS["classifier"],
+    "actions": ACTIONS,
+    "observations": OBSERVATIONS,
+    "rewards": REWARDS,
+    "exits": EXITS,
+    "policies": POLICIES,
+}
+
+
+def environments() -> Lines:
+    """The registered environments, with their images and looks."""
+    lines = header("id", "images", "looks after the glance")
+    for spec in _registered():
+        env: Any = gym.make(spec.id).unwrapped
+        cells = (f"`{env.model.trained_on.images}`", str(env.focus_steps))
+        lines.append(row(f"[`{spec.id}`]({_page(spec)})", *cells))
+    return lines
+
+
+def _registered() -> list[EnvSpec]:
+    return [spec for spec in gym.registry.values() if spec.namespace == "gfnet_env"]
+
+
+def _page(spec: EnvSpec) -> str:
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", spec.name).lower()
+    return f"{name}-v{spec.version}.md"
+
+
+def environment(spec: EnvSpec) -> str:
+    """The page about an environment."""
+    env: Any = gym.make(spec.id).unwrapped
+    described = parse_from_object(GlanceFocusVectorEnv)
+    assert described.long_description is not None
+    kwargs = "".join(f", {key}={value!r}" for key, value in spec.kwargs.items())
+    lines = [
+        f"# {spec.id}",
+        "",
+        "![The network looks at test scenes](../looking.gif)",
+        "",
+        described.short_description or "",
+        "",
+        *header("", ""),
+        row("Action space", f"`{env.action_space}`"),
+        row("Observation space", "`Dict`, see [below](#observations)"),
+        row("One environment", f'`gymnasium.make("{spec.id}")`'),
+        row("N side by side", f'`gymnasium.make_vec("{spec.id}", num_envs=N)`'),
+        row("Images", f"`{env.model.trained_on.images}`, {len(env.images):,} of split `train`"),
+        row("Looks", f"{env.focus_steps} after the glance"),
+        *([row("Arguments of this id", f"`{kwargs[2:]}`")] if kwargs else []),
+        "",
+        _markdown(described.long_description),
+        "",
+        "```python",
+        "import gymnasium as gym",
+        "import gfnet_env",
+        "",
+        f'env = gym.make("{spec.id}")',
+        "observation, info = env.reset(seed=0)",
+        "observation, reward, terminated, truncated, info = env.step(env.action_space.sample())",
+        "```",
+        "",
+        "## Actions",
+        "",
+        "`actions=` chooses the kind. `+stop` after any of them, as in `zoom+stop`, adds an action",
+        "that ends the episode. A stop encodes nothing and has reward 0.",
+        "",
+        *parts(ACTIONS),
+        "",
+        "## Observations",
+        "",
+        "An observation is a dict of float32 arrays. By default, with this network:",
+        "",
+        *header("key", "shape", "range"),
+    ]
+    for key, space in env.observation_space.spaces.items():
+        low, high = float(space.low.min()), float(space.high.max())
+        unbounded = abs(high) >= FEATURE_BOUND
+        within = "any" if unbounded else f"[{low:g}, {high:g}]"
+        lines.append(row(f"`{key}`", str(tuple(space.shape)), within))
+    lines += ["", "`observation=` chooses another one:"]
+    for name in _own(OBSERVATIONS):
+        about = _docstring(OBSERVATIONS.find(name))
+        text = " ".join(filter(None, [about.short_description, about.long_description]))
+        parameters = "".join(f", `{each}`" for each in _parameters(OBSERVATIONS, name))
+        lines += ["", f"- `{name}`{parameters}: {_markdown(' '.join(text.split()))}"]
+    lines += [
+        "",
+        "## Rewards",
+        "",
+        "`reward=` chooses what a look is worth. p_t(y) is the confidence in the true class after",
+        "look t. `look_cost=0.01` subtracts a cost from the reward of every look.",
+        "",
+        *parts(REWARDS),
+        "",
+        "## Exits",
+        "",
+        "`exits=` says when an episode ends before its last look.",
+        "",
+        *parts(EXITS),
+        "",
+        "## Arguments",
+        "",
+        *header("argument", "default", "what it is"),
+    ]
+    signature = inspect.signature(GlanceFocusVectorEnv).parameters
+    for each in described.params:
+        default = signature[each.arg_name].default
+        shown = getattr(default, "value", default)
+        text = _markdown(" ".join((each.description or "").split())).replace("|", r"\|")
+        lines.append(row(f"`{each.arg_name}`", f"`{shown!r}`", text))
+    lines += ["", "`num_envs` and `autoreset_mode` belong to `make_vec`."]
+    if spec.id == DEFAULT_ID:
+        lines += [
+            "",
+            "## Baseline scores",
+            "",
+            "Test accuracy of policies on the packaged network:",
+            "",
+            *digits(),
+            "",
+            *algorithms(),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """A docstring's literals as Markdown's."""
+    return re.sub(r"``([^`]*)``", r"`\1`", text)
+
+
+GENERATED: dict[str, Callable[[], Lines]] = {
+    "headline": headline,
+    "rivals": rivals,
+    "megapixel": megapixel,
+    "digits": digits,
+    "digits-exits": digits_exits,
+    "wall-times": wall_times,
+    "ram-60": lambda: ram("ram60"),
+    "ram-100": lambda: ram("ram100"),
+    "algorithms": algorithms,
+    "ppo": ppo,
+    "choices": choices,
+    "throughput": throughput,
+    "memory": memory,
+    "robustness": robustness,
+    "networks": networks,
+    "environments": environments,
+    "commands": commands,
+    "learners": learners,
+}
+GENERATED |= {f"study-{name}": functools.partial(study, name) for name in STUDIES}
+GENERATED |= {name: functools.partial(parts, each) for name, each in PARTS_SHOWN.items()}
+
+_PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> dict[Path, str]:
+    """What every page with generated parts should hold."""
+    found = {}
+    for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
+        text = page.read_text()
+        if _PART.search(text):
+            found[page] = _PART.sub(_filled, text)
+    for spec in _registered():
+        found[DOCS / "environments" / _page(spec)] = environment(spec)
+    found[DOCS / "tutorial.ipynb"] = notebook((DOCS / "tutorial.md").read_text())
+    return found
+
+
+def notebook(page: str) -> str:
+    """A page as a notebook: its Python blocks are cells to run."""
+    cells: list[Json] = []
+    for number, text in enumerate(re.split(r"^```(?:python)?\n", page, flags=re.MULTILINE)):
+        cell: Json = {"id": f"cell-{number}", "metadata": {}, "source": text.strip()}
+        if number % 2:
+            cells.append({"cell_type": "code", "execution_count": None, "outputs": []} | cell)
+        elif cell["source"]:
+            # Pages of the site are beside the page, not beside the notebook.
+            cell["source"] = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell["source"])
+            cells.append({"cell_type": "markdown"} | cell)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {
+        "cells": cells,
+        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _filled(part: re.Match[str]) -> str:
+    lines = GENERATED[part[2]]()
+    return "\n".join([part[1], *lines, "", part[3]])
+
+
+def _read(name: str) -> Json:
+    path = RESULTS / f"{name}.json"
+    return json.loads((path if path.is_file() else RESULTS / name / "results.json").read_text())
+
+
+def _link(folder: str) -> str:
+    return f"experiments/results/{folder}/README.md"
+
+
+def _size(results: Json) -> str:
+    """``60×60``, from the title of a study."""
+    return results["title"].split(", ")[1]
+
+
+def _exit(run: Json, side: str, method: str = "geometric") -> Json:
+    """The exits that were chosen to stay within the static network's interval."""
+    return run["gfnets"][side]["comparison"][method]["within_interval"]
+
+
+def _steps(count: int) -> Lines:
+    """The columns of steps, glance first."""
+    return ["glance", *(f"look {number}" for number in range(1, count))]
+
+
+def _row(label: str, points: Sequence[Json]) -> str:
+    """Accuracy with its range over seeds, cost, and how much cheaper that is."""
+    saved = f"{fmean(each['factor'] for each in points):.1f}×" if "factor" in points[0] else ""
+    accuracies = [each["accuracy"] for each in points]
+    spread = f"{_percent(accuracies)} ({_share(min(accuracies))} – {_share(max(accuracies))})"
+    return row(label, spread, _millions(each["multiply_adds"] for each in points), saved)
+
+
+def _percent(shares: Iterable[float]) -> str:
+    return _share(fmean(shares))
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _millions(costs: Iterable[float]) -> str:
+    return f"{fmean(costs) / 1e6:.1f} M"
+
+
+if __name__ == "__main__":
+    for path, content in pages().items():
+        write_text(path, content)
