@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
@@ -16,7 +15,6 @@ from gfnet_env.rollout import glance, rollout
 
 ROOT = Path(__file__).parents[2]
 REINFORCE = ROOT / "experiments" / "examples" / "reinforce.py"
-PAGE = ROOT / "agents" / "README.md"
 DIGITS = "cluttered-digits:scenes=50"
 
 
@@ -86,19 +84,6 @@ def test_torchrl_takes_the_single_environment_as_it_is():
     episode = env.rollout(10)
     assert len(episode) == 3
     assert episode["next", "terminated"].squeeze(1).tolist() == [False, False, True]
-
-
-def test_the_page_says_what_runs():
-    source = re.sub(r"\s+", " ", REINFORCE.read_text())
-    names: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    quoted = [block for block in blocks if re.sub(r"\s+", " ", block).strip() in source]
-    assert len(quoted) == 2
-    for block in blocks:
-        if block not in quoted:
-            exec(compile(block, str(PAGE), "exec"), names)
-    assert isinstance(names["policy"], nn.Module)
-    assert names["prediction"].classes.shape == (8,)
 
 
 def test_another_network_learns_where_to_look():
