@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import functools
-import importlib
 import io
 import re
 import sys
@@ -28,7 +27,7 @@ from gfnet_env.files import read_bytes
 from gfnet_env.images import IMAGES
 from gfnet_env.observations import OBSERVATIONS
 from gfnet_env.policies import POLICIES
-from gfnet_env.registry import Registry
+from gfnet_env.registry import Registry, import_parts
 from gfnet_env.rewards import REWARDS
 from gfnet_env.settings import Setting, Settings, all_settings, checked, from_text
 
@@ -109,7 +108,7 @@ COMMON = (
         "command line wins",
         "FILE",
     ),
-    Flag(["--import"], "first import a module, which may register parts", "MODULE", repeated=True),
+    Flag(["--import"], "first import a module with parts, which files may name then", "MODULE", repeated=True),
     Flag(["--debug"], "show where an error was"),
 )
 
@@ -171,7 +170,7 @@ def read(
     if here not in sys.path:
         sys.path.append(here)
     for module in given.get("import", ()):
-        _import(module)
+        import_parts(module)
     options = _Options(config_class, flags, parts)
     if "help" in given or "help_all" in given:
         print(options.help(about, everything="help_all" in given or not about.first), end="")
@@ -371,16 +370,6 @@ def print_error(message: str, hint: str = "", *, kind: str = "error") -> None:
     line = f"[red]{kind}: {escape(' '.join(message.splitlines()))}[/]"
     hinted = f"{line} [dim]({hint})[/]" if hint else line
     Console(stderr=True, highlight=False).print(hinted, soft_wrap=True)
-
-
-def _import(module: str) -> None:
-    """Import a module; raises ``ImportError`` if that fails, or if no module can have this name."""
-    if not all(map(str.isidentifier, module.split("."))):
-        raise ImportError(f"--import needs the name of a module, not {module!r}")
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"cannot import {module!r} (--import): {error}") from error
 
 
 def describe_parts(

@@ -20,6 +20,11 @@ from gfnet_env.settings import checked
 # What Python and torch raise for a value that they cannot use; they do not know its name.
 UNFIT = (ArithmeticError, AssertionError, MemoryError, RuntimeError, TypeError)
 
+# What files may name as ``module:NAME``: all of these modules, and these parts of others. That a
+# module is imported says nothing: os and subprocess always are.
+_MODULES_FOR_FILES: set[str] = set()
+_PARTS_FOR_FILES: set[tuple[str, str]] = set()
+
 Part = TypeVar("Part")
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -69,8 +74,9 @@ class Registry(Generic[Part]):
 
         Args:
             part: A spec, or the part itself.
-            trusted: Whether ``module:NAME`` may import the module. For a spec from a file this must
-                be off; its module has to be imported already.
+            trusted: Whether ``module:NAME`` may import and call anything. For a spec from a file
+                this must be off: it may only name parts of modules that ``import_parts`` imported,
+                and parts that a trusted spec has named in this process.
             context: Further arguments; arguments that the part does not take are dropped.
 
         Raises:
@@ -147,10 +153,12 @@ class Registry(Generic[Part]):
                 f"unknown {self.kind} {name or spec!r}; {hint}known: {self.describe()}; or give "
                 "module:NAME of your own"
             )
-        if name not in sys.modules and not trusted:
+        allowed = name in _MODULES_FOR_FILES or (name, member) in _PARTS_FOR_FILES
+        if not trusted and not (allowed and name in sys.modules):
             raise ValueError(
-                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: "
-                f"import it before (on the command line: --import {name})"
+                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: if "
+                f"you trust it, call gfnet_env.registry.import_parts({name!r}) before (on the "
+                f"command line: --import {name})"
             )
         try:
             found = getattr(importlib.import_module(name), member)
@@ -158,6 +166,8 @@ class Registry(Generic[Part]):
             raise ValueError(f"there is no {self.kind} {spec!r} to import: {error}") from error
         if not callable(found):
             raise ValueError(f"{spec!r} is no {self.kind}: it is neither a class nor a function")
+        if trusted:
+            _PARTS_FOR_FILES.add((name, member))
         return found, given
 
     def _parse(
@@ -180,6 +190,21 @@ class Registry(Generic[Part]):
                 raise ValueError(f"the {self.kind} {spec!r} is given {key} twice")
             values[key] = convert(value, parameters[key].annotation, f"{key} of {spec!r}")
         return values
+
+
+def import_parts(module: str) -> None:
+    """Import a module of your own, so that files which are loaded later may name parts in it.
+
+    Raises:
+        ImportError: There is no such module, or it cannot be imported.
+    """
+    if not all(map(str.isidentifier, module.split("."))):
+        raise ImportError(f"no module can have the name {module!r}; give one such as my_parts")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"cannot import {module!r}: {error}") from error
+    _MODULES_FOR_FILES.add(module)
 
 
 def split_items(text: str) -> list[str]:

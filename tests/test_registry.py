@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 import torch
 
-from gfnet_env.registry import Registry, convert, split_items
+from gfnet_env import registry
+from gfnet_env.registry import Registry, convert, import_parts, split_items
 from gfnet_env.settings import AtLeast
 
 
@@ -39,6 +40,7 @@ def module(monkeypatch):
     own = types.ModuleType("own_parts")
     own.Grid, own.number = Grid, 3
     monkeypatch.setitem(sys.modules, "own_parts", own)
+    monkeypatch.setattr(registry, "_MODULES_FOR_FILES", set())
     return own
 
 
@@ -98,6 +100,34 @@ def test_a_file_imports_no_module(parts, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="--import planted_part"):
         parts.build("planted_part:Part", trusted=False)
     assert "planted_part" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "os:mkdir:path={}",
+        "pathlib:Path:args={}",
+        "builtins:print",
+        "gfnet_env.registry:import_parts",
+    ],
+)
+def test_a_file_calls_nothing_of_modules_that_are_imported_anyhow(parts, tmp_path, spec):
+    made = tmp_path / "made"
+    with pytest.raises(ValueError, match=r"no file may import: .*import_parts\('.*--import "):
+        parts.build(spec.format(made), trusted=False)
+    with pytest.raises(ValueError, match="no file may import"):
+        parts.find(spec, trusted=False)
+    assert not made.exists()
+
+
+def test_files_may_name_what_their_user_has(parts, module):
+    with pytest.raises(ValueError, match="no file may import"):
+        parts.find("own_parts:Other", trusted=False)
+    import_parts("own_parts")
+    assert parts.build("own_parts:Grid:cells=2", trusted=False).cells == 2
+    for name in ("", "own parts", "os:system", ".", "no_such_module"):
+        with pytest.raises(ImportError, match=f"{name!r}"):
+            import_parts(name)
 
 
 def test_wrong_specs_say_what_there_is(parts):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gfnet_env.encoders.base import Encoder, Features
 from gfnet_env.encoders.registry import ENCODERS
+from gfnet_env.encoders.timm import is_timm_name
 from gfnet_env.encoders.weights import downloaded, explained, load_timm_weights
 
 
@@ -36,6 +37,9 @@ class EarlyEncoder(Encoder):
         import timm
         from timm.data.config import resolve_model_data_config
 
+        # timm would fetch what others, such as hf-hub:OWNER/NAME, name.
+        if not is_timm_name(name):
+            raise ValueError(f"timm cannot build {name!r}: choose what timm.list_models() lists")
         pretrained = weights == "pretrained"
         with downloaded(name) if pretrained else explained(f"timm cannot build {name!r}"):
             model: Any = timm.create_model(name, pretrained=pretrained)

@@ -6,7 +6,8 @@ A spec is a name in ``ENCODERS``, such as ``compact:widths=[32,64],strides=[2,2]
 
 An encoder of your own is a class or a function that makes an ``Encoder``, such as a
 ``ModuleEncoder``. It may have the parameters ``num_classes``, ``weights`` and ``patch_size``. A
-saved network holds the spec and the weights, never code: import the module before you load it.
+saved network holds the spec and the weights, never code: before you load it, import the module by
+``registry.import_parts``.
 """
 
 import difflib

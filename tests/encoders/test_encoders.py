@@ -279,6 +279,10 @@ def test_the_early_layers_of_a_network_see_finely(tmp_path):
         build_encoder("early:resnet18,level=9", 7)
     with pytest.raises(ValueError, match="timm cannot build 'resnet17'"):
         build_encoder("early:resnet17,level=2", 7)
+    # timm itself would ask the network for it, or read the folder.
+    for name in ("hf-hub:timm/resnet18.a1_in1k", f"local-dir:{tmp_path}"):
+        with pytest.raises(ValueError, match=f"timm cannot build '{name}': choose what timm.list"):
+            build_encoder(f"early:{name},level=2", 7)
 
 
 class _Broken(Encoder):

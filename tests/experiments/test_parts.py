@@ -1,6 +1,5 @@
 """Parts of one's own: each one new file outside the library, named on the command line."""
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from gfnet_env.command_line import parse
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.files import read_json
 from gfnet_env.images import load_images
+from gfnet_env.registry import import_parts
 from gfnet_env.training import ClassifierConfig, train_classifier
 
 PARTS = Path(__file__).parent / "parts"
@@ -175,6 +175,6 @@ def test_what_a_file_names_is_imported_by_no_one_but_the_user(train, tmp_path, m
     monkeypatch.delitem(sys.modules, "edge_encoder")
     with pytest.raises(ValueError, match="--import edge_encoder"):
         GlanceFocusNetwork.load(tmp_path / "network")
-    importlib.import_module("edge_encoder")
+    import_parts("edge_encoder")
     loaded = GlanceFocusNetwork.load(tmp_path / "network")
     assert loaded.config.encoder == network.config.encoder

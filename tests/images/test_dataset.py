@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from gfnet_env.images import DatasetImages, load_images
+from gfnet_env.registry import import_parts
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
 
@@ -111,6 +112,9 @@ def test_a_function_of_the_users_own_is_an_image_set(tmp_path, monkeypatch):
     images = load_images("users_own_images:black:side=12", "test", seed=3)
     assert images.fixed_size == (12, 12)
     assert images.labels.tolist() == [3, 1]
-    # Once it is imported, files may name it.
+    # Once its user has said so, files may name all that is in it.
+    with pytest.raises(ValueError, match="no file may import"):
+        load_images("users_own_images:pairs", trusted=False)
+    import_parts("users_own_images")
     images = load_images("users_own_images:pairs:count=4", trusted=False)
     assert images.sizes(range(4)).tolist() == [[9, 9], [9, 10], [9, 11], [9, 12]]

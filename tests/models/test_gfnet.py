@@ -339,3 +339,15 @@ def test_building_a_network_leaves_its_batch_statistics_untouched(tiny_network):
     for name, buffer in fresh.named_buffers():
         if name.endswith("num_batches_tracked"):
             assert buffer == 0
+
+
+@pytest.mark.parametrize("part", ["encoder", "classifier"])
+def test_a_file_calls_nothing_but_parts(part, tiny_network, tmp_path):
+    tiny_network.save(tmp_path)
+    path = tmp_path / "network.json"
+    saved = {**json.loads(path.read_text()), part: f"os:mkdir:path={tmp_path / 'made'}"}
+    del saved["sha256"]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="module 'os', which no file may import"):
+        GlanceFocusNetwork.load(tmp_path)
+    assert not (tmp_path / "made").exists()

@@ -233,6 +233,15 @@ def saved_in(path):
     return saved
 
 
+def test_a_file_calls_nothing_but_policies(tmp_path):
+    made = tmp_path / "made"
+    saved = {"name": "subprocess:Popen", "arguments": {"args": ["mkdir", str(made)]}}
+    (tmp_path / "policy.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="'subprocess', which no file may import"):
+        load_policy(tmp_path)
+    assert not made.exists()
+
+
 def test_what_cannot_be_saved_or_loaded_is_named(network, tmp_path):
     with pytest.raises(ValueError, match="Linear cannot be saved: give it an attribute config"):
         save_policy(nn.Linear(1, 1), tmp_path)
