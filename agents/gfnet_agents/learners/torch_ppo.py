@@ -24,7 +24,7 @@ from gfnet_env import rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_bytes
 from gfnet_env.policies import LearnedPolicy
-from gfnet_env.settings import Above, AtLeast, Between
+from gfnet_env.settings import Above, AtLeast, AtMost, Between
 
 AGENT_FILE = "agent.pt"
 # η of the average of weights: the last 7% of the updates are half of it.
@@ -77,6 +77,9 @@ class TorchPPOLearner:
 
     Attributes:
         network: The actor and the critic.
+
+    Raises:
+        ValueError: An update has a single step, which has no spread.
     """
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box, spaces.Discrete)
@@ -90,12 +93,12 @@ class TorchPPOLearner:
         device: str | torch.device = "cpu",
         timesteps: int,
         learning_rate: Annotated[float | None, Above(0)] = None,
-        n_steps: Annotated[int, AtLeast(1)] = 12,
+        n_steps: Annotated[int, Between(1, 10_000)] = 12,
         batch_size: Annotated[int | None, AtLeast(2)] = None,
         n_epochs: Annotated[int, Between(1, 1000)] = 1,
         gamma: _Share = 0.0,
         gae_lambda: _Share = 1.0,
-        clip_range: Annotated[float, Above(0)] = 0.2,
+        clip_range: Annotated[float, Above(0), AtMost(1e6)] = 0.2,
         normalize_advantage: bool = True,
         ent_coef: Annotated[float, AtLeast(0)] = 0.0,
         vf_coef: Annotated[float, AtLeast(0)] = 0.5,
@@ -103,8 +106,13 @@ class TorchPPOLearner:
         target_kl: Annotated[float | None, Above(0)] = None,
         average_weights: bool = True,
         net_arch: Annotated[tuple[int, ...], AtLeast(1)] = (128,),
-        log_std_init: float = -1.0,
+        log_std_init: Annotated[float, Between(-20, 20)] = -1.0,
     ) -> None:
+        if n_steps * env.num_envs < 2:
+            raise ValueError(
+                "torch-ppo learns from at least 2 steps at once: raise n_steps or num_envs, which "
+                f"are {n_steps} and {env.num_envs}"
+            )
         self._env, self._timesteps = env, timesteps
         self._learning_rate = learning_rate
         self._n_steps, self._n_epochs = n_steps, n_epochs

@@ -273,3 +273,18 @@ def test_what_diverges_or_is_out_of_range_is_named(make_env):
     ):
         with pytest.raises(ValueError, match=message):
             LEARNERS.parse(spec)
+
+
+@pytest.mark.parametrize(
+    "setting", ["n_steps=100000000000", "clip_range=1e300", "log_std_init=1e9"]
+)
+def test_settings_that_no_learning_survives_are_refused(setting, make_env):
+    spec = f"torch-ppo:{setting}"
+    with pytest.raises(ValueError, match=f"{setting.partition('=')[0]} .*must be (in|at most)"):
+        build_learner(spec, make_env(), seed=0, device="cpu", timesteps=9)
+
+
+def test_an_update_of_one_step_is_refused(tiny_network, tiny_images):
+    env = GlanceFocusVectorEnv(1, model=tiny_network, images=tiny_images, autoreset_mode="SameStep")
+    with pytest.raises(ValueError, match="at least 2 steps at once: raise n_steps or num_envs"):
+        build_learner("torch-ppo:n_steps=1", env, seed=0, device="cpu", timesteps=9)
