@@ -29,4 +29,6 @@ def as_array(given: Any, name: str) -> npt.NDArray[Any]:
         raise ValueError(f"{name} must be numbers, not {reprlib.repr(given)}: {error}") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be numbers, not {reprlib.repr(given)} ({array.dtype})")
-    return array
+    # Torch has no other order of bytes, and no larger floats.
+    native = array.dtype.newbyteorder("=")
+    return array.astype(np.float64 if native == np.longdouble else native, copy=False)

@@ -108,7 +108,12 @@ COMMON = (
         "command line wins",
         "FILE",
     ),
-    Flag(["--import"], "first import a module with parts, which files may name then", "MODULE", repeated=True),
+    Flag(
+        ["--import"],
+        "first import a module with parts, which files may name then",
+        "MODULE",
+        repeated=True,
+    ),
     Flag(["--debug"], "show where an error was"),
 )
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from gfnet_env.exits import Signal, confidence
 from gfnet_env.features.live import LiveFeatures
 from gfnet_env.images import ImageSet, as_image_set, batches
+from gfnet_env.images.base import Indices
 from gfnet_env.matching import check_fit
-from gfnet_env.models.base import Model
+from gfnet_env.models.base import Model, check_model
 from gfnet_env.models.static import StaticNetwork
-from gfnet_env.policies.base import Context, Policy
+from gfnet_env.policies.base import Context, Policy, check_policy
 from gfnet_env.rollout import rollout
 
 
@@ -67,7 +68,7 @@ def evaluate_policy(
     policy: Policy,
     images: ImageSet,
     *,
-    indices: npt.NDArray[np.int64] | None = None,
+    indices: Indices | None = None,
     batch_size: int = 256,
     signal: Signal = confidence,
 ) -> Record:
@@ -82,18 +83,24 @@ def evaluate_policy(
         signal: What to ask of every state, for ``Record.signal``.
 
     Raises:
-        ValueError: The model does not know the classes of the images, or they are too small.
+        TypeError: The model or the policy is none.
+        ValueError: The model does not know the classes of the images, they are too small, or none
+            are chosen.
     """
+    check_model(model)
+    check_policy(policy)
     images = as_image_set(images)
     check_fit(model, images)
-    seen = np.arange(len(images)) if indices is None else indices
+    seen = images.numbers(slice(None) if indices is None else indices)
+    if len(seen) == 0:
+        raise ValueError("no images are chosen; give indices of at least one")
     features = LiveFeatures(model, images)
     parts = []
     for batch in batches(images, batch_size, seen, model.device):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
         parts.append(_record(features, policy, context, batch.labels, signal))
     columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    windows = features.windows / max(1, len(seen))
+    windows = features.windows / len(seen)
     return replace(Record(seen, *columns), windows=windows)
 
 
@@ -103,10 +110,10 @@ def _record(
     """The columns of a ``Record`` for one batch, without its indices."""
     count, looks = len(labels), features.model.focus_steps
     correct = labels.new_zeros(count, 1 + looks, dtype=torch.bool)
-    probability = torch.zeros(count, 1 + looks, device=labels.device)
+    probability = torch.zeros(count, 1 + looks, dtype=torch.float32, device=labels.device)
     label_confidence = torch.zeros_like(probability)
-    locations = torch.full((count, looks, 2), torch.nan, device=labels.device)
-    scales = torch.full((count, looks), torch.nan, device=labels.device)
+    locations = probability.new_full((count, looks, 2), torch.nan)
+    scales = probability.new_full((count, looks), torch.nan)
     taken = torch.zeros_like(labels)
     signals: Tensor | None = None
     for number, step in enumerate(rollout(features, policy, context)):

@@ -11,6 +11,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from gfnet_env.settings import checked
+
 CornerRounding = Literal["nearest", "floor"]
 Interpolation = Literal["bilinear", "bicubic"]
 Aspect = Literal["stretch", "pad"]
@@ -143,7 +145,7 @@ class ViewConfig:
             (B, h, w) float32 in [0, 1].
         """
         corner, extents = self.frame(sizes)
-        scale = extents.reciprocal() * torch.tensor(cells, device=boxes.device)
+        scale = extents.float().reciprocal() * torch.tensor(cells, device=boxes.device)
         first = (boxes[:, :2] - corner) * scale
         last = first + (boxes[:, 2:] - boxes[:, :2]) * scale
         along = []
@@ -222,13 +224,14 @@ def lattice(cells: int) -> Tensor:
     Raises:
         ValueError: ``cells`` is out of range.
     """
+    cells = checked("cells", cells, int)
     if cells < 1:
         raise ValueError(f"a lattice must have at least 1 cell along each axis, not {cells}")
     if cells > _MOST_CELLS:
         raise ValueError(
             f"a lattice may have at most {_MOST_CELLS:,} cells along each axis, not {cells}"
         )
-    axis = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
+    axis = torch.linspace(-1 if cells > 1 else 0, 1, cells, dtype=torch.float32)
     return torch.cartesian_prod(axis, axis)
 
 

@@ -3,8 +3,11 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+
+from gfnet_env.settings import AtLeast, checked
 
 
 def synchronise(device: torch.device) -> None:
@@ -28,9 +31,8 @@ def median_seconds(call: Callable[[], object], device: torch.device, repeats: in
     """The median duration of several calls, after one that does not count.
 
     Raises:
-        ValueError: ``repeats`` is below 1.
+        ValueError: ``repeats`` is no number of at least 1.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, not {repeats}")
+    checked("repeats", repeats, Annotated[int, AtLeast(1)])
     call()
     return statistics.median(seconds(call, device) for _ in range(repeats))

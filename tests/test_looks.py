@@ -179,3 +179,9 @@ def test_a_scale_out_of_range_is_named(scale):
         Look.at(torch.zeros(1, 2), torch.tensor([scale])).check(1)
     with pytest.raises(ValueError, match=f"side must be at least 1 and at most .*, not {scale}"):
         check_scale("side", scale)
+
+
+@pytest.mark.parametrize("cells", [2.5, "3", None, float("nan"), True])
+def test_a_lattice_has_a_whole_number_of_cells(cells):
+    with pytest.raises(ValueError, match="cells must be a whole number, not"):
+        lattice(cells)

@@ -171,3 +171,22 @@ def test_a_batch_has_a_whole_number_of_images(tiny_network, tiny_images, size):
     for use in (gfnet.classify, functools.partial(calibrate, gfnet)):
         with pytest.raises(ValueError, match="batch_size must be"):
             use(tiny_images, batch_size=size)
+
+
+def test_what_cannot_be_evaluated_is_named(tiny_network, tiny_images):
+    policy = RandomPolicy()
+    for model, other in ((None, policy), (tiny_network, "center"), (tiny_network, RandomPolicy)):
+        with pytest.raises(TypeError, match="a model is needed|a policy must be an object"):
+            evaluate_policy(model, other, tiny_images)
+    for indices, error, message in (
+        ([], ValueError, "no images are chosen"),
+        ([99], IndexError, "image 99 does not exist"),
+        ([0.5], TypeError, "indices must be"),
+        ("all", ValueError, "indices must be numbers"),
+    ):
+        with pytest.raises(error, match=message):
+            evaluate_policy(tiny_network, policy, tiny_images, indices=indices)
+    assert evaluate_policy(tiny_network, policy, tiny_images, indices=[3, 1]).indices.tolist() == [
+        3,
+        1,
+    ]

@@ -92,12 +92,14 @@ class Actions(ABC):
     def bounded(self, actions: Tensor) -> Tensor:
         """``read`` for actions that are a tensor on any device."""
         if isinstance(self.space, spaces.Discrete):
-            if actions.is_floating_point():
+            if actions.is_floating_point() or actions.is_complex() or actions.dtype == torch.bool:
                 raise ValueError(f"an action must be {self.meaning}, not {actions.dtype}")
             outside = actions[(actions < 0) | (actions >= int(self.space.n))]
             if len(outside):
                 raise ValueError(f"an action must be {self.meaning}, not {int(outside[0])}")
             return actions.long()
+        if actions.is_complex() or actions.dtype == torch.bool:
+            raise ValueError(f"an action must be {self.meaning}, not {actions.dtype}")
         if bool(actions.isnan().any()):
             raise ValueError("an action is NaN; look for NaN in the weights of the policy")
         low, high = (torch.from_numpy(end).to(actions) for end in (self.space.low, self.space.high))

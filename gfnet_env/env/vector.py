@@ -201,8 +201,8 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         self._ended = np.zeros(self.num_envs, dtype=bool)
         self._indices = np.zeros(self.num_envs, dtype=np.int64)
         shape = (self.num_envs, self.focus_steps)
-        self._locations = torch.full((*shape, 2), torch.nan)
-        self._scales = torch.full(shape, torch.nan)
+        self._locations = torch.full((*shape, 2), torch.nan, dtype=torch.float32)
+        self._scales = torch.full(shape, torch.nan, dtype=torch.float32)
         self._is_reset = False
 
     def reset(
@@ -289,6 +289,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
 
         Raises:
             RuntimeError: The environment was never reset.
+            TypeError: The actions are no tensor on that device.
             ValueError: The autoreset mode is not SAME_STEP, an action is NaN or is not a cell, or
                 the actions have the wrong shape.
         """
@@ -297,6 +298,12 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         if self.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"step_tensors needs autoreset_mode='SameStep', not {self.autoreset_mode.value!r}"
+            )
+        if not isinstance(actions, Tensor) or actions.device != self.model.device:
+            where = f" on {actions.device}" if isinstance(actions, Tensor) else ""
+            raise TypeError(
+                f"step_tensors takes a tensor on {self.model.device}, not a "
+                f"{type(actions).__name__}{where}; step takes arrays"
             )
         self._check_shape(tuple(actions.shape))
         rewards, terminated = self._act(np.arange(self.num_envs), self.actions.bounded(actions))
@@ -437,7 +444,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         stops = looks.stop
         if not bool(stops.any()):
             return self._look(active, where, looks, before)
-        rewards = torch.zeros(len(active), device=device)
+        rewards = torch.zeros(len(active), dtype=torch.float32, device=device)
         terminated = stops.clone()
         going = torch.nonzero(~stops).squeeze(1)
         if len(going):

@@ -1,5 +1,7 @@
 """A learned stop: looking ends where the expected gain of looking on is below its price."""
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gfnet_env.models.base import State
+from gfnet_env.settings import AtLeast, checked
 
 # Probabilities of the likeliest classes that are told in order.
 _LIKELIEST = 3
@@ -40,6 +43,10 @@ class ExpectedGain(nn.Module):
         self, num_classes: int, focus_steps: int, sees_heat: bool = False, width: int = 32
     ) -> None:
         super().__init__()
+        sizes = {"num_classes": num_classes, "focus_steps": focus_steps, "width": width}
+        for name, size in sizes.items():
+            checked(name, size, Annotated[int, AtLeast(1)])
+        checked("sees_heat", sees_heat, bool)
         self.config = {
             "num_classes": num_classes,
             "focus_steps": focus_steps,

@@ -9,6 +9,7 @@ from torch import Tensor
 from gfnet_env.arrays import as_array
 from gfnet_env.exits.base import EXITS, Signal, certainty_of, confidence
 from gfnet_env.models.base import State
+from gfnet_env.settings import checked
 
 
 @EXITS.register("never")
@@ -29,6 +30,7 @@ class ConfidenceExit:
     """
 
     def __init__(self, threshold: float = 0.9) -> None:
+        threshold = checked("threshold", threshold, float)
         if not 0 <= threshold <= 1:
             raise ValueError(f"the threshold of confidence must be in [0, 1], not {threshold}")
         self.threshold = threshold

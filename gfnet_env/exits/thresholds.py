@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+
+from gfnet_env.arrays import as_array
+from gfnet_env.settings import AtLeast, checked
 
 # No confidence reaches this threshold.
 NEVER = 2.0
@@ -18,10 +22,12 @@ def geometric_shares(ratio: float, steps: int) -> npt.NDArray[np.float64]:
     """Exit shares q_t ∝ ratio^t of ``steps`` steps (GFNet, section 4.1; MSDNet, Huang et al. 2018).
 
     Raises:
-        ValueError: The ratio is not positive.
+        ValueError: The ratio is not positive and finite, or there are no steps.
     """
-    if ratio <= 0:
-        raise ValueError(f"ratio must be positive, not {ratio}")
+    if not 0 < ratio < math.inf:
+        raise ValueError(f"ratio must be positive and finite, not {ratio}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
     return _shares(np.array(math.log(ratio)), steps)
 
 
@@ -49,7 +55,8 @@ def thresholds_for_shares(
     Raises:
         ValueError: A shape is wrong, or a number is negative or not finite.
     """
-    shares = np.asarray(shares, dtype=np.float64)
+    confidence = as_array(confidence, "confidences")
+    shares = as_array(shares, "shares").astype(np.float64)
     if confidence.ndim != 2 or len(confidence) == 0 or shares.shape != (confidence.shape[1],):
         raise ValueError(
             f"confidence must be (N, T) and shares (T,), not {confidence.shape} and {shares.shape}"
@@ -79,9 +86,13 @@ def shares_for_cost(
         step_costs: Cost of an image that exits at each step, (T,), rising.
 
     Raises:
-        ValueError: A cost is below the first step's or above the last step's.
+        ValueError: A cost is below the first step's or above the last step's, or the costs of the
+            steps do not rise.
     """
-    wanted, costs = (np.asarray(each, dtype=np.float64) for each in (cost, step_costs))
+    wanted = as_array(cost, "costs").astype(np.float64)
+    costs = as_array(step_costs, "step_costs").astype(np.float64)
+    if costs.ndim != 1 or len(costs) == 0 or not (np.diff(costs) >= 0).all():
+        raise ValueError(f"step_costs must be numbers that rise from step to step, not {costs}")
     wrong = wanted[~((costs[0] <= wanted) & (wanted <= costs[-1]))]
     if len(wrong):
         raise ValueError(
@@ -118,7 +129,15 @@ def thresholds_for_price(
 
     Returns:
         T thresholds; the last is 0.
+
+    Raises:
+        ValueError: A shape is wrong, or the price is negative or not finite.
     """
+    price = checked("price", price, Annotated[float, AtLeast(0)])
+    if confidence.ndim != 2 or confidence.shape != correct.shape:
+        raise ValueError(
+            f"confidence and correct must be (N, T), not {confidence.shape} and {correct.shape}"
+        )
     value = correct - price * np.asarray(costs, dtype=np.float64)
     steps = confidence.shape[1]
     thresholds = [0.0] * steps
@@ -145,6 +164,10 @@ def exit_steps(
     confidence: npt.NDArray[np.floating], thresholds: Sequence[float]
 ) -> npt.NDArray[np.int64]:
     """The step at which each image exits, (N,) in [0, T - 1], by its confidences (N, T)."""
+    if len(thresholds) != confidence.shape[1]:
+        raise ValueError(
+            f"{confidence.shape[1]} thresholds are needed, one per step, not {len(thresholds)}"
+        )
     reached = confidence >= np.asarray(thresholds)
     reached[:, -1] = True
     return reached.argmax(axis=1)

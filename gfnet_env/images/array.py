@@ -49,6 +49,11 @@ class ArrayImages(ImageSet):
                 # Torch cannot share such memory.
                 pixels = pixels.copy()
         self._pixels = torch.as_tensor(pixels)
+        if self._pixels.layout != torch.strided or self._pixels.is_meta:
+            raise ValueError(
+                f"images must be a dense tensor in memory, not {self._pixels.layout} on "
+                f"{self._pixels.device}"
+            )
         _check_pixels(self._pixels, normalised)
         count, _, height, width = self._pixels.shape
         self.normalised, self.fixed_size = normalised, (height, width)
@@ -60,9 +65,15 @@ class ArrayImages(ImageSet):
         if self.class_names is not None and highest >= len(self.class_names):
             raise ValueError(f"label {highest} has no name: {len(self.class_names)} are given")
         if boxes is not None:
-            self.boxes = torch.as_tensor(boxes, dtype=torch.float32)
+            self.boxes = torch.as_tensor(as_array(boxes, "boxes"), dtype=torch.float32)
             if self.boxes.shape != (count, 4):
                 raise ValueError(f"boxes must be ({count}, 4), not {tuple(self.boxes.shape)}")
+            within = self.boxes.isfinite().all(1) & (self.boxes[:, :2] <= self.boxes[:, 2:]).all(1)
+            if not bool(within.all()):
+                raise ValueError(
+                    "boxes must be (top, left, bottom, right) in pixels; that of image "
+                    f"{int((~within).nonzero()[0])} is {self.boxes[~within][0].tolist()}"
+                )
 
     def _regions(self, indices: Numbers, boxes: Tensor, shape: Shape, view: ViewConfig) -> Tensor:
         rows = torch.from_numpy(indices).to(self._pixels.device)

@@ -76,7 +76,7 @@ class ImageSet(ABC):
 
     def sizes(self, indices: Indices) -> Tensor:
         """(H, W) of some pictures, (B, 2) int64."""
-        return self._sizes(self._check(indices))
+        return self._sizes(self.numbers(indices))
 
     def overview(self, indices: Indices, view: int | ViewConfig) -> Tensor:
         """Whole pictures, scaled down to P×P.
@@ -92,7 +92,7 @@ class ImageSet(ABC):
         Raises:
             ValueError: A picture is smaller than P, or holds NaN or infinity where it is seen.
         """
-        numbers, view = self._check(indices), _as_config(view)
+        numbers, view = self.numbers(indices), _as_config(view)
         sizes = self._checked_sizes(numbers, view)
         if view.aspect == "stretch" or bool((sizes[:, 0] == sizes[:, 1]).all()):
             return self._show(numbers, _whole(sizes), (view.size, view.size), view)
@@ -107,7 +107,7 @@ class ImageSet(ABC):
         Raises:
             ValueError: The numbers of looks and indices differ, or a picture is smaller than P.
         """
-        numbers, view = self._check(indices), _as_config(view)
+        numbers, view = self.numbers(indices), _as_config(view)
         if len(numbers) != len(looks):
             raise ValueError(f"{len(numbers)} images were given {len(looks)} looks")
         sizes = self._checked_sizes(numbers, view).to(looks.location.device)
@@ -119,11 +119,11 @@ class ImageSet(ABC):
 
     def check_sizes(self, indices: Indices, view: ViewConfig) -> None:
         """Raises ``ValueError`` if a picture is smaller than P."""
-        self._checked_sizes(self._check(indices), view)
+        self._checked_sizes(self.numbers(indices), view)
 
     def picture(self, index: int, max_side: int | None = None) -> Tensor:
         """One picture, (3, H, W), at full size, or reduced so that no side exceeds ``max_side``."""
-        return self._pixels_of(self._check(index), max_side)[0]
+        return self._pixels_of(self.numbers(index), max_side)[0]
 
     def __getitem__(self, indices: Indices) -> Tensor:
         """All pixels of some pictures, which must have one size, (B, 3, H, W).
@@ -136,7 +136,7 @@ class ImageSet(ABC):
                 "these pictures have sizes of their own, so they make no batch: take overview() or "
                 "window() of them, or open the folder with fit=crop"
             )
-        return self._pixels_of(self._check(indices))
+        return self._pixels_of(self.numbers(indices))
 
     def digest(self) -> str:
         """64 hexadecimal digits that tell these pixels from all others.
@@ -211,7 +211,13 @@ class ImageSet(ABC):
         """What one picture is called in messages."""
         return f"image {index}"
 
-    def _check(self, indices: Indices) -> Numbers:
+    def numbers(self, indices: Indices) -> Numbers:
+        """Indices of images as an array (B,) int64.
+
+        Raises:
+            IndexError: An image does not exist.
+            TypeError: They are no indices.
+        """
         if isinstance(indices, slice):
             return np.arange(*indices.indices(len(self)))
         array = np.atleast_1d(as_array(indices, "indices"))

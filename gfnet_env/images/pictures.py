@@ -78,7 +78,7 @@ class PictureImages(ImageSet):
 
     def prefetch(self, indices: Indices) -> None:
         """Read pictures that are needed soon, if three such batches fit into memory."""
-        numbers = np.unique(self._check(indices))
+        numbers = np.unique(self.numbers(indices))
         if self.fixed_size is None:
             bytes_needed = 3 * int(self._sizes(numbers).prod(dim=1).sum())
             if _BATCHES * bytes_needed <= self.memory_limit:

@@ -6,11 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gfnet_env.images.base import ImageSet, Numbers
+from gfnet_env.images.base import ImageSet, Indices, Numbers
 from gfnet_env.settings import AtLeast, checked
 
 # Number of batches to read ahead: enough to hide one that is slow to decode.
@@ -35,7 +34,7 @@ class Batch:
 def batches(
     images: ImageSet,
     batch_size: int,
-    order: Numbers | None = None,
+    order: Indices | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """Go through a set once, while a thread reads the pictures of the next two batches.
@@ -49,7 +48,7 @@ def batches(
         device: Device of the tensors of a batch.
     """
     checked("batch_size", batch_size, Annotated[int, AtLeast(1)])
-    order = np.arange(len(images)) if order is None else order
+    order = images.numbers(slice(None) if order is None else order)
 
     def deliver(chosen: Numbers, reading: Future[None]) -> Batch:
         reading.result()

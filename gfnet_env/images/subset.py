@@ -37,7 +37,7 @@ class Subset(ImageSet):
         return digest("subset", self._images.digest(), self._indices)
 
     def prefetch(self, indices: Indices) -> None:
-        self._images.prefetch(self._indices[self._check(indices)])
+        self._images.prefetch(self._indices[self.numbers(indices)])
 
     def _sizes(self, indices: Numbers) -> Tensor:
         return self._images._sizes(self._indices[indices])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from gfnet_env.exits.thresholds import (
     thresholds_for_price,
     thresholds_for_shares,
 )
-from gfnet_env.settings import Settings
+from gfnet_env.settings import AtLeast, Settings, checked
 
 Method = Literal["geometric", "searched", "uniform"]
 
@@ -65,6 +65,10 @@ class BudgetTable:
 
     points: tuple[OperatingPoint, ...]
 
+    def __post_init__(self) -> None:
+        if not self.points:
+            raise ValueError("a table of budgets needs at least one point; calibrate() makes some")
+
     def within(self, budget: float) -> OperatingPoint:
         """The point for a mean number of multiply-adds; see ``EarlyExitGFNet.set_budget``.
 
@@ -85,6 +89,7 @@ class BudgetTable:
 
     def cheapest(self, tolerance: float = 0.005) -> OperatingPoint:
         """The cheapest point whose accuracy is within ``tolerance`` of the best."""
+        tolerance = checked("tolerance", tolerance, Annotated[float, AtLeast(0)])
         enough = max(point.accuracy for point in self.points) - tolerance
         return next(point for point in self.points if point.accuracy >= enough)
 

@@ -31,7 +31,7 @@ from gfnet_env.models import (
     start_multiply_adds,
 )
 from gfnet_env.models.base import Beliefs, blank_state, check_model
-from gfnet_env.policies.base import Context, Policy
+from gfnet_env.policies.base import Context, Policy, check_policy
 from gfnet_env.rollout import Step, rollout
 from gfnet_env.settings import AtLeast, checked
 from gfnet_env.timing import synchronise
@@ -60,13 +60,14 @@ class Answers(Beliefs):
     @classmethod
     def blank(cls, model: Model, count: int) -> Self:
         """The answers before the glance."""
-        device, looks = model.device, model.focus_steps
+        looks = model.focus_steps
+        certainty = torch.zeros(count, dtype=torch.float32, device=model.device)
         return cls(
-            logits=torch.zeros(count, model.num_classes, device=device),
-            certainty=torch.zeros(count, device=device),
-            exit_step=torch.zeros(count, dtype=torch.int64, device=device),
-            locations=torch.full((count, looks, 2), torch.nan, device=device),
-            scales=torch.full((count, looks), torch.nan, device=device),
+            logits=certainty.new_zeros(count, model.num_classes),
+            certainty=certainty,
+            exit_step=torch.zeros(count, dtype=torch.int64, device=model.device),
+            locations=certainty.new_full((count, looks, 2), torch.nan),
+            scales=certainty.new_full((count, looks), torch.nan),
         )
 
     def update(self, number: int, step: Step, certainty: Signal = confidence) -> None:
@@ -134,11 +135,8 @@ class EarlyExitGFNet(nn.Module):
                 "costs, budgets and thresholds belong to its model: make a new EarlyExitGFNet "
                 "for another model"
             )
-        if name == "policy" and (not callable(value) or isinstance(value, type)):
-            raise TypeError(
-                f"a policy must be an object to call with an observation and a memory, not "
-                f"{value!r}; POLICIES.build('center') makes one by its name"
-            )
+        if name == "policy":
+            check_policy(value)
         if name == "certainty" and not callable(value):
             raise TypeError(
                 f"a certainty must be a function of a state, such as gfnet_env.exits.confidence, "

@@ -224,7 +224,7 @@ class GlanceFocusNetwork(SavedModule):
         # Not len(), which would become a constant in an exported graph.
         count = vector.shape[0]
         number = torch.zeros(count, dtype=torch.int64, device=vector.device)
-        nowhere = Look.at(torch.zeros(count, 2, device=vector.device))
+        nowhere = Look.at(torch.zeros(count, 2, dtype=torch.float32, device=vector.device))
         seen_as = vector if self.bridge is None else self.bridge(vector)
         placed = self._placed(seen_as, nowhere)
         memory = self.classifier.remember(placed, self.classifier.empty_memory(vector), number)
@@ -244,7 +244,7 @@ class GlanceFocusNetwork(SavedModule):
             vector=seen_as,
             # In the memory layout that every observation uses.
             glance_map=feature_map.contiguous(),
-            seen=torch.zeros(count, *feature_map.shape[2:], device=vector.device),
+            seen=nowhere.location.new_zeros(count, *feature_map.shape[2:]),
             memory=memory,
         )
         if self.where is None:

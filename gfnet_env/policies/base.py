@@ -49,6 +49,15 @@ class Policy(Protocol):
 POLICIES: Registry[Policy] = Registry("policy")
 
 
+def check_policy(policy: Any) -> None:
+    """Raise ``TypeError`` unless an object may be a policy."""
+    if not callable(policy) or isinstance(policy, type):
+        raise TypeError(
+            f"a policy must be an object to call with an observation and a memory, not "
+            f"{policy!r}; POLICIES.build('center') makes one by its name"
+        )
+
+
 @dataclass(frozen=True)
 class Context:
     """Everything known about B pictures, most of it hidden from an agent.

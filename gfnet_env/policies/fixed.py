@@ -40,7 +40,7 @@ class CenterPolicy(FixedOrder):
     """Always the centre of the picture."""
 
     def __init__(self, scale: float = 1.0) -> None:
-        super().__init__(torch.zeros(1, 2), scale)
+        super().__init__(lattice(1), scale)
 
 
 @POLICIES.register("center-then-corners")
@@ -48,7 +48,7 @@ class CenterThenCornersPolicy(FixedOrder):
     """The centre, then the corners row by row (an ablation of GFNet, section 4)."""
 
     def __init__(self, scale: float = 1.0) -> None:
-        super().__init__(torch.cat([torch.zeros(1, 2), lattice(2)]), scale)
+        super().__init__(torch.cat([lattice(1), lattice(2)]), scale)
 
 
 @POLICIES.register("grid")

@@ -11,6 +11,7 @@ from torch import Tensor
 from gfnet_env.looks import Look
 from gfnet_env.observations import PlainObservation
 from gfnet_env.policies.base import POLICIES, Context
+from gfnet_env.settings import checked
 
 # Windows that are encoded at once.
 _TOGETHER = 256
@@ -38,6 +39,7 @@ class ScanPolicy:
     """
 
     def __init__(self, stride: float = 1.0, skip_empty: bool = False) -> None:
+        stride = checked("stride", stride, float)
         if not 0 < stride <= 1:
             raise ValueError(f"stride must be in (0, 1], not {stride}")
         self.config: dict[str, Any] = {"stride": stride, "skip_empty": skip_empty}
@@ -81,8 +83,8 @@ class ScanPolicy:
     def _best(self, context: Context, model: Any, row: int) -> Tensor:
         """The locations of the best windows of one picture, (at most N, 2), the best first."""
         images, index = context.features.images, context.indices[row]
-        found = [torch.empty(0, 2, device=model.device)]
-        scores = [torch.empty(0, device=model.device)]
+        found = [torch.empty(0, 2, dtype=torch.float32, device=model.device)]
+        scores = [found[0].new_empty(0)]
         step = self.config["stride"] * model.view.size
         for part in _lattice(images.sizes([index])[0].tolist(), model.view.size, step):
             numbers = np.full(len(part), index)
@@ -111,5 +113,5 @@ def _lattice(size: Sequence[int], window: int, step: float) -> Sequence[Tensor]:
     axes = []
     for side in size:
         count = math.ceil((side - window) / step) + 1
-        axes.append(torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1))
+        axes.append(torch.linspace(-1 if count > 1 else 0, 1, count, dtype=torch.float32))
     return torch.cartesian_prod(*axes).split(_TOGETHER)

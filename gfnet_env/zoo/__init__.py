@@ -7,6 +7,7 @@ from typing import overload
 
 from gfnet_env.files import read_json
 from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.settings import checked
 
 FOLDER = Path(__file__).parent
 CARD = "card.json"
@@ -64,6 +65,7 @@ def pretrained(name: str | None = None) -> EarlyExitGFNet | dict[str, Card]:
     Raises:
         ValueError: There is no network of this name.
     """
+    checked("name", name, str | None)
     cards = sorted(FOLDER.glob(f"*/{CARD}"))
     known = {card.parent.name: card for card in cards}
     if name is None:

@@ -707,3 +707,15 @@ def test_an_exit_rule_says_yes_or_no_for_each_picture(digits, rule, message):
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=message):
         envs.step(envs.action_space.sample())
+
+
+def test_what_is_no_tensor_of_actions_is_refused(tiny_network, tiny_images):
+    env = GlanceFocusVectorEnv(2, model=tiny_network, images=tiny_images, autoreset_mode="SameStep")
+    env.reset_tensors(seed=0)
+    for actions in (np.zeros((2, 2)), [[0, 0], [0, 0]], None, torch.zeros(2, 2, device="meta")):
+        with pytest.raises(TypeError, match="step_tensors takes a tensor on cpu, not a"):
+            env.step_tensors(actions)
+    for kind in (torch.bool, torch.complex64):
+        with pytest.raises(ValueError, match=rf"in \[-1, 1\], not {kind}"):
+            env.step_tensors(torch.zeros(2, 2, dtype=kind))
+    assert env.step_tensors(torch.zeros(2, 2)).terminated.tolist() == [False, False]

@@ -138,3 +138,25 @@ def test_what_costs_nothing_is_bought_and_what_costs_too_much_is_not():
     correct = np.array([[False, True], [False, True]])
     assert thresholds_for_price(confidence, correct, [1, 2], 0.0) == [NEVER, 0]
     assert thresholds_for_price(confidence, correct, [1, 2], 5.0) == [0, 0]
+
+
+def test_numbers_that_mean_nothing_are_refused():
+    confidence, correct = np.full((3, 2), 0.5), np.ones((3, 2), dtype=bool)
+    for ratio in (np.nan, np.inf, -1.0):
+        with pytest.raises(ValueError, match="ratio must be positive"):
+            geometric_shares(ratio, 3)
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+        geometric_shares(1.0, 0)
+    for costs in ([], [2, 1], [1, np.nan, 3], 3):
+        with pytest.raises(ValueError, match="step_costs must be numbers that rise"):
+            shares_for_cost(2, costs)
+    with pytest.raises(ValueError, match="shares must be numbers, not"):
+        thresholds_for_shares(confidence, ["a", "b"])
+    for price in (np.nan, -1.0):
+        with pytest.raises(ValueError, match="price must be"):
+            thresholds_for_price(confidence, correct, [1, 2], price)
+    with pytest.raises(ValueError, match=r"confidence and correct must be \(N, T\)"):
+        thresholds_for_price(confidence, correct[:, :1], [1, 2], 0.1)
+    for thresholds in ([0.5], [0.5] * 3):
+        with pytest.raises(ValueError, match="2 thresholds are needed"):
+            exit_steps(confidence, thresholds)

@@ -129,3 +129,21 @@ def test_a_picture_by_itself(tiny_images):
     assert torch.equal(tiny_images.picture(3, 16), reduced[0])
     with pytest.raises(IndexError, match="image 12 does not exist"):
         tiny_images.picture(12)
+
+
+@pytest.mark.parametrize("box", [[np.nan, 0, 1, 1], [0, 0, np.inf, 1], [5, 0, 4, 1], ["a"] * 4])
+def test_boxes_are_boxes(tiny_images, box):
+    with pytest.raises(ValueError, match="boxes must be"):
+        ArrayImages(tiny_images[:], boxes=[box] * 12)
+
+
+def test_arrays_may_have_another_order_of_bytes(tiny_images):
+    labels = tiny_images.labels.numpy()
+    for kind in (">i8", ">u2", "<i4"):
+        assert ArrayImages(tiny_images[:], labels.astype(kind)).labels.tolist() == labels.tolist()
+    with pytest.raises(ValueError, match="images must be uint8 in 0..255, not torch.uint16"):
+        ArrayImages(np.zeros((1, 3, 8, 8), ">u2"))
+    with pytest.raises(
+        ValueError, match="images must be a dense tensor in memory, not torch.sparse_coo on cpu"
+    ):
+        ArrayImages(torch.zeros(1, 3, 8, 8, dtype=torch.uint8).to_sparse())

@@ -10,6 +10,7 @@ from gfnet_env import EarlyExitGFNet
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.inference import (
+    BudgetTable,
     LatencyTable,
     Method,
     OperatingPoint,
@@ -316,3 +317,12 @@ def test_a_deadline_that_is_none_is_refused_at_once(gfnet, digits, deadline):
 def test_points_survive_json(record):
     point = solve_budgets(record, COSTS).points[3]
     assert OperatingPoint.from_json(json.loads(json.dumps(point.to_json()))) == point
+
+
+def test_a_table_has_points_and_a_tolerance_is_no_less_than_nothing():
+    point = OperatingPoint((0.0, 0.0), 0.5, 10.0, (1.0, 0.0))
+    with pytest.raises(ValueError, match="needs at least one point"):
+        BudgetTable(())
+    for tolerance in (np.nan, -0.1, "x"):
+        with pytest.raises(ValueError, match="tolerance must be"):
+            BudgetTable((point,)).cheapest(tolerance)

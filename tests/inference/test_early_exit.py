@@ -674,3 +674,20 @@ def test_reversed_arrays_are_read_as_they_look(network, digits):
 def test_arrays_of_no_numbers_are_refused(network, kind):
     with pytest.raises(ValueError, match="images must be numbers"):
         EarlyExitGFNet(network, CenterPolicy())(np.zeros((1, 3, 64, 64)).astype(kind))
+
+
+def test_results_are_float32_whatever_torch_takes_by_default(tiny_network, tiny_images):
+    gfnet = EarlyExitGFNet(tiny_network, CenterPolicy())
+    wanted = gfnet(tiny_images)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = gfnet(tiny_images)
+        points = calibrate(gfnet, tiny_images).points
+        env = GlanceFocusVectorEnv(2, model=tiny_network, images=tiny_images)
+        observations, _ = env.reset(seed=0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.logits, wanted.logits)
+    assert found.locations.dtype == found.certainty.dtype == torch.float32
+    assert points == calibrate(gfnet, tiny_images).points
+    assert {value.dtype for value in observations.values()} == {np.dtype("float32")}
