@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gfnet_env.actions import ACTIONS
+from gfnet_env.actions.stop import STOP
 from gfnet_env.allocator import keep_freed_memory
 from gfnet_env.classifiers import CLASSIFIERS
 from gfnet_env.encoders import ENCODERS
@@ -219,7 +220,8 @@ class _Options:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is no YAML, has an unknown name or a wrong value.
+            ValueError: It is no YAML, has an unknown name or a wrong value, or names a part in a
+                module that was not imported.
         """
         try:
             found = yaml.safe_load(read_bytes(path))
@@ -242,9 +244,17 @@ class _Options:
             if name in self.settings:
                 try:
                     checked(name, values[name], self.settings[name].hint)
+                    self._check_parts(name, values[name])
                 except ValueError as error:
                     raise ValueError(f"{path}: {error}") from error
         return values
+
+    def _check_parts(self, name: str, value: Any) -> None:
+        """Raise ``ValueError`` if a setting from a file names a part that no file may name."""
+        registry = self._parts.get(name.rpartition(".")[2])
+        if registry is not None:
+            for spec in value if isinstance(value, list | tuple) else [value]:
+                registry.check_for_files(str(spec).removesuffix(STOP))
 
     def refuse(self, message: str, about: About) -> NoReturn:
         """End the process with a message about its command line."""

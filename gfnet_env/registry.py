@@ -25,6 +25,8 @@ UNFIT = (ArithmeticError, AssertionError, MemoryError, RuntimeError, TypeError)
 _MODULES_FOR_FILES: set[str] = set()
 _PARTS_FOR_FILES: set[tuple[str, str]] = set()
 
+_MEMBER = r"[A-Za-z_]\w*"
+
 Part = TypeVar("Part")
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -115,6 +117,20 @@ class Registry(Generic[Part]):
                 raise
             raise ValueError(f"the {self.kind} {part!r} cannot be built: {error}") from error
 
+    def check_for_files(self, spec: str) -> None:
+        """Raise ``ValueError`` if a spec names a part that files may not name, see ``build``."""
+        name, _, rest = spec.partition(":")
+        member = rest.partition(":")[0]
+        if name in self._targets or not re.fullmatch(_MEMBER, member):
+            return
+        allowed = name in _MODULES_FOR_FILES or (name, member) in _PARTS_FOR_FILES
+        if not (allowed and name in sys.modules):
+            raise ValueError(
+                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: if "
+                f"you trust it, call gfnet_env.registry.import_parts({name!r}) before (on the "
+                f"command line: --import {name})"
+            )
+
     def find(self, part: str, *, trusted: bool = True) -> Callable[..., Any]:
         """The class or function that a spec names; raises like ``build``."""
         return self._split(part, trusted=trusted)[0]
@@ -146,20 +162,15 @@ class Registry(Generic[Part]):
         if name in self._targets:
             return self._targets[name], rest
         member, _, given = rest.partition(":")
-        if not re.fullmatch(r"[A-Za-z_]\w*", member):
+        if not re.fullmatch(_MEMBER, member):
             close = difflib.get_close_matches(name, self._targets, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
                 f"unknown {self.kind} {name or spec!r}; {hint}known: {self.describe()}; or give "
                 "module:NAME of your own"
             )
-        allowed = name in _MODULES_FOR_FILES or (name, member) in _PARTS_FOR_FILES
-        if not trusted and not (allowed and name in sys.modules):
-            raise ValueError(
-                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: if "
-                f"you trust it, call gfnet_env.registry.import_parts({name!r}) before (on the "
-                f"command line: --import {name})"
-            )
+        if not trusted:
+            self.check_for_files(spec)
         try:
             found = getattr(importlib.import_module(name), member)
         except (ImportError, AttributeError) as error:

@@ -161,6 +161,8 @@ def test_options_are_read_from_a_file(from_file):
         ("count: [1, 2]", "count must be a whole number"),
         ("later: 3", "there is no option 'later'"),
         ("debug: true", "there is no option 'debug'"),
+        ("reward: os:system", r"options\.yaml: the reward 'os:system' .* no file may import"),
+        ("later: {reward: 'os:system:x'}", "'os', which no file may import"),
         ("a: [", "is no YAML"),
         ("- a", "holds no options"),
         ("", "holds no options"),
