@@ -76,6 +76,14 @@ CHOICES = {
 }
 
 
+SCALES = {
+    "pictures": "pictures in a folder",
+    "envs": "sub-environments",
+    "sides": "pixels along a side",
+    "classes": "classes",
+}
+
+
 def headline() -> Lines:
     """The whole picture against early exits, of all studies."""
     lines = header("task", "whole picture", "cost", "GFNet", "cost", "times fewer")
@@ -306,6 +314,24 @@ def memory() -> Lines:
             peak, idle = each[kind]["peak"], each[kind]["idle"]
             cells += [f"{peak:,.0f} MiB", f"{max(peak - idle, 0):,.0f} MiB"]
         lines.append(row(f"{each['resolution']}×{each['resolution']}", *cells))
+    return lines
+
+
+def scale() -> Lines:
+    """What each part takes at the smallest and at the largest number."""
+    lines = header("of", "part", "from", "", "to", "")
+    for name, found in _read("scale")["taken"].items():
+        for part, by_number in found.items():
+            ends = [min(by_number, key=int), max(by_number, key=int)]
+            cells = [
+                cell
+                for end in ends
+                for cell in (
+                    f"{int(end):,}",
+                    f"{by_number[end]['seconds']:.2f} s, {by_number[end]['mib']:.0f} MiB",
+                )
+            ]
+            lines.append(row(SCALES[name], part, *cells))
     return lines
 
 
@@ -553,6 +579,7 @@ GENERATED: dict[str, Callable[[], Lines]] = {
     "ppo": ppo,
     "choices": choices,
     "throughput": throughput,
+    "scale": scale,
     "memory": memory,
     "robustness": robustness,
     "networks": networks,
