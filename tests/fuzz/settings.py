@@ -157,7 +157,8 @@ def _command_lines(draw: Random, folder: Path) -> Input:
             assert any(map(said.getvalue().__contains__, shown)), said.getvalue()
             raise RefusedError
 
-    words = [*arguments, *map(repr, arguments)]
+    # Of a path that is too long, a message shows the beginning.
+    words = [*arguments, *(repr(word[:40])[1:-1] for word in arguments)]
     words += [word.strip("-").replace("-", "_") for word in arguments]
     names = [*known_names, *filter(_says_something, words)]
     return Input((kind.__name__, arguments), use, names, (ValueError, OSError, ImportError))

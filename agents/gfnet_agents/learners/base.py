@@ -1,6 +1,7 @@
 """The learner protocol: a learner trains a policy, with any library."""
 
 import inspect
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -172,6 +173,14 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
     built = build_actions(actions or _DEFAULT_ACTIONS[learner.action_spaces[0]], trusted=trusted)
     _check_actions(learner, spec, built)
     return built
+
+
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """The error of an agent's file that cannot be loaded; torch's own advises to run its code."""
+    reason = str(error)
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "it holds more than tensors and plain values; loading those would run code"
+    return ValueError(f"the agent in {path} does not fit or is damaged: {reason}")
 
 
 def named_observation(env: GlanceFocusVectorEnv) -> str:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel
 
-from gfnet_agents.learners.base import LEARNERS, named_observation
+from gfnet_agents.learners.base import LEARNERS, named_observation, unreadable
 from gfnet_env import rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_bytes
@@ -197,7 +197,7 @@ class TorchPPOLearner:
         try:
             self._set_weights(torch.load(path, map_location="cpu", weights_only=True))
         except (RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise ValueError(f"the agent in {path} does not fit or is damaged: {error}") from error
+            raise unreadable(path, error) from error
 
     def _weights(self) -> dict[str, Any]:
         network, optimiser = self.network.state_dict(), self._optimiser.state_dict()

@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -230,6 +233,10 @@ def test_a_later_run_goes_on_from_its_weights(make_env, tmp_path):
         other.load(tmp_path)
     (tmp_path / "agent.pt").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"the agent in .*agent\.pt does not fit or is damaged"):
+        again.load(tmp_path)
+    # Not with torch's advice to run what is in it.
+    (tmp_path / "agent.pt").write_bytes(pickle.dumps(Path, protocol=2))
+    with pytest.raises(ValueError, match=r"agent\.pt .*: it holds more than tensors"):
         again.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no agent\.pt in .*nowhere; give a run of torch"):
         again.load(tmp_path / "nowhere")

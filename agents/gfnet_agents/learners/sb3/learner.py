@@ -21,6 +21,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_get
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
+from gfnet_agents.learners.base import unreadable
 from gfnet_agents.learners.sb3.learned import learned_policy
 from gfnet_agents.learners.sb3.replay import (
     DictRewardReplayBuffer,
@@ -234,7 +235,7 @@ class StableBaselinesLearner:
             _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
             self._set_weights(parameters, variables or {})
         except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise ValueError(f"the agent in {path} does not fit or is damaged: {error}") from error
+            raise unreadable(path, error) from error
 
     def _variables(self) -> dict[str, Tensor]:
         """Tensors that the agent learns outside its networks, by name, such as its temperature."""
