@@ -158,7 +158,7 @@ def _command_lines(draw: Random, folder: Path) -> Input:
             raise RefusedError
 
     # Of a path that is too long, a message shows the beginning.
-    words = [*arguments, *(repr(word[:40])[1:-1] for word in arguments)]
+    words = [*arguments, *map(repr, arguments), *(repr(word[:40]) for word in arguments)]
     words += [word.strip("-").replace("-", "_") for word in arguments]
     names = [*known_names, *filter(_says_something, words)]
     return Input((kind.__name__, arguments), use, names, (ValueError, OSError, ImportError))
