@@ -27,6 +27,7 @@ from gfnet_env.exits import EXITS
 from gfnet_env.files import read_bytes
 from gfnet_env.images import IMAGES
 from gfnet_env.observations import OBSERVATIONS
+from gfnet_env.paths import user_path
 from gfnet_env.policies import POLICIES
 from gfnet_env.registry import Registry, import_parts
 from gfnet_env.rewards import REWARDS
@@ -41,6 +42,7 @@ _WIDTH = 80
 PARTS: Mapping[str, Registry[Any]] = {
     "images": IMAGES,
     "encoder": ENCODERS,
+    "encoders": ENCODERS,
     "glance_encoder": ENCODERS,
     "classifier": CLASSIFIERS,
     "actions": ACTIONS,
@@ -223,9 +225,16 @@ class _Options:
             ValueError: It is no YAML, has an unknown name or a wrong value, or names a part in a
                 module that was not imported.
         """
+        path = user_path(path)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give a file of options, such as its config.json")
         try:
-            found = yaml.safe_load(read_bytes(path))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            content = read_bytes(path)
+            # An alias may stand for what holds it, or for itself a billion times.
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content)):
+                raise ValueError(f"{path} has an alias (*NAME); write out what it stands for")
+            found = yaml.safe_load(content)
+        except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
             what = " ".join(str(error).split())
             raise ValueError(f"{path} is no YAML ({what}); give a file of options") from error
         if isinstance(found, Mapping) and found.keys() == {"config", "provenance"}:
@@ -241,12 +250,13 @@ class _Options:
             if value is None:
                 continue
             values[name] = self._read(name, value)
-            if name in self.settings:
-                try:
-                    checked(name, values[name], self.settings[name].hint)
-                    self._check_parts(name, values[name])
-                except ValueError as error:
-                    raise ValueError(f"{path}: {error}") from error
+            try:
+                checked(
+                    name, values[name], self.settings[name].hint if name in self.settings else str
+                )
+                self._check_parts(name, values[name])
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         return values
 
     def _check_parts(self, name: str, value: Any) -> None:

@@ -163,6 +163,10 @@ def test_options_are_read_from_a_file(from_file):
         ("debug: true", "there is no option 'debug'"),
         ("reward: os:system", r"options\.yaml: the reward 'os:system' .* no file may import"),
         ("later: {reward: 'os:system:x'}", "'os', which no file may import"),
+        ("recipe: [1]", r"options\.yaml: there is no option 'recipe'"),
+        ("name: &a [*a]", r"options\.yaml has an alias"),
+        ("name: &a {b: *a}", r"options\.yaml has an alias"),
+        ("name: " + "[" * 2000, r"options\.yaml is no YAML"),
         ("a: [", "is no YAML"),
         ("- a", "holds no options"),
         ("", "holds no options"),
@@ -171,6 +175,23 @@ def test_options_are_read_from_a_file(from_file):
 def test_wrong_files_of_options_are_refused_by_name(text, message, from_file):
     with pytest.raises(ValueError, match=message):
         from_file(text, "--name", "it")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "is a folder; give a file"), ("\0", "no file can be at"), ("a" * 5000, "is too long")],
+)
+def test_what_is_no_file_of_options_is_named(name, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        parse(Outer, "", ["--config", f"{tmp_path}/{name}", "--name", "it"])
+
+
+@pytest.mark.parametrize("recipe", ["[regnet]", "3"])
+def test_a_recipe_in_a_file_is_text(recipe, tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text(f"recipe: {recipe}\nrun: {tmp_path}\n")
+    with pytest.raises(ValueError, match=r"options\.yaml: recipe must be text, not"):
+        parse_config(ClassifierConfig, "", ["--config", str(path)])
 
 
 def test_the_configuration_of_a_run_is_a_file_of_options(tmp_path):

@@ -13,8 +13,10 @@ import yaml
 from PIL import Image
 
 from gfnet_agents import PipelineConfig, parse_config
+from gfnet_agents.config import PARTS
 from gfnet_cli.commands import COMMANDS
 from gfnet_cli.main import settings_of
+from gfnet_env import command_line
 from gfnet_env.settings import all_settings
 from gfnet_env.zoo import DEFAULT, FOLDER
 
@@ -92,6 +94,29 @@ def test_every_command_explains_itself(name, gfnet):
         assert max(map(len, text.splitlines())) <= 80
         # Everything is explained.
         assert not re.search(r"^  --[\w-]+( [A-Z]+)?$\n  --", text, flags=re.MULTILINE)
+
+
+# Settings that are text and name no part.
+_NO_PARTS = {"weights", "frozen", "device", "address", "providers", "name"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_setting_that_may_name_a_part_is_known_as_one(name):
+    # So that a file of options cannot name code in it.
+    parts = PARTS if COMMANDS[name].recipes else command_line.PARTS
+    for each in all_settings(settings_of(COMMANDS[name])):
+        last = each.name.rpartition(".")[2]
+        if each.form[0] is str:
+            assert (last in parts) != (last in _NO_PARTS), last
+
+
+def test_a_file_of_options_runs_no_code(gfnet, tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text(f"encoders: ['os:mkdir:{tmp_path / 'harm'}']\n")
+    done = gfnet("check-backbones", "--config", path)
+    assert done.status != 0
+    assert "'os', which no file may import" in done.err
+    assert not (tmp_path / "harm").exists()
 
 
 def test_scripts_are_the_commands(run, gfnet):
