@@ -1,6 +1,7 @@
 """The precision that encoders compute in."""
 
 import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -8,10 +9,14 @@ import torch
 from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16"]
+# auto: bfloat16 on devices with instructions for it, float32 on others.
+AutocastPrecision = Literal["auto", Precision]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# What does so, on x86 and on Arm.
+_CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def precision_type(name: Precision) -> torch.dtype:
@@ -21,9 +26,20 @@ def precision_type(name: Precision) -> torch.dtype:
     return _TYPES[name]
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def autocast(device: torch.device, precision: AutocastPrecision) -> torch.autocast:
     """A context in which torch computes in a precision wherever it considers that safe."""
+    if precision == "auto":
+        precision = "bfloat16" if _has_bfloat16(device) else "float32"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; emulation can be eight times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Older releases of torch cannot tell.
+    has: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(has.get(name) for name in _CPU_INSTRUCTIONS)
 
 
 def with_weights_in(module: Module, precision: Precision) -> Module:

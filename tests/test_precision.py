@@ -74,3 +74,10 @@ def test_converted_weights_give_the_same_to_the_bit(name):
 def test_float32_is_the_network_itself():
     encoder = build_encoder("compact", 10)
     assert with_weights_in(encoder, "float32") is encoder
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [({"avx512_bf16": True}, True), ({}, False)])
+def test_auto_is_bfloat16_where_there_are_instructions_for_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    with autocast(CPU, "auto"):
+        assert torch.is_autocast_enabled("cpu") == expected

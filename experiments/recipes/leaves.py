@@ -51,7 +51,7 @@ def _shared(options: PhotographOptions, seed: int) -> dict[str, Any]:
         "learning_rate": 1e-3,
         "average_decay": 0.99,
         "load_best_model_at_end": True,
-        "precision": "bfloat16",
+        "precision": "auto",
         "seed": seed,
         **options.shared,
     }

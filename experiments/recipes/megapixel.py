@@ -131,7 +131,7 @@ def config(task: Task, seed: int, run: Path, options: MegapixelOptions) -> Class
         where_loss=10.0,
         encoder_loss=1.0,
         weight_decay=0.05,
-        precision="bfloat16",
+        precision="auto",
         epochs=task.epochs,
         batch_size=32,
         average_decay=0.998,

@@ -80,7 +80,7 @@ def _shared(options: PittingOptions, seed: int) -> dict[str, Any]:
         "flip": True,
         "class_weights": True,
         "load_best_model_at_end": True,
-        "precision": "bfloat16",
+        "precision": "auto",
         "seed": seed,
         **options.shared,
     }

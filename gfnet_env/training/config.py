@@ -10,7 +10,7 @@ from gfnet_env.looks import Aspect
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models.gfnet import GlanceLogits
 from gfnet_env.models.trained_on import TrainingData
-from gfnet_env.precision import Precision
+from gfnet_env.precision import AutocastPrecision
 from gfnet_env.runs import RunControl, git_commit
 from gfnet_env.settings import UNSET, Above, AtLeast, Below, Between, Flat, OrUnset, Seed, Settings
 
@@ -106,8 +106,9 @@ class RunOptions(Settings):
     """Initial weights of the encoders: pretrained, or a file; by default random ones."""
     frozen: tuple[str, ...] = ()
     """Parts of every encoder to freeze, by module name: model.conv_stem, …"""
-    precision: Precision = "float32"
-    """float32, or bfloat16 wherever torch's autocast considers it safe."""
+    precision: AutocastPrecision = "float32"
+    """float32; bfloat16 wherever torch's autocast considers it safe; or auto, which is bfloat16 if
+    the device has instructions for it, as it is several times slower without."""
     accumulation: Annotated[int, AtLeast(1)] = 1
     """Number of parts in which a process computes its share of a batch, one by one, to save
     memory."""

@@ -21,7 +21,7 @@ from gfnet_env.looks import Look
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import GFNetState, GlanceFocusNetwork
 from gfnet_env.policies.scan import OVERLAP
-from gfnet_env.precision import Precision, autocast
+from gfnet_env.precision import AutocastPrecision, autocast
 from gfnet_env.randomness import uniform
 
 # Keeps these draws apart from others of the same seed.
@@ -85,7 +85,7 @@ class Miner(nn.Module):
         *,
         seed: int,
         random_share: float = 0.1,
-        precision: Precision = "float32",
+        precision: AutocastPrecision = "float32",
     ) -> None:
         super().__init__()
         assert network.where is not None
