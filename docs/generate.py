@@ -1,12 +1,16 @@
-"""Write the generated parts of the documentation: ``python docs/generate.py``.
+"""Write the generated parts of the documentation, and what ``--help`` shows.
+
+python docs/generate.py
 
 A generated part stands in a page between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Numbers
 come from ``experiments/results`` and from the cards of packaged networks; lists of parts come from
-the registries. A page about an environment is generated as a whole.
+the registries. Pages about environments and the help of commands are generated as a whole.
 """
 
+import contextlib
 import functools
 import inspect
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +27,8 @@ from gfnet_agents.config import PARTS
 from gfnet_agents.learners import LEARNERS
 from gfnet_agents.learners.base import choose_actions
 from gfnet_agents.markdown import header, row
-from gfnet_cli.commands import GROUPS
+from gfnet_cli import main as cli
+from gfnet_cli.commands import COMMANDS, GROUPS
 from gfnet_env.actions import ACTIONS
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.exits import EXITS
@@ -38,6 +43,7 @@ from gfnet_env.rewards import REWARDS
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 DOCS = ROOT / "docs"
+HELP = ROOT / "agents" / "gfnet_cli" / "help"
 DEFAULT_ID = "gfnet_env/GlanceFocus-v0"
 
 Lines = list[str]
@@ -374,6 +380,15 @@ def commands() -> Lines:
     return lines
 
 
+def helps() -> Lines:
+    """The help of every subcommand, by what a page includes."""
+    lines = []
+    for name in COMMANDS:
+        page = (HELP / f"{name}.txt").relative_to(ROOT)
+        lines += ["", f"### gfnet {name}", "", "```text", f'--8<-- "{page}"', "```"]
+    return lines
+
+
 def parts(registry: Registry[Any]) -> Lines:
     """The parts of a registry, their parameters and what they do."""
     lines = header("name", "parameters", "what it does")
@@ -585,6 +600,7 @@ GENERATED: dict[str, Callable[[], Lines]] = {
     "networks": networks,
     "environments": environments,
     "commands": commands,
+    "helps": helps,
     "learners": learners,
 }
 GENERATED |= {f"study-{name}": functools.partial(study, name) for name in STUDIES}
@@ -602,8 +618,17 @@ def pages() -> dict[Path, str]:
             found[page] = _PART.sub(_filled, text)
     for spec in _registered():
         found[DOCS / "environments" / _page(spec)] = environment(spec)
+    found |= {HELP / f"{name}.txt": help_of(name) for name in COMMANDS}
     found[DOCS / "tutorial.ipynb"] = notebook((DOCS / "tutorial.md").read_text())
     return found
+
+
+def help_of(command: str) -> str:
+    """What ``gfnet COMMAND --help`` shows."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        # With another option, it is made anew.
+        cli.run(command, ["--help", "--debug"])
+    return shown.getvalue()
 
 
 def notebook(page: str) -> str:
@@ -677,5 +702,6 @@ def _millions(costs: Iterable[float]) -> str:
 
 
 if __name__ == "__main__":
+    HELP.mkdir(exist_ok=True)
     for path, content in pages().items():
         write_text(path, content)

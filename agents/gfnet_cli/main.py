@@ -6,7 +6,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from importlib import metadata
+from importlib import metadata, resources
 from typing import Any
 
 from gfnet_cli.commands import COMMANDS, GROUPS, Command
@@ -33,25 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else "gfnet --help lists them"
         sys.exit(_usage_error(f"there is no command {name!r}; {hint}"))
-    run(name, words[1:], prog=f"gfnet {name}")
+    run(name, words[1:])
 
 
-def run(name: str, arguments: Sequence[str] | None = None, *, prog: str = "") -> None:
+def run(name: str, arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand.
 
     Args:
         name: Its name.
         arguments: Its arguments; by default the process's.
-        prog: How it was called, for ``--help``; by default as this process was.
 
     Raises:
         SystemExit: The command line is wrong, or asks for help.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in (["-h"], ["--help"]):
+        # As it was generated: to make it again, all settings and torch are needed.
+        print((resources.files("gfnet_cli") / "help" / f"{name}.txt").read_text("utf-8"), end="")
+        sys.exit(0)
     from gfnet_env.command_line import About, Flag, read
 
     command = COMMANDS[name]
     about = About(
-        prog=prog,
+        prog=f"gfnet {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.\n\n{command.notes}",
         examples=command.examples,
         first=command.first,
@@ -61,9 +65,9 @@ def run(name: str, arguments: Sequence[str] | None = None, *, prog: str = "") ->
     if command.recipes:
         from gfnet_agents.recipes import read_config
 
-        config, given = read_config(kind, about, arguments, flags)
+        config, given = read_config(kind, about, words, flags)
     else:
-        config, given = read(kind, about, arguments, flags=flags)
+        config, given = read(kind, about, words, flags=flags)
     if "dry_run" in given:
         _plan(command, config)
     else:

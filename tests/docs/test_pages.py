@@ -12,6 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+import gfnet_agents.config
 import gfnet_agents.recipes
 import gfnet_env.command_line
 from gfnet_cli.main import main
@@ -52,6 +53,9 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(PARTS)])
     # Commands decide how errors are shown, for their process.
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    # Pages register parts, which no other test should find.
+    for registry in gfnet_agents.config.PARTS.values():
+        monkeypatch.setattr(registry, "_targets", {**registry._targets})
     for name in ("policy", "photos"):
         shutil.copytree(FOLDER / "cluttered-digits", tmp_path / "runs" / name)
     pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)

@@ -53,8 +53,9 @@ def _listed(text):
 def test_help_comes_at_once():
     code = (
         "import sys\nfrom gfnet_cli.main import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit as stop: assert not stop.code\n"
+        "for words in (['train-policy', '--help'], ['--help']):\n"
+        "    try: main(words)\n"
+        "    except SystemExit as stop: assert not stop.code\n"
         "print({'torch', 'numpy', 'rich', 'yaml'} & sys.modules.keys())"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
