@@ -26,7 +26,6 @@ import gfnet_env
 from gfnet_agents.config import PARTS
 from gfnet_agents.learners import LEARNERS
 from gfnet_agents.learners.base import choose_actions
-from gfnet_agents.markdown import header, row
 from gfnet_cli import main as cli
 from gfnet_cli.commands import COMMANDS, GROUPS
 from gfnet_env.actions import ACTIONS
@@ -34,6 +33,7 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.exits import EXITS
 from gfnet_env.files import write_text
 from gfnet_env.images import IMAGES
+from gfnet_env.markdown import header, row
 from gfnet_env.observations import OBSERVATIONS
 from gfnet_env.observations.base import FEATURE_BOUND
 from gfnet_env.policies import POLICIES

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gfnet_agents import markdown
 from gfnet_agents.curve import LearningPoint
+from gfnet_env import markdown
 from gfnet_env.benchmarks.report import new_figure, save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import Interval, Result
 from gfnet_env.files import replacing, write_json, write_text

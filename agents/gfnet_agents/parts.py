@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from gfnet_agents.markdown import signature
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.files import is_file, json_bytes, read_json, replacing, write_json, write_text
 from gfnet_env.images import ImageSet, ReadingOptions
+from gfnet_env.markdown import signature
 from gfnet_env.runs import RunControl, provenance
 from gfnet_env.settings import AtLeast, Flat, Settings
 

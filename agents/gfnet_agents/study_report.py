@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gfnet_agents import markdown
+from gfnet_env import markdown
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import BudgetPoint, Comparison, Latency, Result, StaticRow
 from gfnet_env.files import replacing, write_json, write_text

@@ -135,6 +135,21 @@ GROUPS: dict[str, Sequence[Command]] = {
             ("--run runs/policy --out exported",),
             "What it writes runs by: python exported/classify.py PICTURE",
         ),
+        Command(
+            "push",
+            "upload a network to the Hugging Face Hub, with a card",
+            "gfnet_env.commands.hub:push",
+            ("license", "private"),
+            ("USER/NAME --run runs/policy --license mit",),
+            "Log in first: hf auth login",
+        ),
+        Command(
+            "pull",
+            "download a network from the Hugging Face Hub",
+            "gfnet_env.commands.hub:pull",
+            ("revision", "overwrite"),
+            ("USER/NAME --run runs/theirs",),
+        ),
     ),
     "compare": (
         Command(

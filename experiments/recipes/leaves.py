@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from gfnet_agents.markdown import header, row
 from gfnet_agents.parts import Parts, PhotographOptions, Results, mean_exit, run_parts
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.report import millions
@@ -22,6 +21,7 @@ from gfnet_env.benchmarks.statistics import mean_interval
 from gfnet_env.command_line import parse
 from gfnet_env.evaluation import evaluate_policy, evaluate_static
 from gfnet_env.inference import calibrate
+from gfnet_env.markdown import header, row
 from gfnet_env.models import static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
 from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines, train_classifier

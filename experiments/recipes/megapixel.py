@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfnet_agents.markdown import header, row
 from gfnet_agents.parts import Parts, PartsOptions, Results, mean_exit, run_parts
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
@@ -31,6 +30,7 @@ from gfnet_env.export import export_onnx, export_static
 from gfnet_env.export.runner import Runner, open_session
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import calibrate
+from gfnet_env.markdown import header, row
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import StaticConfig, StaticNetwork
 from gfnet_env.training import ClassifierConfig, train_classifier

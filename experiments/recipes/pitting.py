@@ -23,7 +23,6 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from gfnet_agents import PolicyConfig, train_policy
-from gfnet_agents.markdown import header, row
 from gfnet_agents.parts import PartName, Parts, PhotographOptions, Results, run_parts
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks.overlap import measure_overlaps
@@ -34,6 +33,7 @@ from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.images import FolderImages, ImageSet, Masks, batches, object_masks
 from gfnet_env.images.base import Numbers
 from gfnet_env.looks import ViewConfig
+from gfnet_env.markdown import header, row
 from gfnet_env.models import StaticNetwork, static_multiply_adds
 from gfnet_env.policies import HeatPolicy, Policy, RandomPolicy, ScanPolicy
 from gfnet_env.training import BaselineConfig, ClassifierConfig, train_baselines, train_classifier

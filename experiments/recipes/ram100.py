@@ -15,7 +15,7 @@ _SHARED: dict[str, Any] = {
     # Each digit occurs four times, at another place among other pieces.
     "images": "cluttered-mnist-100:train=216000",
     "encoder": "compact-deep",
-    "precision": "auto",
+    "precision": "bfloat16",
     "run": Path(),  # The study says where.
 }
 _SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 128, "learning_rate": 2e-3}

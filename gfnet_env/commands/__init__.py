@@ -1,1 +1,1 @@
-"""Commands on saved networks: classify, calibrate, count costs, export."""
+"""Commands on saved networks: classify, calibrate, count costs, export, share."""

@@ -20,6 +20,7 @@ from gfnet_env.arrays import as_array
 from gfnet_env.exits import Signal, ThresholdExit, certainty_of, confidence
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
+from gfnet_env.hub import Shareable
 from gfnet_env.images import ArrayImages, ImageSet, as_image_set, batches
 from gfnet_env.images.base import Indices
 from gfnet_env.inference import storage
@@ -92,7 +93,7 @@ class Prediction(Answers):
     multiply_adds: Tensor
 
 
-class EarlyExitGFNet(nn.Module):
+class EarlyExitGFNet(Shareable, nn.Module):
     """A model, a policy, and one threshold per step on how sure it is, for inference only.
 
     Args:

@@ -12,6 +12,7 @@ from torch import nn
 from gfnet_env import files
 from gfnet_env.digest import uncompiled_state
 from gfnet_env.encoders.weights import explained
+from gfnet_env.hub import Shareable
 from gfnet_env.looks import Aspect, Interpolation
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.paths import user_path
@@ -59,7 +60,7 @@ class SavedConfig(Settings):
         return cls(**values, trained_on=TrainingData.from_json(trained_on))
 
 
-class SavedModule(nn.Module):
+class SavedModule(Shareable, nn.Module):
     """A network that is saved together with its configuration."""
 
     file_name: ClassVar[str]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
@@ -9,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from gfnet_env.actions import WithStop, build_actions
+from gfnet_env.hub import Shareable
 from gfnet_env.models.base import Model
 from gfnet_env.observations import OBSERVATIONS, Observation, observation_space
 from gfnet_env.policies.base import POLICIES
@@ -21,7 +23,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 @POLICIES.register("learned")
-class LearnedPolicy(nn.Module):
+class LearnedPolicy(Shareable, nn.Module):
     """Maps an observation to an action, deterministically.
 
     Args:
@@ -119,6 +121,28 @@ class LearnedPolicy(nn.Module):
         sizes: dict[str, Any] = {"focus_steps": model.focus_steps, "patch_size": model.view.size}
         shapes = _shapes(built, model)
         return cls(shapes, hidden_sizes, observation=observation, **sizes, **options)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the weights (safetensors) and the arguments (JSON) into a folder."""
+        # Imported here: the module knows this class.
+        from gfnet_env.policies.storage import save_policy
+
+        save_policy(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what ``save`` wrote, onto the CPU and in evaluation mode.
+
+        Raises:
+            FileNotFoundError: The folder or one of its files is missing.
+            ValueError: A file is damaged, or holds another policy.
+        """
+        from gfnet_env.policies.storage import load_policy
+
+        policy = load_policy(Path(folder))
+        if not isinstance(policy, cls):
+            raise ValueError(f"{folder} holds a {type(policy).__name__}, which is not learned")
+        return policy
 
     def check_fit(self, model: Model) -> None:
         """Raise ``ValueError`` unless this policy was made for such a model."""

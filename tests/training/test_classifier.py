@@ -335,7 +335,7 @@ def test_the_average_of_the_weights_is_what_is_saved(sets, tmp_path):
         ({"warmup": 1.0}, "warmup must be below 1"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"optimiser": "adam"}, "optimiser must be adamw or sgd, not 'adam'"),
-        ({"precision": "half"}, "precision must be auto, float32 or bfloat16, not 'half'"),
+        ({"precision": "half"}, "precision must be auto or float32 or bfloat16, not 'half'"),
         ({"accumulation": 0}, "accumulation must be at least 1"),
         ({"clip_norm": 0.0}, "clip_norm must be positive"),
         ({"average_decay": 1.0}, "average_decay must be below 1"),
