@@ -136,6 +136,13 @@ GROUPS: dict[str, Sequence[Command]] = {
             "What it writes runs by: python exported/classify.py PICTURE",
         ),
         Command(
+            "demo",
+            "a page that runs a network in a browser",
+            "gfnet_env.commands.demo:demo",
+            ("out", "examples", "port", "images", "overwrite"),
+            ("--run runs/policy", "--run runs/policy --out site/demo --no-serve"),
+        ),
+        Command(
             "push",
             "upload a network to the Hugging Face Hub, with a card",
             "gfnet_env.commands.hub:push",

@@ -53,8 +53,12 @@ def export_onnx(gfnet: EarlyExitGFNet, folder: str | Path) -> None:
             memory changes its shape, or starts with more than an observation shows; or Pillow
             cannot resize in the same way as the model.
     """
-    parts, policies = _traced(gfnet)
-    replace_files(user_path(folder), _content(gfnet, parts, policies))
+    replace_files(user_path(folder), exported_files(gfnet))
+
+
+def exported_files(gfnet: EarlyExitGFNet) -> dict[str, bytes]:
+    """The files that ``export_onnx`` writes, by name; it raises the same errors."""
+    return _content(gfnet, *_traced(gfnet))
 
 
 def export_int8(

@@ -26,7 +26,7 @@ PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *DOC
 
 # Commands of others, the script that an export writes, and examples, which have tests of their own.
 OTHERS = (
-    *("export", "mkdocs", "pre-commit", "python -m pip", "python -m pytest"),
+    *("export", "hf auth", "mkdocs", "pre-commit", "python -m pip", "python -m pytest"),
     *("python exported/classify.py", "python experiments/examples/"),
 )
 TUTORIAL = "docs/tutorial.md"
