@@ -36,6 +36,7 @@ class Record:
         signal: What was asked of every state, (N, T, ...) float32; by default ``confidence``.
         windows: Mean number of windows encoded per image: its looks, and windows that a policy
             tries before it decides.
+        probabilities: Probability of every class after the last step, (N, K) float32, if asked for.
     """
 
     indices: npt.NDArray[np.int64]
@@ -47,6 +48,7 @@ class Record:
     looks: npt.NDArray[np.int64]
     signal: npt.NDArray[np.float32]
     windows: float = 0.0
+    probabilities: npt.NDArray[np.float32] | None = None
 
     @property
     def accuracy(self) -> npt.NDArray[np.float64]:
@@ -71,6 +73,7 @@ def evaluate_policy(
     indices: Indices | None = None,
     batch_size: int = 256,
     signal: Signal = confidence,
+    keep_probabilities: bool = False,
 ) -> Record:
     """Take all looks at every image under a policy.
 
@@ -81,6 +84,7 @@ def evaluate_policy(
         indices: Which of its images; None for all.
         batch_size: Images per batch.
         signal: What to ask of every state, for ``Record.signal``.
+        keep_probabilities: Whether ``Record.probabilities`` is wanted.
 
     Raises:
         TypeError: The model or the policy is none.
@@ -99,15 +103,18 @@ def evaluate_policy(
     for batch in batches(images, batch_size, seen, model.device):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
         parts.append(_record(features, policy, context, batch.labels, signal))
+        if not keep_probabilities:
+            parts[-1].pop()
     columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    probabilities = columns.pop() if keep_probabilities else None
     windows = features.windows / len(seen)
-    return replace(Record(seen, *columns), windows=windows)
+    return replace(Record(seen, *columns), windows=windows, probabilities=probabilities)
 
 
 def _record(
     features: LiveFeatures, policy: Policy, context: Context, labels: Tensor, signal: Signal
 ) -> list[npt.NDArray[np.generic]]:
-    """The columns of a ``Record`` for one batch, without its indices."""
+    """The columns of a ``Record`` for one batch, without its indices; the last, probabilities."""
     count, looks = len(labels), features.model.focus_steps
     correct = labels.new_zeros(count, 1 + looks, dtype=torch.bool)
     probability = torch.zeros(count, 1 + looks, dtype=torch.float32, device=labels.device)
@@ -115,6 +122,7 @@ def _record(
     locations = probability.new_full((count, looks, 2), torch.nan)
     scales = probability.new_full((count, looks), torch.nan)
     taken = torch.zeros_like(labels)
+    probabilities = probability.new_zeros(count, features.model.num_classes)
     signals: Tensor | None = None
     for number, step in enumerate(rollout(features, policy, context)):
         rows, state = step.rows, step.state
@@ -122,6 +130,7 @@ def _record(
         correct[rows, number:] = (state.classes == labels[rows])[:, None]
         probability[rows, number:] = state.confidence[:, None]
         label_confidence[rows, number:] = state.label_confidence(labels[rows])[:, None]
+        probabilities[rows] = state.probabilities
         asked = signal(state).float()
         if signals is None:
             signals = asked.new_zeros(count, 1 + looks, *asked.shape[1:])
@@ -131,7 +140,10 @@ def _record(
             scales[rows, number - 1] = state.scale
             taken[rows] = number
     assert signals is not None
-    columns = (correct, probability, label_confidence, locations, scales, taken, signals)
+    columns = (
+        *(correct, probability, label_confidence, locations, scales, taken, signals),
+        probabilities,
+    )
     return [column.cpu().numpy() for column in columns]
 
 

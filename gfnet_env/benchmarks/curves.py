@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_env.benchmarks.curves_report import plot_curves, print_curves, write_csv
+from gfnet_env.benchmarks.per_class import class_results, plot_confusion, print_classes
 from gfnet_env.benchmarks.policies import compare_records
 from gfnet_env.benchmarks.results import (
     BudgetPoint,
+    ClassResult,
     Comparison,
     CurvePoint,
     EqualAccuracy,
@@ -107,7 +109,7 @@ class EvaluationConfig(Settings):
 def evaluate(
     config: EvaluationConfig, image_sets: Mapping[str, ImageSet] | None = None
 ) -> Evaluation:
-    """Measure the curves on the test split and write results.json, curves.csv and accuracy.png.
+    """Measure curves and classes on the test split; write results.json, curves.csv and pictures.
 
     Thresholds are solved on the split ``val``. An official checkpoint was trained on the images
     that stand in for this split: part of ``train``, or our ``val`` of ImageNet. It is overconfident
@@ -138,8 +140,12 @@ def evaluate(
         write_json(new / "results.json", results.to_json())
         write_csv(results, new / "curves.csv")
         plot_curves(results, new / "accuracy.png")
+        assert results.classes is not None
+        assert results.confusion is not None
+        plot_confusion(results.classes, results.confusion, new / "confusion.png")
+    print_classes(results.classes, console)
     print_curves(results, gfnet.model, console)
-    console.print(f"{out} holds results.json, curves.csv and accuracy.png")
+    console.print(f"{out} holds results.json, curves.csv, accuracy.png and confusion.png")
     return results
 
 
@@ -186,7 +192,9 @@ class _Split:
     def __init__(self, gfnet: EarlyExitGFNet, name: str, images: ImageSet, seed: int) -> None:
         self.name, self.sources, self.seed = name, images.sources, seed
         self._model, self._images = gfnet.model, images
-        self.record = evaluate_policy(gfnet.model, gfnet.policy, images, signal=gfnet.certainty)
+        self.record = evaluate_policy(
+            gfnet.model, gfnet.policy, images, signal=gfnet.certainty, keep_probabilities=True
+        )
         self.step_costs = gfnet.multiply_adds
         self.costs = exit_costs(self.record.looks, self.step_costs, gfnet.stop_multiply_adds)
 
@@ -195,6 +203,12 @@ class _Split:
         others = evaluate_policy(self._model, RandomPolicy(), self._images)
         records = {"random": others, "learned": self.record}
         return compare_records(records, None, self.sources, self.seed)
+
+    def classes(self) -> tuple[tuple[ClassResult, ...], tuple[tuple[int, ...], ...]]:
+        """Results of every class, and the confusion matrix."""
+        assert self.record.probabilities is not None
+        labels = self._images.labels[self.record.indices].numpy()
+        return class_results(labels, self.record.probabilities, self._model.class_names)
 
     def interval(self, values: npt.NDArray[np.generic]) -> Interval:
         return interval_of(values, self.sources, self.seed)
@@ -268,6 +282,7 @@ def _results(
             method: _compared(table, val, test, static[-1], least_margin(budgeted[method], rows))
             for method, table in tables.items()
         }
+    classes, confusion = test.classes()
     return Evaluation(
         weights=weights_digests(assembled_in(config.run)) if config.run else None,
         split=test.name,
@@ -279,6 +294,8 @@ def _results(
         static=rows,
         comparison=comparison,
         policies=test.policies(),
+        classes=classes,
+        confusion=confusion,
     )
 
 

@@ -132,6 +132,27 @@ class Comparison(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassResult(Result):
+    """Results of one class after all looks; what cannot be computed is None.
+
+    Attributes:
+        name: Name of the class.
+        images: Number of its images.
+        precision: Share of its images among those that are taken for it.
+        recall: Share of its images that are taken for it.
+        f1: Harmonic mean of both.
+        auc: Area under the ROC curve of its probability, against all other classes.
+    """
+
+    name: str
+    images: int
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    auc: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Result):
     """What ``evaluate`` found.
 
@@ -146,6 +167,8 @@ class Evaluation(Result):
         static: Static networks by rising cost; None without them.
         comparison: Comparison of early exits with the static networks, by method.
         policies: Results of its own policy, ``learned``, and of ``random`` looks.
+        classes: Results of every class.
+        confusion: Number of images of each class (row) that are taken for each (column), (K, K).
     """
 
     weights: Mapping[str, str] | None = None
@@ -158,6 +181,8 @@ class Evaluation(Result):
     static: tuple[StaticRow, ...] | None = None
     comparison: Mapping[str, Comparison] | None = None
     policies: Mapping[str, "PolicyResult"] | None = None
+    classes: tuple[ClassResult, ...] | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import torch
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.curves import least_margin
+from gfnet_env.benchmarks.per_class import class_results
 from gfnet_env.benchmarks.results import CurvePoint, Evaluation
 from gfnet_env.benchmarks.statistics import mean_interval
 from gfnet_env.images import load_images
@@ -163,3 +164,32 @@ def test_policies_that_stop_are_measured_as_they_run(network, sets, tmp_path):
         assert point.multiply_adds == float(found.multiply_adds.double().mean())
         share = np.bincount(found.exit_step, minlength=4) / len(found)
         assert point.exit_share == pytest.approx(share, abs=1e-6)
+
+
+def test_every_class_has_figures(run, sets, capsys):
+    results = evaluate(EvaluationConfig(run=run / "run", budgets=2), sets)
+    gfnet = EarlyExitGFNet.load(run / "run")
+    *_, last = gfnet.anytime(sets["test"][:])
+    labels, taken = sets["test"].labels.numpy(), last.classes.numpy()
+    for number, found in enumerate(results.classes):
+        own, meant = labels == number, taken == number
+        assert (found.name, found.images) == (str(number), own.sum())
+        assert results.confusion[number] == tuple(np.bincount(taken[own], minlength=10))
+        if meant.any():
+            assert found.precision == pytest.approx(own[meant].mean(), abs=1e-6)
+        assert found.recall == pytest.approx(meant[own].mean(), abs=1e-6)
+        # The share of pairs, one of the class and one of the others, in the right order.
+        score = last.probabilities[:, number].numpy()
+        above = score[own][:, None] > score[~own]
+        assert found.auc == pytest.approx(above.mean(), abs=1e-5)
+    assert (run / "run" / "evaluation" / "confusion.png").is_file()
+    assert "precision" in capsys.readouterr().out
+
+
+def test_what_a_class_lacks_is_none():
+    labels, probabilities = np.array([0, 0, 1]), np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 1, 0]])
+    (first, second, third), confusion = class_results(labels, probabilities, ["a", "b", "c"])
+    assert (first.precision, first.recall, first.f1) == (1.0, 0.5, pytest.approx(2 / 3, abs=1e-6))
+    assert (second.precision, second.recall, second.auc) == (0.5, 1.0, 1.0)
+    assert (third.images, third.precision, third.recall, third.auc) == (0, None, None, None)
+    assert confusion == ((1, 1, 0), (0, 1, 0), (0, 0, 0))
