@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gfnet_env.encoders import example_features
 from gfnet_env.evaluation import evaluate_static
@@ -20,6 +19,7 @@ from gfnet_env.runs import Run
 from gfnet_env.settings import AtLeast
 from gfnet_env.training.config import TrainingConfig, check_classes_differ, open_splits
 from gfnet_env.training.loop import Task, fit, open_run, plan_fit
+from gfnet_env.training.loss import cross_entropies
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.processes import Shares, join_processes
 
@@ -187,7 +187,7 @@ def _task(network: StaticNetwork, sets: Mapping[str, ImageSet], config: Baseline
         encoders=(network.encoder,),
         classifiers=(network.encoder.head_module(),),
         frozen=frozen_parts([network.encoder], config.options.frozen),
-        objective=StaticObjective(network),
+        objective=StaticObjective(network, config.schedule.label_smoothing),
         validate=lambda indices: {"static": evaluate_static(network, sets["val"], indices=indices)},
         validation_labels=sets["val"].labels,
     )
@@ -199,14 +199,13 @@ def _judge(network: StaticNetwork, images: ImageSet) -> StaticResult:
 
 
 class StaticObjective(nn.Module):
-    """The cross-entropy of a static network."""
+    """The cross-entropy of a static network, with smoothed labels."""
 
-    def __init__(self, network: StaticNetwork) -> None:
+    def __init__(self, network: StaticNetwork, label_smoothing: float) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.label_smoothing = network, label_smoothing
 
     def forward(self, batch: Batch, images: ImageSet, epoch: int) -> Tensor:
         """The loss of each image, (B,)."""
         views = images.overview(batch.indices, self.network.view).to(self.network.device)
-        logits = self.network(views).float()
-        return functional.cross_entropy(logits, batch.labels, reduction="none")
+        return cross_entropies(self.network(views), batch.labels, self.label_smoothing)

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
@@ -31,6 +30,7 @@ from gfnet_env.training.config import (
     open_splits,
 )
 from gfnet_env.training.loop import Task, fit, open_run, plan_fit
+from gfnet_env.training.loss import cross_entropies
 from gfnet_env.training.mining import MinedWindows, Miner
 from gfnet_env.training.optimisation import frozen_parts
 from gfnet_env.training.patches import TrainingPatches
@@ -324,22 +324,20 @@ class LookObjective(nn.Module):
             labels = batch.labels[step.rows]
             assert isinstance(step.state, GFNetState)
             states.append(step.state)
-            loss = _cross_entropies(step.state.logits, labels)
+            loss = self._cross_entropies(step.state.logits, labels)
             own = self.network.own_logits(step.state)
             if own is not None:
-                loss = loss + self._schedule.encoder_loss * _cross_entropies(own, labels)
+                loss = loss + self._schedule.encoder_loss * self._cross_entropies(own, labels)
             losses.append(loss.new_zeros(len(steps)).index_put((step.rows,), loss))
             steps[step.rows] += 1
         mean = torch.stack(losses).sum(dim=0) / steps
         if mined is None:
             return mean
-        mined.miner.observe(_cross_entropies(states[-1].logits, batch.labels))
+        mined.miner.observe(cross_entropies(states[-1].logits, batch.labels))
         return mean + self._schedule.where_loss * mined.where_loss(states[0])
 
-
-def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """The cross-entropy of each image, (B,), for logits (B, K) of any precision."""
-    return functional.cross_entropy(logits.float(), labels, reduction="none")
+    def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropies(logits, labels, self._schedule.label_smoothing)
 
 
 def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None) -> _Stage:

@@ -50,9 +50,14 @@ class Schedule(Augmentation):
     class_weights: OrUnset[bool] = UNSET
     """Whether all classes count the same in the loss and in validation, however many images they
     have."""
+    label_smoothing: OrUnset[Annotated[float, AtLeast(0), Below(1)]] = UNSET
+    """Share of the true class's probability that the loss spreads evenly over all classes."""
     load_best_model_at_end: OrUnset[bool] = UNSET
     """Whether to end with the weights of the epoch that was the most accurate on val, at its last
     step, instead of those of the last epoch."""
+    early_stopping_patience: Annotated[int, AtLeast(1)] | None = None
+    """Number of epochs in a row without a better accuracy on val, at the last step, after which
+    training ends; by default it never ends early."""
 
     def resolved(self) -> Self:
         """A copy with the library's defaults."""
@@ -85,6 +90,7 @@ DEFAULT_SCHEDULE = ClassifierSchedule(
     weight_decay=1e-4,
     average_decay=0.0,
     class_weights=False,
+    label_smoothing=0.0,
     load_best_model_at_end=False,
     encoder_loss=1.0,
     freeze_global_encoder=False,

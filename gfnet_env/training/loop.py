@@ -115,6 +115,11 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
     ):
         bar = progress.add_task(task.title, total=training.total, completed=training.step)
         for epoch in range(training.step // shares.steps, config.schedule.epochs):
+            if training.is_stopped:
+                progress.console.print(
+                    f"{task.title}: ended after {epoch} epochs, since accuracy on val rose no more"
+                )
+                break
             for loss in training.epoch(epoch):
                 progress.advance(bar)
                 if board is not None:
@@ -198,6 +203,7 @@ class _Training:
         self._rates = build_rates(self._optimiser, config.schedule, self.total, self.step)
         self._average = build_average(task.model, config.schedule.average_decay)
         self._weights = self._image_weights(images.labels).to(shares.processes.device)
+        # Its accuracy, the epochs since, and its weights if they are wanted at the end.
         self._best: dict[str, Any] | None = None
         self._run = run
 
@@ -222,6 +228,12 @@ class _Training:
             self._rates = build_rates(self._optimiser, schedule, self.total, self.step)
         # No process may write the next checkpoint while another reads this one.
         self._processes.wait()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether training ends early."""
+        patience = self._config.schedule.early_stopping_patience
+        return patience is not None and self._best is not None and self._best["since"] >= patience
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -285,18 +297,20 @@ class _Training:
         return dict(zip(correct, accuracies, strict=True))
 
     def _note(self, accuracy: float) -> None:
-        """Keep the model's weights if it is the most accurate so far."""
-        if not self._config.schedule.load_best_model_at_end:
+        """Note whether the model is the most accurate so far, and keep its weights if wanted."""
+        if self._best is not None and accuracy <= self._best["accuracy"]:
+            self._best["since"] += 1
             return
-        if self._best is None or accuracy > self._best["accuracy"]:
+        model = None
+        if self._config.schedule.load_best_model_at_end:
             state = self._task.model.state_dict()
             model = {name: tensor.detach().clone() for name, tensor in state.items()}
-            self._best = {"accuracy": accuracy, "model": model}
+        self._best = {"accuracy": accuracy, "since": 0, "model": model}
 
     def finish(self) -> None:
         """Leave the model in evaluation mode, with its best or average weights if there are any."""
         self._task.model.eval()
-        if self._best is not None:
+        if self._best is not None and self._best["model"] is not None:
             self._task.model.load_state_dict(self._best["model"])
         elif self._average is not None:
             self._task.model.load_state_dict(self._average.module.state_dict())

@@ -1,11 +1,12 @@
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from gfnet_env.evaluation import evaluate_static
-from gfnet_env.images import ArrayImages, Subset, load_images
+from gfnet_env.images import ArrayImages, Subset, batches, load_images
 from gfnet_env.models import StaticConfig, StaticNetwork
 from gfnet_env.training import (
     BaselineConfig,
@@ -13,6 +14,8 @@ from gfnet_env.training import (
     train_baselines,
     train_classifier,
 )
+from gfnet_env.training.baseline import StaticObjective
+from gfnet_env.training.loss import cross_entropies
 
 SPEC = "cluttered-digits:canvas=48,digit=20,pieces=2,scenes="
 
@@ -230,3 +233,41 @@ def test_the_best_epoch_may_be_kept(tmp_path, capsys, average_decay):
         reached[best] = float(evaluate_static(network, sets["val"]).mean())
         assert reached[best] == pytest.approx(max(epochs) if best else epochs[-1], abs=1e-3)
     assert reached[True] > reached[False]
+
+
+def test_training_may_end_early(tmp_path, capsys):
+    # As above: accuracy on val is best before anything was learned.
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    sets = {"train": ArrayImages(pixels, labels), "val": ArrayImages(pixels, 1 - labels)}
+    settings = BaselineConfig.of(
+        run=tmp_path / "run",
+        epochs=12,
+        batch_size=20,
+        learning_rate=1e-4,
+        resolutions=(16,),
+        early_stopping_patience=3,
+    )
+    train_baselines(settings, sets | {"test": sets["val"]})
+    out = capsys.readouterr().out
+    values = [float(found) for found in re.findall(r"accuracy static ([\d.]+)", out)]
+    best = values.index(max(values))
+    assert len(values) == best + 4 < 12
+    assert f"ended after {len(values)} epochs, since accuracy on val rose no more" in out
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_labels_may_be_smoothed(smoothing):
+    logits, labels = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.0, 3.0]]), torch.tensor([0, 1])
+    wanted = torch.full((2, 3), smoothing / 3)
+    wanted[torch.arange(2), labels] += 1 - smoothing
+    expected = -(wanted * logits.log_softmax(dim=1)).sum(dim=1)
+    torch.testing.assert_close(cross_entropies(logits, labels, smoothing), expected)
+    network = StaticNetwork(StaticConfig(encoder="compact", resolution=16, num_classes=3)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), np.uint8)
+    images = ArrayImages(pixels, [0, 1])
+    (batch,) = batches(images, 2)
+    with torch.no_grad():
+        expected = cross_entropies(network(images.overview(slice(2), 16)), batch.labels, smoothing)
+        found = StaticObjective(network, smoothing)(batch, images, 0)
+    torch.testing.assert_close(found, expected)
