@@ -3,9 +3,10 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
-from gfnet_env.images import Fit, ImageSet, ReadingOptions, folder_split_by_seed
+from gfnet_env.images import Fit, FolderImages, ImageSet, ReadingOptions, folder_split_by_seed
 from gfnet_env.models.base import Model, glance_view
 from gfnet_env.models.saved import SavedConfig
 from gfnet_env.models.trained_on import TrainingData
@@ -131,3 +132,26 @@ class ImageOptions(Settings):
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def open_pictures(
+    files: Sequence[Path], model: Model, image_size: int | None = None
+) -> FolderImages:
+    """Picture files as a set without known classes.
+
+    Args:
+        files: The files.
+        model: Pictures are brought to the size of those that it was trained on.
+        image_size: Another size, or 0 to leave them as they are.
+
+    Raises:
+        ValueError: The model sees whole pictures, but a size is given.
+    """
+    data = model.trained_on
+    if image_size and data.fit == "whole":
+        raise ValueError("this network sees whole pictures as they are; leave out image_size")
+    size = data.image_size if image_size is None else image_size
+    labels, names = [0] * len(files), model.class_names or ()
+    if not size:
+        return FolderImages(files, labels, names)
+    return FolderImages(files, labels, names, image_size=size, fit=data.fit, crop=data.crop)

@@ -104,6 +104,8 @@ class Settings:
     def of(cls, /, **values: Any) -> Self:
         """Make settings from values by their command-line names, without prefixes of flat groups.
 
+        A group that is not flat may be a mapping of its own names.
+
         Raises:
             ValueError: A name is unknown, or a value is wrong or missing.
         """
@@ -113,6 +115,10 @@ class Settings:
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
                 raise ValueError(f"there is no setting {name!r}; {hint}known: {', '.join(known)}")
+        for name, hint in _hints(cls).items():
+            group, flat = _group(hint)
+            if group is not None and not flat and isinstance(values.get(name), Mapping):
+                values[name] = group.of(**values[name])
         return cls.from_json(values)
 
     def items(self) -> Iterator[tuple[str, Any]]:

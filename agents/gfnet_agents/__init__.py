@@ -7,7 +7,7 @@ from gfnet_agents.comparison import (
     compare_schedules,
 )
 from gfnet_agents.config import PolicyConfig, PolicySchedule
-from gfnet_agents.pipeline import PipelineConfig, train_gfnet
+from gfnet_agents.pipeline import PipelineConfig, fit, train_gfnet
 from gfnet_agents.recipes import RECIPES, find_recipe, parse_config
 from gfnet_agents.training import train_policy
 
@@ -21,6 +21,7 @@ __all__ = [
     "compare_algorithms",
     "compare_schedules",
     "find_recipe",
+    "fit",
     "parse_config",
     "train_gfnet",
     "train_policy",

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -153,6 +154,34 @@ def train_gfnet(
         seconds = _evaluate(config, folder, image_sets)
         run.finish(PipelineResult(stages, seconds))
         return EarlyExitGFNet.load(folder)
+
+
+def fit(
+    images: str | Mapping[str, ImageSet], run: str | Path | None = None, **settings: Any
+) -> EarlyExitGFNet:
+    """Train, evaluate and assemble a network; ``train_gfnet`` with everything else by default.
+
+    Args:
+        images: Spec of the images, such as ``folder:PATH``, or the splits ``train``, ``val`` and
+            ``test``.
+        run: Folder for the stages and the evaluation; by default runs/gfnet-DATE-TIME.
+        **settings: Other settings of ``PipelineConfig``: ``encoder``, ``weights``, ``patch_size``,
+            ``stage1={"epochs": 4}``, …
+
+    Returns:
+        The assembled network.
+
+    Raises:
+        ValueError: A setting is unknown or wrong.
+    """
+    sets = images if isinstance(images, Mapping) else None
+    if sets is None:
+        settings["images"] = images
+    folder = Path("runs") / f"{datetime.now():gfnet-%Y%m%d-%H%M%S-%f}" if run is None else Path(run)
+    gfnet = train_gfnet(PipelineConfig.of(**settings, run=folder), sets)
+    if gfnet is None:
+        raise ValueError("these stages assemble no network; leave out stages")
+    return gfnet
 
 
 def plan_gfnet(config: PipelineConfig) -> Plan:

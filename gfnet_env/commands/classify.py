@@ -20,6 +20,7 @@ from gfnet_env.images import FolderImages
 from gfnet_env.images.base import Numbers
 from gfnet_env.images.folder import EXTENSIONS
 from gfnet_env.inference import EarlyExitGFNet, Prediction, assembled_in
+from gfnet_env.matching import open_pictures
 from gfnet_env.models import Model
 from gfnet_env.planning import Plan, plan_passes
 from gfnet_env.runs import resolve_device
@@ -177,18 +178,6 @@ def load_gfnet(config: ClassifyConfig) -> EarlyExitGFNet:
     if config.multiply_adds is not None:
         gfnet.set_budget(multiply_adds=config.multiply_adds)
     return gfnet
-
-
-def open_pictures(files: Sequence[Path], model: Model, image_size: int | None) -> FolderImages:
-    """Open pictures, brought to a size, by default as in training; 0 leaves them unchanged."""
-    data = model.trained_on
-    if image_size and data.fit == "whole":
-        raise ValueError("this network sees whole pictures as they are; leave out --image-size")
-    size = data.image_size if image_size is None else image_size
-    labels, names = [0] * len(files), model.class_names or ()
-    if not size:
-        return FolderImages(files, labels, names)
-    return FolderImages(files, labels, names, image_size=size, fit=data.fit, crop=data.crop)
 
 
 def _readable(

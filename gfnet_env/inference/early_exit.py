@@ -25,6 +25,7 @@ from gfnet_env.images import ArrayImages, ImageSet, as_image_set, batches
 from gfnet_env.images.base import Indices
 from gfnet_env.inference import storage
 from gfnet_env.inference.budgets import BudgetTable, LatencyTable, OperatingPoint
+from gfnet_env.matching import open_pictures
 from gfnet_env.models import (
     Model,
     count_multiply_adds,
@@ -32,12 +33,13 @@ from gfnet_env.models import (
     start_multiply_adds,
 )
 from gfnet_env.models.base import Beliefs, blank_state, check_model
+from gfnet_env.paths import user_path
 from gfnet_env.policies.base import Context, Policy, check_policy
 from gfnet_env.rollout import Step, rollout
 from gfnet_env.settings import AtLeast, checked
 from gfnet_env.timing import synchronise
 
-Pixels = Tensor | npt.NDArray[np.uint8] | ImageSet
+Pixels = Tensor | npt.NDArray[np.uint8] | ImageSet | Sequence[str | Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +251,8 @@ class EarlyExitGFNet(Shareable, nn.Module):
         """Classify images in one batch; each leaves it as soon as the network is confident enough.
 
         Args:
-            images: (N, 3, H, W) uint8, a tensor or an array, or an image set.
+            images: (N, 3, H, W) uint8, a tensor or an array; an image set; or paths of pictures,
+                which are brought to the size of those that the network was trained on.
             indices: Which of them, (B,), or None for all.
             normalised: Whether a tensor holds floats instead, normalised as the encoders expect.
         """
@@ -317,12 +320,18 @@ class EarlyExitGFNet(Shareable, nn.Module):
                 return
 
     def _context(self, images: Pixels, indices: Indices | None, normalised: bool) -> Context:
-        if isinstance(images, Dataset):
-            images = as_image_set(images)
-        elif not isinstance(images, ImageSet):
-            given = images.to(self.model.device) if isinstance(images, Tensor) else images
-            images = ArrayImages(given, normalised=normalised)
-        return Context(LiveFeatures(self.model, images), _numbers(images, indices))
+        opened = self._open(images, normalised)
+        return Context(LiveFeatures(self.model, opened), _numbers(opened, indices))
+
+    def _open(self, images: Any, normalised: bool) -> ImageSet:
+        if isinstance(images, ImageSet | Dataset):
+            return as_image_set(images)
+        if isinstance(images, Tensor):
+            return ArrayImages(images.to(self.model.device), normalised=normalised)
+        is_list = isinstance(images, list | tuple)
+        if is_list and all(isinstance(each, str | Path) for each in images):
+            return open_pictures([user_path(each) for each in images], self.model)
+        return ArrayImages(images, normalised=normalised)
 
     def _prediction(self, answers: Answers, thresholds: Sequence[float], last: int) -> Prediction:
         """The prediction after step ``last`` of a rollout, under thresholds."""

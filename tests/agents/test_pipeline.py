@@ -9,6 +9,7 @@ from gfnet_agents import (
     PolicyConfig,
     PolicySchedule,
     find_recipe,
+    fit,
     parse_config,
     train_gfnet,
     train_policy,
@@ -90,14 +91,32 @@ def test_a_mined_network_needs_no_other_stage_and_may_have_them(sets, tmp_path):
     assert isinstance(gfnet.policy, HeatPolicy)
     assert (run / "evaluation" / "results.json").is_file()
     assert assembled_in(run) == run / "stage1"
-    learned = PolicySchedule(
-        algorithm="ppo:n_steps=2,batch_size=8", num_envs=8, epochs=1, begin_from="heat"
+    short = {"epochs": 1, "batch_size": 16}
+    learned = {"algorithm": "ppo:n_steps=2,batch_size=8", "num_envs": 8, "epochs": 1}
+    gfnet = fit(
+        sets,
+        tmp_path / "all",
+        patch_size=16,
+        focus_steps=2,
+        stage2={**learned, "begin_from": "heat"},
+        stage3={**short, "learning_rate": 1e-4},
+        device="cpu",
+        **options | {"stage1": {**short, "windows": "mined"}},
     )
-    gfnet = train_gfnet(config(tmp_path / "all", stage2=learned, **options), sets)
     assert gfnet.policy.config["actions"] == "peak:reach=1.0"
     results = json.loads((tmp_path / "all" / "results.json").read_text())
     patches = {name: stage["patches"] for name, stage in results["stages"].items()}
     assert patches == {"stage1": "heat", "stage2": "learned", "stage3": "learned"}
+
+
+def test_settings_that_fit_does_not_know_are_named(sets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for wrong in ({"patchsize": 16}, {"stage1": {"epoch": 1}}):
+        with pytest.raises(ValueError, match="no setting .*; did you mean '(patch_size|epochs)'"):
+            fit(sets, **wrong)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        fit(f"folder:{tmp_path / 'nothing'}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_stage_lacks_is_said(sets, tmp_path, monkeypatch):

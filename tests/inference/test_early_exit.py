@@ -28,6 +28,7 @@ from gfnet_env.policies import (
     start,
 )
 from gfnet_env.rollout import glance
+from gfnet_env.zoo import pretrained
 
 STEPS = 4
 
@@ -691,3 +692,20 @@ def test_results_are_float32_whatever_torch_takes_by_default(tiny_network, tiny_
     assert found.locations.dtype == found.certainty.dtype == torch.float32
     assert points == calibrate(gfnet, tiny_images).points
     assert {value.dtype for value in observations.values()} == {np.dtype("float32")}
+
+
+def test_paths_are_brought_to_the_size_of_training(digits, tmp_path):
+    gfnet = pretrained("cluttered-digits")
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / f"{number}.png")
+        pixels = digits[[number]][0].permute(1, 2, 0).numpy()
+        Image.fromarray(pixels.squeeze()).save(paths[-1])
+    expected = gfnet(digits, range(3))
+    for given in (paths, [str(path) for path in paths]):
+        found = gfnet(given)
+        assert torch.equal(found.logits, expected.logits)
+    Image.new("RGB", (200, 150)).save(tmp_path / "larger.png")
+    assert len(gfnet([tmp_path / "larger.png", paths[0]]).classes) == 2
+    with pytest.raises(FileNotFoundError, match="there is no picture .*missing"):
+        gfnet([tmp_path / "missing.png"])
