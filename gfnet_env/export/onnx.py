@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import inspect
-import json
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from gfnet_env import rows
 from gfnet_env.exits import Signal
-from gfnet_env.files import json_bytes, replace_files, write_bytes
+from gfnet_env.files import replace_files, sealed, sha256, write_bytes
 from gfnet_env.images import ImageSet, large, picture
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.looks import Look
@@ -99,14 +98,12 @@ def export_int8(
         replace_files(written, _content(gfnet, parts, policies))
         runner = Runner(written)
         parts = quantised(pruned(parts, policies), runner, in_memory(calibration))
-        content = _content(gfnet, parts, policies)
-        replace_files(Path(integers), content)
+        replace_files(Path(integers), _content(gfnet, parts, policies))
         found = {
             "float32": accuracy(runner, test),
             "int8": accuracy(Runner(integers), test),
         }
-    settings = json.loads(content["gfnet.json"]) | {"accuracy": found}
-    replace_files(user_path(folder), content | {"gfnet.json": json_bytes(settings)})
+    replace_files(user_path(folder), _content(gfnet, parts, policies, accuracy=found))
     return found
 
 
@@ -120,16 +117,19 @@ def _traced(gfnet: EarlyExitGFNet) -> tuple["Graphs", "Graphs"]:
     return {name: graphs[name] for name in policies}, policies
 
 
-def _content(gfnet: EarlyExitGFNet, parts: "Graphs", policies: "Graphs") -> dict[str, bytes]:
-    """The files of an exported folder."""
+def _content(
+    gfnet: EarlyExitGFNet, parts: "Graphs", policies: "Graphs", **measured: Any
+) -> dict[str, bytes]:
+    """The files of an exported folder; ``gfnet.json`` has digests of the graphs and of itself."""
     # Only here: they need packages that may be missing.
     from gfnet_env.export.runner import FORMAT
     from gfnet_env.export.steps import join_steps
 
     steps = join_steps(parts, policies)
-    content = {f"{name}.onnx": graph.SerializeToString() for name, graph in steps.items()}
-    content["gfnet.json"] = json_bytes({"format": FORMAT, **_settings(gfnet)})
-    return content | _sources()
+    graphs = {f"{name}.onnx": graph.SerializeToString() for name, graph in steps.items()}
+    digests = {"files_sha256": {name: sha256(graph) for name, graph in graphs.items()}}
+    settings = sealed({"format": FORMAT, **_settings(gfnet), **measured, **digests})
+    return {**graphs, "gfnet.json": settings, **_sources()}
 
 
 def export_static(network: StaticNetwork, path: str | Path) -> None:

@@ -8,6 +8,7 @@ that do not fit in memory need pyvips or OpenSlide too.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import sys
@@ -31,7 +32,7 @@ Named = dict[str, npt.NDArray[Any]]
 
 
 # What the files of a folder hold; a runner reads no other.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -111,32 +112,22 @@ class Runner:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         check_providers(providers)
-        try:
-            config = json.loads(_find(folder, "gfnet.json").read_text())
-            self.patch_size: int = config["patch_size"]
-            self.glance_size: int = config["glance_size"]
-            self.focus_steps: int = config["focus_steps"]
-            self.fit: Fit = config["fit"]
-            self.image_size: int | None = config["image_size"]
-            self.crop: float = config["crop"]
-            self.class_names: list[str] = config["class_names"]
-            self._costs = np.array(config["multiply_adds"])
-            self._stop_cost: int = config["stop_multiply_adds"]
-            self._interpolation: str = config["interpolation"]
-            self._aspect: str = config["aspect"]
-            written: int | None = config.get("format")
-            self.thresholds = config["thresholds"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{folder / 'gfnet.json'} is damaged ({error!r}); copy the whole folder again"
-            ) from error
-        if written != FORMAT:
-            raise ValueError(
-                f"{folder} was exported by another version of gfnet-env; export the network again"
-            )
+        settings = _settings(folder)
+        self.patch_size: int = settings["patch_size"]
+        self.glance_size: int = settings["glance_size"]
+        self.focus_steps: int = settings["focus_steps"]
+        self.fit: Fit = settings["fit"]
+        self.image_size: int | None = settings["image_size"]
+        self.crop: float = settings["crop"]
+        self.class_names: list[str] = settings["class_names"]
+        self._costs = np.array(settings["multiply_adds"])
+        self._stop_cost: int = settings["stop_multiply_adds"]
+        self._interpolation: str = settings["interpolation"]
+        self._aspect: str = settings["aspect"]
+        self.thresholds = settings["thresholds"]
         self.glance, self.focus = (
-            Step(open_session(_find(folder, f"{name}.onnx"), threads, providers))
-            for name in ("glance", "focus")
+            Step(open_session(_graph(folder, name, settings), threads, providers))
+            for name in ("glance.onnx", "focus.onnx")
         )
 
     @property
@@ -228,6 +219,40 @@ class Runner:
                 f"a picture of {height}×{width} is smaller than the patch of {least}×{least}; "
                 "enlarge it"
             )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The settings of an exported folder, which have their own digest."""
+    path = _find(folder, "gfnet.json")
+    try:
+        settings = dict(json.loads(path.read_bytes()))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); export the network again") from error
+    if settings.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} was exported by another version of gfnet-env; export the network again"
+        )
+    digest = settings.pop("sha256", None)
+    if _sha256(json.dumps(settings, sort_keys=True).encode()) != digest:
+        raise ValueError(
+            f"{path} is damaged, or was changed after it was exported; export the network again"
+        )
+    return settings
+
+
+def _graph(folder: Path, name: str, settings: dict[str, Any]) -> Path:
+    """The file of a graph, which is the one that was exported with the settings."""
+    path = _find(folder, name)
+    if _sha256(path.read_bytes()) != settings["files_sha256"][name]:
+        raise ValueError(
+            f"{path} is damaged or belongs to another export than the gfnet.json beside it; "
+            "export the network again"
+        )
+    return path
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _find(folder: Path, name: str) -> Path:
