@@ -33,6 +33,8 @@ _FORMATS = (
 SUFFIXES = frozenset(
     suffix for suffix, name in Image.registered_extensions().items() if name in _FORMATS
 )
+# Largest side of a square to bring a picture to, in pixels: one takes 2.7 GB.
+_LARGEST = 30_000
 # Number of rows to copy at a time.
 _BAND = 16
 
@@ -83,7 +85,7 @@ def decode(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is truncated or not a picture, or has levels of 32 bits; or
-            ``image_size`` is below 1, ``fit`` is unknown, or ``crop`` is not in (0, 1].
+            ``image_size`` is out of range, ``fit`` is unknown, or ``crop`` is not in (0, 1].
     """
     check_fitting(image_size, fit, crop)
     with opened(path) as file:
@@ -159,12 +161,13 @@ def bring(picture: Image.Image, image_size: int | None, fit: Fit, crop: float = 
 
 def check_fitting(image_size: int | None, fit: str, crop: float) -> None:
     """Raise ``ValueError`` unless pictures can be brought to squares in this way."""
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
     if fit not in get_args(Fit):
         raise ValueError(f"unknown fit {fit!r}; known: {', '.join(get_args(Fit))}")
     if not 0 < crop <= 1:
         raise ValueError(f"crop must be in (0, 1], not {crop}")
+    most = int(crop * _LARGEST)
+    if image_size is not None and not 1 <= image_size <= most:
+        raise ValueError(f"image_size must be 1 to {most:,} pixels, not {image_size}")
 
 
 def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:

@@ -328,7 +328,8 @@ def test_the_folder_reads_large_pictures_from_disk(exported, tmp_path):
         ),
         (["--thresholds", "0.5", "small.png"], "4 thresholds are needed, one per step, not 1"),
         (["--thresholds", "nan,0,0,0", "small.png"], "thresholds must be finite"),
-        (["--image-size", "-5", "small.png"], "image_size must be at least 1 pixel, not -5"),
+        (["--image-size", "-5", "small.png"], "image_size must be 1 to 30,000 pixels, not -5"),
+        (["--image-size", "30001", "small.png"], "image_size must be .* pixels, not 30001"),
     ],
 )
 def test_the_runner_says_what_is_wrong(exported, tmp_path, monkeypatch, arguments, message):
