@@ -35,7 +35,7 @@ from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, StaticNetwork, load_static_networks
 from gfnet_env.policies import ScanPolicy
 from gfnet_env.runs import check_free, resolve_device, save_config
-from gfnet_env.settings import AtLeast, Flat, Seed, Settings
+from gfnet_env.settings import AtLeast, AtMost, Flat, Seed, Settings
 
 Engine = Literal["onnx", "onnx-int8", "torch"]
 Positive = Annotated[int, AtLeast(1)]
@@ -63,7 +63,7 @@ class LatencyConfig(Settings):
     accuracy."""
     repeats: Positive = 7
     """Number of rounds; each round times everything once, in turn."""
-    threads: tuple[Positive, ...] = (1, 2)
+    threads: Annotated[tuple[int, ...], AtLeast(1), AtMost(256)] = (1, 2)
     """Numbers of threads of torch and onnxruntime; everything is timed with each of them."""
     seed: Seed = 0
     """Seed of the images drawn."""

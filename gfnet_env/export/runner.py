@@ -8,6 +8,7 @@ that do not fit in memory need pyvips or OpenSlide too.
 """
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
@@ -87,8 +88,8 @@ class Runner:
 
     Args:
         folder: Folder written by ``export_onnx``.
-        threads: Threads per operation; None leaves the number to onnxruntime. For small windows of
-            single pictures, one thread is as fast as two.
+        threads: Threads per operation, 1 to 256; None leaves the number to onnxruntime. For small
+            windows of single pictures, one thread is as fast as two.
         providers: Names of onnxruntime's execution providers; an operation runs on the first one
             that has it.
 
@@ -97,8 +98,9 @@ class Runner:
         focus: Every later step.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, there are no threads, or a provider is not available.
+        FileNotFoundError: The folder or a file is missing.
+        ValueError: A file is damaged, is of another version or belongs to another export; the
+            number of threads is out of range; or a provider is not available.
     """
 
     def __init__(
@@ -108,10 +110,7 @@ class Runner:
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        folder = Path(folder).expanduser()
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
-        check_providers(providers)
+        folder = _folder(folder)
         settings = _settings(folder)
         self.patch_size: int = settings["patch_size"]
         self.glance_size: int = settings["glance_size"]
@@ -142,14 +141,14 @@ class Runner:
 
     @thresholds.setter
     def thresholds(self, thresholds: Sequence[float]) -> None:
-        values = tuple(float(value) for value in thresholds)
-        if len(values) != 1 + self.focus_steps:
+        count = 1 + self.focus_steps
+        fits = isinstance(thresholds, Sequence | np.ndarray) and len(thresholds) == count
+        if not fits or not all(map(_is_threshold, thresholds)):
             raise ValueError(
-                f"{1 + self.focus_steps} thresholds are needed, one per step, not {len(values)}"
+                f"{count} thresholds are needed, one per step, finite and at least 0, not "
+                f"{thresholds!r}"
             )
-        if not all(np.isfinite(value) and value >= 0 for value in values):
-            raise ValueError(f"thresholds must be finite and at least 0, not {list(values)}")
-        self._thresholds = values
+        self._thresholds = values = tuple(map(float, thresholds))
         # After the last step, no picture goes on.
         self._limits = [np.array(value, dtype=np.float32) for value in (*values[:-1], -1)]
 
@@ -160,8 +159,11 @@ class Runner:
             pictures: (H, W, 3) uint8 each, in memory or on disk; their sizes may differ.
 
         Raises:
+            TypeError: There is no list of pictures.
             ValueError: A picture has another type or shape, or is smaller than a window.
         """
+        if not isinstance(pictures, Sequence | np.ndarray):
+            raise TypeError(f"pictures must be a list of arrays, not {type(pictures).__name__}")
         for picture in pictures:
             self._check(picture)
         rows = np.arange(len(pictures))
@@ -208,6 +210,8 @@ class Runner:
         )
 
     def _check(self, picture: Picture | LargePicture) -> None:
+        if not isinstance(picture, np.ndarray | LargePicture):
+            raise ValueError(f"pictures must be (H, W, 3) uint8, not {type(picture).__name__}")
         if picture.dtype != np.uint8 or len(picture.shape) != 3 or picture.shape[2] != 3:
             raise ValueError(
                 f"pictures must be (H, W, 3) uint8, not {picture.shape} {picture.dtype}"
@@ -219,6 +223,23 @@ class Runner:
                 f"a picture of {height}×{width} is smaller than the patch of {least}×{least}; "
                 "enlarge it"
             )
+
+
+def _is_threshold(value: Any) -> bool:
+    """Whether a value is a finite number of at least 0."""
+    return isinstance(value, int | float | np.number) and bool(0 <= value <= sys.float_info.max)
+
+
+def _folder(folder: str | Path) -> Path:
+    """A folder that a user names; ``~`` stands for the home folder."""
+    # Where there is no such home, or the name is too long, there is no such folder either.
+    with contextlib.suppress(OSError, RuntimeError):
+        found = Path(folder).expanduser()
+        if folder != "" and found.is_dir():
+            return found
+    raise FileNotFoundError(
+        f"there is no folder {str(folder)[:200]!r}; give one that gfnet export wrote"
+    )
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -271,10 +292,15 @@ def open_session(
     """An ONNX graph, ready to run.
 
     Raises:
-        ValueError: The file is damaged, or a provider does not start.
+        ValueError: The file is damaged, the number of threads is not in 1 to 256, or a provider
+            does not exist or start.
     """
+    check_providers(providers)
     options = onnxruntime.SessionOptions()
     if threads is not None:
+        # onnxruntime starts any number, and then waits for all of them.
+        if not isinstance(threads, int | np.integer) or not 1 <= threads <= 256:
+            raise ValueError(f"threads must be a whole number from 1 to 256, not {threads!r}")
         options.intra_op_num_threads = threads
     # Spinning threads of a finished graph would take the cores from other graphs' threads.
     options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -296,11 +322,14 @@ def open_session(
 def check_providers(providers: Sequence[str]) -> None:
     """Raise ``ValueError`` unless this onnxruntime has the execution providers."""
     available = onnxruntime.get_available_providers()
-    unknown = [name for name in providers if name not in available]
-    if unknown or not providers:
+    if (
+        isinstance(providers, str)
+        or not providers
+        or not all(map(available.__contains__, providers))
+    ):
         raise ValueError(
-            f"there is no execution provider {', '.join(unknown) or 'given'}; this onnxruntime has "
-            f"{', '.join(available)}"
+            f"providers must be a list of what this onnxruntime has, {', '.join(available)}; not "
+            f"{providers!r}"
         )
 
 
@@ -356,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--folder", default=Path(__file__).parent)
     parser.add_argument("--image-size", type=int, help="of pictures, in pixels; 0 does not resize")
     parser.add_argument("--thresholds", help="one per step: 0.9,0.9,0.8,0")
     parser.add_argument("--threads", type=int)

@@ -134,3 +134,5 @@ def test_nothing_cannot_be_timed(tmp_path):
         LatencyConfig(run=tmp_path, baseline=tmp_path, batch_sizes=(0,))
     with pytest.raises(ValueError, match="threads must name at least one"):
         LatencyConfig(run=tmp_path, baseline=tmp_path, threads=())
+    with pytest.raises(ValueError, match="threads must be at most 256, not 100000"):
+        LatencyConfig(run=tmp_path, baseline=tmp_path, threads=(1, 100_000))

@@ -317,17 +317,22 @@ def test_the_folder_reads_large_pictures_from_disk(exported, tmp_path):
         (["text.png"], "cannot decode text.png"),
         (["small.png", "--image-size", "0"], "small.png: a picture of 8×8 is smaller than the"),
         (["."], ". is a folder; give the pictures in it"),
-        (["--threads", "0", "small.png"], "threads must be at least 1, not 0"),
+        (["--threads", "0", "small.png"], "threads must be a whole number from 1 to 256, not 0"),
+        (["--threads", "100000", "small.png"], "threads must be .* from 1 to 256, not 100000"),
+        (["--folder", "", "small.png"], "there is no folder ''; give one that gfnet export wrote"),
+        (["--folder", "~nobody-of-this-name", "small.png"], "there is no folder '~nobody-of-this"),
+        (["--folder", "x" * 5000, "small.png"], "there is no folder 'xxx.*x'; give"),
+        (["--folder", "small.png", "small.png"], "there is no folder 'small.png'; give"),
         (
             ["--providers", "CPUExecutionProvider,Abacus", "small.png"],
-            "there is no execution provider Abacus; this onnxruntime has .*CPUExecutionProvider",
+            "providers must be .*CPUExecutionProvider; not .'CPUExecutionProvider', 'Abacus'.",
         ),
         (
             ["--thresholds", "0.5,a", "small.png"],
             "thresholds must be numbers .* '0.5,a'",
         ),
-        (["--thresholds", "0.5", "small.png"], "4 thresholds are needed, one per step, not 1"),
-        (["--thresholds", "nan,0,0,0", "small.png"], "thresholds must be finite"),
+        (["--thresholds", "0.5", "small.png"], r"4 thresholds are needed, .*, not \(0.5,\)"),
+        (["--thresholds", "nan,0,0,0", "small.png"], "4 thresholds .* finite and .*, not .nan"),
         (["--image-size", "-5", "small.png"], "image_size must be 1 to 30,000 pixels, not -5"),
         (["--image-size", "30001", "small.png"], "image_size must be .* pixels, not 30001"),
     ],
@@ -417,8 +422,9 @@ def test_the_runner_says_on_what_it_runs(exported, digits, tmp_path, capsys):
     chosen = ["--providers", "CPUExecutionProvider"]
     main(["--folder", str(exported[1]), *chosen, str(tmp_path / "digit.png")])
     assert capsys.readouterr().err == "onnxruntime runs it on CPUExecutionProvider\n"
-    with pytest.raises(ValueError, match="there is no execution provider given"):
-        Runner(exported[1], providers=[])
+    for wrong in ([], "CPUExecutionProvider", None, [("CPUExecutionProvider", {})]):
+        with pytest.raises(ValueError, match=r"providers must be a list of what .*; not "):
+            Runner(exported[1], providers=wrong)
 
 
 def test_what_a_kill_kept_from_its_place_is_read(exported, tmp_path):
@@ -459,10 +465,32 @@ def test_int8_needs_pictures_that_are_looked_at(exported, digits, tmp_path):
 
 
 def test_wrong_pictures_are_refused(exported):
+    device, right = Runner(exported[1]), np.zeros((40, 40, 3), np.uint8)
+    for wrong in (
+        np.zeros((40, 40)),
+        np.zeros((40, 40, 4), np.uint8),
+        right * np.nan,
+        None,
+        "a.png",
+    ):
+        with pytest.raises(ValueError, match=r"pictures must be \(H, W, 3\) uint8, not "):
+            device.classify([right, wrong])
+    with pytest.raises(TypeError, match="pictures must be a list of arrays, not NoneType"):
+        device.classify(None)
+
+
+@pytest.mark.parametrize("wrong", [None, 0.5, "0000", ["0"] * 4, [[0]] * 4, [10**400] * 4])
+def test_wrong_thresholds_are_refused(exported, wrong):
     device = Runner(exported[1])
-    for wrong in (np.zeros((40, 40)), np.zeros((40, 40, 4), np.uint8)):
-        with pytest.raises(ValueError, match=r"pictures must be \(H, W, 3\) uint8"):
-            device.classify([wrong])
+    with pytest.raises(ValueError, match="4 thresholds are needed, one per step"):
+        device.thresholds = wrong
+    assert device.thresholds == exported[0].thresholds
+
+
+def test_a_graph_that_onnxruntime_cannot_read_is_named(tmp_path):
+    (tmp_path / "static.onnx").write_text("no graph")
+    with pytest.raises(ValueError, match=r"cannot read the graph .*static\.onnx"):
+        runner.open_session(tmp_path / "static.onnx")
 
 
 class Growing(nn.Module):
