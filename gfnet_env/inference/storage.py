@@ -12,6 +12,7 @@ from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.paths import user_path
 from gfnet_env.policies.base import Policy
 from gfnet_env.policies.storage import load_policy, policy_files
+from gfnet_env.settings import checked
 
 if TYPE_CHECKING:
     from gfnet_env.inference.early_exit import EarlyExitGFNet
@@ -114,7 +115,7 @@ def load(kind: type[Assembled], folder: str | Path) -> Assembled:
     gfnet = kind(model, policy, certainty=_load_certainty(folder, saved.get(_FILES, {})))
     part = "budgets"
     try:
-        points = tuple(map(OperatingPoint.from_json, saved.get(part, ())))
+        points = tuple(map(OperatingPoint.from_json, checked(part, saved.get(part, []), list)))
         for point in points:
             gfnet.set_thresholds(point.thresholds)
         part = "thresholds"

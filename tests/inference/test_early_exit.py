@@ -389,6 +389,10 @@ def test_changed_thresholds_are_noticed(network, tmp_path):
     saved = {"thresholds": [0.1] * 4}
     path.write_text(json.dumps(saved))
     assert EarlyExitGFNet.load(tmp_path / "one").thresholds == (0.1,) * 4
+    for nothing in ({}, "", None, 0):
+        path.write_text(json.dumps(saved | {"budgets": nothing}))
+        with pytest.raises(ValueError, match=r"budgets in .*gfnet\.json are damaged: .* not "):
+            EarlyExitGFNet.load(tmp_path / "one")
 
 
 class Killed(BaseException):
