@@ -233,6 +233,11 @@ class _Options:
             # An alias may stand for what holds it, or for itself a billion times.
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content)):
                 raise ValueError(f"{path} has an alias (*NAME); write out what it stands for")
+            names: set[str] = set()
+            for name, line in _lines(yaml.compose(content, yaml.SafeLoader)):
+                if name in names:
+                    raise ValueError(f"{path}, line {line}: {name} is given twice; keep one")
+                names.add(name)
             found = yaml.safe_load(content)
         except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
             what = " ".join(str(error).split())
@@ -505,6 +510,15 @@ def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """The names of groups and options in YAML, and the line of each."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}".replace("-", "_")
+            yield name, key.start_mark.line + 1
+            yield from _lines(value, f"{name}.")
 
 
 def _close(name: str, known: Sequence[str]) -> str:

@@ -182,10 +182,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It does not hold a JSON object.
+        ValueError: It does not hold a JSON object, or an object in it has a name twice.
     """
     try:
-        content = json.loads(read_bytes(path), parse_constant=_refuse)
+        content = json.loads(
+            read_bytes(path), parse_constant=_refuse, object_pairs_hook=_with_names_once
+        )
     except (RecursionError, ValueError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it from a copy") from error
     if not isinstance(content, dict):
@@ -195,6 +197,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise ValueError(f"it has {name!r} twice")
+        content[name] = value
+    return content
 
 
 def module_files(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str, bytes]:

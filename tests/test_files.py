@@ -45,6 +45,7 @@ def test_json_refuses_what_it_cannot_hold(tmp_path):
     [
         *(("{", "not valid JSON"), ("[1]", "a list"), ('{"a": NaN}', "NaN is no JSON")),
         *(("[" * 10**5, "not valid JSON"), (f'{{"a": {"9" * 5000}}}', "not valid JSON")),
+        ('{"a": {"b": 1, "c": 2, "b": 1}}', "it has 'b' twice"),
     ],
 )
 def test_reading_json_says_what_is_wrong(tmp_path, text, message):
