@@ -74,6 +74,7 @@ def evaluate_policy(
     batch_size: int = 256,
     signal: Signal = confidence,
     keep_probabilities: bool = False,
+    features: LiveFeatures | None = None,
 ) -> Record:
     """Take all looks at every image under a policy.
 
@@ -85,6 +86,8 @@ def evaluate_policy(
         batch_size: Images per batch.
         signal: What to ask of every state, for ``Record.signal``.
         keep_probabilities: Whether ``Record.probabilities`` is wanted.
+        features: Features of the model and the images, by default new ones. Several calls can share
+            some that keep glances.
 
     Raises:
         TypeError: The model or the policy is none.
@@ -98,7 +101,8 @@ def evaluate_policy(
     seen = images.numbers(slice(None) if indices is None else indices)
     if len(seen) == 0:
         raise ValueError("no images are chosen; give indices of at least one")
-    features = LiveFeatures(model, images)
+    features = features or LiveFeatures(model, images)
+    before = features.windows
     parts = []
     for batch in batches(images, batch_size, seen, model.device):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
@@ -107,7 +111,7 @@ def evaluate_policy(
             parts[-1].pop()
     columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
     probabilities = columns.pop() if keep_probabilities else None
-    windows = features.windows / len(seen)
+    windows = (features.windows - before) / len(seen)
     return replace(Record(seen, *columns), windows=windows, probabilities=probabilities)
 
 

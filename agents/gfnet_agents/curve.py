@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gfnet_agents.learners import Learner
 from gfnet_env.benchmarks.results import Result
 from gfnet_env.evaluation import evaluate_policy
+from gfnet_env.features import FeatureOptions
 from gfnet_env.files import read_json, write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.models import Model
@@ -83,6 +84,7 @@ class LearningCurve:
         due = np.linspace(0, self.timesteps, self.points + 1)
         self._due = due if self.points else due[:0]
         self._curve: tuple[LearningPoint, ...] = ()
+        self._features = FeatureOptions().live(self.model, self.images)
         if self.learner.steps > 0 and (self.run / CURVE_FILE).is_file():
             # Points after the checkpoint that an interrupted run resumes from are computed again.
             before = Curve.load(self.run).curve
@@ -96,7 +98,13 @@ class LearningCurve:
         if curve and curve[-1].steps == steps:
             return
         policy = policy_of(self.learner, self.model.device)
-        record = evaluate_policy(self.model, policy, self.images, indices=np.arange(self.count))
+        record = evaluate_policy(
+            self.model,
+            policy,
+            self.images,
+            indices=np.arange(self.count),
+            features=self._features,
+        )
         confidence = record.label_confidence.mean(axis=0, dtype=float)
         accuracy = record.accuracy.round(6)
         point = LearningPoint(steps, tuple(accuracy.tolist()), tuple(confidence.tolist()))

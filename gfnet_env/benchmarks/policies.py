@@ -26,6 +26,7 @@ from gfnet_env.benchmarks.results import (
 )
 from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import Record, evaluate_policy
+from gfnet_env.features import FeatureOptions
 from gfnet_env.files import replacing, write_json
 from gfnet_env.images import ImageSet, object_masks
 from gfnet_env.inference import EarlyExitGFNet, assembled_in
@@ -178,13 +179,15 @@ def record_policies(
 ) -> dict[str, Record]:
     """Take every step of every image under each policy; the oracle gets only some images."""
     records = {}
+    # Glances do not depend on the policy.
+    features = FeatureOptions().live(model, images)
     for name, policy in policies.items():
         # The oracle remembers dozens of feature maps of each image.
         count, together = (oracle_images, 64) if name == "oracle" else (len(images), 256)
         chosen = some_of(images, count)
         with console.status(f"{name} policy on {len(chosen)} test images"):
             records[name] = evaluate_policy(
-                model, policy, images, indices=chosen, batch_size=together
+                model, policy, images, indices=chosen, batch_size=together, features=features
             )
     return records
 

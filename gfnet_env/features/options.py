@@ -100,13 +100,14 @@ class FeatureOptions(CacheOptions):
         """The function that makes features with these options."""
         if self.features == "cached":
             return self.open_cache
-        return self._live
+        return self.live
 
     def keeps_glances(self, model: Model, images: ImageSet) -> bool:
         """Whether the glances at all images of a set are kept."""
         needed = len(images) * Layout.of_overviews(model, self.precision).bytes
         return self.features == "cached" or needed <= self.glance_gib * 2**30
 
-    def _live(self, model: Model, images: ImageSet) -> LiveFeatures:
+    def live(self, model: Model, images: ImageSet) -> LiveFeatures:
+        """``LiveFeatures`` with these options."""
         keeps = self.keeps_glances(model, images)
         return LiveFeatures(model, images, precision=self.precision, keep_glances=keeps)
