@@ -6,7 +6,7 @@ python experiments/recipes/digits.py --run runs/digits --out experiments/results
 from pathlib import Path
 from typing import Any
 
-from gfnet_agents import PipelineConfig
+from gfnet_agents import PipelineConfig, PolicySchedule
 from gfnet_agents.study import Study, StudyOptions, run_study
 from gfnet_env.command_line import parse
 from gfnet_env.training import BaselineConfig, ClassifierSchedule
@@ -23,6 +23,7 @@ STUDY = Study(
             patch_size=48,
             object_share=0.5,
             stage1=ClassifierSchedule(**_SCHEDULE),
+            stage2=PolicySchedule(timesteps=80_000),
             stage3=ClassifierSchedule(epochs=2, learning_rate=2e-4),
             **_SHARED,
         ),

@@ -465,7 +465,7 @@ def test_one_layer_says_how_long_to_learn():
         assert (schedule.num_envs, schedule.reward) == (256, "confidence-gain")
         whole = PolicyConfig.of(**given).with_defaults(recipe, DEFAULT.given()).schedule
         assert whole == schedule
-    assert PolicySchedule().with_defaults(DEFAULT.given()).timesteps == 80_000
+    assert PolicySchedule().with_defaults(DEFAULT.given()).timesteps == 56_000
 
 
 @pytest.mark.parametrize(
