@@ -43,6 +43,7 @@ class Prediction:
     Attributes:
         classes: The most confident class at the exit, (B,) int64.
         confidence: Its probability, (B,) float32.
+        probabilities: Of every class, (B, K) float32.
         exit_step: Looks taken, (B,) int64 in [0, N].
         locations: Locations of the looks, (B, N, 2) in [-1, 1]; NaN if not taken.
         scales: Side of each window as a multiple of P, (B, N); NaN if not taken.
@@ -51,17 +52,19 @@ class Prediction:
 
     classes: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
     exit_step: npt.NDArray[np.int64]
     locations: npt.NDArray[np.float32]
     scales: npt.NDArray[np.float32]
     multiply_adds: npt.NDArray[np.int64]
 
     @classmethod
-    def blank(cls, count: int, looks: int) -> "Prediction":
+    def blank(cls, count: int, looks: int, num_classes: int) -> "Prediction":
         """Before the glance."""
         return cls(
             classes=np.zeros(count, dtype=np.int64),
             confidence=np.zeros(count, dtype=np.float32),
+            probabilities=np.zeros((count, num_classes), dtype=np.float32),
             exit_step=np.zeros(count, dtype=np.int64),
             locations=np.full((count, looks, 2), np.nan, dtype=np.float32),
             scales=np.full((count, looks), np.nan, dtype=np.float32),
@@ -152,22 +155,37 @@ class Runner:
         # After the last step, no picture goes on.
         self._limits = [np.array(value, dtype=np.float32) for value in (*values[:-1], -1)]
 
-    def classify(self, pictures: Sequence[Picture | LargePicture]) -> Prediction:
+    def classify(
+        self, pictures: Sequence[Picture | LargePicture | str | Path | bytes]
+    ) -> Prediction:
         """Classify pictures; each leaves the batch as soon as it is confident enough.
 
         Args:
-            pictures: (H, W, 3) uint8 each, in memory or on disk; their sizes may differ.
+            pictures: Each (H, W, 3) uint8, in memory or on disk; or a file, or the bytes of one,
+                which is brought to the size of those that the network was trained on. Their sizes
+                may differ.
 
         Raises:
+            FileNotFoundError: There is no such file.
             TypeError: There is no list of pictures.
-            ValueError: A picture has another type or shape, or is smaller than a window.
+            ValueError: A picture cannot be decoded, has another type or shape, or is smaller than
+                a window.
         """
-        if not isinstance(pictures, Sequence | np.ndarray):
-            raise TypeError(f"pictures must be a list of arrays, not {type(pictures).__name__}")
-        for picture in pictures:
-            self._check(picture)
+        if isinstance(pictures, str | bytes) or not isinstance(pictures, Sequence | np.ndarray):
+            raise TypeError(f"pictures must be a list, not {type(pictures).__name__}")
+        return self._classify([self._open(picture) for picture in pictures])
+
+    def _open(self, picture: Picture | LargePicture | str | Path | bytes) -> Picture | LargePicture:
+        """A picture that can be looked at."""
+        if isinstance(picture, str | Path | bytes):
+            source = Path(picture) if isinstance(picture, str) else picture
+            picture = open_picture(source, self.image_size, self.fit, self.crop)
+        self._check(picture)
+        return picture
+
+    def _classify(self, pictures: Sequence[Picture | LargePicture]) -> Prediction:
         rows = np.arange(len(pictures))
-        found = Prediction.blank(len(rows), self.focus_steps)
+        found = Prediction.blank(len(rows), self.focus_steps, len(self.class_names))
         if len(rows) == 0:
             return found
         given: Named = {
@@ -180,6 +198,7 @@ class Runner:
             probabilities, certainty = known.pop("probabilities"), known.pop("certainty")
             found.classes[rows] = probabilities.argmax(axis=1)
             found.confidence[rows] = probabilities.max(axis=1)
+            found.probabilities[rows] = probabilities
             found.exit_step[rows] = step
             found.multiply_adds[rows] = self._costs[step]
             if step > 0:
@@ -334,9 +353,11 @@ def check_providers(providers: Sequence[str]) -> None:
 
 
 def open_picture(
-    path: Path, image_size: int | None, fit: Fit, crop: float
+    path: Path | bytes, image_size: int | None, fit: Fit, crop: float
 ) -> Picture | LargePicture:
-    """A picture, brought to a square if there is an ``image_size``; a big one stays on disk."""
+    """A picture, brought to a square if there is an ``image_size``; a big file stays on disk."""
+    if isinstance(path, bytes):
+        return load_picture(path, image_size, fit, crop)
     if image_size is not None and fit != "whole":
         return load_square(path, image_size, fit, crop)
     return open_large(path) or load_picture(path, image_size, fit, crop)
@@ -414,7 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # One by one, so that one costs no other its answer, and memory does not grow.
     for path in options.pictures:
         try:
-            found = _classify(runner, path, size or None)
+            found = _classify_file(runner, path, size or None)
         except (ImportError, OSError, ValueError) as error:
             errors.append(f"error: {error}")
             continue
@@ -427,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit("\n".join(errors))
 
 
-def _classify(runner: Runner, path: Path, image_size: int | None) -> Prediction:
+def _classify_file(runner: Runner, path: Path, image_size: int | None) -> Prediction:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the pictures in it")
     picture = open_picture(path, image_size, runner.fit, runner.crop)

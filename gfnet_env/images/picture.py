@@ -1,5 +1,6 @@
 """Decode one picture file; this module imports no other module of the library."""
 
+import io
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -39,6 +40,8 @@ _LARGEST = 30_000
 _BAND = 16
 
 Array = npt.NDArray[np.uint8]
+# The file of a picture, or what it holds.
+Source = Path | bytes
 # Chunks that may hold the orientation of a PNG file.
 _EXIF_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
@@ -56,18 +59,18 @@ class _UnsuitableError(ValueError):
 
 
 def load_picture(
-    path: Path,
+    source: Source,
     image_size: int | None = None,
     fit: Fit = "crop",
     crop: float = 1,
     alone: Alone = freely,
 ) -> Array:
     """``decode`` to RGB, (H, W, 3) uint8."""
-    return as_array(decode(path, image_size, fit, crop, alone).convert("RGB"))
+    return as_array(decode(source, image_size, fit, crop, alone).convert("RGB"))
 
 
 def decode(
-    path: Path,
+    source: Source,
     image_size: int | None = None,
     fit: Fit = "crop",
     crop: float = 1,
@@ -76,7 +79,7 @@ def decode(
     """Decode one picture file of any mode to RGB, or to ``L`` if it is grey; then ``bring`` it.
 
     Args:
-        path: The file.
+        source: The file, or its bytes.
         image_size: See ``bring``.
         fit: See ``bring``.
         crop: See ``bring``.
@@ -88,7 +91,7 @@ def decode(
             ``image_size`` is out of range, ``fit`` is unknown, or ``crop`` is not in (0, 1].
     """
     check_fitting(image_size, fit, crop)
-    with opened(path) as file:
+    with opened(source) as file:
         if image_size is not None and fit == "crop":
             # Decodes a JPEG at a reduced size, but no smaller than needed.
             side = int(image_size / crop)
@@ -98,7 +101,7 @@ def decode(
             file.load()
             turn = _TURNS.get(_orientation(file))
             # Both copy the picture only if necessary.
-            picture = in_eight_bits(file if turn is None else file.transpose(turn), path)
+            picture = in_eight_bits(file if turn is None else file.transpose(turn), _named(source))
             return bring(picture, image_size, fit, crop)
 
 
@@ -189,35 +192,49 @@ def in_eight_bits(picture: Image.Image, name: object) -> Image.Image:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture file, reading only its header.
+def opened(source: Source) -> Iterator[Image.Image]:
+    """Open a picture, reading only its header.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file cannot be decoded, now or later in the ``with`` block.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}")
+    name = _named(source)
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"there is no picture {name}")
     try:
-        with Image.open(path, formats=_FORMATS) as file:
+        held = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(held, formats=_FORMATS) as file:
             yield file
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{path} is too large to decode at once ({error}); raise PIL.Image.MAX_IMAGE_PIXELS "
-            "if there is memory for it, or install gfnet-env[large] and save "
-            'it as a tiled pyramid, which is read part by part: python -c "import pyvips; '
-            f"pyvips.Image.new_from_file('{path}', access='sequential').tiffsave("
-            f"'{path.with_suffix('.tiled.tif')}', tile=True, pyramid=True, bigtiff=True, "
-            "compression='deflate')\""
+            f"{name} is too large to decode at once ({error}); raise PIL.Image.MAX_IMAGE_PIXELS "
+            f"if there is memory for it, or install gfnet-env[large] and {_tiled(source)}"
         ) from error
     except (_UnsuitableError, MemoryError):
         raise
     # Decoders of damaged files raise whatever comes up.
     except Exception as error:
         raise ValueError(
-            f"cannot decode {path} ({error}); the file is damaged or not a picture: "
+            f"cannot decode {name} ({error}); the file is damaged or not a picture: "
             "replace it, or move it out of the folder"
         ) from error
+
+
+def _named(source: Source) -> str:
+    """What messages call a picture."""
+    return f"a picture of {len(source):,} bytes" if isinstance(source, bytes) else str(source)
+
+
+def _tiled(source: Source) -> str:
+    """How to make a large picture one that is read part by part."""
+    path = Path("picture") if isinstance(source, bytes) else source
+    return (
+        'save it as a tiled pyramid, which is read part by part: python -c "import pyvips; '
+        f"pyvips.Image.new_from_file('{path}', access='sequential').tiffsave("
+        f"'{path.with_suffix('.tiled.tif')}', tile=True, pyramid=True, bigtiff=True, "
+        "compression='deflate')\""
+    )
 
 
 def _orientation(file: Image.Image) -> int:

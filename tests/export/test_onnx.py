@@ -464,6 +464,22 @@ def test_int8_needs_pictures_that_are_looked_at(exported, digits, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_files_bytes_and_arrays_are_classified_alike(exported, digits, tmp_path):
+    gfnet, folder = exported
+    path = tmp_path / "digit.png"
+    (array,) = pictures(digits[:1])
+    Image.fromarray(array).save(path)
+    found = Runner(folder).classify([array, path, str(path), path.read_bytes()])
+    for row in found.probabilities:
+        np.testing.assert_array_equal(row, found.probabilities[0])
+    expected = gfnet(digits[:1]).probabilities
+    np.testing.assert_allclose(found.probabilities[:1], expected, atol=1e-4)
+    with pytest.raises(ValueError, match="cannot decode a picture of 3 bytes"):
+        Runner(folder).classify([b"???"])
+    with pytest.raises(FileNotFoundError, match="there is no picture .*missing"):
+        Runner(folder).classify([tmp_path / "missing.png"])
+
+
 def test_wrong_pictures_are_refused(exported):
     device, right = Runner(exported[1]), np.zeros((40, 40, 3), np.uint8)
     for wrong in (
@@ -471,11 +487,10 @@ def test_wrong_pictures_are_refused(exported):
         np.zeros((40, 40, 4), np.uint8),
         right * np.nan,
         None,
-        "a.png",
     ):
         with pytest.raises(ValueError, match=r"pictures must be \(H, W, 3\) uint8, not "):
             device.classify([right, wrong])
-    with pytest.raises(TypeError, match="pictures must be a list of arrays, not NoneType"):
+    with pytest.raises(TypeError, match="pictures must be a list, not NoneType"):
         device.classify(None)
 
 
