@@ -243,6 +243,7 @@ def nearest_cell(locations: Tensor, cells: int) -> Tensor:
 
 def check_scale(name: str, scale: float) -> None:
     """Raise ``ValueError`` unless ``scale`` is in [1, MAX_SCALE]; ``name`` is for the message."""
+    checked(name, scale, float)
     if not 1 <= scale <= MAX_SCALE:
         raise ValueError(f"{name} must be at least 1 and at most {MAX_SCALE:g}, not {scale}")
 

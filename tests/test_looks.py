@@ -177,7 +177,7 @@ def test_a_window_of_any_scale_shows_all_of_a_picture(scale):
 def test_a_scale_out_of_range_is_named(scale):
     with pytest.raises(ValueError, match=f"finite; one is {scale}"):
         Look.at(torch.zeros(1, 2), torch.tensor([scale])).check(1)
-    with pytest.raises(ValueError, match=f"side must be at least 1 and at most .*, not {scale}"):
+    with pytest.raises(ValueError, match=f"side must be .*, not {scale}"):
         check_scale("side", scale)
 
 

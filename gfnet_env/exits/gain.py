@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gfnet_env.models.base import State
-from gfnet_env.settings import AtLeast, checked
+from gfnet_env.settings import AtLeast, AtMost, checked
 
 # Probabilities of the likeliest classes that are told in order.
 _LIKELIEST = 3
@@ -43,9 +43,10 @@ class ExpectedGain(nn.Module):
         self, num_classes: int, focus_steps: int, sees_heat: bool = False, width: int = 32
     ) -> None:
         super().__init__()
+        most = {"num_classes": 1_000_000, "focus_steps": 1000, "width": 10_000}
         sizes = {"num_classes": num_classes, "focus_steps": focus_steps, "width": width}
         for name, size in sizes.items():
-            checked(name, size, Annotated[int, AtLeast(1)])
+            checked(name, size, Annotated[int, AtLeast(1), AtMost(most[name])])
         checked("sees_heat", sees_heat, bool)
         self.config = {
             "num_classes": num_classes,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from gfnet_env.looks import Look, check_scale
 from gfnet_env.observations import PlainObservation
 from gfnet_env.policies.base import POLICIES, Context
 from gfnet_env.randomness import uniform
+from gfnet_env.settings import Above, checked
 
 DrawnMemory = dict[str, Tensor]
 
@@ -50,7 +51,7 @@ class DrawnPolicy(ABC):
 
     def __init__(self, seed: int, max_scale: float) -> None:
         check_scale("max_scale", max_scale)
-        self.config: dict[str, Any] = {"seed": seed, "max_scale": max_scale}
+        self.config: dict[str, Any] = {"seed": checked("seed", seed, int), "max_scale": max_scale}
         self.observation = PlainObservation()
 
     @abstractmethod
@@ -95,10 +96,8 @@ class GaussianPolicy(DrawnPolicy):
     """
 
     def __init__(self, std: float = 0.5, seed: int = 0, max_scale: float = 1.0) -> None:
-        if not std > 0:
-            raise ValueError(f"std must be positive, not {std}")
         super().__init__(seed, max_scale)
-        self.config["std"] = std
+        self.config["std"] = checked("std", std, Annotated[float, Above(0)])
 
     def place(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         from scipy import special

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from gymnasium import spaces
@@ -14,8 +14,8 @@ from gfnet_env.hub import Shareable
 from gfnet_env.models.base import Model
 from gfnet_env.observations import OBSERVATIONS, Observation, observation_space
 from gfnet_env.policies.base import POLICIES
-from gfnet_env.policies.observation_encoder import ObservationEncoder
-from gfnet_env.settings import AtLeast, checked
+from gfnet_env.policies.observation_encoder import ObservationEncoder, Size, checked_shapes
+from gfnet_env.settings import AtLeast, AtMost, checked
 
 Squash = Literal["clamp", "tanh"]
 
@@ -28,7 +28,7 @@ class LearnedPolicy(Shareable, nn.Module):
 
     Args:
         shapes: Shape of each part of an observation, by key.
-        hidden_sizes: Widths of the hidden layers between encoder and action.
+        hidden_sizes: Widths of the hidden layers between encoder and action, up to 10,000.
         focus_steps: N of the model, for the observation.
         patch_size: P of the model, for the actions.
         actions: Spec, see ``build_actions``.
@@ -42,8 +42,8 @@ class LearnedPolicy(Shareable, nn.Module):
         trusted: See ``Registry.build``.
 
     Raises:
-        ValueError: A name is unknown, a number is wrong, or ``revisit`` is off but the actions are
-            not cells.
+        ValueError: A name is unknown, an argument has the wrong type or is out of range, or
+            ``revisit`` is off but the actions are not cells.
     """
 
     def __init__(
@@ -63,36 +63,25 @@ class LearnedPolicy(Shareable, nn.Module):
         trusted: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("focus_steps", focus_steps), ("patch_size", patch_size)):
-            checked(name, value, Annotated[int, AtLeast(1)])
-        for name, spec in (("actions", actions), ("observation", observation)):
-            checked(name, spec, str)
+        most_steps = Annotated[int, AtLeast(1), AtMost(1000)]
         self.config: dict[str, Any] = {
-            "shapes": {key: list(shape) for key, shape in shapes.items()},
-            "hidden_sizes": list(hidden_sizes),
-            "focus_steps": focus_steps,
-            "patch_size": patch_size,
-            "actions": actions,
-            "observation": observation,
-            "activation": activation,
-            "squash": squash,
-            "revisit": revisit,
-            "recurrent_size": recurrent_size,
-            "encoder": dict(encoder or {}),
+            "shapes": checked_shapes(shapes),
+            "hidden_sizes": list(checked("hidden_sizes", hidden_sizes, tuple[Size, ...])),
+            "focus_steps": checked("focus_steps", focus_steps, most_steps),
+            "patch_size": checked("patch_size", patch_size, Size),
+            "actions": checked("actions", actions, str),
+            "observation": checked("observation", observation, str),
+            "activation": checked("activation", activation, Literal["tanh", "relu"]),
+            "squash": checked("squash", squash, Squash),
+            "revisit": checked("revisit", revisit, bool),
+            "recurrent_size": checked("recurrent_size", recurrent_size, Size | None),
+            "encoder": dict(checked("encoder", {} if encoder is None else encoder, Mapping)),
         }
         self.actions = build_actions(actions, trusted=trusted, patch_size=patch_size)
         self.observation = OBSERVATIONS.build(observation, trusted=trusted, focus_steps=focus_steps)
-        self._check()
+        if not revisit and isinstance(self.actions.space, spaces.Box):
+            raise ValueError(f"only cells of a grid can be left out, not actions of {actions!r}")
         self._build()
-
-    def _check(self) -> None:
-        for name, known in (("activation", tuple(_ACTIVATIONS)), ("squash", get_args(Squash))):
-            if self.config[name] not in known:
-                raise ValueError(f"unknown {name} {self.config[name]!r}; known: {', '.join(known)}")
-        if not self.config["revisit"] and isinstance(self.actions.space, spaces.Box):
-            raise ValueError(
-                f"only cells of a grid can be left out, not actions of {self.config['actions']!r}"
-            )
 
     def _build(self) -> None:
         """Make the layers."""

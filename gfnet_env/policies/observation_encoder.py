@@ -1,11 +1,13 @@
 """The observation encoder of learned policies: attention over maps, and linear layers."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gfnet_env.settings import AtLeast, AtMost, checked
 
 # Removes a fully seen cell from a softmax.
 _INHIBITION = 10.0
@@ -15,6 +17,19 @@ _MOST_WEIGHTS = 2**16
 _FEW = 16
 
 MapShape = tuple[int, int, int]
+# More would rather be a damaged file than a network that fits in memory.
+Size = Annotated[int, AtLeast(1), AtMost(10_000)]
+_Extent = Annotated[int, AtLeast(1), AtMost(10**8)]
+
+
+def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Shapes of vectors (D,) and maps (C, h, w); raises ``ValueError`` if one is neither."""
+    found = {}
+    for name, shape in checked("shapes", shapes, Mapping).items():
+        found[name] = list(checked(f"the shape of {name}", shape, tuple[_Extent, ...]))
+        if len(shape) not in (1, 3):
+            raise ValueError(f"the shape of {name} must be (D,) or (C, h, w), not {shape}")
+    return found
 
 
 class _MapReader(nn.Module):
@@ -119,9 +134,9 @@ class ObservationEncoder(nn.Module):
 
     Args:
         shapes: Shape of each part of an observation, by key.
-        channels: Number of channels that each map is squeezed to.
-        points: Number of attention maps for each map.
-        width: Size that a large vector is reduced to.
+        channels: Number of channels that each map is squeezed to, up to 10,000.
+        points: Number of attention maps for each map, up to 10,000.
+        width: Size that a large vector is reduced to, up to 10,000.
         keep_glance: Whether to read the map of the glance at every step, or only at the first.
         inhibition: Whether to blank out the map of the glance where it was seen.
         attention: Whether to read maps with a ``MapEncoder`` or with a ``FlatMapEncoder``.
@@ -129,6 +144,9 @@ class ObservationEncoder(nn.Module):
     Attributes:
         options: All arguments but the shapes, by name.
         reads_glance: Whether it reads the map of the glance at every step.
+
+    Raises:
+        ValueError: An argument has the wrong type or is out of range.
     """
 
     def __init__(
@@ -142,13 +160,14 @@ class ObservationEncoder(nn.Module):
         attention: bool = True,
     ) -> None:
         super().__init__()
+        shapes = checked_shapes(shapes)
         self.options = {
-            "channels": channels,
-            "points": points,
-            "width": width,
-            "keep_glance": keep_glance,
-            "inhibition": inhibition,
-            "attention": attention,
+            "channels": checked("channels", channels, Size),
+            "points": checked("points", points, Size),
+            "width": checked("width", width, Size),
+            "keep_glance": checked("keep_glance", keep_glance, bool),
+            "inhibition": checked("inhibition", inhibition, bool),
+            "attention": checked("attention", attention, bool),
         }
         reader = MapEncoder if attention else FlatMapEncoder
         self.inhibition = inhibition

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from gfnet_env.models.base import Model, blank_state
 from gfnet_env.models.gfnet import GFNetState
 from gfnet_env.policies.base import POLICIES
+from gfnet_env.policies.observation_encoder import Size
+from gfnet_env.settings import checked
 
 
 @POLICIES.register("recurrent")
@@ -26,7 +28,7 @@ class RecurrentPolicy(nn.Module):
         flat_size: Width of one more layer after flattening; None means no such layer.
 
     Raises:
-        ValueError: A size is below 1.
+        ValueError: A size is below 1 or above 10,000.
     """
 
     def __init__(
@@ -37,12 +39,12 @@ class RecurrentPolicy(nn.Module):
         flat_size: int | None = None,
     ) -> None:
         super().__init__()
-        sizes: dict[str, int | None] = {"hidden_size": hidden_size}
-        sizes |= {"squeezed_channels": squeezed_channels, "flat_size": flat_size}
-        for name, size in sizes.items():
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
-        self.config = {"feature_shape": list(feature_shape), **sizes}
+        self.config = {
+            "feature_shape": list(checked("feature_shape", feature_shape, tuple[Size, Size, Size])),
+            "hidden_size": checked("hidden_size", hidden_size, Size),
+            "squeezed_channels": checked("squeezed_channels", squeezed_channels, Size | None),
+            "flat_size": checked("flat_size", flat_size, Size | None),
+        }
         depth, *cells = feature_shape
         layers: list[nn.Module] = []
         if squeezed_channels is not None:

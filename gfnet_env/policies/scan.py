@@ -42,6 +42,7 @@ class ScanPolicy:
         stride = checked("stride", stride, float)
         if not 0 < stride <= 1:
             raise ValueError(f"stride must be in (0, 1], not {stride}")
+        skip_empty = checked("skip_empty", skip_empty, bool)
         self.config: dict[str, Any] = {"stride": stride, "skip_empty": skip_empty}
         self.observation = PlainObservation()
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from gfnet_env import files
+from gfnet_env.encoders.weights import explained
 from gfnet_env.paths import user_path
 from gfnet_env.policies.base import POLICIES, Policy
 from gfnet_env.policies.learned import LearnedPolicy
@@ -15,6 +16,7 @@ from gfnet_env.policies.oracle import OraclePolicy
 from gfnet_env.policies.target import TargetPolicy
 
 _NAME = "policy"
+_RESTORE = "; restore it from a copy"
 
 
 def check_saveable(policy: Policy) -> None:
@@ -58,14 +60,12 @@ def load_policy(folder: Path) -> Policy:
     name, arguments = saved.get("name"), saved.get("arguments", {})
     where = folder / f"{_NAME}.json"
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError(f"{where} does not describe a policy; restore it from a copy")
-    try:
+        raise ValueError(f"{where} does not describe a policy{_RESTORE}")
+    with explained(f"{where} does not describe a policy that is known", _RESTORE):
         target = POLICIES.find(name, trusted=False)
         if target is LearnedPolicy:
             arguments = {**_arguments(arguments, folder), "trusted": False}
         policy: Policy = target(**arguments)
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{where} does not describe a policy that is known: {error}") from error
     if isinstance(policy, nn.Module):
         files.load_weights(folder, _NAME, policy)
         policy.eval()
@@ -74,7 +74,7 @@ def load_policy(folder: Path) -> Policy:
 
 def _arguments(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The arguments of a learned policy; version 0.1 kept some of them in the network beside it."""
-    if "shapes" in saved:
+    if "feature_shape" not in saved:
         return dict(saved)
     network = files.read_json(folder / "network.json")
     return LearnedPolicy.arguments_of_01(saved, network["focus_steps"], network["patch_size"])

@@ -259,9 +259,9 @@ def test_what_cannot_be_saved_or_loaded_is_named(network, tmp_path):
     path.write_text(json.dumps(saved | {"arguments": {"shapes": {}, "width": 3}}))
     with pytest.raises(ValueError, match="does not describe a policy that is known"):
         load_policy(tmp_path)
-    with pytest.raises(ValueError, match="unknown activation 'sine'"):
+    with pytest.raises(ValueError, match="activation must be tanh or relu, not 'sine'"):
         learned(network, activation="sine")
-    with pytest.raises(ValueError, match="unknown squash 'dial'; known: clamp, tanh"):
+    with pytest.raises(ValueError, match="squash must be clamp or tanh, not 'dial'"):
         learned(network, squash="dial")
     with pytest.raises(ValueError, match="only cells of a grid can be left out"):
         learned(network, revisit=False)
@@ -324,14 +324,41 @@ def test_looks_that_mean_nothing_are_refused(network, state):
             decide(lambda observation, memory, wrong=wrong: (wrong, None), network, state, None)
 
 
+LEARNED = {
+    "shapes": {"features": [8, 2, 2], "memory": [20], "step": [1]},
+    "hidden_sizes": [8],
+    "focus_steps": 2,
+    "patch_size": 16,
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("focus_steps", {}), ("patch_size", 0), ("observation", 1.5)]
+    ("name", "arguments", "message"),
+    [
+        ("learned", LEARNED | {"focus_steps": {}}, "focus_steps must be a whole number, not {}"),
+        ("learned", LEARNED | {"patch_size": 0}, "patch_size must be at least 1, not 0"),
+        ("learned", LEARNED | {"observation": 1.5}, "observation must be text, not 1.5"),
+        ("learned", LEARNED | {"hidden_sizes": [10**9]}, "hidden_sizes must be at most 10,000"),
+        ("learned", LEARNED | {"hidden_sizes": "8"}, "hidden_sizes must be several values"),
+        ("learned", LEARNED | {"recurrent_size": -1}, "recurrent_size must be at least 1"),
+        ("learned", LEARNED | {"revisit": "yes"}, "revisit must be bool, not 'yes'"),
+        ("learned", LEARNED | {"encoder": []}, "encoder must be Mapping, not "),
+        ("learned", LEARNED | {"encoder": {"points": 1.5}}, "points must be a whole number"),
+        ("learned", LEARNED | {"encoder": {"attention": 0}}, "attention must be bool, not 0"),
+        ("learned", LEARNED | {"shapes": None}, "shapes must be Mapping, not None"),
+        ("learned", LEARNED | {"shapes": {"step": []}}, r"the shape of step must be \(D,\) or"),
+        ("learned", LEARNED | {"shapes": {"step": [0]}}, "the shape of step must be at least 1"),
+        ("learned", LEARNED | {"shapes": {"glance": [32]}}, "features"),
+        ("learned", {}, "missing"),
+        ("recurrent", {"feature_shape": [8, -1, 2]}, "feature_shape must be at least 1, not -1"),
+        ("random", {"seed": "one"}, "seed must be a whole number, not 'one'"),
+        ("random", {"max_scale": True}, "max_scale must be a finite number, not True"),
+        ("gaussian", {"std": -1}, "std must be positive, not -1"),
+        ("scan", {"skip_empty": 1}, "skip_empty must be bool, not 1"),
+    ],
 )
-def test_a_policy_of_wrong_numbers_is_refused_by_its_file(network, tmp_path, name, value):
-    save_policy(LearnedPolicy.for_model(network, (8,)), tmp_path)
-    path = tmp_path / "policy.json"
-    saved = saved_in(path)
-    saved["arguments"][name] = value
-    path.write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match=rf"policy\.json does not .*{name} must be"):
+def test_a_policy_of_wrong_arguments_is_refused_by_its_file(tmp_path, name, arguments, message):
+    (tmp_path / "policy.json").write_text(json.dumps({"name": name, "arguments": arguments}))
+    refusal = rf"policy\.json does not describe a policy .*{message}.*; restore it from a copy"
+    with pytest.raises(ValueError, match=refusal):
         load_policy(tmp_path)
