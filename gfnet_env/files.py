@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -39,6 +40,29 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}. Nothing that was there is lost; "
             "make room or choose another folder",
         ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be written into a folder, which need not exist; leave nothing in it.
+
+    Raises:
+        OSError: They cannot; the message names the folder.
+    """
+    with writing(folder):
+        made = next(each for each in (folder, *folder.parents) if each.exists())
+        tempfile.TemporaryFile(dir=made).close()
+
+
+def check_files(*paths: Path | None) -> None:
+    """Check that files can be written, before the work for them begins; None is no file.
+
+    Raises:
+        OSError: One is a folder, or its folder cannot be written; the message names it.
+    """
+    for path in filter(None, paths):
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+        check_writable(path.parent)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -347,7 +371,8 @@ def _places(path: Path) -> tuple[Path, Path]:
 
 def _beside(path: Path) -> Path:
     """A new name for a temporary file or folder."""
-    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    # A part of the name, which may be as long as the system allows; it ends as files of its kind.
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name[-32:]}")
 
 
 def _is_running(process: int) -> bool:

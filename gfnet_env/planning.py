@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.runs import RunControl, check_free
 from gfnet_env.settings import Settings
 from gfnet_env.timing import median_seconds
 
@@ -42,12 +40,6 @@ class Plan:
         if self.seconds is not None:
             yield "time", f"about {duration(self.seconds)}, if this machine has nothing else to do"
         yield "memory", memory()
-
-
-def check_new(folder: Path, control: RunControl) -> None:
-    """Raise ``FileExistsError`` if a run of this folder would."""
-    if not control.resume:
-        check_free(folder, overwrite=control.overwrite)
 
 
 def count_images(sets: Mapping[str, ImageSet]) -> str:

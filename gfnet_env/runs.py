@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any
 import torch
 
 from gfnet_env.checkpoints import Checkpoints
-from gfnet_env.files import finish_saving, is_file, read_json, write_json, writing
+from gfnet_env.files import check_writable, finish_saving, is_file, read_json, write_json, writing
 from gfnet_env.settings import AtLeast, Settings, to_json
 
 if sys.platform != "win32":
@@ -223,19 +223,11 @@ class Run:
 
     def _check(self, config: Settings, control: RunControl, may_change: Collection[str]) -> bool:
         """Whether to resume the run; raises like ``open``."""
-        folder = self.folder
-        if control.resume and is_file(folder / _CONFIG):
-            _check_config(folder, self.config, config, {*_MAY_CHANGE, *may_change})
-            return True
-        if control.resume and not control.overwrite and not _is_free(folder):
-            raise FileExistsError(f"{folder} holds no run to resume; give another folder")
-        if is_file(folder / _CONFIG) and not control.overwrite:
-            raise FileExistsError(
-                f"{folder} already exists; give another folder, --resume to go on with the run in "
-                "it, or --overwrite to replace what it holds"
-            )
-        check_free(folder, overwrite=control.overwrite)
-        return False
+        check_run(self.folder, control)
+        resumes = control.resume and is_file(self.folder / _CONFIG)
+        if resumes:
+            _check_config(self.folder, self.config, config, {*_MAY_CHANGE, *may_change})
+        return resumes
 
     def _clear(
         self, inputs: Iterable[Path | None], parts: Iterable[Path], files: Iterable[str]
@@ -271,16 +263,39 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def check_run(folder: Path, control: RunControl) -> None:
+    """Check that a run can begin in a folder, which need not exist, or be resumed there.
+
+    Raises:
+        FileExistsError: See ``Run.open``.
+        OSError: The folder cannot be written.
+    """
+    holds_run = is_file(folder / _CONFIG)
+    if control.resume and holds_run:
+        check_writable(folder)
+        return
+    if control.resume and not control.overwrite and not _is_free(folder):
+        raise FileExistsError(f"{folder} holds no run to resume; give another folder")
+    if holds_run and not control.overwrite:
+        raise FileExistsError(
+            f"{folder} already exists; give another folder, --resume to go on with the run in it, "
+            "or --overwrite to replace what it holds"
+        )
+    check_free(folder, overwrite=control.overwrite)
+
+
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Check that a folder may be written into; it need not exist.
 
     Raises:
         FileExistsError: The path is a file; or the folder is not empty, and ``overwrite`` is off.
+        OSError: The folder cannot be written.
     """
     if not (_is_free(folder) or (overwrite and folder.is_dir())):
         raise FileExistsError(
             f"{folder} already exists; give another folder, or --overwrite to replace what it holds"
         )
+    check_writable(folder)
 
 
 def _is_free(folder: Path) -> bool:

@@ -34,6 +34,22 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     assert (tmp_path / "run").read_text() == "a file"
 
 
+def test_a_check_finds_what_cannot_be_written_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    files.check_files(None, tmp_path / "file", tmp_path / "new" / "folder" / "file")
+    files.check_writable(tmp_path / "new")
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+        files.check_files(tmp_path)
+    with pytest.raises(OSError, match=r"cannot write .*file/new: Not a directory.*choose another"):
+        files.check_files(tmp_path / "file" / "new" / "results.json")
+    assert [*tmp_path.iterdir()] == [tmp_path / "file"]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    files.write_text(tmp_path / f"{'a' * 250}.json", "{}")
+    files.replace_files(tmp_path / ("b" * 255), {"file": b""})
+
+
 def test_json_refuses_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "results.json", {"accuracy": float("nan")})

@@ -28,12 +28,13 @@ from gfnet_env.digest import digest
 from gfnet_env.env.vector import open_model
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import COST_OPTIONS, FeatureOptions
+from gfnet_env.files import check_writable
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions
-from gfnet_env.planning import Plan, check_new
+from gfnet_env.planning import Plan
 from gfnet_env.policies import Policy, RandomPolicy, TargetPolicy
-from gfnet_env.runs import Run, RunControl, provenance, resolve_device
+from gfnet_env.runs import Run, RunControl, check_run, provenance, resolve_device
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training.config import MAY_CHANGE
 
@@ -65,6 +66,12 @@ class ScheduleComparisonConfig(Settings):
     images: Flat[ImageOptions] = field(default_factory=ImageOptions)
     features: Flat[FeatureOptions] = field(default_factory=FeatureOptions)
     control: Flat[RunControl] = field(default_factory=RunControl)
+
+    def check_folders(self) -> None:
+        """Check that runs and tables can be written; raises like ``Run.open``."""
+        check_run(self.run, self.control)
+        if self.out is not None:
+            check_writable(self.out)
 
     def job(
         self, name: str, schedule: PolicySchedule, seed: int, network: Path | None = None
@@ -142,7 +149,7 @@ def compare_algorithms(
 def plan_algorithms(config: AlgorithmComparisonConfig) -> Plan:
     """What ``compare_algorithms`` would do and cost, apart from the comparison at the end."""
     comparison, figures, total = config.comparison, dict[str, str](), 0.0
-    check_new(comparison.run, comparison.control)
+    comparison.check_folders()
     for name in config.algorithms:
         job = comparison.job(name, config.stage2.replace(algorithm=name), seed=0)
         plan = plan_policy(job)
@@ -176,6 +183,7 @@ def compare_schedules(
         RuntimeError: A run failed under Ray.
         ValueError: A value is wrong.
     """
+    config.check_folders()
     console = PlainConsole()
     networks = networks or {}
     jobs = _jobs(schedules, config, networks)

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from gfnet_env import EarlyExitGFNet
-from gfnet_env.files import is_file, json_bytes, read_json, replacing, write_json, write_text
+from gfnet_env.files import (
+    check_writable,
+    is_file,
+    json_bytes,
+    read_json,
+    replacing,
+    write_json,
+    write_text,
+)
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.markdown import signature
 from gfnet_env.runs import RunControl, provenance
@@ -90,8 +98,10 @@ def run_parts(
         report: The lines of README.md; a line about the origin of the results follows them.
 
     Raises:
+        OSError: ``out`` cannot be written.
         ValueError: ``results.json`` holds something else, or JSON cannot hold what a part found.
     """
+    check_writable(out)
     path = out / "results.json"
     results = _read(path) if is_file(path) else {}
     for seed, (name, run) in itertools.product(seeds, parts.items()):

@@ -22,8 +22,8 @@ from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
-from gfnet_env.planning import Plan, check_new, duration
-from gfnet_env.runs import Run, RunControl
+from gfnet_env.planning import Plan, duration
+from gfnet_env.runs import Run, RunControl, check_run
 from gfnet_env.settings import Flat, Settings
 from gfnet_env.training import (
     ClassifierConfig,
@@ -140,6 +140,7 @@ def train_gfnet(
             "or train_gfnet on one"
         )
     config = find_recipe("default").complete(config)
+    check_run(config.run, config.control)
     check_gfnet(config, image_sets)
     parts = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
     may_change = MAY_CHANGE | {"stages"}
@@ -187,7 +188,7 @@ def fit(
 def plan_gfnet(config: PipelineConfig) -> Plan:
     """What ``train_gfnet`` would do and cost, apart from its evaluation."""
     config = config.resolved()
-    check_new(config.run, config.control)
+    check_run(config.run, config.control)
     figures, total = dict[str, str](), 0.0
     model: Model | None = None
     begun: EarlyExitGFNet | None = None

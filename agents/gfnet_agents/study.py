@@ -24,9 +24,9 @@ from gfnet_env.benchmarks import (
 )
 from gfnet_env.benchmarks.results import StaticRow
 from gfnet_env.console import PlainConsole
-from gfnet_env.files import is_file, read_json, write_json
+from gfnet_env.files import check_writable, is_file, read_json, write_json
 from gfnet_env.images import ImageSet, ReadingOptions
-from gfnet_env.runs import Run, RunControl, provenance
+from gfnet_env.runs import Run, RunControl, check_run, provenance
 from gfnet_env.settings import AtLeast, Flat, Settings
 from gfnet_env.training import BaselineConfig, train_baselines
 from gfnet_env.training.config import MAY_CHANGE
@@ -120,6 +120,8 @@ def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> 
         ValueError: A value is wrong, the run to resume was begun with other values, or the results
             to add to come from another study.
     """
+    check_run(options.run, options.control)
+    check_writable(options.out)
     console = PlainConsole()
     kept = _kept(study, options.out / "results.json") if options.add else {}
     new = [seed for seed in options.seeds if seed not in kept]

@@ -32,7 +32,7 @@ from gfnet_env.console import PlainConsole, track
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.features import CachedFeatures, LiveFeatures, MakeFeatures
-from gfnet_env.files import write_json
+from gfnet_env.files import check_files, write_json
 from gfnet_env.images import ArrayImages, ImageSet, load_images
 from gfnet_env.models import GlanceFocusNetwork
 from gfnet_env.precision import Precision, autocast
@@ -119,8 +119,10 @@ def benchmark(config: ThroughputConfig) -> ThroughputResult:
     observations measure how PPO spends its time; the rest of a step is the environment's.
 
     Raises:
+        OSError: ``config.out`` cannot be written.
         ValueError: A value is wrong.
     """
+    check_files(config.out)
     setting = _Setting.of(config)
     device = setting.model.device
     with TemporaryDirectory() as folder:

@@ -37,9 +37,9 @@ from gfnet_env.inference import (
 )
 from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
-from gfnet_env.planning import Plan, amount, check_new, count_images
+from gfnet_env.planning import Plan, amount, count_images
 from gfnet_env.policies import check_saveable
-from gfnet_env.runs import Run, resolve_device
+from gfnet_env.runs import Run, check_run, resolve_device
 from gfnet_env.training.config import MAY_CHANGE
 
 # Settings that do not affect what is learned.
@@ -72,6 +72,7 @@ def train_policy(
     config = complete(config)
     device = resolve_device(config.control.device)
     assert config.run is not None
+    check_run(config.run, config.control)
     opened = Run.open(
         *(config.run, config, config.control),
         may_change=_MAY_CHANGE,
@@ -123,7 +124,7 @@ def plan_policy(
     """
     config = complete(config)
     assert config.run is not None
-    check_new(config.run, config.control)
+    check_run(config.run, config.control)
     live = config.replace(features="live")
     sets, env, learner = _prepare(live, model, image_sets, PlainConsole(quiet=True))
     total = config.schedule.steps(len(env.images), env.focus_steps)

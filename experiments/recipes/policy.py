@@ -88,6 +88,7 @@ def make_networks(
     Returns:
         The folders of the networks, by the name of the schedule that learns on each.
     """
+    config.check_folders()
     folder = config.run.with_name(f"{config.run.name}-networks")
     common = open_model(config.network)
     assert isinstance(common, GlanceFocusNetwork)

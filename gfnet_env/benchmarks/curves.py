@@ -126,10 +126,10 @@ def evaluate(
     """
     console = PlainConsole()
     gfnet = config.load_gfnet().to(resolve_device(config.device))
-    baselines = load_static_networks(config.baseline) if config.baseline else []
-    splits = _open(config, gfnet.model, baselines, image_sets)
     out = config.results_folder
     check_free(out, overwrite=config.overwrite)
+    baselines = load_static_networks(config.baseline) if config.baseline else []
+    splits = _open(config, gfnet.model, baselines, image_sets)
     with replacing(out) as new:
         save_config(new, config)
         with console.status("every step of the calibration and test images"):

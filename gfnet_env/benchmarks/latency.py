@@ -97,11 +97,11 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
         ValueError: The network was not evaluated with these baselines, or does not fit the images.
     """
     gfnet = EarlyExitGFNet.load(config.run)
+    out = config.out or config.run / "latency"
+    check_free(out, overwrite=config.overwrite)
     static = load_static_networks(config.baseline)[-1]
     evaluated = _evaluated(config, static)
     pictures = _pictures(config, gfnet.model, images)
-    out = config.out or config.run / "latency"
-    check_free(out, overwrite=config.overwrite)
     engines = _engines(config, gfnet, static, pictures)
     with replacing(out) as new:
         save_config(new, config)

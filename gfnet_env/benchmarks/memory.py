@@ -17,7 +17,7 @@ from torch import Tensor
 from gfnet_env.benchmarks.processes import MIB, begin_peak, in_a_process, peak_bytes
 from gfnet_env.benchmarks.results import Memory, MemoryRow, ProcessMemory
 from gfnet_env.console import PlainConsole, track
-from gfnet_env.files import write_json
+from gfnet_env.files import check_files, write_json
 from gfnet_env.images import ArrayImages
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.inference.storage import load_model
@@ -53,7 +53,11 @@ def measure_memory(config: MemoryConfig) -> Memory:
 
     The peak is that of resident memory while all steps run, less the decoded image (random noise).
     If a process fails, for example for lack of memory, its message is kept.
+
+    Raises:
+        OSError: ``config.out`` cannot be written.
     """
+    check_files(config.out)
     load_model(config.run)
     rows = tuple(
         MemoryRow(

@@ -84,13 +84,13 @@ def compare_policies(config: ComparisonConfig, images: ImageSet | None = None) -
     console = PlainConsole()
     gfnet = EarlyExitGFNet.load(assembled_in(config.run)).to(resolve_device(config.device))
     model = gfnet.model
+    out = config.out or config.run / "policies"
+    check_free(out, overwrite=config.overwrite)
     images = config.images.open(model, "test") if images is None else images
     check_fit(model, images)
     names = config.policies or _comparable(gfnet, images, config.oracle_images)
     policies = choose_policies(names, gfnet.policy, images, config.oracle_images)
     masks = object_masks(images, config.masks)
-    out = config.out or config.run / "policies"
-    check_free(out, overwrite=config.overwrite)
     with replacing(out) as new:
         save_config(new, config)
         records = record_policies(model, policies, images, config.oracle_images, console)

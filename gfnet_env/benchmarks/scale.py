@@ -23,7 +23,7 @@ from gfnet_env.benchmarks.results import Result, rounded
 from gfnet_env.console import PlainConsole, track
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
-from gfnet_env.files import write_json
+from gfnet_env.files import check_files, write_json
 from gfnet_env.images import ArrayImages, ImageSet, load_images
 from gfnet_env.models import GlanceFocusNetwork
 from gfnet_env.runs import provenance
@@ -86,7 +86,11 @@ def measure_scale(config: ScaleConfig) -> Scale:
     """Measure each number of each quantity in a process of its own, and print a table.
 
     Memory counts above that of a process with the library imported, or with the environment made.
+
+    Raises:
+        OSError: ``config.out`` cannot be written.
     """
+    check_files(config.out)
     taken: dict[str, dict[str, dict[str, Taken]]] = {}
     runs = [(name, number) for name, numbers in config.sizes().items() for number in numbers]
     for name, number in track(runs, "scale"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from gfnet_env.exits import confidence
+from gfnet_env.files import check_writable
 from gfnet_env.inference import (
     EarlyExitGFNet,
     Method,
@@ -66,8 +67,10 @@ def plan_calibrate(config: CalibrationConfig) -> Plan:
 
 
 def _load(config: CalibrationConfig) -> EarlyExitGFNet:
-    """The network, with as many looks as wanted."""
-    gfnet = EarlyExitGFNet.load(assembled_in(config.run)).to(resolve_device(config.device))
+    """The network, with as many looks as wanted, from a folder that it can be saved into."""
+    folder = assembled_in(config.run)
+    check_writable(folder)
+    gfnet = EarlyExitGFNet.load(folder).to(resolve_device(config.device))
     if config.focus_steps is None:
         return gfnet
     assert isinstance(gfnet.model, GlanceFocusNetwork)

@@ -15,7 +15,7 @@ from gfnet_env import rows
 from gfnet_env.benchmarks.report import draw_answers, sheet_format
 from gfnet_env.command_line import print_error
 from gfnet_env.console import Bars, PlainConsole
-from gfnet_env.files import write_text
+from gfnet_env.files import check_files, write_text
 from gfnet_env.images import FolderImages
 from gfnet_env.images.base import Numbers
 from gfnet_env.images.folder import EXTENSIONS
@@ -88,9 +88,11 @@ def classify(config: ClassifyConfig) -> list[Answer]:
 
     Raises:
         FileNotFoundError: There is no such run.
+        OSError: ``config.csv`` or ``config.picture`` cannot be written.
         SystemExit: Pictures could not be read, which are listed after the answers of the others.
         ValueError: There are no pictures, or a value is wrong.
     """
+    check_files(config.csv, config.picture)
     files, errors = find_pictures(config.pictures)
     gfnet = load_gfnet(config)
     images = open_pictures(files, gfnet.model, config.image_size)
@@ -125,6 +127,7 @@ def classify(config: ClassifyConfig) -> list[Answer]:
 
 def plan_classify(config: ClassifyConfig) -> Plan:
     """What ``classify`` would do and cost."""
+    check_files(config.csv, config.picture)
     files, errors = find_pictures(config.pictures)
     if errors:
         raise errors[0]

@@ -15,7 +15,7 @@ from gfnet_env.images import Batch, ImageSet, check_splits
 from gfnet_env.matching import check_classes
 from gfnet_env.models import StaticConfig, StaticNetwork, TrainingData, static_multiply_adds
 from gfnet_env.planning import Plan, count_images
-from gfnet_env.runs import Run
+from gfnet_env.runs import Run, check_run
 from gfnet_env.settings import AtLeast
 from gfnet_env.training.config import TrainingConfig, check_classes_differ, open_splits
 from gfnet_env.training.loop import Task, fit, open_run, plan_fit
@@ -79,6 +79,7 @@ def train_baselines(
             encoder, or the loss is no longer finite.
     """
     config = config.resolved()
+    check_run(config.run, config.control)
     processes = join_processes(config.control.device)
     sets = check_splits(image_sets or open_splits(config))
     shares = Shares.of(len(sets["train"]), config, processes)

@@ -20,6 +20,7 @@ from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_network
 from gfnet_env.planning import Plan
 from gfnet_env.policies import Context, HeatPolicy, Policy, RandomPolicy, TargetPolicy
 from gfnet_env.rollout import begin, replay, rollout
+from gfnet_env.runs import check_run
 from gfnet_env.settings import Flat
 from gfnet_env.training.config import (
     DEFAULTS,
@@ -115,6 +116,7 @@ def train_classifier(
         ValueError: A name or a value is wrong, the run to resume was begun with other values or has
             a damaged checkpoint, or the loss is no longer finite.
     """
+    check_run(config.run, config.control)
     processes = join_processes(config.control.device)
     stage, shares, task = _prepare(config, image_sets, processes)
     inputs = [config.policy, config.network.baseline]

@@ -17,9 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.images import ImageSet, augment
-from gfnet_env.planning import Plan, amount, check_new, count_images, step_seconds
+from gfnet_env.planning import Plan, amount, count_images, step_seconds
 from gfnet_env.precision import autocast
-from gfnet_env.runs import Run
+from gfnet_env.runs import Run, check_run
 from gfnet_env.timing import seconds
 from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
 from gfnet_env.training.optimisation import averaged, build_average, build_optimiser, build_rates
@@ -146,7 +146,7 @@ def plan_fit(
         shares: See ``fit``.
         forward: Multiply-adds of one image in a forward pass.
     """
-    check_new(config.run, config.control)
+    check_run(config.run, config.control)
     training = _Training(task, sets["train"], config, shares, Run(config.run))
     step = step_seconds(training.epoch(0))
     batch = np.arange(min(config.schedule.batch_size, len(sets["val"])))

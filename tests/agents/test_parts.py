@@ -53,6 +53,12 @@ def test_results_that_json_cannot_hold_are_named(tmp_path, found):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write .*file"):
+        run_parts(tmp_path / "file", {"one": None}, (0,), lambda results: [])
+
+
 @pytest.mark.parametrize("name", ["seeds", "parts"])
 def test_there_is_something_to_run(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} is empty, so there is nothing to run"):

@@ -184,6 +184,13 @@ def test_a_mistake_in_a_gfnet_is_found_before_the_static_networks_learn(sets, tm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["run", "out"])
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/new: Not a directory"):
+        run_study(study(tmp_path), options_of(tmp_path, **{name: tmp_path / "file" / "new"}))
+
+
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_seeds_are_checked(tmp_path, seeds):
     with pytest.raises(ValueError, match="seeds must be (different numbers|at least 0)"):

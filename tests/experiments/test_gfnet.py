@@ -237,6 +237,45 @@ def test_mistakes_are_shown_in_a_line(
     assert ended.out == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["measure-scale", "--out"], ["measure-memory", "--run", "none", "--out"]),
+        *(["benchmark", "--out"], ["classify", "none", "--run", "none", "--csv"]),
+        ["classify", "none", "--run", "none", "--dry-run", "--csv"],
+        ["classify", "none", "--run", "none", "--picture"],
+    ],
+)
+def test_what_can_be_no_file_is_refused_before_any_work(arguments, gfnet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "looked.png").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, shown in (
+        ("looked.png", "looked.png is a folder"),
+        ("file/l.png", "Not a directory"),
+    ):
+        ended = gfnet(*arguments, path)
+        assert shown in ended.err
+        assert not ended.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["train", "--run"], ["train-baseline", "--run"], ["train-classifier", "--run"]),
+        *(["train-policy", "--run"], ["compare-algorithms", "--run"], ["soak", "--out"]),
+        *(["compare-algorithms", "--run", "new", "--out"], ["export", "--run", "none", "--out"]),
+    ],
+)
+def test_what_can_be_no_folder_is_refused_before_any_work(arguments, gfnet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for path in ("file", "file/new"):
+        ended = gfnet(*arguments, path)
+        assert re.search(rf"cannot write {path}: Not a dir|{path} already exists", ended.err)
+        assert not ended.out
+
+
 def test_debug_shows_where_a_mistake_was_found(gfnet, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     for arguments in (("evaluate", "--run", "none"), ("train-policy", "--timesteps", 0)):
