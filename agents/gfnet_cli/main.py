@@ -7,6 +7,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from gfnet_cli.commands import COMMANDS, GROUPS, Command
@@ -51,6 +53,11 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
         # As it was generated: to make it again, all settings and torch are needed.
         print((resources.files("gfnet_cli") / "help" / f"{name}.txt").read_text("utf-8"), end="")
         sys.exit(0)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        # Torch would end the process when it is imported.
+        sys.exit(_usage_error("the working directory is gone; go to another and try again"))
     from gfnet_env.command_line import About, Flag, read
 
     command = COMMANDS[name]

@@ -70,6 +70,19 @@ def test_help_comes_at_once():
         assert any(line.split() == [name, *command.summary.split()] for line in lines)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that is in use")
+def test_a_working_directory_that_is_gone_is_named(tmp_path):
+    code = (
+        f"import os\nos.chdir({str(tmp_path)!r})\nos.rmdir({str(tmp_path)!r})\n"
+        "from gfnet_cli.main import main\nmain(['soak', '--out', 'new'])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: the working directory is gone; go to another and try again\n"
+
+
 def test_without_a_command_there_is_help(gfnet):
     assert gfnet().status == 2
     assert gfnet().out == gfnet("--help").out
