@@ -165,18 +165,23 @@ class Settings:
         Raises:
             ValueError: A value is wrong or missing.
         """
+        return cls._read(saved)
+
+    @classmethod
+    def _read(cls, saved: Mapping[str, Any], prefix: str = "") -> Self:
+        """``from_json`` of a group, whose settings have a prefix in messages."""
         values: dict[str, Any] = {}
         for name, hint in _hints(cls).items():
             group, flat = _group(hint)
             if group is not None and flat:
-                values[name] = group.from_json(saved)
+                values[name] = group._read(saved, prefix)
+            elif name in saved and group is not None and isinstance(saved[name], Mapping):
+                values[name] = group._read(saved[name], f"{prefix}{name}.")
             elif name in saved:
-                value = saved[name]
-                nested = group is not None and isinstance(value, Mapping)
-                values[name] = group.from_json(value) if group is not None and nested else value
+                values[name] = checked(prefix + name, saved[name], hint)
         missing = [name for name in _without_default(cls) if name not in values]
         if missing:
-            raise ValueError(f"{cls.__name__} needs the setting {missing[0]!r}; give it")
+            raise ValueError(f"{cls.__name__} needs the setting {prefix + missing[0]!r}; give it")
         return cls(**values)
 
 
