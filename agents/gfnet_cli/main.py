@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
