@@ -13,7 +13,7 @@ from gfnet_env.demo.runtime import runtime_files
 from gfnet_env.export.onnx import exported_files
 from gfnet_env.files import replace_files
 from gfnet_env.images import ImageSet
-from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference import EarlyExitGFNet, OperatingPoint
 from gfnet_env.paths import user_path
 
 # Budgets that the slider has at most.
@@ -61,14 +61,19 @@ def write_demo(
 
 
 def _png(images: ImageSet, index: int) -> bytes:
-    pixels = images[[index]][0].permute(1, 2, 0).numpy()
+    pixels = images.picture(index).permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels).save(file, "PNG")
     return file.getvalue()
 
 
 def _budgets(gfnet: EarlyExitGFNet) -> list[dict[str, object]]:
-    points = gfnet.budgets.points if gfnet.budgets else ()
+    """Budgets over the whole range; of those that cost the same, the most accurate."""
+    by_cost: dict[float, OperatingPoint] = {}
+    for point in gfnet.budgets.points if gfnet.budgets else ():
+        known = by_cost.get(point.multiply_adds, point)
+        by_cost[point.multiply_adds] = max(known, point, key=lambda each: each.accuracy)
+    points = list(by_cost.values())
     numbers = np.linspace(0, len(points) - 1, min(len(points), _BUDGETS)).round().astype(int)
     return [points[number].to_json() for number in numbers]
 
