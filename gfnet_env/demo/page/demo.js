@@ -158,7 +158,7 @@ function drawPicture(last) {
   Object.assign(canvas, { width: picture.width, height: picture.height });
   const context = canvas.getContext("2d");
   context.putImageData(picture.toImageData(), 0, 0);
-  const line = Math.max(1, Math.max(picture.width, picture.height) / 150);
+  const line = Math.max(1, Math.max(picture.width, picture.height) / 220);
   const windows = steps.slice(1, last + 1);
   windows.forEach(({ box: [left, top, right, bottom] }, number) => {
     for (const [width, colour] of [[2 * line, "#000"], [line, "#ffd400"]]) {
