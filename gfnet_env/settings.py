@@ -109,16 +109,7 @@ class Settings:
         Raises:
             ValueError: A name is unknown, or a value is wrong or missing.
         """
-        known = list(_flat_names(cls))
-        for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"there is no setting {name!r}; {hint}known: {', '.join(known)}")
-        for name, hint in _hints(cls).items():
-            group, flat = _group(hint)
-            if group is not None and not flat and isinstance(values.get(name), Mapping):
-                values[name] = group.of(**values[name])
+        _check_names(cls, values)
         return cls.from_json(values)
 
     def items(self) -> Iterator[tuple[str, Any]]:
@@ -297,13 +288,29 @@ def _group(hint: Any) -> tuple[type[Settings] | None, bool]:
     return kind if is_group else None, "flat" in metadata
 
 
-def _flat_names(kind: type[Settings]) -> Iterator[str]:
+def _check_names(kind: type[Settings], values: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise ``ValueError`` if a value, or one of a group's values, has an unknown name."""
+    known = dict(_flat_names(kind))
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"there is no setting {prefix + name!r}; {hint}known: {', '.join(known)}"
+            )
+        group = known[name]
+        if group is not None and isinstance(value, Mapping):
+            _check_names(group, value, f"{prefix}{name}.")
+
+
+def _flat_names(kind: type[Settings]) -> Iterator[tuple[str, type[Settings] | None]]:
+    """The names of a class's settings, and the classes of those that are groups with a prefix."""
     for name, hint in _hints(kind).items():
         group, flat = _group(hint)
         if group is not None and flat:
             yield from _flat_names(group)
         else:
-            yield name
+            yield name, group
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
