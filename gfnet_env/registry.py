@@ -26,6 +26,7 @@ _MODULES_FOR_FILES: set[str] = set()
 _PARTS_FOR_FILES: set[tuple[str, str]] = set()
 
 _MEMBER = r"[A-Za-z_]\w*"
+_NAMED = re.compile(rf"{_MEMBER}=")
 
 Part = TypeVar("Part")
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -162,7 +163,7 @@ class Registry(Generic[Part]):
         if name in self._targets:
             return self._targets[name], rest
         member, _, given = rest.partition(":")
-        if not re.fullmatch(_MEMBER, member):
+        if not (_is_module(name) and re.fullmatch(_MEMBER, member)):
             close = difflib.get_close_matches(name, self._targets, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
@@ -209,13 +210,18 @@ def import_parts(module: str) -> None:
     Raises:
         ImportError: There is no such module, or it cannot be imported.
     """
-    if not all(map(str.isidentifier, module.split("."))):
+    if not _is_module(module):
         raise ImportError(f"no module can have the name {module!r}; give one such as my_parts")
     try:
         importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"cannot import {module!r}: {error}") from error
     _MODULES_FOR_FILES.add(module)
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module could have this name, from anywhere."""
+    return all(map(str.isidentifier, name.split(".")))
 
 
 def split_items(text: str) -> list[str]:
@@ -227,7 +233,7 @@ def split_items(text: str) -> list[str]:
     depth = start = 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0 and re.match(r"[A-Za-z_]\w*=", text[position + 1 :]):
+        if character == "," and depth == 0 and _NAMED.match(text, position + 1):
             items.append(text[start:position])
             start = position + 1
     return [*items, text[start:]] if text else []
@@ -250,7 +256,7 @@ def convert(text: str, annotation: Any, name: str) -> Any:
     for read in (_read_json, float, str):
         try:
             value = read(text)
-        except ValueError:
+        except (RecursionError, ValueError):
             continue
         try:
             return checked(name, value, annotation)

@@ -143,6 +143,11 @@ def test_wrong_specs_say_what_there_is(parts):
         parts.build("grid:0")
     with pytest.raises(ValueError, match="'folder' lacks a parameter.*'path'"):
         parts.build("folder")
+    for spec in (".own:Grid", "..:Grid", "own parts:Grid"):
+        with pytest.raises(ValueError, match=r"unknown part .*; or give module:NAME of your own"):
+            parts.build(spec)
+    with pytest.raises(ValueError, match=r"cells of 'grid:\[\[.* must be a whole number"):
+        parts.build("grid:" + 1000 * "[" + 1000 * "]")
 
 
 def test_names_are_taken_once(parts):
