@@ -8,12 +8,13 @@ from typing import Self
 
 from gfnet_env.files import write_text
 from gfnet_env.paths import user_path
+from gfnet_env.settings import checked
 
 # Nothing else of a repository is downloaded.
 _READ = ("*.json", "*.safetensors")
 # What asks, for the hub.
 _LIBRARY = "gfnet-env"
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 class Shareable:
@@ -53,13 +54,15 @@ class Shareable:
 
         Raises:
             huggingface_hub.errors.HfHubHTTPError: The hub refuses it, for example without a token.
-            ValueError: The name is none of a repository, or the part cannot be saved.
+            ValueError: The name is none of a repository, an argument has another type, or the part
+                cannot be saved.
         """
         from huggingface_hub import HfApi
 
         from gfnet_env.model_card import model_card
 
-        if not _REPOSITORY.fullmatch(repo_id):
+        checked("license", license, str | None)
+        if not _REPOSITORY.fullmatch(checked("repo_id", repo_id, str)):
             raise ValueError(f"{repo_id!r} names no repository; write USER/NAME")
         with tempfile.TemporaryDirectory() as folder:
             self.save(folder)
@@ -102,6 +105,7 @@ def download(name: str | Path, *, revision: str | None = None, token: str | None
 
     Raises like ``Shareable.from_pretrained``.
     """
+    checked("revision", revision, str | None)
     folder = user_path(name)
     if folder.is_dir():
         if revision is not None:

@@ -203,12 +203,21 @@ def test_what_an_earlier_push_had_is_removed(hub, network):
 def test_what_cannot_be_shared_is_named(network, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="'digits' names no repository; write USER/NAME"):
         network.push_to_hub("digits")
+    with pytest.raises(ValueError, match="repo_id must be text, not None"):
+        network.push_to_hub(None)
+    with pytest.raises(ValueError, match="license must be text, not 5"):
+        network.push_to_hub("me/digits", license=5)
     with pytest.raises(OSError, match="401"):
         network.push_to_hub("me/digits", token="hf_wrong")
     with pytest.raises(FileNotFoundError, match="neither a folder nor a repository me/nothing"):
         GlanceFocusNetwork.from_pretrained("me/nothing")
-    with pytest.raises(FileNotFoundError, match="there is no folder nothing, and it names no rep"):
-        GlanceFocusNetwork.from_pretrained("nothing")
+    for name in ("nothing", "../nothing", "me/no thing", "me/no/thing"):
+        with pytest.raises(
+            FileNotFoundError, match=f"no folder {name}, and it names no repository"
+        ):
+            GlanceFocusNetwork.from_pretrained(name)
+    with pytest.raises(ValueError, match="revision must be text, not 5"):
+        GlanceFocusNetwork.from_pretrained("me/nothing", revision=5)
     with pytest.raises(ValueError, match="is a folder, which has no revision 'v1'; omit it"):
         GlanceFocusNetwork.from_pretrained(tmp_path, revision="v1")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
