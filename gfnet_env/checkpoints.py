@@ -2,12 +2,13 @@
 
 import hashlib
 import io
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gfnet_env.contracts import explained
 from gfnet_env.files import read_json, write_bytes, write_json
 
 _KEPT = 2
@@ -49,6 +50,7 @@ class Checkpoints:
 
         Raises:
             ValueError: The checkpoint is truncated or changed; the message names the one before it.
+                Or it holds more than ``save`` writes.
         """
         names = self._names()
         if not names:
@@ -56,7 +58,21 @@ class Checkpoints:
         content = self._read(names[-1])
         if content is None:
             raise ValueError(self._damaged(names))
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        with explained(f"{self.folder / names[-1]}.pt is no checkpoint"):
+            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            return dict(state)
+
+    def restore(self, device: torch.device, put: Callable[[dict[str, Any]], object]) -> None:
+        """Give the latest checkpoint, if there is one, to a function that goes on from it.
+
+        Raises:
+            ValueError: See ``load``; or what it holds does not fit, so that the function fails.
+        """
+        state = self.load(device)
+        if state is not None:
+            advice = "; go on as the run was begun, with the same version, or begin anew"
+            with explained(f"the last checkpoint in {self.folder} does not fit", advice):
+                put(state)
 
     def clear(self) -> None:
         """Remove all checkpoints."""

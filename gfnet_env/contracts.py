@@ -1,9 +1,27 @@
-"""Check what a part returns, which may be a user's own."""
+"""Check what a part returns, which may be a user's own; explain what other libraries raise."""
 
+import contextlib
+import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@contextlib.contextmanager
+def explained(problem: str, advice: str = "") -> Iterator[None]:
+    """Turns any error into a ``ValueError``: other libraries raise dozens of kinds."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            # Torch's own reason advises to run the code.
+            reason = "it holds more than tensors and plain values; loading those would run code"
+        elif isinstance(error, KeyError):
+            reason = f"there is no {reason}"
+        raise ValueError(f"{problem}: {reason}{advice}") from error
 
 
 def name_of(part: object) -> str:

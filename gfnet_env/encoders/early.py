@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gfnet_env.contracts import explained
 from gfnet_env.encoders.base import Encoder, Features
 from gfnet_env.encoders.registry import ENCODERS
 from gfnet_env.encoders.timm import is_timm_name
-from gfnet_env.encoders.weights import downloaded, explained, load_timm_weights
+from gfnet_env.encoders.weights import downloaded, load_timm_weights
 
 
 @ENCODERS.register("early")

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gfnet_env.contracts import explained
 from gfnet_env.encoders.base import Encoder, Features
-from gfnet_env.encoders.weights import Tensors, downloaded, explained, load_timm_weights
+from gfnet_env.encoders.weights import Tensors, downloaded, load_timm_weights
 from gfnet_env.registry import convert, split_items
 
 # The paper's names, and timm's.

@@ -1,12 +1,13 @@
 """Load files of weights, whose classes may differ from the network's."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from gfnet_env.contracts import explained
 from gfnet_env.files import load_tensors
 from gfnet_env.paths import user_path
 
@@ -84,15 +85,6 @@ def fill(
         if key.startswith(prefixes) and key in wanted and value.shape != wanted[key].shape
     }
     load_tensors(model, tensors | kept, path)
-
-
-@contextmanager
-def explained(problem: str, advice: str = "") -> Iterator[None]:
-    """Turns any error into a ``ValueError``: other libraries raise dozens of kinds."""
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(f"{problem}: {error}{advice}") from error
 
 
 def downloaded(name: str) -> AbstractContextManager[None]:

@@ -124,6 +124,7 @@ class ImageOrders:
     def state_dict(self) -> dict[str, Any]:
         """Everything that later draws depend on: numbers, strings and tensors."""
         return {
+            "images": len(self._features.images),
             "doubt": None if self._doubt is None else self._doubt.state_dict(),
             "orders": [order.state_dict() for order in self._orders],
             "requested": list(self._requested),
@@ -133,8 +134,11 @@ class ImageOrders:
         """Resume where ``state_dict`` was called.
 
         Raises:
-            ValueError: The state has another number of sub-environments.
+            ValueError: The state has other numbers of images or sub-environments.
         """
+        count = len(self._features.images)
+        if state["images"] != count:
+            raise ValueError(f"the state is from {state['images']} images, not {count}")
         if len(state["orders"]) != self._count:
             raise ValueError(
                 f"the state has {len(state['orders'])} sub-environments, not {self._count}"

@@ -362,7 +362,7 @@ class GlanceFocusVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray
         """Resume where ``state_dict`` was called, in an environment with the same arguments.
 
         Raises:
-            ValueError: The state has another number of sub-environments.
+            ValueError: The state has other numbers of images or sub-environments.
         """
         self._orders.load_state_dict(state)
         self._indices = state["indices"].numpy().copy()

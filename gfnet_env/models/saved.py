@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from gfnet_env import files
+from gfnet_env.contracts import explained
 from gfnet_env.digest import uncompiled_state
-from gfnet_env.encoders.weights import explained
 from gfnet_env.hub import Shareable
 from gfnet_env.looks import Aspect, Interpolation
 from gfnet_env.models.trained_on import TrainingData

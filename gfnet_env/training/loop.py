@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from gfnet_env.images import ImageSet, augment
 from gfnet_env.planning import Plan, amount, count_images, step_seconds
 from gfnet_env.precision import autocast
 from gfnet_env.runs import Run, check_run
+from gfnet_env.settings import Between, checked
 from gfnet_env.timing import seconds
 from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
 from gfnet_env.training.optimisation import averaged, build_average, build_optimiser, build_rates
@@ -209,25 +210,26 @@ class _Training:
 
     def restore(self) -> None:
         """Resume from the latest checkpoint, if there is one."""
-        state = self._run.checkpoints.load(self._processes.device)
-        if state is not None:
-            if state["images"] != len(self._images):
-                raise ValueError(
-                    f"{self._run.folder} was begun on {state['images']} training images, not "
-                    f"{len(self._images)}; resume it with those, or give another folder"
-                )
-            self._task.model.load_state_dict(state["model"])
-            self._optimiser.load_state_dict(state["optimiser"])
-            if self._average is not None:
-                self._average.load_state_dict(state["average"])
-            if self._task.memory is not None:
-                self._task.memory.load_state_dict(state["memory"])
-            self._best = state.get("best")
-            self.step = state["step"]
-            schedule = self._config.schedule
-            self._rates = build_rates(self._optimiser, schedule, self.total, self.step)
+        self._run.checkpoints.restore(self._processes.device, self._put)
         # No process may write the next checkpoint while another reads this one.
         self._processes.wait()
+
+    def _put(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``save`` wrote."""
+        if state["images"] != len(self._images):
+            raise ValueError(
+                f"it was begun on {state['images']} training images, not {len(self._images)}"
+            )
+        self.step = checked("its step", state["step"], Annotated[int, Between(0, self.total)])
+        self._task.model.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        if self._task.memory is not None:
+            self._task.memory.load_state_dict(state["memory"])
+        self._best = state.get("best")
+        schedule = self._config.schedule
+        self._rates = build_rates(self._optimiser, schedule, self.total, self.step)
 
     @property
     def is_stopped(self) -> bool:

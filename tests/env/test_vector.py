@@ -11,6 +11,7 @@ import gfnet_env
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.features import LiveFeatures
+from gfnet_env.images import Subset
 from gfnet_env.looks import Look
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.rewards import confidence_gain
@@ -512,6 +513,8 @@ def test_an_environment_goes_on_from_its_state(digits, network, sampling):
         assert infos["index"].tolist() == infos_there["index"].tolist()
     with pytest.raises(ValueError, match="the state has 3 sub-environments, not 2"):
         vector(2, digits, model=network).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state is from 40 images, not 39"):
+        vector(3, Subset(digits, np.arange(39)), model=network).load_state_dict(state)
 
 
 @pytest.mark.parametrize("actions", ["continuous+stop", "grid:cells=3+stop"])

@@ -124,6 +124,25 @@ def test_another_configuration_is_named(tiny, interrupted):
         train_classifier(tiny.config(interrupted, resume=True), fewer)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": 19}, r"its step must be in \[0, 18\], not 19"),
+        ({"step": "3"}, r"its step must be a whole number, not '3'"),
+        ({"model": {}}, r"Missing key"),
+        ({"model": None}, r"dict-like"),
+        ({"images": None}, r"begun on None training images, not 44"),
+        (None, r"there is no 'images'"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tiny, interrupted, changes, message):
+    checkpoints = Run(interrupted).checkpoints
+    state = checkpoints.load(torch.device("cpu"))
+    checkpoints.save(state["step"], {} if changes is None else state | changes)
+    with pytest.raises(ValueError, match=rf"last checkpoint in .* does not fit: (?s:.*){message}"):
+        tiny.train(interrupted, resume=True)
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(tiny, uninterrupted, interrupted):
     before, latest = sorted((interrupted / "checkpoints").glob("*.pt"))
     content = bytearray(latest.read_bytes())

@@ -28,13 +28,15 @@ def restore(checkpoints: Checkpoints, env: GlanceFocusVectorEnv, learner: Learne
     """Bring a new learner and its environment to the latest checkpoint, if there is one.
 
     Raises:
-        ValueError: The checkpoint is damaged.
+        ValueError: The checkpoint is damaged, or does not fit.
     """
-    state = checkpoints.load(torch.device("cpu"))
-    if state is not None:
+
+    def put(state: Mapping[str, Any]) -> None:
         env.load_state_dict(state["env"])
         learner.load_state_dict(state["learner"])
         _restore_generators(state["generators"])
+
+    checkpoints.restore(torch.device("cpu"), put)
 
 
 def _generators() -> dict[str, Any]:
