@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from gfnet_env import files
-from gfnet_env.encoders.weights import explained
+from gfnet_env.contracts import explained
 from gfnet_env.paths import user_path
 from gfnet_env.policies.base import POLICIES, Policy
 from gfnet_env.policies.learned import LearnedPolicy
