@@ -332,7 +332,7 @@ def _bounds(network: Path | None, images: ImageSet, device: torch.device) -> dic
 
 
 def _run_result(job: _Job, correct: _Correct) -> RunResult:
-    results = PolicyResults.from_json(job.run.results)
+    results = PolicyResults.read(job.run.folder / "results.json")
     return RunResult(
         schedule=job.schedule,
         seed=job.config.seed,

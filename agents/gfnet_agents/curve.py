@@ -13,7 +13,7 @@ from gfnet_agents.learners import Learner
 from gfnet_env.benchmarks.results import Result
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import FeatureOptions
-from gfnet_env.files import read_json, write_json
+from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.models import Model
 from gfnet_env.policies import Policy
@@ -47,8 +47,9 @@ class Curve(Result):
 
         Raises:
             FileNotFoundError: The run has no curve.
+            ValueError: It is damaged.
         """
-        return cls.from_json(read_json(run / CURVE_FILE))
+        return cls.read(run / CURVE_FILE)
 
 
 @dataclass

@@ -145,10 +145,11 @@ def train_gfnet(
     parts = [config.run / f"stage{number}" for number in range(min(config.stages), 4)]
     may_change = MAY_CHANGE | {"stages"}
     with Run.open(config.run, config, config.control, may_change=may_change, parts=parts) as run:
-        stages = dict(PipelineResult.from_json(run.results).stages) if run.complete else {}
+        written = run.folder / "results.json"
+        stages = dict(PipelineResult.read(written).stages) if run.complete else {}
         for number in _STAGES:
             stages |= _run_stage(config, number, stages, image_sets)
-            write_json(run.folder / "results.json", PipelineResult(stages).to_json())
+            write_json(written, PipelineResult(stages).to_json())
         folder = assembled(run.folder)
         if folder is None:
             return None

@@ -22,7 +22,7 @@ from gfnet_env.benchmarks import (
     evaluate,
     measure_latency,
 )
-from gfnet_env.benchmarks.results import StaticRow
+from gfnet_env.benchmarks.results import Result, StaticRow
 from gfnet_env.console import PlainConsole
 from gfnet_env.files import check_writable, is_file, read_json, write_json
 from gfnet_env.images import ImageSet, ReadingOptions
@@ -103,6 +103,14 @@ class StudyOptions(Settings):
         """The run folder of a seed, or of one of its GFNets."""
         folder = self.run / f"seed-{seed}"
         return folder / f"gfnet-{gfnet.network.patch_size}" if gfnet else folder
+
+
+@dataclass(frozen=True)
+class Measured(Result):
+    """The measurements of a seed, and the settings of its study."""
+
+    settings: Mapping[str, Any]
+    run: SeedResult
 
 
 def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> StudyResult:
@@ -194,9 +202,9 @@ def _settings_of(config: Settings) -> dict[str, Any]:
 
 
 def _check_settings(study: Study, found: Mapping[str, Any], where: Path) -> None:
-    """Raise ``ValueError`` unless earlier measurements come from the same study."""
+    """Raise ``ValueError`` unless the settings of earlier measurements are those of this study."""
     settings = study.settings
-    known = {name: _of_today(each) for name, each in found.get("settings", {}).items()}
+    known = {name: _of_today(each) for name, each in found.items()}
     parts = [name for name in {**settings, **known} if _differ(known.get(name), settings.get(name))]
     if parts:
         raise ValueError(
@@ -229,9 +237,9 @@ def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
     """The results of each seed in results.json; empty if there is no such file."""
     if not is_file(written):
         return {}
-    saved = read_json(written)
-    _check_settings(study, saved, written)
-    return {run.seed: run for run in StudyResult.from_json(saved).runs}
+    saved = StudyResult.read(written)
+    _check_settings(study, saved.settings, written)
+    return {run.seed: run for run in saved.runs}
 
 
 def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets) -> SeedResult:
@@ -239,9 +247,9 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
     folder = options.folder(seed)
     written = folder / _MEASURED
     if is_file(written):
-        saved = read_json(written)
-        _check_settings(study, saved, written)
-        return SeedResult.from_json(saved["run"])
+        saved = Measured.read(written)
+        _check_settings(study, saved.settings, written)
+        return saved.run
     shared = _shared(options, seed)
     static = study.static.replace(run=folder / "static", **shared)
     folder.mkdir(exist_ok=True)
@@ -270,8 +278,8 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
 
 def _keep(study: Study, options: StudyOptions, result: SeedResult) -> None:
     """Write the measurements of a seed, and its training settings."""
-    measured = {"settings": study.settings, "run": result.to_json()}
-    write_json(options.folder(result.seed) / _MEASURED, measured)
+    measured = Measured(study.settings, result)
+    write_json(options.folder(result.seed) / _MEASURED, measured.to_json())
 
 
 @contextmanager

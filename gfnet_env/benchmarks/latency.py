@@ -28,7 +28,7 @@ from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.console import PlainConsole
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.export import export_int8, export_onnx, export_static
-from gfnet_env.files import read_json, replacing, weights_digests, write_json
+from gfnet_env.files import replacing, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.matching import ImageOptions, check_fit
@@ -135,7 +135,7 @@ def _pictures(config: LatencyConfig, model: Model, images: ImageSet | None) -> l
 def _evaluated(config: LatencyConfig, static: StaticNetwork) -> Evaluation:
     """The results of ``evaluate``, with this static network."""
     folder = config.run / "evaluation"
-    evaluated = Evaluation.from_json(read_json(folder / "results.json"))
+    evaluated = Evaluation.read(folder / "results.json")
     full = config.baseline / str(static.config.resolution)
     compared = evaluated.static[-1].weights if evaluated.static else None
     for what, weights, wanted in (
@@ -147,6 +147,8 @@ def _evaluated(config: LatencyConfig, static: StaticNetwork) -> Evaluation:
                 f"{folder} does not belong to this {what}: run evaluate.py --run {config.run} "
                 f"--baseline {config.baseline} --overwrite"
             )
+    if not evaluated.budgeted.get("geometric"):
+        raise ValueError(f"{folder} has no budgets; run evaluate.py again, with --overwrite")
     return evaluated
 
 

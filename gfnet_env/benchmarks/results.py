@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,10 @@ import numpy.typing as npt
 
 from gfnet_env import settings
 from gfnet_env.benchmarks.statistics import mean_interval
+from gfnet_env.contracts import explained
+from gfnet_env.files import read_json
 from gfnet_env.inference import OperatingPoint
+from gfnet_env.settings import checked
 
 Interval = tuple[float, float]
 
@@ -35,14 +39,28 @@ class Result:
         """The result that ``to_json`` described; keys that are not fields are ignored.
 
         Raises:
-            ValueError: A field is missing.
+            ValueError: A field is missing, or has another type.
         """
+        saved = checked(cls.__name__, saved, dict)
         hints = typing.get_type_hints(cls)
         known = {name: hint for name, hint in hints.items() if name in saved}
+        values = {name: _from_json(name, saved[name], hint) for name, hint in known.items()}
         try:
-            return cls(**{name: _from_json(saved[name], hint) for name, hint in known.items()})
+            return cls(**values)
         except TypeError as error:
             raise ValueError(f"these are not results of this version: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The result whose JSON a file holds.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It holds something else.
+        """
+        saved = read_json(path)
+        with explained(f"{path} is damaged or of another version", "; make it anew"):
+            return cls.from_json(saved)
 
 
 @dataclass(frozen=True)
@@ -356,13 +374,16 @@ def interval_of(
     return rounded(low), rounded(high)
 
 
-def _from_json(value: Any, hint: Any) -> Any:
+def _from_json(name: str, value: Any, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (hint,) = (each for each in arguments if each is not type(None))
-        return None if value is None else _from_json(value, hint)
-    if origin is tuple:
-        return tuple(_from_json(each, arguments[0]) for each in value)
+        return None if value is None else _from_json(name, value, hint)
+    if origin is tuple and arguments[-1] is ...:
+        return tuple(_from_json(name, each, arguments[0]) for each in checked(name, value, list))
     if origin is not None and issubclass(origin, Mapping):
-        return {name: _from_json(each, arguments[1]) for name, each in value.items()}
-    return hint.from_json(value) if hasattr(hint, "from_json") else value
+        values = checked(name, value, dict)
+        return {
+            key: _from_json(f"{name}.{key}", each, arguments[1]) for key, each in values.items()
+        }
+    return hint.from_json(value) if hasattr(hint, "from_json") else checked(name, value, hint)
