@@ -204,7 +204,7 @@ def losses(tiny_network, tiny_images):
     """The loss of every image under a policy."""
 
     def found(policy):
-        schedule = ClassifierSchedule(encoder_loss=0.5)
+        schedule = ClassifierSchedule(encoder_loss=0.5).resolved()
         objective = LookObjective(tiny_network, lambda epoch: policy, schedule)
         return objective(next(batches(tiny_images, 12)), tiny_images, 0)
 

@@ -166,7 +166,7 @@ def test_the_map_learns_the_scores(network, images, miner):
 def test_the_loss_has_a_part_for_the_map(network, images, miner):
     batch_losses = []
     for weight in (0.0, 1.0):
-        schedule = ClassifierSchedule(encoder_loss=1.0, where_loss=weight)
+        schedule = ClassifierSchedule(encoder_loss=1.0, where_loss=weight).resolved()
         objective = LookObjective(network.eval(), lambda epoch: RandomPolicy(), schedule, miner)
         batch_losses.append(objective(next(batches(images, 8)), images, 0))
     assert (batch_losses[1] > batch_losses[0]).all()
