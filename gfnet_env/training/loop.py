@@ -23,7 +23,13 @@ from gfnet_env.runs import Run, check_run
 from gfnet_env.settings import Between, checked
 from gfnet_env.timing import seconds
 from gfnet_env.training.config import MAY_CHANGE, TrainingConfig
-from gfnet_env.training.optimisation import averaged, build_average, build_optimiser, build_rates
+from gfnet_env.training.optimisation import (
+    averaged,
+    build_average,
+    build_optimiser,
+    build_rates,
+    check_optimiser,
+)
 from gfnet_env.training.processes import Part, Processes, Shares
 
 
@@ -222,6 +228,7 @@ class _Training:
             )
         self.step = checked("its step", state["step"], Annotated[int, Between(0, self.total)])
         self._task.model.load_state_dict(state["model"])
+        check_optimiser(self._optimiser, state["optimiser"])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])

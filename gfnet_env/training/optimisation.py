@@ -4,7 +4,8 @@ import contextlib
 import difflib
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -87,3 +88,17 @@ def _warmup_and_cosine(step: int, total: int, share: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def check_optimiser(optimiser: Optimizer, state: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless the tensors in an optimiser's state have its parameters' shapes.
+
+    Torch does not look, and its fused kernels would write beyond smaller ones.
+    """
+    parameters = [each for group in optimiser.param_groups for each in group["params"]]
+    for number, parts in state["state"].items():
+        for name, value in parts.items():
+            wanted = torch.Size() if name == "step" else parameters[number].shape
+            found = wanted if value is None else torch.as_tensor(value).shape
+            if found != wanted:
+                raise ValueError(f"{name} of the optimiser has the shape {found}, not {wanted}")

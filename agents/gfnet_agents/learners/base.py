@@ -1,8 +1,8 @@
 """The learner protocol: a learner trains a policy, with any library."""
 
 import inspect
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from gfnet_env.actions import ACTIONS, Actions, build_actions
+from gfnet_env.contracts import explained
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.policies import Policy
 from gfnet_env.registry import Registry
@@ -175,12 +176,16 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
     return built
 
 
-def unreadable(path: Path, error: Exception) -> ValueError:
-    """The error of an agent's file that cannot be loaded; torch's own advises to run its code."""
-    reason = str(error)
-    if isinstance(error, pickle.UnpicklingError):
-        reason = "it holds more than tensors and plain values; loading those would run code"
-    return ValueError(f"the agent in {path} does not fit or is damaged: {reason}")
+@contextmanager
+def reading(path: Path, learner: str) -> Iterator[None]:
+    """Wrap code that loads an agent's file, so that an error names it and says what to do."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path.name} in {path.parent}; give a run of {learner}"
+        )
+    advice = f"; give a run of {learner} with the same settings, or restore it from a copy"
+    with explained(f"the agent in {path} does not fit or is damaged", advice):
+        yield
 
 
 def named_observation(env: GlanceFocusVectorEnv) -> str:

@@ -3,7 +3,7 @@
 import copy
 import io
 import math
-import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,12 +19,13 @@ from torch.nn import functional
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel
 
-from gfnet_agents.learners.base import LEARNERS, named_observation, unreadable
+from gfnet_agents.learners.base import LEARNERS, named_observation, reading
 from gfnet_env import rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_bytes
 from gfnet_env.policies import LearnedPolicy
 from gfnet_env.settings import Above, AtLeast, AtMost, Between
+from gfnet_env.training.optimisation import check_optimiser
 
 AGENT_FILE = "agent.pt"
 # η of the average of weights: the last 7% of the updates are half of it.
@@ -190,20 +191,21 @@ class TorchPPOLearner:
 
     def load(self, folder: Path) -> None:
         path = folder / AGENT_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no {AGENT_FILE} in {folder}; give a run of torch-ppo"
-            )
-        try:
-            self._set_weights(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise unreadable(path, error) from error
+        with reading(path, "torch-ppo"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(path) as archive:
+                # Torch does not compare the checksums that it writes.
+                if archive.testzip() is not None:
+                    raise ValueError(f"{archive.testzip()} in it has changed")
+            self._set_weights(state)
+            self._check_weights()
 
     def _weights(self) -> dict[str, Any]:
         network, optimiser = self.network.state_dict(), self._optimiser.state_dict()
         return {"network": network, "optimiser": optimiser}
 
     def _set_weights(self, state: Mapping[str, Any]) -> None:
+        check_optimiser(self._optimiser, state["optimiser"])
         self.network.load_state_dict(state["network"])
         if self._average is not None:
             self._average = _averaged(self.network.policy)

@@ -231,6 +231,16 @@ def test_a_later_run_goes_on_from_its_weights(make_env, tmp_path):
     other = build_learner("torch-ppo:net_arch=[8]", make_env(), seed=9, device="cpu", timesteps=96)
     with pytest.raises(ValueError, match=r"the agent in .*agent\.pt does not fit or is damaged"):
         other.load(tmp_path)
+    whole = (tmp_path / "agent.pt").read_bytes()
+    state = torch.load(tmp_path / "agent.pt", weights_only=True)
+    state["optimiser"]["state"][0]["exp_avg"] = torch.zeros(1)
+    torch.save(state, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match=r"agent\.pt .*: exp_avg of the optimiser has the shape"):
+        again.load(tmp_path)
+    middle = len(whole) // 2
+    (tmp_path / "agent.pt").write_bytes(whole[:middle] + b"????" + whole[middle + 4 :])
+    with pytest.raises(ValueError, match=r"agent\.pt .* has changed; give a run of torch-ppo"):
+        again.load(tmp_path)
     (tmp_path / "agent.pt").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"the agent in .*agent\.pt does not fit or is damaged"):
         again.load(tmp_path)

@@ -1,7 +1,6 @@
 """An algorithm of stable-baselines3 behind the learner protocol."""
 
 import inspect
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,8 +19,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
+from torch.optim import Optimizer
 
-from gfnet_agents.learners.base import unreadable
+from gfnet_agents.learners.base import reading
 from gfnet_agents.learners.sb3.learned import learned_policy
 from gfnet_agents.learners.sb3.replay import (
     DictRewardReplayBuffer,
@@ -36,6 +36,7 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_atomically
 from gfnet_env.policies import LearnedPolicy
 from gfnet_env.settings import Above, AtLeast, Between, Limit
+from gfnet_env.training.optimisation import check_optimiser
 
 AGENT_FILE = "agent.zip"
 # Arguments that are set elsewhere or not supported; the run keeps the log.
@@ -228,14 +229,10 @@ class StableBaselinesLearner:
         The pickled part of the file is not read.
         """
         path, device = folder / AGENT_FILE, self.agent.device
-        if not path.is_file():
-            name = type(self).__name__
-            raise FileNotFoundError(f"there is no {AGENT_FILE} in {folder}; give a run of {name}")
-        try:
+        with reading(path, type(self).__name__):
             _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
             self._set_weights(parameters, variables or {})
-        except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise unreadable(path, error) from error
+            self._check_weights()
 
     def _variables(self) -> dict[str, Tensor]:
         """Tensors that the agent learns outside its networks, by name, such as its temperature."""
@@ -245,6 +242,10 @@ class StableBaselinesLearner:
     @torch.no_grad()
     def _set_weights(self, parameters: dict[str, Any], variables: Mapping[str, Tensor]) -> None:
         """Load weights in the form of ``get_parameters`` and ``_variables`` into the agent."""
+        for name, state in parameters.items():
+            part = recursive_getattr(self.agent, name)
+            if isinstance(part, Optimizer):
+                check_optimiser(part, state)
         self.agent.set_parameters(parameters, device=self.agent.device)
         own = self._variables()
         if set(own) != set(variables):
