@@ -1,12 +1,20 @@
 """Check whether models and images fit together."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from gfnet_env.images import Fit, FolderImages, ImageSet, ReadingOptions, folder_split_by_seed
+from gfnet_env.images import (
+    SPLITS,
+    Fit,
+    FolderImages,
+    ImageSet,
+    ReadingOptions,
+    check_splits,
+    folder_split_by_seed,
+)
 from gfnet_env.models.base import Model, glance_view
 from gfnet_env.models.saved import SavedConfig
 from gfnet_env.models.trained_on import TrainingData
@@ -128,6 +136,21 @@ class ImageOptions(Settings):
         if known is not None and not spec.startswith("folder:"):
             warnings.warn(f"the network was trained on {known}, not on {spec}", stacklevel=2)
         return images
+
+    def open_splits(
+        self,
+        model: Model,
+        given: Mapping[str, ImageSet] | None = None,
+        names: Sequence[str] = SPLITS,
+    ) -> dict[str, ImageSet]:
+        """The splits that are given, or else those that ``open`` opens; raises like both.
+
+        Raises:
+            ValueError: See ``check_splits``.
+        """
+        if given is None:
+            given = {name: self.open(model, name) for name in names}
+        return check_splits(given, names)
 
 
 def _listed(names: Sequence[str]) -> str:

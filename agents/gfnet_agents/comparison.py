@@ -295,8 +295,7 @@ def _judge(
 ) -> ComparisonResult:
     """Evaluate the test images under each learned policy, and under the policies that bound it."""
     device, common = resolve_device(config.control.device), open_model(config.network)
-    images = image_sets["test"] if image_sets else config.images.open(common, "test")
-
+    images = config.images.open_splits(common, image_sets, ["test"])["test"]
     bounds = _bounds(config.network, images, device)
     own = {name: _bounds(folder, images, device) for name, folder in networks.items()}
     learned: dict[str, list[_Correct]] = {job.schedule: [] for job in jobs}

@@ -24,7 +24,7 @@ from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.planning import Plan, duration
 from gfnet_env.runs import Run, RunControl, check_run
-from gfnet_env.settings import Flat, Settings
+from gfnet_env.settings import Flat, Settings, checked
 from gfnet_env.training import (
     ClassifierConfig,
     ClassifierSchedule,
@@ -178,8 +178,8 @@ def fit(
     """
     sets = images if isinstance(images, Mapping) else None
     if sets is None:
-        settings["images"] = images
-    folder = Path("runs") / f"{datetime.now():gfnet-%Y%m%d-%H%M%S-%f}" if run is None else Path(run)
+        settings["images"] = checked("images", images, str)
+    folder = f"runs/{datetime.now():gfnet-%Y%m%d-%H%M%S-%f}" if run is None else run
     gfnet = train_gfnet(PipelineConfig.of(**settings, run=folder), sets)
     if gfnet is None:
         raise ValueError("these stages assemble no network; leave out stages")

@@ -299,7 +299,7 @@ def _measure(
     """Measure a trained GFNet on the test split: number of images, static networks, the GFNet."""
     shared = options.reading.given() | {"run": _assembled(gfnet.run), "overwrite": True}
     shared |= {"seed": gfnet.options.seed, "device": options.control.device}
-    test = image_sets["test"] if image_sets else None
+    test = None if image_sets is None else image_sets["test"]
     evaluated = evaluate(EvaluationConfig.of(baseline=baseline, **shared), image_sets)
     assert evaluated.static is not None
     assert evaluated.comparison is not None
@@ -319,7 +319,7 @@ def _measure(
 
 def _time(study: Study, options: StudyOptions, result: SeedResult, image_sets: _Sets) -> SeedResult:
     """Add the wall times of its GFNets to a seed; each is measured once."""
-    test = image_sets["test"] if image_sets else None
+    test = None if image_sets is None else image_sets["test"]
     shared = options.reading.given() | {"device": options.control.device, "seed": result.seed}
     shared |= {"count": study.timed_images, "overwrite": True}
     for gfnet in study.gfnets:

@@ -27,7 +27,7 @@ from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
 from gfnet_env.features import COST_OPTIONS, FeatureOptions
-from gfnet_env.images import SPLITS, ImageSet, check_splits
+from gfnet_env.images import ImageSet
 from gfnet_env.inference import (
     EarlyExitGFNet,
     assemble,
@@ -163,8 +163,7 @@ def _prepare(
     model.to(resolve_device(config.control.device))
     if image_sets is None and packaged:
         _check_images(model, config.images.chosen(model)[0])
-    sets = image_sets or {split: config.images.open(model, split) for split in SPLITS}
-    sets = check_splits(sets)
+    sets = config.images.open_splits(model, image_sets)
     return sets, *_build(config, model, sets, console)
 
 

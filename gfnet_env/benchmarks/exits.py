@@ -17,7 +17,7 @@ from gfnet_env.console import PlainConsole
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits import confidence
 from gfnet_env.files import replacing, write_json
-from gfnet_env.images import ImageSet, check_splits
+from gfnet_env.images import ImageSet
 from gfnet_env.inference import (
     BudgetTable,
     EarlyExitGFNet,
@@ -139,8 +139,7 @@ def _open(
 ) -> Mapping[str, ImageSet]:
     """The splits to solve and to compare on, which fit the model."""
     names = ("val", "test")
-    sets = image_sets or {name: config.images.open(model, name) for name in names}
-    sets = check_splits(sets, names)
+    sets = config.images.open_splits(model, image_sets, names)
     for name in names:
         check_fit(model, sets[name])
     return sets

@@ -126,7 +126,7 @@ def measure_latency(config: LatencyConfig, images: ImageSet | None = None) -> La
 
 def _pictures(config: LatencyConfig, model: Model, images: ImageSet | None) -> list[Tensor]:
     """The pictures to time, (3, H, W) uint8 each."""
-    images = images or config.images.open(model, "test")
+    images = config.images.open(model, "test") if images is None else images
     check_fit(model, images)
     order = np.random.default_rng(config.seed).permutation(len(images))[: config.count]
     return [images.picture(index) for index in order.tolist()]

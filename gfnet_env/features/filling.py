@@ -60,7 +60,8 @@ def cache_features(
     console = PlainConsole(soft_wrap=True, highlight=False)
     if model is None:
         model = open_model(config.network).eval().to(resolve_device(config.device))
-    images = images or config.images.open(model, config.split)
+    if images is None:
+        images = config.images.open(model, config.split)
     check_fit(model, images)
     features = config.cache.open_cache(model, images)
     if not features.store.is_new:

@@ -41,7 +41,8 @@ class ArrayImages(ImageSet):
         if not isinstance(pixels, np.ndarray | Tensor):
             raise ValueError(
                 "images must be an array or a tensor, (B, 3, H, W) uint8, not a "
-                f"{type(pixels).__name__}; DatasetImages takes pictures of other kinds"
+                f"{type(pixels).__name__}; DatasetImages takes pictures of other kinds; networks "
+                "take a list of paths too"
             )
         if isinstance(pixels, np.ndarray):
             pixels = as_array(pixels, "images")

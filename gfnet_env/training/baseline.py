@@ -81,7 +81,7 @@ def train_baselines(
     config = config.resolved()
     check_run(config.run, config.control)
     processes = join_processes(config.control.device)
-    sets = check_splits(image_sets or open_splits(config))
+    sets = check_splits(open_splits(config) if image_sets is None else image_sets)
     shares = Shares.of(len(sets["train"]), config, processes)
     check_classes_differ(sets["train"])
     networks = _build_all(config, sets["train"], in_memory=image_sets is not None)
@@ -108,7 +108,7 @@ def plan_baselines(
     """What ``train_baselines`` would do and cost; see there for the arguments."""
     config = config.resolved()
     processes = join_processes(config.control.device)
-    sets = check_splits(image_sets or open_splits(config))
+    sets = check_splits(open_splits(config) if image_sets is None else image_sets)
     shares = Shares.of(len(sets["train"]), config, processes)
     check_classes_differ(sets["train"])
     figures, total = {"images": count_images(sets)}, 0.0

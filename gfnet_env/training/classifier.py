@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import LiveFeatures
 from gfnet_env.files import is_file, load_tensors
-from gfnet_env.images import SPLITS, Batch, ImageSet, check_splits
+from gfnet_env.images import Batch, ImageSet, check_splits
 from gfnet_env.inference import EarlyExitGFNet, assemble
 from gfnet_env.matching import check_fit, check_split
 from gfnet_env.models import GFNetState, GlanceFocusNetwork, load_static_networks
@@ -346,7 +346,7 @@ def _stage_1(config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None
     """Make the stage for a new network."""
     mines = config.schedule.windows == "mined"
     config = config.resolved({"where_scales": (1.0,)} if mines else {})
-    sets = check_splits(image_sets or open_splits(config))
+    sets = check_splits(open_splits(config) if image_sets is None else image_sets)
     torch.manual_seed(config.options.seed)
     images = sets["train"]
     check_classes_differ(images)
@@ -377,8 +377,7 @@ def _stage_3(
             )
     known = {name: getattr(network.trained_on, name) for name in _OF_ITS_IMAGES}
     config = config.resolved(kept, known)
-    sets = image_sets or {split: config.images.open(network, split) for split in SPLITS}
-    sets = check_splits(sets)
+    sets = config.images.open_splits(network, image_sets)
     now = config.trained_on(sets["train"], in_memory=image_sets is not None)
     network.trained_on = dataclasses.replace(
         now, crop=network.trained_on.crop, policy=str(config.policy)

@@ -116,6 +116,10 @@ def test_settings_that_fit_does_not_know_are_named(sets, tmp_path, monkeypatch):
             fit(sets, **wrong)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         fit(f"folder:{tmp_path / 'nothing'}")
+    with pytest.raises(ValueError, match="images must be text, not None"):
+        fit(None)
+    with pytest.raises(ValueError, match="run must be a path, not 5"):
+        fit(sets, run=5)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,6 +179,9 @@ def test_images_that_are_not_there_leave_no_run(train, kind, sets, network, tmp_
         others = {name: images for name, images in sets.items() if name != split}
         with pytest.raises(ValueError, match=f"lack the split {split}; give train, val, test, not"):
             train(kind.of(**values), others)
+    # No images are none at all, not those of the settings.
+    with pytest.raises(ValueError, match="lack the split train; give train, val, test, not none"):
+        train(kind.of(**values), {})
     assert not (tmp_path / "run").exists()
 
 
