@@ -181,7 +181,7 @@ def read_bytes(path: Path) -> bytes:
         FileNotFoundError: There is no such file.
     """
     for place in _places(path):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return place.read_bytes()
     raise FileNotFoundError(f"there is no {path.name} in {path.parent}; is it the right folder?")
 

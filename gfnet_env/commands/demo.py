@@ -54,9 +54,18 @@ def demo(config: DemoConfig) -> None:
 
 
 def server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
-    """A server of a folder for browsers on this machine; port 0 is a free one."""
+    """A server of a folder for browsers on this machine; port 0 is a free one.
+
+    Raises:
+        OSError: The port is in use, or this user may not use it.
+    """
     handler = partial(_Handler, directory=str(folder))
-    return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    try:
+        return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot serve at port {port}: {error.strerror}; give another --port, or 0"
+        ) from error
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

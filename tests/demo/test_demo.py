@@ -73,9 +73,19 @@ def test_the_runtime_is_downloaded_once_and_checked(registry, tmp_path):
     kept.write_bytes(kept.read_bytes() + b"!")
     with pytest.raises(ValueError, match=r"is damaged or no onnxruntime-web .*; remove it, or"):
         runtime_files()
+    with pytest.raises(FileNotFoundError, match=f"there is no {tmp_path.name} in"):
+        runtime_files(tmp_path)
     kept.unlink()
     with pytest.raises(OSError, match=r"cannot be downloaded .*404.*give it with --runtime"):
         runtime_files()
+
+
+def test_a_port_in_use_is_named(tmp_path, served):
+    port = int(served(tmp_path).rpartition(":")[2])
+    with pytest.raises(
+        OSError, match=f"cannot serve at port {port}: .*; give another --port, or 0"
+    ):
+        server(tmp_path, port)
 
 
 @pytest.fixture(scope="module")
