@@ -91,8 +91,9 @@ def plot_confusion(
     axes.set(xlabel="taken for", ylabel="class", title="After all looks")
     if len(counts) <= _SHOWN:
         names = [each.name for each in results]
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        # The name of a class may look like a formula.
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"

@@ -8,8 +8,8 @@ import torch
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.curves import least_margin
-from gfnet_env.benchmarks.per_class import class_results
-from gfnet_env.benchmarks.results import CurvePoint, Evaluation
+from gfnet_env.benchmarks.per_class import class_results, plot_confusion
+from gfnet_env.benchmarks.results import ClassResult, CurvePoint, Evaluation
 from gfnet_env.benchmarks.statistics import mean_interval
 from gfnet_env.images import load_images
 from gfnet_env.models import StaticConfig, StaticNetwork
@@ -193,3 +193,9 @@ def test_what_a_class_lacks_is_none():
     assert (second.precision, second.recall, second.auc) == (0.5, 1.0, 1.0)
     assert (third.images, third.precision, third.recall, third.auc) == (0, None, None, None)
     assert confusion == ((1, 1, 0), (0, 1, 0), (0, 0, 0))
+
+
+def test_a_name_of_a_class_is_no_formula(tmp_path):
+    found = tuple(ClassResult(name=name, images=1) for name in ("$5 to $6", "$x_{$"))
+    plot_confusion(found, ((1, 0), (0, 1)), tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
