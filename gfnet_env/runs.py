@@ -85,6 +85,7 @@ class Run:
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.interrupted = False
         self._seconds = self._due_at = math.inf
+        self._lock: IO[str] | None = None
 
     @classmethod
     @contextlib.contextmanager
@@ -129,6 +130,7 @@ class Run:
             lock = (folder / _LOCK).open("a")
         with lock:
             _claim(lock, folder)
+            run._lock = lock
             # Again: another process may have written in between.
             if not run._check(config, control, may_change):
                 run._clear(inputs, parts, files)
@@ -143,6 +145,8 @@ class Run:
                         f"interrupted; the same command with --resume goes on ({folder})"
                     ) from error
                 raise
+            finally:
+                run._lock = None
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -175,8 +179,10 @@ class Run:
         """Write a checkpoint.
 
         Raises:
+            FileNotFoundError: The folder was removed.
             KeyboardInterrupt: The process was asked to end.
         """
+        self._check_there()
         self.checkpoints.save(step, state)
         self._due_at = time.monotonic() + self._seconds
         if self.interrupted:
@@ -217,9 +223,21 @@ class Run:
 
         Args:
             results: A dataclass, see ``settings.to_json``.
+
+        Raises:
+            FileNotFoundError: The folder was removed.
         """
+        self._check_there()
         write_json(self.folder / _RESULTS, to_json(results))
         self.checkpoints.clear()
+
+    def _check_there(self) -> None:
+        """Raise ``FileNotFoundError`` if the folder is gone, or is another one by now."""
+        if self._lock is not None and not _is_in(self._lock, self.folder):
+            raise FileNotFoundError(
+                f"{self.folder} was removed or replaced while this run was at work in it; begin "
+                "anew, in another folder if a run is at work there"
+            )
 
     def _check(self, config: Settings, control: RunControl, may_change: Collection[str]) -> bool:
         """Whether to resume the run; raises like ``open``."""
@@ -246,6 +264,7 @@ class Run:
         """Remove the folder if it holds nothing but the configuration."""
         # The first error says more than one from here.
         with contextlib.suppress(OSError):
+            self._check_there()
             if {entry.name for entry in self.folder.iterdir()} <= {_CONFIG, _LOCK}:
                 shutil.rmtree(self.folder)
 
@@ -317,13 +336,21 @@ def _claim(lock: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Another process may have removed the file in between, and a third one made a new one.
-        is_ours = os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
-    except (BlockingIOError, FileNotFoundError):
+        is_ours = _is_in(lock, folder)
+    except BlockingIOError:
         is_ours = False
     if not is_ours:
         raise FileExistsError(
             f"another process is at work in {folder}; wait for it, or give another folder"
         )
+
+
+def _is_in(lock: IO[str], folder: Path) -> bool:
+    """Whether an open file is the lock of a folder."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _check_config(

@@ -206,6 +206,23 @@ def test_two_runs_do_not_share_a_folder(config):
     begin(config.replace(overwrite=True))
 
 
+def test_a_folder_that_is_removed_or_replaced_is_left_alone(config):
+    with opened(config) as run:
+        shutil.rmtree(run.folder)
+        with pytest.raises(
+            FileNotFoundError, match="was removed or replaced while this run was at"
+        ):
+            run.save_checkpoint(1, {})
+        assert not run.folder.exists()
+        # Another run begins where it was.
+        with opened(config) as other:
+            with pytest.raises(FileNotFoundError, match="was removed or replaced"):
+                run.finish(Results(0.5))
+            assert not other.complete
+            other.finish(Results(0.7))
+    assert run.results == {"accuracy": 0.7}
+
+
 _HOLD = """
 import sys
 from pathlib import Path
