@@ -89,12 +89,19 @@ def measure_scale(config: ScaleConfig) -> Scale:
 
     Raises:
         OSError: ``config.out`` cannot be written.
+        ValueError: A number cannot be measured here, for example for want of memory.
     """
     check_files(config.out)
     taken: dict[str, dict[str, dict[str, Taken]]] = {}
     runs = [(name, number) for name, numbers in config.sizes().items() for number in numbers]
     for name, number in track(runs, "scale"):
-        for part, found in in_a_process(__name__, name, number).items():
+        try:
+            parts = in_a_process(__name__, name, number)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{name} {number:,} cannot be measured ({error}); leave it out"
+            ) from error
+        for part, found in parts.items():
             taken.setdefault(name, {}).setdefault(part, {})[str(number)] = Taken(*found)
     results = Scale(taken, provenance())
     if config.out is not None:

@@ -44,6 +44,12 @@ def test_growth_is_what_each_one_more_takes():
     assert growth == ("2e+05", f"{2**20 / 10:.3g}")
 
 
+def test_a_number_that_cannot_be_measured_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(ValueError, match=r"envs 64 cannot be measured \(.*\); leave it out"):
+        measure_scale(ScaleConfig(pictures=(), envs=(64,), sides=(), classes=()))
+
+
 @pytest.mark.parametrize("sizes", [(2, 1), (1, 1), (0,)])
 def test_wrong_numbers_are_refused(sizes):
     with pytest.raises(ValueError, match="envs must be (at least|numbers in ascending)"):
