@@ -93,8 +93,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    write_bytes(path, text.encode())
+    """Write a text file in UTF-8."""
+    # The name of a file may have bytes that are not text, which Python keeps as surrogates.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -50,6 +50,11 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
     files.replace_files(tmp_path / ("b" * 255), {"file": b""})
 
 
+def test_a_name_that_is_no_text_does_not_cost_a_file(tmp_path):
+    files.write_text(tmp_path / "table.csv", os.fsdecode(b"caf\xe9.png") + ",犬")
+    assert (tmp_path / "table.csv").read_bytes() == "caf\\udce9.png,犬".encode()
+
+
 def test_json_refuses_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "results.json", {"accuracy": float("nan")})
