@@ -393,6 +393,10 @@ def test_changed_thresholds_are_noticed(network, tmp_path):
         path.write_text(json.dumps(saved | {"budgets": nothing}))
         with pytest.raises(ValueError, match=r"budgets in .*gfnet\.json are damaged: .* not "):
             EarlyExitGFNet.load(tmp_path / "one")
+    for digests in ([], None, {"/dev/zero": ""}, {"../other/policy.json": ""}):
+        path.write_text(json.dumps(saved | {"files_sha256": digests}))
+        with pytest.raises(ValueError, match=r"gfnet\.json is damaged"):
+            EarlyExitGFNet.load(tmp_path / "one")
 
 
 class Killed(BaseException):
