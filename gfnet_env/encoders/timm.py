@@ -157,7 +157,8 @@ def _create(name: str, num_classes: int, pretrained: bool, options: dict[str, An
 
 def _check(model: Any, name: str, patch_size: int | None) -> None:
     """Raises ``ValueError`` if the head is not one layer or tokens do not fill the views."""
-    if not isinstance(model.get_classifier(), nn.Linear):
+    # What timm makes of features_only has no head.
+    if not (hasattr(model, "get_classifier") and isinstance(model.get_classifier(), nn.Linear)):
         raise ValueError(
             f"encoder {name!r} does not end in one linear layer; choose another network"
         )

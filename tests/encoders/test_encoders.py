@@ -115,6 +115,8 @@ def test_encoders_have_parameters():
     for option in ("checkpoint_path=x.pth", "pretrained_cfg=x", "num_classes=3", "deep", "a=1,a=2"):
         with pytest.raises(ValueError, match="takes each argument of the network once"):
             build_encoder(f"resnet18:{option}", 7)
+    with pytest.raises(ValueError, match="'resnet18' does not end in one linear layer; choose"):
+        build_encoder("resnet18:features_only=true", 7)
 
 
 @pytest.mark.parametrize(
