@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -280,6 +281,12 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def dated_folder(kind: str) -> Path:
+    """``runs/KIND-DATE-TIME``, for a run that was given no folder."""
+    # With microseconds: runs that begin together must not share a folder.
+    return Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 def check_run(folder: Path, control: RunControl) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +13,7 @@ from gfnet_env.env.sampling import Sampling
 from gfnet_env.features import FeatureOptions
 from gfnet_env.matching import ImageOptions
 from gfnet_env.registry import Registry
-from gfnet_env.runs import Run, RunControl
+from gfnet_env.runs import Run, RunControl, dated_folder
 from gfnet_env.settings import Above, AtLeast, Flat, Seed, Settings
 
 # Registries by the setting that names their parts, including learners.
@@ -171,8 +170,7 @@ def complete(config: PolicyConfig) -> PolicyConfig:
     actions = choose_actions(schedule.algorithm, schedule.actions).spec
     return dataclasses.replace(
         config,
-        # With microseconds: runs that begin together must not share a folder.
-        run=config.run or Path("runs") / f"{datetime.now():policy-%Y%m%d-%H%M%S-%f}",
+        run=config.run or dated_folder("policy"),
         schedule=schedule.replace(actions=actions),
         images=config.images.with_defaults(begun),
         network=config.network or config.continue_from,

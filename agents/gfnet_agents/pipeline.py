@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +22,7 @@ from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.planning import Plan, duration
-from gfnet_env.runs import Run, RunControl, check_run
+from gfnet_env.runs import Run, RunControl, check_run, dated_folder
 from gfnet_env.settings import Flat, Settings, checked
 from gfnet_env.training import (
     ClassifierConfig,
@@ -179,7 +178,7 @@ def fit(
     sets = images if isinstance(images, Mapping) else None
     if sets is None:
         settings["images"] = checked("images", images, str)
-    folder = f"runs/{datetime.now():gfnet-%Y%m%d-%H%M%S-%f}" if run is None else run
+    folder = dated_folder("gfnet") if run is None else run
     gfnet = train_gfnet(PipelineConfig.of(**settings, run=folder), sets)
     if gfnet is None:
         raise ValueError("these stages assemble no network; leave out stages")
