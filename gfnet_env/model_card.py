@@ -5,7 +5,7 @@ from importlib import metadata
 
 from gfnet_env.benchmarks.report import millions, step_names
 from gfnet_env.inference import EarlyExitGFNet
-from gfnet_env.inference.budgets import BudgetTable
+from gfnet_env.inference.budgets import BudgetTable, spread
 from gfnet_env.markdown import header, row
 from gfnet_env.models import GlanceFocusNetwork, StaticNetwork, static_multiply_adds
 from gfnet_env.models.saved import SavedModule
@@ -120,14 +120,9 @@ def _policy(gfnet: EarlyExitGFNet) -> Iterator[str]:
 
 def _budgets(table: BudgetTable) -> Iterator[str]:
     """Accuracy against cost under early exits."""
-    points = table.points
-    # Evenly spaced, with both ends.
-    count = min(len(points), _BUDGETS)
-    numbers = [round(each * (len(points) - 1) / max(count - 1, 1)) for each in range(count)]
     yield from ("", "With early exits, on the calibration split:", "")
     yield from header("mean multiply-adds", "accuracy", "exits at the glance")
-    for number in dict.fromkeys(numbers):
-        point = points[number]
+    for point in spread(table.points, _BUDGETS):
         share = f"{point.exit_share[0]:.0%}"
         yield row(millions(point.multiply_adds), f"{point.accuracy:.1%}", share)
 

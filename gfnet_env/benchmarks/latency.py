@@ -31,6 +31,7 @@ from gfnet_env.export import export_int8, export_onnx, export_static
 from gfnet_env.files import replacing, weights_digests, write_json
 from gfnet_env.images import ArrayImages, DatasetImages, ImageSet
 from gfnet_env.inference import EarlyExitGFNet
+from gfnet_env.inference.budgets import spread
 from gfnet_env.matching import ImageOptions, check_fit
 from gfnet_env.models import Model, StaticNetwork, load_static_networks
 from gfnet_env.policies import ScanPolicy
@@ -156,10 +157,8 @@ def _timed_points(
     gfnet: EarlyExitGFNet, pictures: Sequence[Tensor], evaluated: Evaluation, budgets: int
 ) -> Iterator[TimedPoint]:
     """Evaluated budgets over the range, and the points of equal accuracy."""
-    budgeted = evaluated.budgeted["geometric"]
-    shown = np.linspace(0, len(budgeted) - 1, budgets).round().astype(int)
     points: list[tuple[str, ThresholdPoint | None]] = [
-        ("budget", budgeted[number]) for number in dict.fromkeys(shown.tolist())
+        ("budget", point) for point in spread(evaluated.budgeted["geometric"], budgets)
     ]
     for method, found in (evaluated.comparison or {}).items():
         points.append((f"{method}, at accuracy", found.at_accuracy))

@@ -14,6 +14,7 @@ from gfnet_env.export.onnx import exported_files
 from gfnet_env.files import replace_files
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, OperatingPoint
+from gfnet_env.inference.budgets import spread
 from gfnet_env.paths import user_path
 
 # Budgets that the slider has at most.
@@ -73,9 +74,7 @@ def _budgets(gfnet: EarlyExitGFNet) -> list[dict[str, object]]:
     for point in gfnet.budgets.points if gfnet.budgets else ():
         known = by_cost.get(point.multiply_adds, point)
         by_cost[point.multiply_adds] = max(known, point, key=lambda each: each.accuracy)
-    points = list(by_cost.values())
-    numbers = np.linspace(0, len(points) - 1, min(len(points), _BUDGETS)).round().astype(int)
-    return [points[number].to_json() for number in numbers]
+    return [point.to_json() for point in spread(list(by_cost.values()), _BUDGETS)]
 
 
 def _chosen(gfnet: EarlyExitGFNet, budgets: Sequence[dict[str, object]]) -> int:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ Method = Literal["geometric", "searched", "uniform"]
 # Ratio of neighbouring budgets in a table; budgets between them are interpolated.
 _SPACING = 1.02
 _PRICES = 200
+
+Point = TypeVar("Point")
 
 _Costs = npt.NDArray[np.integer]
 
@@ -105,6 +107,12 @@ class BudgetTable:
             return self.points[-1]
         weight = (budget - costs[number]) / (costs[number + 1] - costs[number])
         return _between(self.points[number], self.points[number + 1], weight)
+
+
+def spread(points: Sequence[Point], count: int) -> list[Point]:
+    """At most ``count`` of some points, evenly spaced, with both ends."""
+    numbers = np.linspace(0, len(points) - 1, min(count, len(points))).round().astype(int)
+    return [points[number] for number in numbers]
 
 
 def exit_costs(
