@@ -4,6 +4,7 @@ import copy
 import os
 import signal
 import sys
+import threading
 
 # Tests share the cores as processes: threads that wait must not spin. OpenMP reads it when loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -59,6 +60,24 @@ def forked():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     return run
+
+
+@pytest.fixture
+def serving():
+    """Runs HTTP servers beside the test; the address of one."""
+    running = []
+
+    def serve(server):
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 
 import pytest
 import torch
@@ -118,13 +117,11 @@ def _blob(content):
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
+def hub(monkeypatch, tmp_path, serving):
     """The server; its attributes tell what it holds and what was read."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     server.repositories, server.private, server.read = {}, {}, []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+    server.url = serving(server)
     # What HF_ENDPOINT and HF_HUB_CACHE set when they are read, at import.
     files = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     for name, value in {
@@ -133,10 +130,7 @@ def hub(monkeypatch, tmp_path):
         "HF_HUB_CACHE": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return server
 
 
 def test_an_assembled_network_comes_back_as_it_was(hub, digits):

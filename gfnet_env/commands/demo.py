@@ -1,6 +1,7 @@
 """A page that runs a saved network in a browser."""
 
 import http.server
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,13 +40,14 @@ class DemoConfig(Settings):
 def demo(config: DemoConfig) -> None:
     """Write the page, and serve it."""
     check_free(config.out, overwrite=config.overwrite)
-    gfnet = EarlyExitGFNet.load(assembled_in(config.run))
-    images = config.images.open(gfnet.model, "test")
-    drawn = np.random.default_rng(0).permutation(len(images))[: config.examples]
-    write_demo(gfnet, config.out, images, drawn.tolist(), config.runtime)
-    print(f"{config.out} is ready for any web server")
-    if config.serve:
-        with server(config.out, config.port) as serving:
+    # Before the work: the port may be in use.
+    with server(config.out, config.port) if config.serve else nullcontext() as serving:
+        gfnet = EarlyExitGFNet.load(assembled_in(config.run))
+        images = config.images.open(gfnet.model, "test")
+        drawn = np.random.default_rng(0).permutation(len(images))[: config.examples]
+        write_demo(gfnet, config.out, images, drawn.tolist(), config.runtime)
+        print(f"{config.out} is ready for any web server")
+        if serving is not None:
             print(f"open http://127.0.0.1:{serving.server_port} (Ctrl-C ends it)", flush=True)
             try:
                 serving.serve_forever()

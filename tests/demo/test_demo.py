@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import tarfile
-import threading
 import urllib.request
 
 import numpy as np
@@ -29,22 +28,9 @@ FLAGS = [
 
 
 @pytest.fixture
-def served():
+def served(serving):
     """Serves a folder; its address."""
-    running = []
-
-    def serve(folder):
-        serving = server(folder, 0)
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        running.append((serving, thread))
-        return f"http://127.0.0.1:{serving.server_port}"
-
-    yield serve
-    for serving, thread in running:
-        serving.shutdown()
-        serving.server_close()
-        thread.join()
+    return lambda folder: serving(server(folder, 0))
 
 
 @pytest.fixture
@@ -80,12 +66,14 @@ def test_the_runtime_is_downloaded_once_and_checked(registry, tmp_path):
         runtime_files()
 
 
-def test_a_port_in_use_is_named(tmp_path, served):
+def test_a_port_in_use_is_named_before_the_work(tmp_path, served):
     port = int(served(tmp_path).rpartition(":")[2])
+    config = DemoConfig(run=FOLDER / "cluttered-digits", out=tmp_path / "page", port=port)
     with pytest.raises(
         OSError, match=f"cannot serve at port {port}: .*; give another --port, or 0"
     ):
-        server(tmp_path, port)
+        demo(config)
+    assert not config.out.exists()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ import hashlib
 import http.server
 import io
 import tarfile
-import threading
 
 import numpy as np
 import pytest
@@ -200,7 +199,7 @@ def archive(imagenette, tmp_path_factory):
 
 
 @pytest.fixture
-def serve(archive, monkeypatch):
+def serve(archive, monkeypatch, serving):
     """Serves as much of the archive as it is told to as Imagenette, and then hangs up."""
     content = archive.read_bytes()
     sent = len(content)
@@ -218,10 +217,7 @@ def serve(archive, monkeypatch):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/imagenette2.tgz"
+    url = f"{serving(http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler))}/imagenette2.tgz"
     md5 = hashlib.md5(content).hexdigest()
     monkeypatch.setitem(Imagenette._ARCHIVES, "full", (url, md5))
 
@@ -229,10 +225,7 @@ def serve(archive, monkeypatch):
         nonlocal sent
         sent = int(share * len(content))
 
-    yield serve_part
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return serve_part
 
 
 def test_a_download_that_was_interrupted_is_not_taken_for_the_set(serve, tmp_path_factory):
