@@ -101,14 +101,12 @@ def evaluate_policy(
     seen = images.numbers(slice(None) if indices is None else indices)
     if len(seen) == 0:
         raise ValueError("no images are chosen; give indices of at least one")
-    features = features or LiveFeatures(model, images)
+    features = LiveFeatures(model, images) if features is None else features
     before = features.windows
     parts = []
     for batch in batches(images, batch_size, seen, model.device):
         context = Context(features, batch.indices, batch.labels, batch.boxes)
-        parts.append(_record(features, policy, context, batch.labels, signal))
-        if not keep_probabilities:
-            parts[-1].pop()
+        parts.append(_record(features, policy, context, batch.labels, signal, keep_probabilities))
     columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
     probabilities = columns.pop() if keep_probabilities else None
     windows = (features.windows - before) / len(seen)
@@ -116,9 +114,14 @@ def evaluate_policy(
 
 
 def _record(
-    features: LiveFeatures, policy: Policy, context: Context, labels: Tensor, signal: Signal
+    features: LiveFeatures,
+    policy: Policy,
+    context: Context,
+    labels: Tensor,
+    signal: Signal,
+    keep_probabilities: bool,
 ) -> list[npt.NDArray[np.generic]]:
-    """The columns of a ``Record`` for one batch, without its indices; the last, probabilities."""
+    """The columns of a ``Record`` for one batch, without its indices; probabilities come last."""
     count, looks = len(labels), features.model.focus_steps
     correct = labels.new_zeros(count, 1 + looks, dtype=torch.bool)
     probability = torch.zeros(count, 1 + looks, dtype=torch.float32, device=labels.device)
@@ -126,7 +129,8 @@ def _record(
     locations = probability.new_full((count, looks, 2), torch.nan)
     scales = probability.new_full((count, looks), torch.nan)
     taken = torch.zeros_like(labels)
-    probabilities = probability.new_zeros(count, features.model.num_classes)
+    classes = features.model.num_classes if keep_probabilities else 0
+    probabilities = probability.new_zeros(count, classes)
     signals: Tensor | None = None
     for number, step in enumerate(rollout(features, policy, context)):
         rows, state = step.rows, step.state
@@ -134,7 +138,8 @@ def _record(
         correct[rows, number:] = (state.classes == labels[rows])[:, None]
         probability[rows, number:] = state.confidence[:, None]
         label_confidence[rows, number:] = state.label_confidence(labels[rows])[:, None]
-        probabilities[rows] = state.probabilities
+        if keep_probabilities:
+            probabilities[rows] = state.probabilities
         asked = signal(state).float()
         if signals is None:
             signals = asked.new_zeros(count, 1 + looks, *asked.shape[1:])
@@ -144,10 +149,9 @@ def _record(
             scales[rows, number - 1] = state.scale
             taken[rows] = number
     assert signals is not None
-    columns = (
-        *(correct, probability, label_confidence, locations, scales, taken, signals),
-        probabilities,
-    )
+    columns = [correct, probability, label_confidence, locations, scales, taken, signals]
+    if keep_probabilities:
+        columns.append(probabilities)
     return [column.cpu().numpy() for column in columns]
 
 

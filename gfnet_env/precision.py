@@ -15,7 +15,7 @@ AutocastPrecision = Literal["auto", Precision]
 Module = TypeVar("Module", bound=nn.Module)
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# What does so, on x86 and on Arm.
+# What torch calls instructions for bfloat16, on x86 and on Arm.
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 

@@ -195,8 +195,8 @@ class TorchPPOLearner:
             state = torch.load(path, map_location="cpu", weights_only=True)
             with zipfile.ZipFile(path) as archive:
                 # Torch does not compare the checksums that it writes.
-                if archive.testzip() is not None:
-                    raise ValueError(f"{archive.testzip()} in it has changed")
+                if (changed := archive.testzip()) is not None:
+                    raise ValueError(f"{changed} in it has changed")
             self._set_weights(state)
             self._check_weights()
 
