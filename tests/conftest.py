@@ -1,6 +1,8 @@
 """Small real parts: scanned digits, a tiny network, and the one that comes with the package."""
 
 import copy
+import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -16,7 +18,9 @@ import torch
 
 import gfnet_env
 from gfnet_env.allocator import keep_freed_memory
+from gfnet_env.export import onnx
 from gfnet_env.images import ImageSet, load_images
+from gfnet_env.models import TrainingData
 
 # Tests do not depend on how fast the machine is.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
@@ -30,6 +34,60 @@ def _one_thread():
     # Tests share the cores as processes.
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once():
+    """Exports trace only what no export before them has traced: tracing is slow."""
+    trace, known = onnx._graph, []
+
+    def graph(name, module, given):
+        for *part, made in known:
+            if _same((module, given), part):
+                return made
+        _build_operators_once()
+        known.append((copy.deepcopy(module), given, trace(name, module, given)))
+        return known[-1][-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx, "_graph", graph)
+        yield
+
+
+@functools.cache
+def _build_operators_once():
+    """Keep torch's table of operators, which it builds anew for each graph, for a fifth of it."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+
+
+def _same(*parts):
+    """Whether two parts with example inputs have the same modules, settings, weights and types."""
+    (one, *_), (other, *_) = parts
+    types, others = (
+        {name: (each.dtype, each.shape) for name, each in given.items()} for _, given in parts
+    )
+    if types != others or _kinds(one) != _kinds(other):
+        return False
+    weights = other.state_dict()
+    return all(torch.equal(value, weights[key]) for key, value in one.state_dict().items())
+
+
+def _kinds(part):
+    """What is no weight, of each module."""
+    others = ("certainty", "kind", "view")
+    return [
+        (name, type(each), _settings(each), *(getattr(each, other, None) for other in others))
+        for name, each in part.named_modules()
+    ]
+
+
+def _settings(module):
+    config = getattr(module, "config", None)
+    # What it was trained on is in no graph.
+    untold = hasattr(config, "trained_on")
+    return dataclasses.replace(config, trained_on=TrainingData()) if untold else config
 
 
 def _devices() -> list[str]:

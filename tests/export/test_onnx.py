@@ -1,5 +1,3 @@
-import copy
-import dataclasses
 import io
 import json
 import shutil
@@ -16,7 +14,7 @@ from torch import nn
 
 from gfnet_env import EarlyExitGFNet
 from gfnet_env.evaluation import evaluate_policy
-from gfnet_env.export import export_int8, export_onnx, export_static, onnx, runner
+from gfnet_env.export import export_int8, export_onnx, export_static, runner
 from gfnet_env.export.runner import Runner, main, overview
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ArrayImages, FolderImages, load_images
@@ -67,51 +65,6 @@ def padded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("padded")
     export_onnx(gfnet, folder)
     return gfnet, folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _traced():
-    """Exports trace only what no export before them has traced: tracing is slow."""
-    trace, known = onnx._graph, []
-
-    def graph(name, module, given):
-        for *part, made in known:
-            if _same((module, given), part):
-                return made
-        known.append((copy.deepcopy(module), given, trace(name, module, given)))
-        return known[-1][-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "_graph", graph)
-        yield
-
-
-def _same(*parts):
-    """Whether two parts with example inputs have the same modules, settings, weights and types."""
-    (one, *_), (other, *_) = parts
-    types, others = (
-        {name: (each.dtype, each.shape) for name, each in given.items()} for _, given in parts
-    )
-    weights = other.state_dict()
-    return (
-        types == others
-        and _kinds(one) == _kinds(other)
-        and all(torch.equal(value, weights[key]) for key, value in one.state_dict().items())
-    )
-
-
-def _kinds(part):
-    return [
-        (name, type(each), _settings(each), getattr(each, "certainty", None))
-        for name, each in part.named_modules()
-    ]
-
-
-def _settings(module):
-    config = getattr(module, "config", None)
-    # What it was trained on is in no graph.
-    untold = hasattr(config, "trained_on")
-    return dataclasses.replace(config, trained_on=TrainingData()) if untold else config
 
 
 @pytest.fixture
