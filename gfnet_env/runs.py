@@ -310,6 +310,18 @@ def check_run(folder: Path, control: RunControl) -> None:
     check_free(folder, overwrite=control.overwrite)
 
 
+def is_at_work(folder: Path) -> bool:
+    """Whether a process works on a run in a folder; on Windows, nobody knows."""
+    try:
+        with (folder / _LOCK).open("r") as lock:
+            _claim(lock, folder)
+    except FileExistsError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Check that a folder may be written into; it need not exist.
 

@@ -10,6 +10,7 @@ from gfnet_agents.config import PolicyConfig, PolicySchedule
 from gfnet_agents.pipeline import PipelineConfig, fit, train_gfnet
 from gfnet_agents.recipes import RECIPES, find_recipe, parse_config
 from gfnet_agents.training import train_policy
+from gfnet_agents.tuning import TuningConfig, tune
 
 __all__ = [
     "RECIPES",
@@ -18,6 +19,7 @@ __all__ = [
     "PolicyConfig",
     "PolicySchedule",
     "ScheduleComparisonConfig",
+    "TuningConfig",
     "compare_algorithms",
     "compare_schedules",
     "find_recipe",
@@ -25,4 +27,5 @@ __all__ = [
     "parse_config",
     "train_gfnet",
     "train_policy",
+    "tune",
 ]

@@ -17,6 +17,7 @@ from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.models import Model
 from gfnet_env.policies import Policy
+from gfnet_env.training import OnValidation
 
 CURVE_FILE = "curve.json"
 
@@ -68,6 +69,7 @@ class LearningCurve:
         timesteps: Total number of environment steps.
         points: Number of evaluations after the first one, which precedes learning; 0 for none at
             all.
+        on_validation: Called at each point, see ``OnValidation``.
     """
 
     model: Model
@@ -79,6 +81,7 @@ class LearningCurve:
     count: int
     timesteps: int
     points: int
+    on_validation: OnValidation | None = None
 
     def __post_init__(self) -> None:
         self.count = min(self.count, len(self.images))
@@ -113,6 +116,8 @@ class LearningCurve:
         write_json(self.run / CURVE_FILE, Curve(self.count, self._curve).to_json())
         for step, value in enumerate(point.accuracy):
             self.writer.add_scalar(f"evaluation/accuracy_{step}", value, steps)
+        if self.on_validation is not None:
+            self.on_validation(steps, point.accuracy[-1])
 
 
 def policy_of(learner: Learner, device: torch.device) -> Policy:

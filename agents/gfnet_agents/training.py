@@ -40,6 +40,7 @@ from gfnet_env.models import Model
 from gfnet_env.planning import Plan, amount, count_images
 from gfnet_env.policies import check_saveable
 from gfnet_env.runs import Run, check_run, resolve_device
+from gfnet_env.training import OnValidation
 from gfnet_env.training.config import MAY_CHANGE
 
 # Settings that do not affect what is learned.
@@ -55,6 +56,7 @@ def train_policy(
     *,
     model: Model | None = None,
     image_sets: Mapping[str, ImageSet] | None = None,
+    on_validation: OnValidation | None = None,
 ) -> EarlyExitGFNet:
     """Learn a policy, compare it with others, and save the assembled network, which is returned.
 
@@ -62,6 +64,8 @@ def train_policy(
         config: What to learn and how.
         model: The model to look with, in place of ``config.network``.
         image_sets: Splits (``train``, ``val``, ``test``) in place of ``config.images``.
+        on_validation: Called at each point of the learning curve with the steps so far and the
+            accuracy on ``val`` after the last look; an exception from it ends the learning.
 
     Raises:
         FileExistsError: The run folder exists, and neither resuming nor overwriting was requested.
@@ -85,7 +89,7 @@ def train_policy(
             return EarlyExitGFNet.load(config.run).to(device)
     sets, env, learner = _prepare(config, model, image_sets, console)
     with opened as run:
-        _learn(config, env, learner, sets["val"], run)
+        _learn(config, env, learner, sets["val"], run, on_validation)
         gfnet = assemble(env.model, policy_of(learner, device), sets["val"])
         gfnet.save(run.folder)
         results = _compare(config, gfnet, sets["test"], console, learner.steps, started)
@@ -224,7 +228,12 @@ def _sampling(features: FeatureOptions, model: Model, images: ImageSet, timestep
 
 
 def _learn(
-    config: PolicyConfig, env: GlanceFocusVectorEnv, learner: Learner, images: ImageSet, run: Run
+    config: PolicyConfig,
+    env: GlanceFocusVectorEnv,
+    learner: Learner,
+    images: ImageSet,
+    run: Run,
+    on_validation: OnValidation | None,
 ) -> None:
     """Learn, with checkpoints, a learning curve on some images, a log, and a progress bar."""
     checkpoint.restore(run.checkpoints, env, learner)
@@ -242,6 +251,7 @@ def _learn(
             count=config.curve_images,
             timesteps=timesteps,
             points=config.curve_points,
+            on_validation=on_validation,
         )
         logged: Mapping[str, float] = learner.metrics
 

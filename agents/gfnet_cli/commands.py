@@ -106,6 +106,28 @@ GROUPS: dict[str, Sequence[Command]] = {
             plan="gfnet_agents.training:plan_policy",
             recipes=True,
         ),
+        Command(
+            "tune",
+            "search the settings of a stage for the best accuracy",
+            "gfnet_agents.tuning:tune",
+            (
+                "search",
+                "trials",
+                "stage",
+                "network",
+                "images",
+                "stage2.algorithm",
+                "stage2.timesteps",
+                "resume",
+            ),
+            (
+                "--stage2.algorithm ddpg --trials 40 --run runs/tuned",
+                "--search learning_rate=1e-4..1e-2 n_steps=[6,12,24] --run runs/tuned",
+                "--stage classifier --images folder:PATH --run runs/tuned",
+            ),
+            "The best settings go back in: gfnet train-policy --config runs/tuned/best.yaml\n"
+            "With --resume it goes on; several processes may do so at once.",
+        ),
     ),
     "use": (
         Command(

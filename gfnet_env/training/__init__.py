@@ -15,6 +15,7 @@ from gfnet_env.training.config import (
     Schedule,
     open_splits,
 )
+from gfnet_env.training.loop import OnValidation
 
 __all__ = [
     "DEFAULT_SCHEDULE",
@@ -22,6 +23,7 @@ __all__ = [
     "ClassifierConfig",
     "ClassifierSchedule",
     "NetworkOptions",
+    "OnValidation",
     "RunOptions",
     "Schedule",
     "check_classifier",

@@ -30,7 +30,7 @@ from gfnet_env.training.config import (
     check_classes_differ,
     open_splits,
 )
-from gfnet_env.training.loop import Task, fit, open_run, plan_fit
+from gfnet_env.training.loop import OnValidation, Task, fit, open_run, plan_fit
 from gfnet_env.training.loss import cross_entropies
 from gfnet_env.training.mining import MinedWindows, Miner
 from gfnet_env.training.optimisation import frozen_parts
@@ -94,7 +94,9 @@ class ClassifierResults:
 
 
 def train_classifier(
-    config: ClassifierConfig, image_sets: Mapping[str, ImageSet] | None = None
+    config: ClassifierConfig,
+    image_sets: Mapping[str, ImageSet] | None = None,
+    on_validation: OnValidation | None = None,
 ) -> GlanceFocusNetwork:
     """Train a glance-and-focus network and save it, with its accuracies, into the run folder.
 
@@ -106,6 +108,8 @@ def train_classifier(
     Args:
         config: What to train and how.
         image_sets: See ``train_baselines``.
+        on_validation: Called after each epoch with the steps so far and the accuracy on ``val``
+            after the last look; an exception from it ends the training.
 
     Returns:
         The network, in evaluation mode.
@@ -123,7 +127,7 @@ def train_classifier(
     with open_run(stage.config, processes, inputs=inputs) as run:
         if run.complete:
             return GlanceFocusNetwork.load(run.folder).to(processes.device)
-        fit(task, stage.sets["train"], stage.config, shares, run)
+        fit(task, stage.sets["train"], stage.config, shares, run, on_validation)
         if processes.is_main:
             run.finish(stage.save())
     return stage.network

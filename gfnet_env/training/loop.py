@@ -32,6 +32,10 @@ from gfnet_env.training.optimisation import (
 )
 from gfnet_env.training.processes import Part, Processes, Shares
 
+# Called with the steps so far and the accuracy on val after the last look, whenever it is measured.
+# An exception from it ends the training.
+OnValidation = Callable[[int, float], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -94,7 +98,14 @@ def open_run(
         yield run
 
 
-def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, run: Run) -> None:
+def fit(
+    task: Task,
+    images: ImageSet,
+    config: TrainingConfig,
+    shares: Shares,
+    run: Run,
+    on_validation: OnValidation | None = None,
+) -> None:
     """Train a model, and leave it in evaluation mode.
 
     All random draws (the order of images, their augmentation, dropout) depend only on the seed and
@@ -108,6 +119,7 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
         shares: Which of the images this process takes.
         run: The run, which keeps checkpoints and TensorBoard logs; training resumes from its last
             checkpoint.
+        on_validation: See ``OnValidation``.
 
     Raises:
         ValueError: The loss is no longer finite, or the checkpoint is damaged or from other images.
@@ -138,6 +150,8 @@ def fit(task: Task, images: ImageSet, config: TrainingConfig, shares: Shares, ru
                 title = f"{task.title}, epoch {epoch + 1}"
                 _report(accuracies, title, board, training.step, progress.console)
             training.save(board)
+            if on_validation is not None:
+                on_validation(training.step, [*accuracies.values()][-1])
     training.finish()
 
 
