@@ -73,7 +73,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
 
         config, given = read_config(kind, about, words, flags)
     else:
-        config, given = read(kind, about, words, flags=flags)
+        config, given = read(kind, about, words, parts_of(command), flags)
     if "dry_run" in given:
         _plan(command, config)
     else:
@@ -84,6 +84,12 @@ def settings_of(command: Command) -> Any:
     """The class of a subcommand's settings."""
     signature = inspect.signature(_load(command.function), eval_str=True)
     return next(iter(signature.parameters.values())).annotation
+
+
+def parts_of(command: Command) -> Any:
+    """The registries of the parts that a subcommand's settings name, by setting."""
+    with_learners = command.function.startswith("gfnet_agents")
+    return _load(f"{'gfnet_agents.config' if with_learners else 'gfnet_env.command_line'}:PARTS")
 
 
 def _plan(command: Command, config: Any) -> None:

@@ -13,10 +13,8 @@ import yaml
 from PIL import Image
 
 from gfnet_agents import PipelineConfig, parse_config
-from gfnet_agents.config import PARTS
 from gfnet_cli.commands import COMMANDS
-from gfnet_cli.main import settings_of
-from gfnet_env import command_line
+from gfnet_cli.main import parts_of, settings_of
 from gfnet_env.settings import all_settings
 from gfnet_env.zoo import DEFAULT, FOLDER
 
@@ -120,7 +118,7 @@ _NO_PARTS |= {"repo_id", "license", "revision"}
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_setting_that_may_name_a_part_is_known_as_one(name):
     # So that a file of options cannot name code in it.
-    parts = PARTS if COMMANDS[name].recipes else command_line.PARTS
+    parts = parts_of(COMMANDS[name])
     for each in all_settings(settings_of(COMMANDS[name])):
         last = each.name.rpartition(".")[2]
         if each.form[0] is str:
