@@ -85,6 +85,8 @@ class Between(Limit):
 
 # What the generators of Python, numpy and torch all take.
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
+# More classes than any data set has.
+MOST_CLASSES = 1_000_000
 
 
 class Settings:

@@ -12,6 +12,7 @@ from gfnet_env.arrays import as_array
 from gfnet_env.images.base import ImageSet, Numbers, check_finite, cut
 from gfnet_env.images.resize import Shape
 from gfnet_env.looks import ViewConfig
+from gfnet_env.settings import MOST_CLASSES, checked
 
 
 class ArrayImages(ImageSet):
@@ -46,25 +47,17 @@ class ArrayImages(ImageSet):
             )
         if isinstance(pixels, np.ndarray):
             pixels = as_array(pixels, "images")
-            if not pixels.flags.writeable or min(pixels.strides, default=0) < 0:
-                # Torch cannot share such memory.
-                pixels = pixels.copy()
         self._pixels = torch.as_tensor(pixels)
         if self._pixels.layout != torch.strided or self._pixels.is_meta:
             raise ValueError(
                 f"images must be a dense tensor in memory, not {self._pixels.layout} on "
                 f"{self._pixels.device}"
             )
-        _check_pixels(self._pixels, normalised)
+        _check_pixels(self._pixels, checked("normalised", normalised, bool))
         count, _, height, width = self._pixels.shape
         self.normalised, self.fixed_size = normalised, (height, width)
         self.labels = check_labels(np.zeros(count, np.int64) if labels is None else labels, count)
-        if isinstance(class_names, str):
-            raise ValueError(f"class_names must be a list of names, not the text {class_names!r}")
-        self.class_names = None if class_names is None else tuple(map(str, class_names))
-        highest = int(self.labels.max()) if count else -1
-        if self.class_names is not None and highest >= len(self.class_names):
-            raise ValueError(f"label {highest} has no name: {len(self.class_names)} are given")
+        self.class_names = check_names("class_names", class_names, self.labels)
         if boxes is not None:
             self.boxes = torch.as_tensor(as_array(boxes, "boxes"), dtype=torch.float32)
             if self.boxes.shape != (count, 4):
@@ -91,9 +84,26 @@ def check_labels(labels: npt.ArrayLike | Tensor, count: int) -> Tensor:
         )
     # Some integer types do not support comparison.
     tensor = tensor.long()
-    if count and tensor.min() < 0:
-        raise ValueError(f"labels must be at least 0; one is {int(tensor.min())}")
+    wrong = tensor[(tensor < 0) | (tensor >= MOST_CLASSES)]
+    if len(wrong):
+        raise ValueError(f"labels must be in [0, {MOST_CLASSES:,}); one is {int(wrong[0])}")
     return tensor
+
+
+def check_names(name: str, names: Any, labels: Tensor) -> tuple[str, ...] | None:
+    """The names of classes; raises ``ValueError`` unless there is one for each label.
+
+    Args:
+        name: What they are, for messages.
+        names: A sequence or an array of text or numbers; None if the classes have no names.
+        labels: (N,) int64.
+    """
+    given = names.tolist() if isinstance(names, np.ndarray) else names
+    found = checked(name, given, tuple[str | int, ...] | None)
+    highest = int(labels.max()) if len(labels) else -1
+    if found is not None and highest >= len(found):
+        raise ValueError(f"label {highest} has no name: {name} has {len(found)}")
+    return None if found is None else tuple(map(str, found))
 
 
 def _check_pixels(pixels: Tensor, normalised: bool) -> None:

@@ -1,5 +1,6 @@
 """Use any map-style data set as an image set."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfnet_env.images.array import check_labels
+from gfnet_env.arrays import as_array
+from gfnet_env.images.array import check_labels, check_names
 from gfnet_env.images.base import DEFAULT_MEMORY_LIMIT, ImageSet, Numbers
 from gfnet_env.images.decoded import Decoded
 from gfnet_env.images.picture import in_eight_bits
@@ -38,19 +40,20 @@ class DatasetImages(PictureImages):
         self, dataset: Any, *, workers: int = 0, memory_limit: int = DEFAULT_MEMORY_LIMIT
     ) -> None:
         self._name = type(dataset).__name__
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        is_map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        if not is_map_style or isinstance(dataset, Mapping | np.ndarray | Tensor):
             raise ValueError(
                 f"{self._name} is neither an image set nor a map-style data set, which has __len__ "
                 "and __getitem__"
             )
         super().__init__(workers=workers, memory_limit=memory_limit)
         self._dataset = dataset
-        names = getattr(dataset, "classes", None)
-        self.class_names = None if names is None else tuple(map(str, names))
         labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
         if labels is None:
             labels = [self._item(index)[1] for index in range(len(dataset))]
-        self.labels = check_labels(np.asarray(labels), len(dataset))
+        self.labels = check_labels(labels, len(dataset))
+        names = getattr(dataset, "classes", None)
+        self.class_names = check_names(f"the classes of {self._name}", names, self.labels)
 
     def _item(self, index: int) -> tuple[Any, Any]:
         item = self._dataset[index]
@@ -88,7 +91,7 @@ def as_image_set(images: object) -> ImageSet:
 
 def _channels_first(picture: npt.ArrayLike | Tensor, name: str) -> Tensor:
     """A picture (H, W), (H, W, C) or (C, H, W) as (C, H, W) uint8; ``name`` is for messages."""
-    pixels = torch.as_tensor(picture).cpu()
+    pixels = torch.as_tensor(as_array(picture, name))
     shape = tuple(pixels.shape)
     if pixels.dtype == torch.uint8 and pixels.numel():
         if pixels.ndim == 2:

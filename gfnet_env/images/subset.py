@@ -17,10 +17,10 @@ class Subset(ImageSet):
         indices: Which of its images, (S,).
     """
 
-    def __init__(self, images: ImageSet, indices: Numbers) -> None:
+    def __init__(self, images: ImageSet, indices: Indices) -> None:
         self._images = images
-        self._indices = indices
-        chosen = torch.from_numpy(indices)
+        self._indices = images.numbers(indices)
+        chosen = torch.from_numpy(self._indices)
         self.labels = images.labels[chosen]
         self.class_names = images.class_names
         self.boxes = None if images.boxes is None else images.boxes[chosen]

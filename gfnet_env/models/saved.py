@@ -16,7 +16,7 @@ from gfnet_env.hub import Shareable
 from gfnet_env.looks import Aspect, Interpolation
 from gfnet_env.models.trained_on import TrainingData
 from gfnet_env.paths import user_path
-from gfnet_env.settings import AtLeast, AtMost, Settings
+from gfnet_env.settings import MOST_CLASSES, AtLeast, AtMost, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class SavedConfig(Settings):
     """
 
     encoder: str
-    num_classes: Annotated[int, AtLeast(1), AtMost(1_000_000)]
+    num_classes: Annotated[int, AtLeast(1), AtMost(MOST_CLASSES)]
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     aspect: Aspect = "stretch"

@@ -79,6 +79,7 @@ def test_labels_that_are_told_need_no_reading(name):
         (RGB.astype(np.float32), r"picture 0 of Pairs must be .* not \(20, 31, 3\) torch.float32"),
         (np.zeros((8, 8, 2), dtype=np.uint8), r"with 1 or 3 channels, not \(8, 8, 2\)"),
         (Image.fromarray(np.zeros((8, 8), dtype=np.float32)), "picture 0 of Pairs has floating"),
+        (None, "picture 0 of Pairs must be numbers, not None"),
     ],
 )
 def test_other_pictures_are_refused(picture, message):
@@ -89,10 +90,16 @@ def test_other_pictures_are_refused(picture, message):
 def test_what_is_no_data_set_is_refused():
     with pytest.raises(ValueError, match="int is neither an image set nor a map-style data set"):
         DatasetImages(3)
+    with pytest.raises(ValueError, match="dict is neither an image set nor"):
+        DatasetImages({"train": [(RGB, 0)]})
     with pytest.raises(ValueError, match=r"item 0 of list must be \(picture, label\), not ndarray"):
         DatasetImages([RGB])
     with pytest.raises(ValueError, match=r"labels must be integers, .* not \(1,\) .*float"):
         DatasetImages(Pairs([RGB], [0.5]))
+    named = Pairs([RGB], [1])
+    named.classes = ["only"]
+    with pytest.raises(ValueError, match="label 1 has no name: the classes of Pairs has 1"):
+        DatasetImages(named)
 
 
 def test_a_function_of_the_users_own_is_an_image_set(tmp_path, monkeypatch):

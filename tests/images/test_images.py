@@ -59,6 +59,13 @@ GOOD = np.zeros((2, 3, 4, 4), dtype=np.uint8)
         (GOOD, [0.0, 1.0], "labels must be integers"),
         (GOOD, [0], "one per image"),
         (GOOD, [0, -1], "one is -1"),
+        (GOOD, [0, 2**40], f"labels must be in .*; one is {2**40}"),
+        (GOOD, torch.zeros(2, device="meta"), "labels must be numbers, not .*no data"),
+        (
+            torch.zeros(2, 3, 4, 4, device="meta"),
+            [0, 1],
+            "a dense tensor in memory, not .* on meta",
+        ),
     ],
 )
 def test_arrays_of_the_wrong_kind_are_refused(pixels, labels, message):
@@ -75,8 +82,13 @@ def test_labels_are_integers_of_any_kind(kind):
 def test_a_label_needs_a_name_where_there_are_names():
     with pytest.raises(ValueError, match="label 1 has no name"):
         gfnet_env.ArrayImages(GOOD, [0, 1], class_names=["only"])
-    with pytest.raises(ValueError, match="a list of names, not the text 'ab'"):
-        gfnet_env.ArrayImages(GOOD, [0, 1], class_names="ab")
+    for wrong in ("ab", [None, "b"], {0: "a", 1: "b"}, {"a", "b"}):
+        with pytest.raises(ValueError, match="class_names must be .* not"):
+            gfnet_env.ArrayImages(GOOD, [0, 1], class_names=wrong)
+    for right in ([3, 4], np.array([3, 4]), ("3", "4")):
+        assert gfnet_env.ArrayImages(GOOD, [0, 1], right).class_names == ("3", "4")
+    with pytest.raises(ValueError, match="normalised must be .*, not 0"):
+        gfnet_env.ArrayImages(GOOD, [0, 1], normalised=0)
 
 
 def test_a_subset_is_those_images(tiny_images):
@@ -84,6 +96,10 @@ def test_a_subset_is_those_images(tiny_images):
     assert len(subset) == 3
     assert torch.equal(subset[[2, 0]], tiny_images[[5, 7]])
     assert subset.labels.tolist() == [2, 2, 0]
+    assert Subset(tiny_images, [5, 2]).labels.tolist() == [0, 2]
+    assert Subset(tiny_images, np.array([2, 5])[::-1]).labels.tolist() == [0, 2]
+    with pytest.raises(IndexError, match="image 12 does not exist"):
+        Subset(tiny_images, [12])
 
 
 def test_a_subset_is_seen_as_its_set(tiny_images):
