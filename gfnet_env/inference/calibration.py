@@ -91,7 +91,8 @@ def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> 
     Raises:
         ValueError: There are no images, or ``repeats`` is below 1.
     """
-    if len(images) == 0:
+    count = len(gfnet(images).classes)
+    if count == 0:
         raise ValueError("there is nothing to time; give a batch of at least one image")
     device, steps = gfnet.model.device, len(gfnet.thresholds)
     # A copy has thresholds of its own, so that calls beside this one exit as before.
@@ -100,6 +101,6 @@ def measure_latency(gfnet: EarlyExitGFNet, images: Pixels, repeats: int = 5) -> 
     for last in range(steps):
         timed.set_thresholds([NEVER] * last + [0.0] * (steps - last))
         medians.append(median_seconds(lambda: timed(images), device, repeats))
-    milliseconds = tuple(1e3 * seconds / len(images) for seconds in medians)
+    milliseconds = tuple(1e3 * seconds / count for seconds in medians)
     gfnet.latency = LatencyTable(milliseconds, device)
     return gfnet.latency

@@ -264,15 +264,16 @@ class EarlyExitGFNet(Shareable, nn.Module):
         return self._prediction(answers, self._thresholds, self.model.focus_steps)
 
     def classify(
-        self, images: ImageSet, indices: Indices | None = None, batch_size: int = 256
+        self, images: Pixels, indices: Indices | None = None, batch_size: int = 256
     ) -> Prediction:
         """``forward`` batch by batch."""
         checked("batch_size", batch_size, Annotated[int, AtLeast(1)])
-        order = _numbers(images, indices)
+        opened = self._open(images)
+        order = _numbers(opened, indices)
         if len(order) <= batch_size:
-            return self(images, order)
-        parts = batches(images, batch_size, order, self.model.device)
-        return rows.concatenate([self(images, batch.indices) for batch in parts])
+            return self(opened, order)
+        parts = batches(opened, batch_size, order, self.model.device)
+        return rows.concatenate([self(opened, batch.indices) for batch in parts])
 
     def anytime(
         self,
@@ -323,10 +324,11 @@ class EarlyExitGFNet(Shareable, nn.Module):
         opened = self._open(images, normalised)
         return Context(LiveFeatures(self.model, opened), _numbers(opened, indices))
 
-    def _open(self, images: Any, normalised: bool) -> ImageSet:
+    def _open(self, images: Any, normalised: bool = False) -> ImageSet:
         if isinstance(images, ImageSet | Dataset):
             return as_image_set(images)
-        if isinstance(images, Tensor):
+        # One without data stays where it is, and is refused.
+        if isinstance(images, Tensor) and not images.is_meta:
             return ArrayImages(images.to(self.model.device), normalised=normalised)
         is_list = isinstance(images, list | tuple)
         if is_list and all(isinstance(each, str | Path) for each in images):

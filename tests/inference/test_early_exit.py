@@ -17,7 +17,7 @@ from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import DatasetImages, PictureImages
-from gfnet_env.inference import calibrate, learn_certainty
+from gfnet_env.inference import calibrate, learn_certainty, measure_latency
 from gfnet_env.policies import (
     CenterPolicy,
     Context,
@@ -643,7 +643,15 @@ def test_pixels_of_a_set_of_ones_own_that_are_no_numbers_are_named(tiny_network)
 
 def test_arrays_are_images_too(network, digits):
     gfnet = EarlyExitGFNet(network, CenterPolicy())
-    assert torch.equal(gfnet(digits[:4].numpy()).logits, gfnet(digits[:4]).logits)
+    found = gfnet(digits[:4]).logits
+    assert torch.equal(gfnet(digits[:4].numpy()).logits, found)
+    assert torch.equal(gfnet.classify(digits[:4].numpy(), batch_size=4).logits, found)
+    assert len(gfnet.classify(digits[:4], batch_size=3).logits) == 4
+    for classify in (gfnet, gfnet.classify, lambda images: measure_latency(gfnet, images)):
+        with pytest.raises(ValueError, match="must be an array or a tensor.*, not a NoneType"):
+            classify(None)
+        with pytest.raises(ValueError, match=r"must be a dense tensor in memory, not .* on meta"):
+            classify(digits[:4].to("meta"))
     with pytest.raises(ValueError, match=r"must be an array or a tensor.*not a list; DatasetIm"):
         gfnet([Image.new("RGB", (64, 64))])
     with pytest.raises(ValueError, match=r"not \(4, 128, 128, 3\); permute\(0, 3, 1, 2\)"):
