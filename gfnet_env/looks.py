@@ -6,12 +6,12 @@ or left edge of the picture, at +1 with the bottom or right edge.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor
 
-from gfnet_env.settings import checked
+from gfnet_env.settings import AtLeast, AtMost, checked
 
 CornerRounding = Literal["nearest", "floor"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -19,6 +19,7 @@ Aspect = Literal["stretch", "pad"]
 
 # Far beyond any picture, and well within float32.
 MAX_SCALE = 1e9
+Scale = Annotated[float, AtLeast(1), AtMost(MAX_SCALE)]
 # More would be as many locations as a large picture has pixels.
 _MOST_CELLS = 1000
 
@@ -239,13 +240,6 @@ def nearest_cell(locations: Tensor, cells: int) -> Tensor:
     """The numbers of the ``lattice`` locations nearest to locations (B, 2): (B,) int64."""
     row, column = ((locations + 1) / 2 * (cells - 1)).round().long().unbind(dim=1)
     return row * cells + column
-
-
-def check_scale(name: str, scale: float) -> None:
-    """Raise ``ValueError`` unless ``scale`` is in [1, MAX_SCALE]; ``name`` is for the message."""
-    checked(name, scale, float)
-    if not 1 <= scale <= MAX_SCALE:
-        raise ValueError(f"{name} must be at least 1 and at most {MAX_SCALE:g}, not {scale}")
 
 
 def check_locations(locations: Tensor, count: int) -> None:

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from gfnet_env.looks import (
     MAX_SCALE,
     Look,
+    Scale,
     ViewConfig,
     centred_locations,
     check_locations,
-    check_scale,
     lattice,
     nearest_cell,
 )
+from gfnet_env.settings import checked
 
 sides = st.integers(1, 20)
 rooms = st.tuples(st.integers(0, 50), st.integers(0, 50))
@@ -178,7 +179,7 @@ def test_a_scale_out_of_range_is_named(scale):
     with pytest.raises(ValueError, match=f"finite; one is {scale}"):
         Look.at(torch.zeros(1, 2), torch.tensor([scale])).check(1)
     with pytest.raises(ValueError, match=f"side must be .*, not {scale}"):
-        check_scale("side", scale)
+        checked("side", scale, Scale)
 
 
 @pytest.mark.parametrize("cells", [2.5, "3", None, float("nan"), True])

@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from gfnet_env import registry
+from gfnet_env.actions import PeakActions, ZoomActions
+from gfnet_env.classifiers import (
+    AttentionClassifier,
+    CascadeClassifier,
+    EvidenceClassifier,
+    RecurrentClassifier,
+)
+from gfnet_env.encoders import CompactEncoder
+from gfnet_env.observations import MapsObservation, PeakObservation
+from gfnet_env.policies import CenterPolicy, RandomPolicy
 from gfnet_env.registry import Registry, convert, import_parts, split_items
+from gfnet_env.rewards import RandomContrast
 from gfnet_env.settings import AtLeast
 
 
@@ -258,3 +269,29 @@ def test_text_becomes_a_value_of_its_type(text, annotation, value):
 def test_text_of_another_type_is_refused(text, annotation):
     with pytest.raises(ValueError, match="it must be"):
         convert(text, annotation, "it")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: CenterPolicy(scale="x"), "scale must be a finite number, not 'x'"),
+        (lambda: RandomPolicy(max_scale=0.5), "max_scale must be at least 1, not 0.5"),
+        (lambda: RandomContrast("x"), "seed must be a whole number, not 'x'"),
+        (lambda: PeakActions(16, reach="x"), "reach must be a finite number, not 'x'"),
+        (lambda: ZoomActions(16, max_scale=[1]), r"max_scale must be a finite number, not \[1\]"),
+        (lambda: MapsObservation(0), "focus_steps must be at least 1, not 0"),
+        (lambda: MapsObservation(3, scale="no"), "scale must be bool, not 'no'"),
+        (lambda: PeakObservation(3, side="x"), "side must be a whole number, not 'x'"),
+        (lambda: EvidenceClassifier(8, 3, keep_glance=0), "keep_glance must be .*, not 0"),
+        (lambda: AttentionClassifier(8, 3, hidden_size=-1), "hidden_size must be .*, not -1"),
+        (lambda: CascadeClassifier(8, 3, 2**40), f"focus_steps must be .*, not {2**40}"),
+        (lambda: RecurrentClassifier(8, 3, 0), "memory_size must be .*, not 0"),
+        (lambda: RecurrentClassifier(8.5, 3), "vector_size must be .*, not 8.5"),
+        (lambda: CompactEncoder("x"), "num_classes must be .*, not 'x'"),
+        (lambda: CompactEncoder(3, widths=8), "widths must be .*, not 8"),
+        (lambda: CompactEncoder(3, mean="abc"), "mean must be numbers, not 'abc'"),
+    ],
+)
+def test_an_argument_that_a_part_cannot_use_is_named(make, named):
+    with pytest.raises(ValueError, match=named):
+        make()

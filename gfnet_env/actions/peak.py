@@ -1,5 +1,7 @@
 """Actions that correct the where-map."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ from gfnet_env.actions.registry import ACTIONS
 from gfnet_env.looks import MAX_SCALE, Look
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import peak_of
+from gfnet_env.settings import Above, AtMost, checked
 
 
 @ACTIONS.register("peak")
@@ -27,8 +30,7 @@ class PeakActions(BoxActions):
     chooses_scale = True
 
     def __init__(self, patch_size: int, reach: float = 1.0) -> None:
-        if not 0 < reach <= MAX_SCALE:
-            raise ValueError(f"reach must be positive and at most {MAX_SCALE:g}, not {reach}")
+        reach = checked("reach", reach, Annotated[float, Above(0), AtMost(MAX_SCALE)])
         self._patch_size, self._reach = patch_size, reach
         meaning = "a (row, column) in [-1, 1] from the peak of the where-map"
         super().__init__(2, meaning, f"peak:reach={reach}")

@@ -1,5 +1,7 @@
 """Actions that choose the scale of a look as well as its location."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from gfnet_env.actions.base import BoxActions
 from gfnet_env.actions.registry import ACTIONS
 from gfnet_env.looks import MAX_SCALE, Look
 from gfnet_env.models.base import State
+from gfnet_env.settings import Above, AtMost, checked
 
 
 @ACTIONS.register("zoom")
@@ -28,10 +31,8 @@ class ZoomActions(BoxActions):
     chooses_scale = True
 
     def __init__(self, patch_size: int, max_scale: float | None = None) -> None:
-        if max_scale is not None and not 1 < max_scale <= MAX_SCALE:
-            raise ValueError(
-                f"max_scale must be above 1 and at most {MAX_SCALE:g}, not {max_scale}"
-            )
+        limits = Annotated[float | None, Above(1), AtMost(MAX_SCALE)]
+        max_scale = checked("max_scale", max_scale, limits)
         self._patch_size, self._max_scale = patch_size, max_scale
         spec = "zoom" if max_scale is None else f"zoom:max_scale={max_scale}"
         super().__init__(3, "a (row, column, zoom) in [-1, 1]", spec)

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier
+from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier, check_sizes
 from gfnet_env.settings import AtLeast, AtMost
 
 
@@ -32,6 +32,7 @@ class AttentionClassifier(Classifier):
         hidden_size: Annotated[int, AtLeast(1), AtMost(10_000)] = 128,
     ) -> None:
         super().__init__()
+        check_sizes(vector_size=vector_size, num_classes=num_classes, hidden_size=hidden_size)
         # The sum of the weighted values, the sum of the weights, and their largest logarithm.
         self.memory_size = hidden_size + 2
         if memory_size not in (None, self.memory_size):

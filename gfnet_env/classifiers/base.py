@@ -1,12 +1,14 @@
 """The base class of classifiers, which combine the feature vectors of the views seen so far."""
 
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from gfnet_env.contracts import described
 from gfnet_env.registry import UNFIT, Registry
+from gfnet_env.settings import MOST_CLASSES, AtLeast, AtMost, checked
 
 # Row and column in [-1, 1], and the logarithm of the scale.
 PLACE_SIZE = 3
@@ -56,6 +58,12 @@ class Classifier(nn.Module, ABC):
     def empty_memory(self, vector: Tensor) -> Tensor:
         """The memory before the glance, (B, M), with the type and device of ``vector``."""
         return vector.new_zeros(vector.shape[0], self.memory_size)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ``ValueError`` unless sizes of a classifier are positive and no mistake."""
+    for name, size in sizes.items():
+        checked(name, size, Annotated[int, AtLeast(1), AtMost(MOST_CLASSES)])
 
 
 def place(location: Tensor, scale: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
 """The classifier for MobileNetV3 and EfficientNet in the GFNet authors' release."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
-from gfnet_env.classifiers.base import CLASSIFIERS, Classifier
+from gfnet_env.classifiers.base import CLASSIFIERS, Classifier, check_sizes
+from gfnet_env.settings import AtLeast, AtMost, checked
 
 
 @CLASSIFIERS.register("cascade")
@@ -20,6 +23,8 @@ class CascadeClassifier(Classifier):
         self, vector_size: int, num_classes: int, focus_steps: int, memory_size: int | None = None
     ) -> None:
         super().__init__()
+        check_sizes(vector_size=vector_size, num_classes=num_classes)
+        checked("focus_steps", focus_steps, Annotated[int, AtLeast(1), AtMost(1000)])
         self.views = 1 + focus_steps
         self.memory_size = self.views * vector_size
         if memory_size not in (None, self.memory_size):

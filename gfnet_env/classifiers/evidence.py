@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier
+from gfnet_env.classifiers.base import CLASSIFIERS, PLACE_SIZE, Classifier, check_sizes
+from gfnet_env.settings import checked
 
 
 @CLASSIFIERS.register("evidence")
@@ -32,12 +33,14 @@ class EvidenceClassifier(Classifier):
         keep_glance: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(vector_size=vector_size, num_classes=num_classes)
         if memory_size not in (None, num_classes):
             raise ValueError(
                 f"the memory of the evidence classifier is a number for each of {num_classes} "
                 f"classes, not {memory_size}; leave the memory_size out"
             )
-        self.memory_size, self.keep_glance = num_classes, keep_glance
+        self.memory_size = num_classes
+        self.keep_glance = checked("keep_glance", keep_glance, bool)
         self.evidence = nn.Linear(vector_size, num_classes, bias=False)
         self.gate = nn.Linear(vector_size + PLACE_SIZE, 1)
         # Open at first: for views that are independent given the class, the sum is right as it is.

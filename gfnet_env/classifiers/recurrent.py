@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gfnet_env.classifiers.base import CLASSIFIERS, Classifier
+from gfnet_env.classifiers.base import CLASSIFIERS, Classifier, check_sizes
 
 # Enough for a few views. At the 1,280 features of a mobile network, a larger memory would cost as
 # much as the encoder.
@@ -18,7 +18,10 @@ class RecurrentClassifier(Classifier):
 
     def __init__(self, vector_size: int, num_classes: int, memory_size: int | None = None) -> None:
         super().__init__()
-        self.memory_size = memory_size or min(vector_size, _MAX_MEMORY)
+        check_sizes(vector_size=vector_size, num_classes=num_classes)
+        own = min(vector_size, _MAX_MEMORY)
+        self.memory_size = own if memory_size is None else memory_size
+        check_sizes(memory_size=self.memory_size)
         self.cell = nn.GRUCell(vector_size, self.memory_size)
         self.linear = nn.Linear(self.memory_size, num_classes)
 

@@ -1,12 +1,13 @@
 """The base classes of encoders, which turn views into a feature map and a feature vector."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from gfnet_env.arrays import as_array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,14 +43,14 @@ class Encoder(nn.Module, ABC):
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
     ) -> None:
         super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            if len(values) != 3 or not all(map(math.isfinite, values)):
-                raise ValueError(f"{name} must be 3 finite numbers, one per channel, not {values}")
-        if min(std) <= 0:
+        for name, given in (("mean", mean), ("std", std)):
+            values = torch.as_tensor(as_array(given, name), dtype=torch.float32)
+            if values.shape != (3,) or not bool(values.isfinite().all()):
+                raise ValueError(f"{name} must be 3 finite numbers, one per channel, not {given}")
+            # In units of uint8 pixels: normalising is one subtraction and one division.
+            self.register_buffer(name, 255 * values.view(3, 1, 1))
+        if bool((self.std <= 0).any()):
             raise ValueError(f"std must be positive, not {std}")
-        # In units of uint8 pixels: normalising is one subtraction and one division.
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
 
     def forward(self, views: Tensor, normalised: bool = False) -> Features:
         """Normalise and encode.

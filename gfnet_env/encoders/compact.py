@@ -1,12 +1,14 @@
 """A small encoder for small views."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gfnet_env.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Features
 from gfnet_env.encoders.registry import ENCODERS
+from gfnet_env.settings import MOST_CLASSES, AtLeast, AtMost, checked
 
 
 @ENCODERS.register("compact")
@@ -31,7 +33,10 @@ class CompactEncoder(Encoder):
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__(mean, std)
-        if len(widths) != len(strides) or not widths or min(*widths, *strides) < 1:
+        checked("num_classes", num_classes, Annotated[int, AtLeast(1), AtMost(MOST_CLASSES)])
+        sizes = tuple[Annotated[int, AtLeast(1), AtMost(10_000)], ...]
+        widths, strides = checked("widths", widths, sizes), checked("strides", strides, sizes)
+        if len(widths) != len(strides) or not widths:
             raise ValueError(
                 "a compact encoder needs a width and a stride of at least 1 for each block, not "
                 f"widths {list(widths)} and strides {list(strides)}"

@@ -1,12 +1,13 @@
 """The default observation of a GFNet: its feature maps, its memory, and where it has looked."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import GFNetState
 from gfnet_env.observations.base import OBSERVATIONS
+from gfnet_env.settings import AtLeast, checked
 
 
 @OBSERVATIONS.register("maps")
@@ -29,9 +30,9 @@ class MapsObservation:
     bounds: ClassVar = {"seen": (0, 1), "location": (-1, 1), "step": (0, 1), "scale": (0, 1)}
 
     def __init__(self, focus_steps: int, scale: bool = False) -> None:
-        self.focus_steps = focus_steps
-        self.scale = scale
-        self.config = {"focus_steps": focus_steps, "scale": scale}
+        self.focus_steps = checked("focus_steps", focus_steps, Annotated[int, AtLeast(1)])
+        self.scale = checked("scale", scale, bool)
+        self.config = {"focus_steps": self.focus_steps, "scale": self.scale}
 
     def __call__(self, state: State) -> dict[str, Tensor]:
         if not isinstance(state, GFNetState):

@@ -1,6 +1,6 @@
 """An observation of the best window of the where-map, for policies that correct it."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch.nn import functional
 from gfnet_env.models.base import State
 from gfnet_env.models.gfnet import GFNetState, peak_of
 from gfnet_env.observations.base import OBSERVATIONS
+from gfnet_env.settings import AtLeast, AtMost, checked
 
 # No map of a glance has more.
 _MOST_CELLS = 999
@@ -41,12 +42,11 @@ class PeakObservation:
     }
 
     def __init__(self, focus_steps: int, side: int = 5) -> None:
-        if side < 1 or side % 2 == 0:
-            raise ValueError(f"side must be odd and at least 1, not {side}")
-        if side > _MOST_CELLS:
-            raise ValueError(f"side must be at most {_MOST_CELLS} cells, not {side}")
-        self.focus_steps, self.side = focus_steps, side
-        self.config = {"focus_steps": focus_steps, "side": side}
+        self.focus_steps = checked("focus_steps", focus_steps, Annotated[int, AtLeast(1)])
+        self.side = checked("side", side, Annotated[int, AtLeast(1), AtMost(_MOST_CELLS)])
+        if self.side % 2 == 0:
+            raise ValueError(f"side must be odd, not {side}")
+        self.config = {"focus_steps": self.focus_steps, "side": self.side}
 
     def __call__(self, state: State) -> dict[str, Tensor]:
         """Raises ``ValueError`` if the model has no where-map."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gfnet_env.looks import Look, check_scale
+from gfnet_env.looks import Look, Scale
 from gfnet_env.observations import PlainObservation
 from gfnet_env.policies.base import POLICIES, Context
 from gfnet_env.randomness import uniform
@@ -50,8 +50,10 @@ class DrawnPolicy(ABC):
     """
 
     def __init__(self, seed: int, max_scale: float) -> None:
-        check_scale("max_scale", max_scale)
-        self.config: dict[str, Any] = {"seed": checked("seed", seed, int), "max_scale": max_scale}
+        self.config: dict[str, Any] = {
+            "seed": checked("seed", seed, int),
+            "max_scale": checked("max_scale", max_scale, Scale),
+        }
         self.observation = PlainObservation()
 
     @abstractmethod

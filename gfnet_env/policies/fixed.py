@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfnet_env.looks import Look, check_scale, lattice
+from gfnet_env.looks import Look, Scale, lattice
 from gfnet_env.observations import PlainObservation
 from gfnet_env.policies.base import POLICIES
+from gfnet_env.settings import checked
 
 
 class FixedOrder:
@@ -23,8 +24,7 @@ class FixedOrder:
     """
 
     def __init__(self, locations: Tensor, scale: float) -> None:
-        check_scale("scale", scale)
-        self.config: dict[str, Any] = {"scale": scale}
+        self.config: dict[str, Any] = {"scale": checked("scale", scale, Scale)}
         self.observation = PlainObservation()
         self._locations = locations
 
@@ -65,4 +65,4 @@ class GridPolicy(FixedOrder):
 
     def __init__(self, cells: int = 3, scale: float = 1.0) -> None:
         super().__init__(lattice(cells), scale)
-        self.config["cells"] = cells
+        self.config["cells"] = int(cells)

@@ -25,8 +25,8 @@ class OraclePolicy:
     """
 
     def __init__(self, cells: int = 7) -> None:
-        self.config = {"cells": cells}
         self._locations = lattice(cells)
+        self.config = {"cells": int(cells)}
 
     @staticmethod
     def observation(state: State) -> dict[str, Any]:

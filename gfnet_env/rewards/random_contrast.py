@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gfnet_env.randomness import uniform
 from gfnet_env.rewards.base import REWARDS, Transition
+from gfnet_env.settings import checked
 
 # A separate key, so that these draws differ from a random policy's.
 _STREAM = 0x636F6E74
@@ -24,7 +25,7 @@ class RandomContrast:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self.seed = checked("seed", seed, int)
 
     def __call__(self, transition: Transition) -> Tensor:
         after = transition.after

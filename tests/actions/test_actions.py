@@ -140,7 +140,7 @@ def test_what_is_unknown_or_cannot_be_is_named(digits):
         GlanceFocusEnv(images=digits).action_masks()
     with pytest.raises(ValueError, match=r"a \(row, column\) in \[-1, 1\], not bool"):
         ContinuousActions().read(np.array([[True, False]]))
-    with pytest.raises(ValueError, match=r"max_scale must be above 1 and at most 1e\+09, not 1.0"):
+    with pytest.raises(ValueError, match="max_scale must be above 1, not 1.0"):
         build_actions("zoom:max_scale=1", patch_size=32)
     for spec in ("zoom:max_scale=1e300", "peak:reach=1e300", "grid:cells=2147483648"):
         with pytest.raises(ValueError, match="at most"):

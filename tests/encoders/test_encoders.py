@@ -107,8 +107,10 @@ def test_encoders_have_parameters():
             build_encoder(f"compact:{wrong}", 7)
     with pytest.raises(ValueError, match=r"std must be positive, not \(1.0, 0.0, 1.0\)"):
         build_encoder("compact:std=[1,0,1]", 7)
-    with pytest.raises(ValueError, match="the encoder 'compact:widths=.*' cannot be built: "):
+    with pytest.raises(ValueError, match=f"widths must be at most 10,000, not {2**40}"):
         build_encoder(f"compact:widths=[{2**40},8,8]", 7)
+    with pytest.raises(ValueError, match="num_classes must be at least 1, not 0"):
+        build_encoder("compact", 0)
     with pytest.raises(ValueError, match="has no parameter 'depth'; it has :widths="):
         build_encoder("compact:depth=3", 7)
     # A file that names an encoder must not name another file, nor change the number of classes.
