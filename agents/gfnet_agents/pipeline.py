@@ -105,6 +105,21 @@ class StageResult(Result):
 
 
 @dataclass(frozen=True)
+class _OfPolicy(Result):
+    """What a stage found of a policy."""
+
+    accuracy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _OfStage(Result):
+    """What a stage found: of policies that it compared (stage 2), or for each kind of looks."""
+
+    policies: Mapping[str, _OfPolicy] | None = None
+    accuracy: Mapping[str, tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True)
 class PipelineResult(Result):
     """The results of the stages, by name, and the duration of the evaluation."""
 
@@ -281,12 +296,16 @@ def _evaluate(
 
 def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
     """The looks that a stage ends with, and the test accuracy per step on them."""
-    results = run.results
-    if "policies" in results:
-        return "learned", tuple(results["policies"]["learned"]["accuracy"])
-    known = results["accuracy"]
-    patches = next(name for name in ("learned", "heat", "random") if name in known)
-    return patches, tuple(known[patches])
+    written = run.folder / "results.json"
+    found = _OfStage.read(written)
+    names, known = ["learned", "heat", "random"], found.accuracy or {}
+    if found.policies is not None:
+        names = ["learned"]
+        known = {name: each.accuracy for name, each in found.policies.items()}
+    patches = next((name for name in names if known.get(name)), None)
+    if patches is None:
+        raise ValueError(f"{written} has no accuracy of {' or '.join(names)} looks; make it anew")
+    return patches, known[patches]
 
 
 def _print_stages(stages: Mapping[str, StageResult]) -> None:

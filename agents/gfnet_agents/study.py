@@ -11,7 +11,13 @@ from typing import Annotated, Any
 from rich.markdown import Markdown
 
 from gfnet_agents.config import exits_of_0_1, part_control
-from gfnet_agents.pipeline import PipelineConfig, assembled, check_gfnet, train_gfnet
+from gfnet_agents.pipeline import (
+    PipelineConfig,
+    PipelineResult,
+    assembled,
+    check_gfnet,
+    train_gfnet,
+)
 from gfnet_agents.recipes import find_recipe
 from gfnet_agents.study_report import GFNetResult, SeedResult, StudyResult, write_report
 from gfnet_env.benchmarks import (
@@ -24,7 +30,7 @@ from gfnet_env.benchmarks import (
 )
 from gfnet_env.benchmarks.results import Result, StaticRow
 from gfnet_env.console import PlainConsole
-from gfnet_env.files import check_writable, is_file, read_json, write_json
+from gfnet_env.files import check_writable, is_file, write_json
 from gfnet_env.images import ImageSet, ReadingOptions
 from gfnet_env.runs import Run, RunControl, check_run, provenance
 from gfnet_env.settings import AtLeast, Flat, Settings
@@ -111,6 +117,13 @@ class Measured(Result):
 
     settings: Mapping[str, Any]
     run: SeedResult
+
+
+@dataclass(frozen=True)
+class _Clock(Result):
+    """How long a seed has been trained."""
+
+    seconds: float
 
 
 def run_study(study: Study, options: StudyOptions, image_sets: _Sets = None) -> StudyResult:
@@ -239,7 +252,10 @@ def _kept(study: Study, written: Path) -> dict[int, SeedResult]:
         return {}
     saved = StudyResult.read(written)
     _check_settings(study, saved.settings, written)
-    return {run.seed: run for run in saved.runs}
+    runs = {run.seed: run for run in saved.runs}
+    if len(runs) < len(saved.runs):
+        raise ValueError(f"{written} holds a seed twice; restore it from a copy, or make it anew")
+    return runs
 
 
 def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets) -> SeedResult:
@@ -249,6 +265,11 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
     if is_file(written):
         saved = Measured.read(written)
         _check_settings(study, saved.settings, written)
+        if saved.run.seed != seed:
+            raise ValueError(
+                f"{written} was made with the seed {saved.run.seed}, not {seed}; restore the "
+                "folder from a copy, or remove it"
+            )
         return saved.run
     shared = _shared(options, seed)
     static = study.static.replace(run=folder / "static", **shared)
@@ -266,7 +287,7 @@ def _run_seed(study: Study, options: StudyOptions, seed: int, image_sets: _Sets)
         gfnets[str(gfnet.network.patch_size)] = found
     result = SeedResult(
         seed=seed,
-        seconds=read_json(clock)["seconds"],
+        seconds=_Clock.read(clock).seconds,
         images=images,
         static=rows,
         gfnets=gfnets,
@@ -289,8 +310,8 @@ def _counted(clock: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        before = read_json(clock)["seconds"] if clock.is_file() else 0.0
-        write_json(clock, {"seconds": round(before + time.monotonic() - started, 1)})
+        before = _Clock.read(clock).seconds if clock.is_file() else 0.0
+        write_json(clock, _Clock(round(before + time.monotonic() - started, 1)).to_json())
 
 
 def _measure(
@@ -305,10 +326,10 @@ def _measure(
     assert evaluated.comparison is not None
     config = ComparisonConfig.of(oracle_images=study.oracle_images, **shared)
     compared = compare_policies(config, test)
-    stages = Run(gfnet.run).results["stages"]
+    stages = PipelineResult.read(gfnet.run / "results.json").stages
     found = GFNetResult(
         multiply_adds=tuple(int(step.multiply_adds) for step in evaluated.anytime),
-        stages={name: tuple(stage["accuracy"]) for name, stage in stages.items()},
+        stages={name: stage.accuracy for name, stage in stages.items()},
         policies={name: each.accuracy for name, each in compared.policies.items()},
         centred=compared.policies["learned"].centred,
         comparison=evaluated.comparison,

@@ -82,6 +82,16 @@ def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
     with pytest.raises(FileExistsError, match="already exists"):
         train_gfnet(config(run), sets)
 
+    for stage, wrong, message in (
+        ("stage2", {"policies": {"random": {"accuracy": [0.5]}}}, "no accuracy of learned looks"),
+        ("stage2", {"policies": {"learned": {"accuracy": "high"}}}, "damaged .* accuracy must be"),
+        ("stage1", {"accuracy": {"random": 0.5}}, "damaged .* accuracy.random must be"),
+        ("stage1", {"images": 20}, "no accuracy of learned or heat or random looks"),
+    ):
+        (run / stage / "results.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=rf"{stage}.results\.json .*{message}"):
+            train_gfnet(config(run, resume=True), sets)
+
 
 def test_a_mined_network_needs_no_other_stage_and_may_have_them(sets, tmp_path):
     run = tmp_path / "run"

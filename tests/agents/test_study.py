@@ -137,7 +137,7 @@ def test_seeds_are_added_to_those_of_another_run(done, sets, tmp_path):
 
 
 def test_what_another_study_has_measured_is_not_taken_for_its_own(done, sets, tmp_path):
-    options, _ = done
+    options, results = done
     run = shutil.copytree(options.run, tmp_path / "run")
     resumed = options_of(tmp_path, seeds=(0, 1), resume=True)
     assert resumed.run == run
@@ -145,6 +145,13 @@ def test_what_another_study_has_measured_is_not_taken_for_its_own(done, sets, tm
         other = study(tmp_path, gfnets=[gfnet(tmp_path, side) for side in sides])
         with pytest.raises(ValueError, match=rf"measured\.json was made with .* \(of {parts}\)"):
             run_study(other, resumed, sets)
+    shutil.copy(run / "seed-1" / "measured.json", run / "seed-0")
+    with pytest.raises(ValueError, match=r"measured\.json was made with the seed 1, not 0"):
+        run_study(study(tmp_path), resumed, sets)
+    resumed.out.mkdir(exist_ok=True)
+    keep(resumed.out, dataclasses.replace(results, runs=results.runs[:1] * 2), 2)
+    with pytest.raises(ValueError, match=r"results\.json holds a seed twice"):
+        run_study(study(tmp_path), resumed.replace(add=True), sets)
 
 
 @pytest.fixture
