@@ -1,7 +1,9 @@
 """Share trained parts on the Hugging Face Hub, as safetensors and JSON."""
 
+import contextlib
 import re
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Self
@@ -53,6 +55,7 @@ class Shareable:
             The address of the commit.
 
         Raises:
+            ConnectionError: The hub cannot be reached.
             huggingface_hub.errors.HfHubHTTPError: The hub refuses it, for example without a token.
             ValueError: The name is none of a repository, an argument has another type, or the part
                 cannot be saved.
@@ -62,6 +65,9 @@ class Shareable:
         from gfnet_env.model_card import model_card
 
         checked("license", license, str | None)
+        checked("token", token, str | None)
+        checked("private", private, bool | None)
+        checked("commit_message", commit_message, str)
         if not _REPOSITORY.fullmatch(checked("repo_id", repo_id, str)):
             raise ValueError(f"{repo_id!r} names no repository; write USER/NAME")
         with tempfile.TemporaryDirectory() as folder:
@@ -70,14 +76,15 @@ class Shareable:
             hub = HfApi(
                 token=token, library_name=_LIBRARY, library_version=metadata.version(_LIBRARY)
             )
-            hub.create_repo(repo_id, private=private, exist_ok=True)
-            commit = hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message,
-                # What an earlier part had, but this one has not.
-                delete_patterns=list(_READ),
-            )
+            with _reached():
+                hub.create_repo(repo_id, private=private, exist_ok=True)
+                commit = hub.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    commit_message=commit_message,
+                    # What an earlier part had, but this one has not.
+                    delete_patterns=list(_READ),
+                )
         return str(commit.commit_url)
 
     @classmethod
@@ -106,6 +113,7 @@ def download(name: str | Path, *, revision: str | None = None, token: str | None
     Raises like ``Shareable.from_pretrained``.
     """
     checked("revision", revision, str | None)
+    checked("token", token, str | None)
     folder = user_path(name)
     if folder.is_dir():
         if revision is not None:
@@ -119,14 +127,15 @@ def download(name: str | Path, *, revision: str | None = None, token: str | None
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        files = snapshot_download(
-            str(name),
-            revision=revision,
-            token=token,
-            allow_patterns=list(_READ),
-            library_name=_LIBRARY,
-            library_version=metadata.version(_LIBRARY),
-        )
+        with _reached():
+            files = snapshot_download(
+                str(name),
+                revision=revision,
+                token=token,
+                allow_patterns=list(_READ),
+                library_name=_LIBRARY,
+                library_version=metadata.version(_LIBRARY),
+            )
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"there is neither a folder nor a repository {name}; check the name, and log in (hf "
@@ -137,3 +146,19 @@ def download(name: str | Path, *, revision: str | None = None, token: str | None
             f"there is no folder {name}, and the hub cannot be reached; check the network"
         ) from error
     return Path(files)
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Says what is wrong where libraries below the hub's raise errors of their own."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "the access token has letters that no token has; copy it again, or log in (hf auth "
+            "login)"
+        ) from error
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise ConnectionError(f"cannot reach the hub ({error}); check the network") from error

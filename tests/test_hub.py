@@ -201,6 +201,12 @@ def test_what_cannot_be_shared_is_named(network, tmp_path, monkeypatch):
         network.push_to_hub(None)
     with pytest.raises(ValueError, match="license must be text, not 5"):
         network.push_to_hub("me/digits", license=5)
+    with pytest.raises(ValueError, match="token must be text, not 5"):
+        network.push_to_hub("me/digits", token=5)
+    with pytest.raises(ValueError, match="the access token has letters that no token has"):
+        network.push_to_hub("me/digits", token="hf_ö")
+    with pytest.raises(ValueError, match="the access token has letters that no token has"):
+        GlanceFocusNetwork.from_pretrained("me/nothing", token="hf_ö")
     with pytest.raises(OSError, match="401"):
         network.push_to_hub("me/digits", token="hf_wrong")
     with pytest.raises(FileNotFoundError, match="neither a folder nor a repository me/nothing"):
@@ -217,6 +223,8 @@ def test_what_cannot_be_shared_is_named(network, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(FileNotFoundError, match="the hub cannot be reached; check the network"):
         GlanceFocusNetwork.from_pretrained("me/nothing")
+    with pytest.raises(ConnectionError, match="cannot reach the hub .*; check the network"):
+        network.push_to_hub("me/digits", token=TOKEN)
 
 
 def test_commands_push_and_pull(hub, tmp_path, capsys, monkeypatch):
