@@ -295,7 +295,15 @@ def check_run(folder: Path, control: RunControl) -> None:
     Raises:
         FileExistsError: See ``Run.open``.
         OSError: The folder cannot be written.
+        ValueError: Its name is no text.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        # Tensorboard cannot write there.
+        raise ValueError(
+            f"the name of {folder} has bytes that are no text; give another folder"
+        ) from error
     holds_run = is_file(folder / _CONFIG)
     if control.resume and holds_run:
         check_writable(folder)

@@ -90,6 +90,8 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path):
                 begin(Config.of(run=tmp_path / name, **control))
     with pytest.raises(FileExistsError, match="already exists"):
         begin(Config.of(run=tmp_path / "file", overwrite=True))
+    with pytest.raises(ValueError, match="has bytes that are no text; give another folder"):
+        begin(Config.of(run=tmp_path / "\udcff"))
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "other", "notes.txt"}
 
 
