@@ -57,11 +57,15 @@ def check_files(*paths: Path | None) -> None:
     """Check that files can be written, before the work for them begins; None is no file.
 
     Raises:
-        OSError: One is a folder, or its folder cannot be written; the message names it.
+        OSError: One is a folder, a link or a device, or its folder cannot be written; the message
+            names it.
     """
     for path in filter(None, paths):
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            # The new file would take the place of /dev/stdout.
+            raise FileExistsError(f"{path} is a link or a device; give the name of a file")
         check_writable(path.parent)
 
 

@@ -43,6 +43,10 @@ def test_a_check_finds_what_cannot_be_written_and_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match=r"cannot write .*file/new: Not a directory.*choose another"):
         files.check_files(tmp_path / "file" / "new" / "results.json")
     assert [*tmp_path.iterdir()] == [tmp_path / "file"]
+    (tmp_path / "link").symlink_to("file")
+    for path in (tmp_path / "link", Path(os.devnull)):
+        with pytest.raises(FileExistsError, match=f"{path} is a link or a device; give the name"):
+            files.check_files(path)
 
 
 def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):

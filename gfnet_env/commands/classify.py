@@ -59,6 +59,9 @@ class ClassifyConfig(Settings):
         super().__post_init__()
         if self.picture is not None:
             sheet_format(self.picture)
+        if self.csv is not None and self.csv.suffix.lower() in EXTENSIONS:
+            # A shell makes one of --csv *.jpg.
+            raise ValueError(f"csv must be a file for a table, not the picture {self.csv}")
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,7 @@ def classify(config: ClassifyConfig) -> list[Answer]:
         SystemExit: Pictures could not be read, which are listed after the answers of the others.
         ValueError: There are no pictures, or a value is wrong.
     """
-    check_files(config.csv, config.picture)
-    files, errors = find_pictures(config.pictures)
+    files, errors = _files(config)
     gfnet = load_gfnet(config)
     images = open_pictures(files, gfnet.model, config.image_size)
     answers: list[Answer] = []
@@ -127,13 +129,22 @@ def classify(config: ClassifyConfig) -> list[Answer]:
 
 def plan_classify(config: ClassifyConfig) -> Plan:
     """What ``classify`` would do and cost."""
-    check_files(config.csv, config.picture)
-    files, errors = find_pictures(config.pictures)
+    files, errors = _files(config)
     if errors:
         raise errors[0]
     gfnet = load_gfnet(config)
     images = open_pictures(files, gfnet.model, config.image_size)
     return plan_passes(config, gfnet, {"pictures": images}, {"pictures": 1})
+
+
+def _files(config: ClassifyConfig) -> tuple[list[Path], list[Exception]]:
+    """``find_pictures``; raises an error unless the outputs can be written beside them."""
+    check_files(config.csv, config.picture)
+    files, errors = find_pictures(config.pictures)
+    drawn = config.picture
+    if drawn is not None and drawn.resolve() in map(Path.resolve, files):
+        raise ValueError(f"{drawn} is a picture to classify; give another file for the drawing")
+    return files, errors
 
 
 def find_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Exception]]:

@@ -332,6 +332,14 @@ def test_a_folder_is_classified_into_a_table(assembled, pictures, gfnet, digits,
         assert int(row["multiply_adds"]) == expected.multiply_adds[number]
     only = gfnet("classify", pictures / "broken.png", "--run", tmp_path, "--skip-unreadable")
     assert only.status == 1
+    # Nothing is written over a picture.
+    for option, message in (
+        ("--csv", "csv must be a file for a table, not the picture"),
+        ("--picture", "is a picture to classify; give another file for the drawing"),
+    ):
+        ended = gfnet("classify", pictures, "--run", tmp_path, option, pictures / "0.png")
+        assert ended.status != 0
+        assert message in ended.err
 
 
 def test_answers_name_several_classes(assembled, pictures, gfnet, tmp_path):
