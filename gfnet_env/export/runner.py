@@ -324,7 +324,9 @@ def open_session(
     # Spinning threads of a finished graph would take the cores from other graphs' threads.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=list(providers)
+        )
     # onnxruntime's errors have no common base.
     except Exception as error:
         raise ValueError(f"cannot read the graph {path} ({error}); copy it again") from error

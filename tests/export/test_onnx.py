@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import pyvips
 import torch
+from onnx import helper, save_model
 from PIL import Image
 from torch import nn
 
@@ -459,6 +460,18 @@ def test_a_graph_that_onnxruntime_cannot_read_is_named(tmp_path):
     (tmp_path / "static.onnx").write_text("no graph")
     with pytest.raises(ValueError, match=r"cannot read the graph .*static\.onnx"):
         runner.open_session(tmp_path / "static.onnx")
+
+
+def test_a_graph_may_lie_where_names_are_no_text(tmp_path):
+    sides = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    graph = helper.make_graph([node], "same", sides[:1], sides[1:])
+    opset = helper.make_opsetid("", 17)
+    path = tmp_path / "\udcff.onnx"
+    save_model(helper.make_model(graph, ir_version=8, opset_imports=[opset]), tmp_path / "same")
+    (tmp_path / "same").rename(path)
+    (found,) = runner.open_session(path).run(None, {"x": np.ones(1, np.float32)})
+    assert found == 1
 
 
 class Growing(nn.Module):
