@@ -94,8 +94,7 @@ def _settings(draw: Random, folder: Path) -> Input:
 def _words(value: Any) -> Iterator[str]:
     """All names and values in the values of settings."""
     if isinstance(value, dict):
-        yield from filter(_says_something, value)
-        value = list(value.values())
+        value = [*value, *value.values()]
     if isinstance(value, list | tuple):
         for each in value:
             yield from _words(each)

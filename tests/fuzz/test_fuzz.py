@@ -9,6 +9,7 @@ import pytest
 from gfnet_env.images import load_picture
 from tests.fuzz import __main__ as command
 from tests.fuzz.core import Input, RefusedError, Report, fuzz, judge, shares
+from tests.fuzz.settings import _words
 from tests.fuzz.targets import TARGETS
 
 INPUTS = 2000
@@ -92,3 +93,7 @@ def test_the_command_writes_what_came_of_the_inputs(tmp_path, capsys):
     assert "errors of others" in capsys.readouterr().out
     with pytest.raises(ValueError, match="unknown kind 'x'; known: actions, resets"):
         command.main(command.FuzzConfig(only="x"))
+
+
+def test_an_error_may_name_a_short_key_by_quoting_it():
+    assert "','" in set(_words({",": 1}))
