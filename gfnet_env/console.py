@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, TaskID
 from rich.status import Status
+from rich.table import Table
 
 Item = TypeVar("Item")
 
@@ -25,6 +27,22 @@ class PlainConsole(Console):
         if not self.is_terminal:
             self.print(status)
         return super().status(escape(status) if isinstance(status, str) else status, **options)
+
+
+class PlainTable(Table):
+    """A table without vertical lines, whose headings break between words only.
+
+    Args:
+        headings: One for each column.
+        title: Shown above.
+    """
+
+    def __init__(self, *headings: str, title: str | None = None) -> None:
+        super().__init__(*headings, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+
+    def add_column(self, header: RenderableType = "", *others: Any, **options: Any) -> None:
+        width = max(map(len, str(header).split()), default=0)
+        super().add_column(header, *others, **{"min_width": width} | options)
 
 
 class Bars(Progress):

@@ -2,7 +2,7 @@ import io
 
 from rich.table import Table
 
-from gfnet_env.console import Bars, PlainConsole, track
+from gfnet_env.console import Bars, PlainConsole, PlainTable, track
 
 
 def test_text_is_printed_as_it_is(capsys):
@@ -34,3 +34,12 @@ def test_without_a_terminal_progress_is_shown_in_lines(capsys):
         bars.console.file = io.StringIO()
         bars.advance(bars.add_task("stage 2", total=2000))
     assert "1 of 2,000" not in bars.console.file.getvalue()
+
+
+def test_headings_of_a_table_break_between_words_only(capsys):
+    table = PlainTable("accuracy", "multiply-adds", *(f"look {n}" for n in range(12)))
+    table.add_row("97.0%", "1,234.56 M", *["100%"] * 12)
+    PlainConsole(width=80).print(table)
+    shown = capsys.readouterr().out
+    assert "multiply-adds" in shown
+    assert "…" not in shown

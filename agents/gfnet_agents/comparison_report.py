@@ -99,11 +99,11 @@ def write_report(results: ComparisonResult, folder: Path) -> str:
 
 def _table(results: ComparisonResult) -> str:
     """Accuracy per step under the bounds and every schedule, in Markdown."""
-    columns = ["interquartile mean", "above random", "of the target's gain at look 1"]
+    columns = ["IQM", "above random", "of the target's gain"]
     lines = [
         f"Accuracy on {results.images:,} {results.split} images, mean over seeds; of the last step "
-        "the interquartile mean over seeds, and the paired difference to random looks, each with "
-        "its 95% interval.",
+        "the interquartile mean over seeds (IQM) and the paired difference to random looks, each "
+        "with its 95% interval; of the first look the share of the target's gain.",
         "",
         *markdown.header("learned by", *step_names(len(results.bounds["random"])), *columns),
     ]

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rich.table import Table
-
 from gfnet_agents.config import DEFAULT, PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.recipes import find_recipe
 from gfnet_agents.training import check_policy, plan_policy, train_policy
 from gfnet_env.benchmarks import EvaluationConfig, evaluate
 from gfnet_env.benchmarks.report import step_names
 from gfnet_env.benchmarks.results import Result
-from gfnet_env.console import PlainConsole
+from gfnet_env.console import PlainConsole, PlainTable
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
@@ -310,7 +308,7 @@ def _accuracy(run: Run) -> tuple[str, tuple[float, ...]]:
 
 def _print_stages(stages: Mapping[str, StageResult]) -> None:
     names = step_names(max(len(stage.accuracy) for stage in stages.values()))
-    table = Table("stage", "looks", *names, "seconds")
+    table = PlainTable("stage", "looks", *names, "seconds")
     for name, stage in stages.items():
         accuracies = (f"{accuracy:.1%}" for accuracy in stage.accuracy)
         seconds = "?" if stage.seconds is None else f"{stage.seconds:.0f}"

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
-from rich.table import Table
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -28,7 +27,7 @@ from gfnet_agents.learners import (
 from gfnet_env.benchmarks.results import Result, Spread
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
 from gfnet_env.benchmarks.stopwatch import Stopwatch
-from gfnet_env.console import PlainConsole, track
+from gfnet_env.console import PlainConsole, PlainTable, track
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.features import CachedFeatures, LiveFeatures, MakeFeatures
@@ -407,19 +406,19 @@ def _time_shares(learner: Learner, env: GlanceFocusVectorEnv) -> dict[str, float
 
 def _print(results: ThroughputResult, console: Console) -> None:
     title = f"{results.encoder}, {results.patch_size}×{results.patch_size} patches"
-    table = Table("", "environment steps/s", "least to most", "views/s", title=title)
+    table = PlainTable("", "environment steps/s", "least to most", "views/s", title=title)
     for name, timed in results.environments.items():
         steps, views = timed.steps_per_second, timed.views_per_second.median
         spread = f"{steps.min:,.0f} to {steps.max:,.0f}"
         table.add_row(name, f"{steps.median:,.0f}", spread, f"{views:,.0f}")
-    compared = Table("how many times as fast", "median of the rounds' ratios")
+    compared = PlainTable("how many times as fast", "median of the rounds' ratios")
     for name, value in results.ratios.items():
         compared.add_row(name, f"{value:.3f}")
     console.print(table, compared)
     if not results.training:
         return
     parts = ["encoder", "environment", "copies", "policy", "buffer", "rest"]
-    training = Table("training", "environment steps/s", "of bare encoders", *parts)
+    training = PlainTable("training", "environment steps/s", "of bare encoders", *parts)
     for name, trained in results.training.items():
         shares = [f"{trained.time.get(part, 0.0):.0%}" for part in parts]
         speed = f"{trained.steps_per_second.median:,.0f}"

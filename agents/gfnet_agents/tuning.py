@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from rich.table import Table
 
 from gfnet_agents.config import DEFAULT, PARTS, PolicyConfig, PolicySchedule
 from gfnet_agents.learners import LEARNERS
 from gfnet_agents.search import CLASSIFIER_SEARCH, POLICY_SEARCH, Choice, Space, parse_search
 from gfnet_agents.training import check_policy, train_policy
 from gfnet_env.benchmarks.results import Result, rounded
-from gfnet_env.console import PlainConsole
+from gfnet_env.console import PlainConsole, PlainTable
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import FeatureOptions
 from gfnet_env.files import write_json, write_text
@@ -415,7 +414,7 @@ def _conclude(
     if not complete:
         errors = {each.error for each in results.trials if each.error}
         raise RuntimeError(f"no trial was complete; {'; '.join(sorted(errors)) or 'give more'}")
-    table = Table("trial", "val", *space)
+    table = PlainTable("trial", "val", *space)
     ranked = sorted(complete, key=lambda each: each.accuracy or 0.0, reverse=True)
     for each in ranked[:_SHOWN]:
         shown = (_short(each.settings.get(name, "as given")) for name in space)

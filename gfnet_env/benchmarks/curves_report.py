@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
 
 from gfnet_env.benchmarks.advice import budget_advice, policy_advice, static_advice
 from gfnet_env.benchmarks.report import millions, new_figure, save_figure, step_names, write_rows
 from gfnet_env.benchmarks.results import CurvePoint, Evaluation
+from gfnet_env.console import PlainTable
 from gfnet_env.models import Model
 
 
@@ -38,7 +38,7 @@ def _print_points(
     title: str, kind: str, names: Sequence[str], points: Sequence[CurvePoint], console: Console
 ) -> None:
     columns = (kind, "multiply-adds", "accuracy", "95% interval", "calibration error")
-    table = Table(*columns, title=title)
+    table = PlainTable(*columns, title=title)
     for name, point in zip(names, points, strict=True):
         cells = [millions(point.multiply_adds), f"{point.accuracy:.1%}"]
         cells.append("{:.1%} to {:.1%}".format(*point.interval))

@@ -8,12 +8,11 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from gfnet_env.benchmarks.report import millions
 from gfnet_env.benchmarks.results import Difference, Interval, Result, interval_of, rounded
-from gfnet_env.console import PlainConsole
+from gfnet_env.console import PlainConsole, PlainTable
 from gfnet_env.evaluation import Record, evaluate_policy
 from gfnet_env.exits import confidence
 from gfnet_env.files import replacing, write_json
@@ -247,7 +246,7 @@ class _Untiring:
 
 
 def _print(compared: ExitComparison, console: Console) -> None:
-    table = Table(title=f"exits on {compared.images} test images")
+    table = PlainTable(title=f"exits on {compared.images} test images")
     for heading in ("exits", "budget", "multiply-adds", "accuracy", "over confidence"):
         table.add_column(heading, justify="left" if heading == "exits" else "right")
     for point in compared.points:

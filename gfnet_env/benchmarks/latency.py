@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from gfnet_env.benchmarks.report import millions
@@ -25,7 +24,7 @@ from gfnet_env.benchmarks.results import (
     Timing,
 )
 from gfnet_env.benchmarks.rounds import Contender, speedup, time_rounds
-from gfnet_env.console import PlainConsole
+from gfnet_env.console import PlainConsole, PlainTable
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.export import export_int8, export_onnx, export_static
 from gfnet_env.files import replacing, weights_digests, write_json
@@ -345,7 +344,7 @@ def _print(results: Latency, console: Console) -> None:
         threads = f"{timing.threads} thread{'s' * (timing.threads > 1)}"
         title = f"{timing.engine}, batches of {timing.batch_size}, {threads}"
         columns = ("network", "accuracy", "ms per image", f"× faster than {full}")
-        table = Table(*columns, title=title)
+        table = PlainTable(*columns, title=title)
         table.add_row(f"static, {full}", f"{results.static_accuracy:.1%}", _shown(timing.static))
         for point, timed in zip(results.points, timing.points, strict=True):
             name = f"{point.name}, {millions(point.multiply_adds)}"
@@ -356,7 +355,7 @@ def _print(results: Latency, console: Console) -> None:
     console.print(_summary(results))
 
 
-def _summary(results: Latency) -> Table:
+def _summary(results: Latency) -> PlainTable:
     """Milliseconds per picture of everything, by batch and threads, at the last point."""
     name = results.points[-1].name
     settings = dict.fromkeys((each.batch_size, each.threads) for each in results.timings)
@@ -370,7 +369,7 @@ def _summary(results: Latency) -> Table:
         if timing.scan is not None:
             rows.setdefault(f"scan, {timing.engine}", {})[key] = timing.scan
     columns = [f"batch {batch}, threads {threads}" for batch, threads in settings]
-    table = Table("ms per picture", *columns, title=f"GFNet at {name}")
+    table = PlainTable("ms per picture", *columns, title=f"GFNet at {name}")
     for row, spreads in rows.items():
         table.add_row(row, *(f"{spreads[key].median:.2f}" for key in settings))
     return table

@@ -11,12 +11,11 @@ from typing import Annotated
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from gfnet_env.benchmarks.processes import MIB, begin_peak, in_a_process, peak_bytes
 from gfnet_env.benchmarks.results import Memory, MemoryRow, ProcessMemory
-from gfnet_env.console import PlainConsole, track
+from gfnet_env.console import PlainConsole, PlainTable, track
 from gfnet_env.files import check_files, write_json
 from gfnet_env.images import ArrayImages
 from gfnet_env.inference import EarlyExitGFNet
@@ -78,7 +77,8 @@ def measure_memory(config: MemoryConfig) -> Memory:
 
 
 def _print(results: Memory, console: Console) -> None:
-    table = Table("image", "decoded", "GFNet, peak", "above idle", "static, peak", "above idle")
+    peaks = ("GFNet, peak", "above idle", "static, peak", "above idle")
+    table = PlainTable("image", "decoded", *peaks)
     for row in results.rows:
         cells = [f"{row.image:.1f} MiB"]
         for taken in filter(None, (row.gfnet, row.static)):

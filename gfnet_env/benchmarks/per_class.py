@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
 
 from gfnet_env.benchmarks.report import new_figure, save_figure
 from gfnet_env.benchmarks.results import ClassResult, rounded
+from gfnet_env.console import PlainTable
 
 # Classes up to which a table is printed, and a picture has names and numbers.
 _SHOWN = 30
@@ -67,7 +67,8 @@ def print_classes(results: Sequence[ClassResult], console: Console) -> None:
     """Print a table, unless there are too many classes."""
     if len(results) > _SHOWN:
         return
-    table = Table("class", "images", "precision", "recall", "F1", "AUC", title="after all looks")
+    figures = ("images", "precision", "recall", "F1", "AUC")
+    table = PlainTable("class", *figures, title="after all looks")
     for each in results:
         shares = (each.precision, each.recall, each.f1)
         cells = ["" if share is None else f"{share:.1%}" for share in shares]

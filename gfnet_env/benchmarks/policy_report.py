@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from gfnet_env.benchmarks.advice import policy_advice
 from gfnet_env.benchmarks.report import (
@@ -20,6 +19,7 @@ from gfnet_env.benchmarks.report import (
     write_rows,
 )
 from gfnet_env.benchmarks.results import PolicyComparison, PolicyResult, PolicyResults
+from gfnet_env.console import PlainTable
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import ImageSet, batches
 from gfnet_env.inference import Answers
@@ -44,12 +44,13 @@ _PER_LOOK = {
 def print_results(results: PolicyResults, model: Model, console: Console) -> None:
     """Print accuracy per step and policy, and the operating points of the early exit."""
     steps = step_names(len(results.multiply_adds))
-    table = Table("policy", *steps, title=f"Accuracy on the {results.split} split")
+    table = PlainTable("policy", *steps, title=f"Accuracy on the {results.split} split")
     for name, shown in _shown_names(results).items():
         table.add_row(shown, *(f"{value:.1%}" for value in results.policies[name].accuracy))
     table.add_row("multiply-adds", *map(millions, results.multiply_adds))
     console.print(table)
-    exits = Table("accuracy", "multiply-adds", *(f"exit {n}" for n in steps), title="Early exit")
+    title = "Early exit: the share of images at each step"
+    exits = PlainTable("accuracy", "multiply-adds", *steps, title=title)
     for point in results.early_exit:
         shares = (f"{share:.0%}" for share in point.exit_share)
         exits.add_row(f"{point.accuracy:.1%}", millions(point.multiply_adds), *shares)
@@ -65,7 +66,7 @@ def print_comparison(results: PolicyComparison, model: Model, console: Console) 
         if key in _WITH_INTERVALS:
             title += f", 95% intervals ({results.images} {results.split} images)"
         shown = steps if key in _WITH_INTERVALS else steps[1:]
-        table = Table("policy", *shown, title=title.format(results))
+        table = PlainTable("policy", *shown, title=title.format(results))
         for name, found in results.policies.items():
             if getattr(found, key) is not None:
                 table.add_row(names[name], *_cells(found, key))

@@ -16,11 +16,10 @@ from typing import Annotated, Any, TypeVar, get_args
 import numpy as np
 import torch
 from PIL import Image
-from rich.table import Table
 
 from gfnet_env.benchmarks.processes import MIB, begin_peak, in_a_process, peak_bytes
 from gfnet_env.benchmarks.results import Result, rounded
-from gfnet_env.console import PlainConsole, track
+from gfnet_env.console import PlainConsole, PlainTable, track
 from gfnet_env.env.sampling import Sampling
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import check_files, write_json
@@ -111,7 +110,7 @@ def measure_scale(config: ScaleConfig) -> Scale:
 
 
 def _print(results: Scale) -> None:
-    table = Table("of", "number", "part", "CPU s", "MiB", "µs each", "bytes each")
+    table = PlainTable("of", "number", "part", "CPU s", "MiB", "µs each", "bytes each")
     for quantity, parts in results.taken.items():
         for part, by_number in parts.items():
             for number, taken, growth in _with_growth(by_number):

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from rich.table import Table
-
 from gfnet_env.benchmarks.backbones import PAPER_BACKBONES, check_backbone
-from gfnet_env.console import PlainConsole, track
+from gfnet_env.console import PlainConsole, PlainTable, track
 from gfnet_env.settings import AtLeast, Settings
 
 
@@ -22,7 +20,7 @@ class BackboneConfig(Settings):
 
 def check_backbones(config: BackboneConfig) -> None:
     """Check them one by one and print a table."""
-    table = Table("encoder", "map", "vector", "parameters", "multiply-adds")
+    table = PlainTable("encoder", "map", "vector", "parameters", "multiply-adds")
     for name in track(config.encoders, "backbones"):
         found = check_backbone(name, config.patch_size)
         table.add_row(

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from rich.table import Table
-
-from gfnet_env.console import PlainConsole
+from gfnet_env.console import PlainConsole, PlainTable
 from gfnet_env.inference import EarlyExitGFNet, assembled_in
 from gfnet_env.inference.storage import load_model
 from gfnet_env.models import part_costs
@@ -27,7 +25,7 @@ def count_cost(config: CostConfig) -> None:
     exits = list(accumulate(model.multiply_adds()))
     if policy is not None:
         exits = EarlyExitGFNet(model, policy).multiply_adds
-    table = Table("part", "input", "multiply-adds", "parameters", "activations")
+    table = PlainTable("part", "input", "multiply-adds", "parameters", "activations")
     for part in part_costs(model, policy):
         table.add_row(
             part.name,
