@@ -12,7 +12,7 @@ from gfnet_env import EarlyExitGFNet
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.images import SPLITS, ArrayImages, ReadingOptions, load_images, open_folder
-from gfnet_env.inference import assemble, calibrate, learn_certainty
+from gfnet_env.inference import assemble, calibrate, fit_temperatures, learn_certainty
 from gfnet_env.matching import ImageOptions, check_classes, check_fit
 from gfnet_env.models import TrainingData
 from gfnet_env.policies import RandomPolicy
@@ -134,6 +134,7 @@ def test_nothing_is_measured_on_images_of_other_classes(tiny_network, labels):
         lambda: assemble(tiny_network, RandomPolicy(), images),
         lambda: calibrate(gfnet, images),
         lambda: learn_certainty(gfnet, images),
+        lambda: fit_temperatures(gfnet, images),
     ):
         with pytest.raises(ValueError, match="the network knows"):
             measure()
@@ -159,6 +160,7 @@ def test_a_set_without_images_is_named(tiny_network, names):
         lambda: evaluate_policy(tiny_network, RandomPolicy(), images),
         lambda: calibrate(gfnet, images),
         lambda: learn_certainty(gfnet, images),
+        lambda: fit_temperatures(gfnet, images),
         lambda: GlanceFocusEnv(model=tiny_network, images=images),
     ):
         with pytest.raises(ValueError, match="the set has no images"):

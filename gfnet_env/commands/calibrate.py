@@ -4,13 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gfnet_env.benchmarks.statistics import expected_calibration_error
+from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits import confidence
 from gfnet_env.files import check_writable
+from gfnet_env.images import ImageSet
 from gfnet_env.inference import (
     EarlyExitGFNet,
     Method,
     assembled_in,
     calibrate,
+    fit_temperatures,
     learn_certainty,
 )
 from gfnet_env.matching import ImageOptions
@@ -34,6 +38,8 @@ class CalibrationConfig(Settings):
     certainty: Certainty = "confidence"
     """What thresholds are held against: confidence, or gain, the expected gain of looking on,
     which is learned on the same images."""
+    temperatures: bool = False
+    """Whether to fit a temperature for each step first, so that confidence means accuracy."""
     focus_steps: Annotated[int, AtLeast(1)] | None = None
     """Most looks from now on; classifiers over sets take more than they were trained with."""
     device: str = "auto"
@@ -45,6 +51,10 @@ def calibrate_run(config: CalibrationConfig) -> None:
     folder, gfnet = assembled_in(config.run), _load(config)
     images = config.images.open(gfnet.model, "val")
     gfnet.certainty = confidence
+    if config.temperatures:
+        before = _error(gfnet, images)
+        fit_temperatures(gfnet, images)
+        print(f"calibration error {before:.3f}, with temperatures {_error(gfnet, images):.3f}")
     if config.certainty == "gain":
         learn_certainty(gfnet, images)
     table = calibrate(gfnet, images, config.method)
@@ -58,11 +68,17 @@ def calibrate_run(config: CalibrationConfig) -> None:
     )
 
 
+def _error(gfnet: EarlyExitGFNet, images: ImageSet) -> float:
+    """The expected calibration error of all steps together."""
+    record = evaluate_policy(gfnet.model, gfnet.policy, images)
+    return expected_calibration_error(record.confidence.ravel(), record.correct.ravel())
+
+
 def plan_calibrate(config: CalibrationConfig) -> Plan:
     """What ``calibrate_run`` would do and cost."""
     gfnet = _load(config)
     images = config.images.open(gfnet.model, "val")
-    passes = 2 if config.certainty == "gain" else 1
+    passes = 1 + (config.certainty == "gain") + 3 * config.temperatures
     return plan_passes(config, gfnet, {"val": images}, {"val": passes})
 
 

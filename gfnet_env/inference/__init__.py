@@ -13,6 +13,7 @@ from gfnet_env.inference.budgets import (
 from gfnet_env.inference.calibration import (
     assemble,
     calibrate,
+    fit_temperatures,
     learn_certainty,
     measure_latency,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "check_saveable_model",
     "exit_costs",
     "exits_of",
+    "fit_temperatures",
     "is_assembled",
     "learn_certainty",
     "load_official",

@@ -1,8 +1,12 @@
 """Calibrate an assembled network on some images: thresholds, budgets and times."""
 
 import copy
+import math
 
 import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional
 
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits import ExpectedGain, fit_gain
@@ -10,10 +14,14 @@ from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.images import ImageSet
 from gfnet_env.inference.budgets import BudgetTable, LatencyTable, Method, exit_costs, solve_budgets
 from gfnet_env.inference.early_exit import EarlyExitGFNet, Pixels
-from gfnet_env.models import Model
+from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.models.base import blank_state
 from gfnet_env.policies.base import Policy
 from gfnet_env.timing import median_seconds
+
+# Images to fit temperatures on, and their range.
+_ENOUGH = 5000
+_TEMPERATURES = (0.01, 100.0)
 
 
 def assemble(
@@ -56,6 +64,56 @@ def learn_certainty(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 2
     record = evaluate_policy(model, gfnet.policy, images, batch_size=batch_size, signal=gain.known)
     fit_gain(gain, record.signal, record.label_confidence, record.looks)
     gfnet.certainty = gain
+
+
+@torch.inference_mode(mode=False)
+def fit_temperatures(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> None:
+    """Fit a temperature for each step, so that confidence means accuracy (Guo et al., 2017).
+
+    Classes stay as they are, but confidences change: call ``calibrate`` afterwards.
+
+    Args:
+        gfnet: Its model's temperatures are set.
+        images: See ``calibrate``; a few thousand of them, evenly spread, are enough.
+        batch_size: Images per batch.
+
+    Raises:
+        ValueError: The model is no ``GlanceFocusNetwork``.
+    """
+    model = gfnet.model
+    if not isinstance(model, GlanceFocusNetwork):
+        raise ValueError(f"only a GlanceFocusNetwork has temperatures, not {type(model).__name__}")
+    before = model.config.temperatures
+    model.set_temperatures(())
+    try:
+        record = evaluate_policy(
+            *(model, gfnet.policy, images),
+            indices=slice(None, None, max(1, len(images) // _ENOUGH)),
+            batch_size=batch_size,
+            signal=lambda state: state.logits,
+        )
+    except BaseException:
+        model.set_temperatures(before)
+        raise
+    labels = images.labels[torch.from_numpy(record.indices)]
+    logits, looks = torch.from_numpy(record.signal), torch.from_numpy(record.looks)
+    temperatures = []
+    for step in range(logits.shape[1]):
+        # A policy that stops may leave few images, or none, to fit the last steps on.
+        there = looks >= step
+        if there.any():
+            temperatures.append(_temperature(logits[there, step], labels[there]))
+    model.set_temperatures(temperatures)
+
+
+def _temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature of logits (N, K) with the lowest cross-entropy against labels (N,)."""
+
+    def loss(log: float) -> float:
+        return float(functional.cross_entropy(logits / math.exp(log), labels))
+
+    bounds = [math.log(each) for each in _TEMPERATURES]
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
 
 
 def calibrate(

@@ -1,6 +1,7 @@
 """GFNet: an encoder for overviews, an encoder for windows, and a classifier over their vectors."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -15,7 +16,7 @@ from gfnet_env.models.base import State, check_views
 from gfnet_env.models.cost import step_multiply_adds
 from gfnet_env.models.saved import SavedConfig, SavedModule
 from gfnet_env.models.where import WhereMap
-from gfnet_env.settings import AtLeast, AtMost
+from gfnet_env.settings import Above, AtLeast, AtMost
 
 GlanceLogits = Literal["classifier", "encoder"]
 
@@ -68,6 +69,8 @@ class NetworkConfig(SavedConfig):
             ``encoder``'s own head; None lets the classifier choose.
         align_corners: See ``ViewConfig``.
         corner_rounding: See ``ViewConfig.rounding``.
+        temperatures: What the logits of each step are divided by, glance first; steps behind the
+            last one have its temperature, and without any nothing is divided (Guo et al., 2017).
     """
 
     patch_size: Annotated[int, AtLeast(1), AtMost(10_000)]
@@ -80,6 +83,7 @@ class NetworkConfig(SavedConfig):
     glance_logits: GlanceLogits | None = None
     align_corners: bool = False
     corner_rounding: CornerRounding = "nearest"
+    temperatures: tuple[Annotated[float, Above(0)], ...] = ()
 
     @property
     def spec_of_glances(self) -> str:
@@ -211,6 +215,14 @@ class GlanceFocusNetwork(SavedModule):
         self.config = dataclasses.replace(self.config, focus_steps=focus_steps)
         self.focus_steps = focus_steps
 
+    def set_temperatures(self, temperatures: Sequence[float]) -> None:
+        """Set what the logits of each step are divided by, see ``NetworkConfig``.
+
+        Raises:
+            ValueError: One is not positive.
+        """
+        self.config = dataclasses.replace(self.config, temperatures=tuple(temperatures))
+
     def encode_overview(self, views: Tensor, normalised: bool = False) -> Features:
         check_views(views, self.glance_view)
         return self.global_encoder(views, normalised)
@@ -233,7 +245,7 @@ class GlanceFocusNetwork(SavedModule):
         else:
             logits = self.classifier.judge(memory, number)
         state = GFNetState(
-            logits=logits,
+            logits=self._tempered(logits, number),
             number=number,
             location=nowhere.location,
             scale=nowhere.scale,
@@ -262,7 +274,7 @@ class GlanceFocusNetwork(SavedModule):
         covered = self.glance_view.covered(boxes, state.size, (height, width))
         after = dataclasses.replace(
             state,
-            logits=logits,
+            logits=self._tempered(logits, number),
             number=number,
             location=looks.location.float(),
             scale=looks.scale.float(),
@@ -274,6 +286,13 @@ class GlanceFocusNetwork(SavedModule):
         if self.where is None or state.heat is None:
             return after
         return self._rated(after, self.where.inhibited(state.heat, boxes, looks, state.size))
+
+    def _tempered(self, logits: Tensor, number: Tensor) -> Tensor:
+        """Logits (B, K) at steps (B,), divided by their temperatures."""
+        known = self.config.temperatures
+        if not known:
+            return logits
+        return logits / logits.new_tensor(known)[number.clamp(max=len(known) - 1), None]
 
     def _placed(self, vector: Tensor, looks: Look) -> Tensor:
         """A vector in the form that the classifier takes."""

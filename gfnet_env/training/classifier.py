@@ -381,6 +381,8 @@ def _stage_3(
             )
     known = {name: getattr(network.trained_on, name) for name in _OF_ITS_IMAGES}
     config = config.resolved(kept, known)
+    # They belong to the weights before this training.
+    network.set_temperatures(())
     sets = config.images.open_splits(network, image_sets)
     now = config.trained_on(sets["train"], in_memory=image_sets is not None)
     network.trained_on = dataclasses.replace(

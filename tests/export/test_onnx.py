@@ -581,6 +581,7 @@ def test_tokens_a_where_map_attention_over_views_and_a_learned_stop_are_exported
         glance_encoder="compact:widths=[4,8],strides=[2,2]",
         where_scales=(1.0, 2.0),
     )
+    network.set_temperatures([2.0, 0.5])
     gfnet = EarlyExitGFNet(network, HeatPolicy())
     learn_certainty(gfnet, digits)
     # Between two pictures, where they differ the most: the network is not trained.

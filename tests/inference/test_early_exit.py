@@ -11,13 +11,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from gfnet_env import ArrayImages, EarlyExitGFNet, GlanceFocusNetwork, Look, files, rows
+from gfnet_env.benchmarks.statistics import expected_calibration_error
 from gfnet_env.env.single import GlanceFocusEnv
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.exits.thresholds import NEVER
 from gfnet_env.features import LiveFeatures
 from gfnet_env.images import DatasetImages, PictureImages
-from gfnet_env.inference import calibrate, learn_certainty, measure_latency
+from gfnet_env.inference import calibrate, fit_temperatures, learn_certainty, measure_latency
 from gfnet_env.policies import (
     CenterPolicy,
     Context,
@@ -258,6 +259,33 @@ def test_a_learned_stop_is_saved_and_costs(network, digits, tmp_path):
     assert torch.equal(one.exit_step, other.exit_step)
     assert torch.equal(one.certainty, other.certainty)
     assert len(one.exit_step.unique()) > 1
+
+
+def test_temperatures_make_confidence_mean_accuracy(network, digits, tmp_path):
+    gfnet = EarlyExitGFNet(network, CenterPolicy(), [2, 2, 2, 0])
+    classes = gfnet.classify(digits).classes
+    network.set_temperatures([0.05, 0.1, 0.1, 0.1])
+
+    def error():
+        record = evaluate_policy(network, gfnet.policy, digits)
+        return expected_calibration_error(record.confidence.ravel(), record.correct.ravel())
+
+    before = error()
+    with torch.inference_mode():
+        fit_temperatures(gfnet, digits)
+    assert error() < 0.7 * before
+    assert len(set(network.config.temperatures)) == 4
+    found = gfnet.classify(digits)
+    assert torch.equal(found.classes, classes)
+    gfnet.save(tmp_path)
+    assert torch.equal(EarlyExitGFNet.load(tmp_path).classify(digits).logits, found.logits)
+    # More looks than were fitted have the last temperature.
+    network.set_temperatures([2.0])
+    halved = gfnet.classify(digits).logits
+    network.set_temperatures(())
+    torch.testing.assert_close(2 * halved, gfnet.classify(digits).logits)
+    with pytest.raises(ValueError, match="temperatures must be positive, not 0.0"):
+        network.set_temperatures([1.0, 0.0])
 
 
 def test_a_certainty_of_ones_own_is_used_but_not_saved(network, digits, tmp_path):
