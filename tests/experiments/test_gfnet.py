@@ -259,12 +259,10 @@ def test_mistakes_are_shown_in_a_line(
 )
 def test_what_can_be_no_file_is_refused_before_any_work(arguments, gfnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "looked.png").mkdir()
+    name = "looked.csv" if arguments[-1] == "--csv" else "looked.png"
+    (tmp_path / name).mkdir()
     (tmp_path / "file").write_text("")
-    for path, shown in (
-        ("looked.png", "looked.png is a folder"),
-        ("file/l.png", "Not a directory"),
-    ):
+    for path, shown in ((name, f"{name} is a folder"), (f"file/{name}", "Not a directory")):
         ended = gfnet(*arguments, path)
         assert shown in ended.err
         assert not ended.out
