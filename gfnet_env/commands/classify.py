@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gfnet_env import rows
+from gfnet_env.benchmarks.animation import draw_animation
 from gfnet_env.benchmarks.report import draw_answers, sheet_format
 from gfnet_env.command_line import print_error
 from gfnet_env.console import Bars, PlainConsole
@@ -29,6 +30,7 @@ from gfnet_env.settings import AtLeast, Positional, Settings
 _BATCH = 64
 # More would make a picture that no program opens.
 _MOST_DRAWN = 120
+_ANIMATED = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class ClassifyConfig(Settings):
     """Mean cost in multiply-adds to set the thresholds for; by default the run's thresholds."""
     picture: Path | None = None
     """File for a drawing of where the network looked."""
+    gif: Path | None = None
+    """File for an animation of it, look by look, of the first 15 pictures."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
@@ -62,6 +66,8 @@ class ClassifyConfig(Settings):
         if self.csv is not None and self.csv.suffix.lower() in EXTENSIONS:
             # A shell makes one of --csv *.jpg.
             raise ValueError(f"csv must be a file for a table, not the picture {self.csv}")
+        if self.gif is not None and self.gif.suffix.lower() != ".gif":
+            raise ValueError(f"gif must end in .gif, not be {self.gif}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def classify(config: ClassifyConfig) -> list[Answer]:
 
     Raises:
         FileNotFoundError: There is no such run.
-        OSError: ``config.csv`` or ``config.picture`` cannot be written.
+        OSError: ``config.csv`` or a drawing cannot be written.
         SystemExit: Pictures could not be read, which are listed after the answers of the others.
         ValueError: There are no pictures, or a value is wrong.
     """
@@ -100,6 +106,7 @@ def classify(config: ClassifyConfig) -> list[Answer]:
     images = open_pictures(files, gfnet.model, config.image_size)
     answers: list[Answer] = []
     drawn: list[tuple[Numbers, Prediction]] = []
+    is_drawn = config.picture is not None or config.gif is not None
     console = PlainConsole(soft_wrap=True, highlight=False)
     with Bars(disable=config.csv is None) as progress:
         bar = progress.add_task("pictures", total=len(files))
@@ -109,7 +116,7 @@ def classify(config: ClassifyConfig) -> list[Answer]:
             errors += unread
             found = _answers(numbers, prediction, files, gfnet.model, config.top_k)
             answers += found
-            if sum(len(each) for each, _ in drawn) < _MOST_DRAWN and config.picture is not None:
+            if sum(len(each) for each, _ in drawn) < _MOST_DRAWN and is_drawn:
                 drawn.append((numbers, prediction))
             if config.csv is None:
                 for answer in found:
@@ -120,6 +127,9 @@ def classify(config: ClassifyConfig) -> list[Answer]:
         console.print(f"{config.csv} holds the answers for {len(answers)} pictures")
     if config.picture is not None and answers:
         _draw(config.picture, gfnet.model, images, drawn, len(answers))
+    if config.gif is not None and answers:
+        animated = np.concatenate([numbers for numbers, _ in drawn])[:_ANIMATED]
+        draw_animation(gfnet, images, animated, config.gif)
     for error in errors:
         print_error(str(error), kind="skipped" if config.skip_unreadable else "error")
     if errors and not (config.skip_unreadable and answers):
@@ -139,11 +149,13 @@ def plan_classify(config: ClassifyConfig) -> Plan:
 
 def _files(config: ClassifyConfig) -> tuple[list[Path], list[Exception]]:
     """``find_pictures``; raises an error unless the outputs can be written beside them."""
-    check_files(config.csv, config.picture)
+    drawings = [each for each in (config.picture, config.gif) if each is not None]
+    check_files(config.csv, *drawings)
     files, errors = find_pictures(config.pictures)
-    drawn = config.picture
-    if drawn is not None and drawn.resolve() in map(Path.resolve, files):
-        raise ValueError(f"{drawn} is a picture to classify; give another file for the drawing")
+    given = set(map(Path.resolve, files)) if drawings else set()
+    for drawn in drawings:
+        if drawn.resolve() in given:
+            raise ValueError(f"{drawn} is a picture to classify; give another file for the drawing")
     return files, errors
 
 

@@ -39,7 +39,7 @@ def draw_looks(
     boxes = view.window_boxes(looks, size.to(looks.location.device).expand(len(looks), 2))
     scale = min(_MAX_SIDE / max(height, width), 1.0)
     scale = max(scale, float(-(-_MIN_SIDE // min(height, width)))) if scale == 1 else scale
-    picture = _picture(images, index)
+    picture = whole_picture(images, index, _MAX_SIDE)
     if scale > 1:
         larger = round(width * scale), round(height * scale)
         picture = picture.resize(larger, Image.Resampling.NEAREST)
@@ -57,9 +57,9 @@ def draw_looks(
     return np.asarray(frame)
 
 
-def _picture(images: ImageSet, index: int) -> Image.Image:
-    """A whole picture, reduced if it is too large."""
-    array = images.picture(index, _MAX_SIDE).permute(1, 2, 0).cpu()
+def whole_picture(images: ImageSet, index: int, max_side: int) -> Image.Image:
+    """A whole picture, reduced so that no side exceeds ``max_side``, in pixels."""
+    array = images.picture(index, max_side).permute(1, 2, 0).cpu()
     if array.is_floating_point():
         low, high = array.min(), array.max()
         array = ((array - low) / (high - low).clamp(min=1e-9) * 255).round().to(torch.uint8)

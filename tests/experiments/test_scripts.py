@@ -32,13 +32,13 @@ def test_every_script_explains_itself(script, run, capsys):
 
 def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
     pictures = []
-    for number, size in enumerate((128, 128, 200)):
+    for number, size in enumerate(((128, 128), (128, 128), (200, 150))):
         pixels = digits[[number]][0].permute(1, 2, 0).numpy()
         pictures.append(tmp_path / f"{number}.png")
-        Image.fromarray(pixels).resize((size, size)).save(pictures[-1])
+        Image.fromarray(pixels).resize(size).save(pictures[-1])
     answer = run(
         *("classify.py", "--run", tmp_path / "run", "--image-size", 0),
-        *("--picture", tmp_path / "looked", *pictures),
+        *("--picture", tmp_path / "looked", "--gif", tmp_path / "looked.gif", *pictures),
     )
     expected = assembled(digits[:2])
     lines = answer.splitlines()
@@ -47,6 +47,10 @@ def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
         assert lines[row].startswith(line + f"exit at step {expected.exit_step[row]}, ")
     assert lines[2].startswith(str(pictures[2]))
     assert (tmp_path / "looked").read_bytes().startswith(b"\x89PNG")
+    with Image.open(tmp_path / "looked.gif") as animation:
+        # The glance, every look, and the end once more; frames that are alike are one.
+        assert 1 < animation.n_frames <= 2 + assembled.model.focus_steps
+        assert animation.width > 3 * 256
 
 
 @pytest.mark.usefixtures("assembled")
