@@ -117,6 +117,7 @@ COMMON = (
         "MODULE",
         repeated=True,
     ),
+    Flag(["--plots"], "write plots as svg or pdf too", "FORMAT", repeated=True),
     Flag(["--debug"], "show where an error was"),
 )
 
@@ -179,6 +180,11 @@ def read(
         sys.path.append(here)
     for module in given.get("import", ()):
         import_parts(module)
+    if "plots" in given:
+        # Only here: reports are drawn by large libraries.
+        from gfnet_env.benchmarks.report import plot_as
+
+        plot_as(given["plots"])
     options = _Options(config_class, flags, parts)
     if "help" in given or "help_all" in given:
         print(options.help(about, everything="help_all" in given or not about.first), end="")

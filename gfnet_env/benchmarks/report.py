@@ -1,6 +1,7 @@
 """Helpers for the tables and plots of all results."""
 
 import csv
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,9 +121,31 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
+# Other formats of plots, and what keeps the time of writing out of them.
+_FORMATS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_wanted: list[str] = []
+
+
+def plot_as(formats: Sequence[str]) -> None:
+    """Write all plots of this process as ``svg`` or ``pdf`` too, beside PNG.
+
+    Raises:
+        ValueError: There is no such format.
+    """
+    for each in formats:
+        if each not in _FORMATS:
+            raise ValueError(
+                f"plots can be written as {' and '.join(_FORMATS)} too, not as {each!r}"
+            )
+    _wanted[:] = formats
+
+
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG."""
+    """Write a figure as PNG, and as what ``plot_as`` asked for."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # ``savefig`` draws twice.
     write_atomically(path, FigureCanvasAgg(figure).print_png)
+    for kind in _wanted:
+        save = functools.partial(figure.savefig, format=kind, metadata=_FORMATS[kind])
+        write_atomically(path.with_suffix(f".{kind}"), save)

@@ -92,7 +92,7 @@ def test_every_command_explains_itself(name, gfnet):
     command = COMMANDS[name]
     settings = list(all_settings(settings_of(command)))
     options = {f"--{each.name.replace('_', '-')}" for each in settings if not each.positional}
-    common = {"--help", "--help-all", "--config", "--import", "--debug", "--dry-run"}
+    common = {"--help", "--help-all", "--config", "--import", "--plots", "--debug", "--dry-run"}
     common |= {"--recipe"} if command.recipes else set()
     short, everything = gfnet(name, "--help"), gfnet(name, "--help-all")
     assert short.status == everything.status == 0
