@@ -129,7 +129,7 @@ def _values(name: str, text: str, annotation: Any) -> Range | Choice:
         if not (numbers and -math.inf < low < high < math.inf):
             raise ValueError(f"the range of {name} must be two numbers that rise, not {text}")
         return Range(low, high, whole=not _takes_fractions(name, low, high, annotation))
-    if not text.startswith("["):
+    if not (text.startswith("[") and text.endswith("]")):
         raise ValueError(f"search of {name} must be LOW..HIGH or [VALUE,…], not {text!r}")
     try:
         values = [checked(name, value, annotation) for value in json.loads(text)]
