@@ -131,6 +131,8 @@ class Run:
             lock = (folder / _LOCK).open("a")
         with lock:
             _claim(lock, folder)
+            # So that others know since when, see last_claimed.
+            os.utime(folder / _LOCK)
             run._lock = lock
             # Again: another process may have written in between.
             if not run._check(config, control, may_change):
@@ -328,6 +330,12 @@ def is_at_work(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def last_claimed(folder: Path) -> float:
+    """The time when a process last began to work on the run in a folder; 0 if none did."""
+    lock = folder / _LOCK
+    return lock.stat().st_mtime if lock.is_file() else 0.0
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:

@@ -23,14 +23,14 @@ from gfnet_env.benchmarks.results import Result, rounded
 from gfnet_env.console import PlainConsole, PlainTable
 from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import FeatureOptions
-from gfnet_env.files import write_json, write_text
+from gfnet_env.files import is_file, write_json, write_text
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.policies import Policy, RandomPolicy
 from gfnet_env.registry import split_items
-from gfnet_env.runs import Run, RunControl, check_run, is_at_work
+from gfnet_env.runs import Run, RunControl, check_run, is_at_work, last_claimed
 from gfnet_env.settings import AtLeast, Flat, Settings, to_json
 from gfnet_env.training import (
     ClassifierConfig,
@@ -50,7 +50,7 @@ JOURNAL, BEST = "journal.log", "best.yaml"
 _UNPRUNED = 5
 # Trials that are shown.
 _SHOWN = 5
-# Seconds until a trial without a folder is taken for one of a killed process.
+# Seconds until a trial that works in no folder is taken for one of a killed process.
 _PATIENCE = 60.0
 
 _Sets = Mapping[str, ImageSet] | None
@@ -182,10 +182,8 @@ def tune(config: TuningConfig, image_sets: _Sets = None) -> dict[str, Any]:
         files=[JOURNAL, BEST],
     ):
         study = _open(optuna, config)
-        left = _left_behind(study, trials)
+        _enqueue_left_behind(study, trials)
     console = PlainConsole()
-    for trial in left:
-        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs | {"folder": _folder(trial)})
 
     def objective(trial: "Trial") -> float:
         return _objective(trial, config, space, image_sets, console)
@@ -257,12 +255,14 @@ def _optuna() -> Any:
         import optuna
     except ImportError as error:
         raise ImportError("Optuna must be installed: pip install 'gfnet-env[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It would print the traceback of a trial whose settings are refused; we say why.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
 def _open(optuna: Any, config: TuningConfig) -> "Study":
     """The study in the run folder; a new one begins with the settings as they are given."""
+    _check_journal(config.run / JOURNAL)
     journal = optuna.storages.journal.JournalFileBackend(str(config.run / JOURNAL))
     storage = optuna.storages.JournalStorage(journal)
     begun = optuna.study.get_all_study_names(storage)
@@ -278,26 +278,41 @@ def _open(optuna: Any, config: TuningConfig) -> "Study":
     return study
 
 
-def _left_behind(study: "Study", folder: Path) -> list["FrozenTrial"]:
-    """Trials of processes that are gone, which are marked as failed in the study."""
+def _check_journal(journal: Path) -> None:
+    """Raise ``ValueError`` if a line is not whole: a full disk cuts one off."""
+    lines = journal.read_bytes().splitlines(keepends=True) if is_file(journal) else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            is_whole = isinstance(json.loads(line), dict) and line.endswith(b"\n")
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise ValueError(
+                f"line {number} of {journal} is damaged; remove it if it is the last one, or "
+                "restore the file from a copy"
+            )
+
+
+def _enqueue_left_behind(study: "Study", folder: Path) -> None:
+    """Begin the trials of processes that are gone again; the study marks them as failed."""
     from optuna.trial import TrialState
 
-    left = []
     for name, trial in _latest(study).items():
         if trial.state == TrialState.RUNNING and not _is_alive(trial, folder / name):
             study.tell(trial.number, state=TrialState.FAIL)
-            left.append(trial)
-        elif trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
-            left.append(trial)
-    return left
+        elif trial.state != TrialState.FAIL or "error" in trial.user_attrs:
+            continue
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs | {"folder": name})
 
 
 def _is_alive(trial: "FrozenTrial", folder: Path) -> bool:
     """Whether a process works on a trial that is under way."""
-    if folder.is_dir():
-        return is_at_work(folder)
     assert trial.datetime_start is not None
-    return time.time() - trial.datetime_start.timestamp() < _PATIENCE
+    begun = trial.datetime_start.timestamp()
+    # The folder may be that of an earlier process: this one first looks at network and images.
+    if last_claimed(folder) > begun:
+        return is_at_work(folder)
+    return time.time() - begun < _PATIENCE
 
 
 def _folder(trial: "FrozenTrial | Trial") -> str:

@@ -58,6 +58,12 @@ def study_of(folder):
     return optuna.load_study(study_name="tune", storage=storage)
 
 
+def claimed(folder):
+    """A run folder in which a process was that is gone."""
+    folder.mkdir()
+    (folder / ".lock").touch()
+
+
 def results_of(folder):
     return json.loads((folder / "tuned" / "results.json").read_text())
 
@@ -89,7 +95,8 @@ def test_what_a_killed_process_left_is_gone_on_with(begun, sets):
     drawn = {
         name: each.suggest(trial, name) for name, each in search_space(settings(begun)).items()
     }
-    (begun / "tuned" / "trials" / str(trial.number)).mkdir()
+    folder = begun / "tuned" / "trials" / str(trial.number)
+    claimed(folder)
     tune(settings(begun, resume=True), sets)
     _, killed = results_of(begun)["trials"]
     assert (killed["number"], killed["state"]) == (trial.number, "complete")
@@ -99,9 +106,14 @@ def test_what_a_killed_process_left_is_gone_on_with(begun, sets):
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_trials_that_other_processes_work_on_are_theirs(begun, sets):
-    # It has begun right now, and has no folder yet.
-    theirs = study_of(begun).ask()
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_trials_that_other_processes_work_on_are_theirs(begun, sets, goes_on):
+    # It has begun right now, and has no folder yet, or still that of the process before.
+    study = study_of(begun)
+    if goes_on:
+        claimed(begun / "tuned" / "trials" / "1")
+        study.enqueue_trial({}, user_attrs={"folder": "1"})
+    theirs = study.ask()
     tune(settings(begun, resume=True), sets)
     assert [each["state"] for each in results_of(begun)["trials"]] == ["complete", "running"]
     assert study_of(begun).trials[theirs.number].state == TrialState.RUNNING
@@ -119,7 +131,7 @@ def test_trials_below_the_median_end_early(begun, sets, pruning):
     assert last["accuracy"] < 1
 
 
-def test_a_trial_whose_settings_are_refused_fails_alone(begun, sets):
+def test_a_trial_whose_settings_are_refused_fails_alone(begun, sets, capfd):
     # The highest rate makes weights that are not finite.
     wrong = settings(begun, run=begun / "wrong", search=("learning_rate=[1e-3,1e30]",), trials=3)
     tune(wrong, sets)
@@ -127,6 +139,15 @@ def test_a_trial_whose_settings_are_refused_fails_alone(begun, sets):
     assert {each["state"] for each in trials} == {"complete", "failed"}
     (error,) = {each["error"] for each in trials if each["state"] == "failed"}
     assert "learning_rate" in error
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("rest", [b'{"op', b'{"op{"op_code": 4}\n'])
+def test_a_damaged_journal_is_refused(begun, sets, rest):
+    with (begun / "tuned" / JOURNAL).open("ab") as journal:
+        journal.write(rest)
+    with pytest.raises(ValueError, match="line [0-9]+ of .*journal.log is damaged; remove it if"):
+        tune(settings(begun, resume=True), sets)
 
 
 def test_stage_1_is_tuned_too(sets, tmp_path):
@@ -157,6 +178,7 @@ def test_stage_1_is_tuned_too(sets, tmp_path):
         ({"search": ("reward=a..b",)}, "the range of reward must be two numbers"),
         ({"search": ("n_steps=fast..1",)}, "n_steps must be a whole number, not 'fast'"),
         ({"search": ("n_steps=5",)}, r"must be LOW..HIGH or \[VALUE,…\], not '5'"),
+        ({"search": ("n_steps=[6,12",)}, r"must be LOW..HIGH or \[VALUE,…\], not '\[6,12'"),
         ({"search": ("n_steps=[]",)}, "search of n_steps has no value"),
         ({"search": ("n_steps=[2]", "n_steps=[3]")}, "search is given n_steps twice"),
         ({"search": ("look_cost=[free]",)}, "look_cost must be a finite number, not 'free'"),
