@@ -159,7 +159,7 @@ def test_what_is_generated_is_committed(monkeypatch):
 
 
 def test_the_animation_is_drawn(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["looking.py", "--out", "looking.gif", "--scenes", "2"])
+    monkeypatch.setattr(sys, "argv", ["looking.py", "--out", "looking.gif", "--scenes", "3"])
     runpy.run_path(str(DOCS / "looking.py"), run_name="__main__")
     with Image.open("looking.gif") as drawn, Image.open(DOCS / "looking.gif") as shown:
         assert drawn.n_frames >= 2
