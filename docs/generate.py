@@ -205,7 +205,7 @@ def ram(folder: str) -> Lines:
     others = []
     for name, text in results["published"].items():
         if "network" in name:
-            others.append(f"{name}: {text}")
+            others.append(f"{name}, {text}")
             continue
         numbers = re.findall(r"[\d.]+", text)
         at = dict(zip((4, 6, 8)[-len(numbers) :], numbers, strict=True))
@@ -218,8 +218,8 @@ def ram(folder: str) -> Lines:
             cells = (f"{errors[n]:.2%}" if n < len(errors) else "" for n in looks)
             lines.append(row(f"ours, P = {side}, {policy}", *cells))
     error = 1 - fmean(run["static"][-1]["accuracy"] for run in runs)
-    whole = f"On whole pictures, the error of our network is {error:.2%}. Published errors"
-    return [*lines, "", f"{whole} are: {'; '.join(others)}."]
+    ours = f"Errors on whole pictures: our static network, {error:.2%}"
+    return [*lines, "", f"{ours}; {'; '.join(others)}."]
 
 
 def wall_times() -> Lines:
