@@ -21,7 +21,7 @@ from gfnet_env.benchmarks.policies import (
     some_of,
 )
 from gfnet_env.benchmarks.policy_report import plot_results, print_results
-from gfnet_env.benchmarks.report import draw_answers
+from gfnet_env.benchmarks.report import answers_sheet, draw_answers
 from gfnet_env.benchmarks.results import PolicyResults
 from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.env.sampling import Sampling
@@ -38,7 +38,7 @@ from gfnet_env.inference import (
 from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
 from gfnet_env.planning import Plan, amount, count_images
-from gfnet_env.policies import check_saveable
+from gfnet_env.policies import Policy, check_saveable
 from gfnet_env.runs import Run, check_run, resolve_device
 from gfnet_env.training import OnValidation
 from gfnet_env.training.config import MAY_CHANGE
@@ -47,6 +47,8 @@ from gfnet_env.training.config import MAY_CHANGE
 _MAY_CHANGE = MAY_CHANGE | COST_OPTIONS | {"oracle_images", "curve_points", "curve_images"}
 _SHEET_IMAGES = 24
 _BUDGETS_SHOWN = 9
+# Pictures in TensorBoard, and seconds to the first of them and between two.
+_LOGGED_IMAGES, _FIRST_LOGGED, _BETWEEN_LOGGED = 12, 60.0, 300.0
 # Most seconds of learning in a plan.
 _TIMED = 10.0
 
@@ -254,9 +256,10 @@ def _learn(
             on_validation=on_validation,
         )
         logged: Mapping[str, float] = learner.metrics
+        pictures_due = time.monotonic() + _FIRST_LOGGED
 
         def callback() -> None:
-            nonlocal logged
+            nonlocal logged, pictures_due
             if learner.metrics is not logged:
                 logged = learner.metrics
                 for name, value in logged.items():
@@ -264,6 +267,9 @@ def _learn(
             steps = min(learner.steps, timesteps)
             progress.update(bar, completed=steps, value=learner.mean_return)
             curve.evaluate_if_due()
+            if time.monotonic() >= pictures_due:
+                _log_looks(env.model, policy_of(learner, env.model.device), images, steps, writer)
+                pictures_due = time.monotonic() + _BETWEEN_LOGGED
             if run.checkpoint_is_due:
                 checkpoint.save(run, env, learner)
 
@@ -271,6 +277,16 @@ def _learn(
         # What comes after can be interrupted too.
         checkpoint.save(run, env, learner)
     learner.save(run.folder)
+
+
+def _log_looks(
+    model: Model, policy: Policy, images: ImageSet, steps: int, writer: SummaryWriter
+) -> None:
+    """Log where a policy looks in a few pictures; draws no random numbers."""
+    drawn = some_of(images, _LOGGED_IMAGES)
+    answers = {"": EarlyExitGFNet(model, policy)(images, drawn)}
+    sheet = np.asarray(answers_sheet(model, images, drawn, answers))
+    writer.add_image("looks", sheet, steps, dataformats="HWC")
 
 
 def _compare(

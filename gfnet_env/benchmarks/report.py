@@ -43,6 +43,24 @@ def draw_answers(
     *,
     labelled: bool = True,
 ) -> None:
+    """Write ``answers_sheet`` to a file.
+
+    Raises:
+        ValueError: The file has no format for pictures.
+    """
+    sheet = answers_sheet(model, images, indices, answers, labelled=labelled)
+    kind = sheet_format(path)
+    write_atomically(path, lambda temporary: sheet.save(temporary, format=kind))
+
+
+def answers_sheet(
+    model: Model,
+    images: ImageSet,
+    indices: npt.NDArray[np.int64],
+    answers: Mapping[str, Answers],
+    *,
+    labelled: bool = True,
+) -> Image.Image:
     """Draw images with the looks at them and a caption.
 
     Args:
@@ -51,11 +69,7 @@ def draw_answers(
         indices: Indices of the images, (S,).
         answers: Answers for these images, by name: one row of pictures per name, or several rows if
             there is only one name.
-        path: The picture's file.
         labelled: Whether the captions name the true class where another was predicted.
-
-    Raises:
-        ValueError: The file has no format for pictures.
     """
     labels = images.labels[indices].tolist() if labelled else [None] * len(indices)
 
@@ -70,8 +84,7 @@ def draw_answers(
     for name, answer in answers.items():
         drawn = [draw(answer, row) for row in range(len(indices))]
         rows += [(name, drawn[first : first + columns]) for first in range(0, len(drawn), columns)]
-    sheet, kind = _sheet(rows), sheet_format(path)
-    write_atomically(path, lambda temporary: sheet.save(temporary, format=kind))
+    return _sheet(rows)
 
 
 def sheet_format(path: Path) -> str:

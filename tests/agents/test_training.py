@@ -115,8 +115,13 @@ def test_a_run_is_complete_and_leaves_the_network_alone(sets, network, tmp_path)
     assert torch.equal(one.exit_step, other.exit_step)
 
 
-def test_the_same_seed_gives_the_same_results(done, sets, network, tmp_path):
+def test_the_same_seed_gives_the_same_results(done, sets, network, tmp_path, monkeypatch):
+    # Pictures that are logged change nothing.
+    monkeypatch.setattr("gfnet_agents.training._FIRST_LOGGED", 0.0)
     train_policy(config(tmp_path / "again"), model=network, image_sets=sets)
+    events = EventAccumulator(str(tmp_path / "again" / "tensorboard"))
+    events.Reload()
+    assert len(events.Images("looks")) == 1
     results = [saved(run, "results.json") for run in (done[0], tmp_path / "again")]
     for each in results:
         del each["seconds"]
