@@ -25,6 +25,8 @@ from random import Random
 from types import TracebackType
 from typing import Any, Literal
 
+# Optimisers import it; where time or memory runs out in the midst of that, it stays broken.
+import torch._dynamo  # noqa: F401
 from PIL import Image
 
 import gfnet_agents
