@@ -13,6 +13,7 @@ import inspect
 import io
 import json
 import re
+import runpy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -145,6 +146,12 @@ def megapixel() -> Lines:
         f"It takes {card.looks:.1f} looks and {_millions([card.multiply_adds])} multiply-adds on "
         "average.",
     ]
+
+
+def megapixel_tasks() -> Lines:
+    """The table of the recipe for Megapixel MNIST."""
+    recipe = runpy.run_path(str(ROOT / "experiments" / "recipes" / "megapixel.py"))
+    return [line for line in recipe["_report"](_read("megapixel")) if line.startswith("|")]
 
 
 def digits() -> Lines:
@@ -585,6 +592,7 @@ GENERATED: dict[str, Callable[[], Lines]] = {
     "headline": headline,
     "rivals": rivals,
     "megapixel": megapixel,
+    "megapixel-tasks": megapixel_tasks,
     "digits": digits,
     "digits-exits": digits_exits,
     "wall-times": wall_times,
