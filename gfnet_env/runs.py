@@ -481,7 +481,5 @@ def resolve_device(name: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as error:
         # Of a name that it does not know, torch lists twenty.
         reason = "" if "device type" in str(error) else f" ({error})"
-        raise ValueError(
-            f"no device {name!r} here{reason}; give auto, cpu, cuda or mps"
-        ) from error
+        raise ValueError(f"no device {name!r} here{reason}; give auto, cpu, cuda or mps") from error
     return device

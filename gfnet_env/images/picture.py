@@ -197,9 +197,12 @@ def opened(source: Source) -> Iterator[Image.Image]:
 
     Raises:
         FileNotFoundError: There is no such file.
+        IsADirectoryError: It is a folder.
         ValueError: The file cannot be decoded, now or later in the ``with`` block.
     """
     name = _named(source)
+    if isinstance(source, Path) and source.is_dir():
+        raise IsADirectoryError(f"{name} is a folder; give the pictures in it")
     if isinstance(source, Path) and not source.is_file():
         raise FileNotFoundError(f"there is no picture {name}")
     try:

@@ -158,7 +158,7 @@ def _images(draw: Random, folder: Path) -> Input:
             again = _gfnet()(ArrayImages(images.copy()), indices)
             assert torch.equal(again.logits, found.logits)
 
-    return Input((images, indices, normalised), use, ("image", "indices", "pixels"))
+    return Input((images, indices, normalised), use, ("image", "picture", "indices", "pixels"))
 
 
 @target("thresholds and budgets", share=4)

@@ -152,7 +152,9 @@ def _command_lines(draw: Random, folder: Path) -> Input:
                 assert kind.from_json(saved) == config
                 return
         if status:
-            shown = (word for word in (*names, *arguments) if word.strip("-"))
+            # What is missing is named as the help names it.
+            missing = (each.name.upper() for each in known if each.positional)
+            shown = (word for word in (*names, *arguments, *missing) if word.strip("-"))
             assert any(map(said.getvalue().__contains__, shown)), said.getvalue()
             raise RefusedError
 
