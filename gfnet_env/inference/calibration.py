@@ -4,7 +4,6 @@ import copy
 import math
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -66,7 +65,6 @@ def learn_certainty(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 2
     gfnet.certainty = gain
 
 
-@torch.inference_mode(mode=False)
 def fit_temperatures(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 256) -> None:
     """Fit a temperature for each step, so that confidence means accuracy (Guo et al., 2017).
 
@@ -108,6 +106,8 @@ def fit_temperatures(gfnet: EarlyExitGFNet, images: ImageSet, batch_size: int = 
 
 def _temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature of logits (N, K) with the lowest cross-entropy against labels (N,)."""
+    # Only here: most of the library does without it, and it is slow to import.
+    from scipy.optimize import minimize_scalar
 
     def loss(log: float) -> float:
         return float(functional.cross_entropy(logits / math.exp(log), labels))
