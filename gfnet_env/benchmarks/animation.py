@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gfnet_env import rows
-from gfnet_env.env.rendering import caption, whole_picture
+from gfnet_env.env.rendering import COLOURS, caption, whole_picture
 from gfnet_env.files import write_bytes
 from gfnet_env.images import ImageSet
 from gfnet_env.images.base import Indices
@@ -20,7 +20,6 @@ from gfnet_env.models import Model, glance_view
 _SIDE, _BAR, _TEXT = 256, 10, 22
 _GAP = 16
 _MILLISECONDS = 900
-_COLOURS = ("#E69F00", "#56B4E9", "#009E73")
 _SURE, _UNSURE = "#009E73", "#999999"
 
 _Box = tuple[int, int, int, int]
@@ -103,7 +102,7 @@ def _panel(
     pen, font = ImageDraw.Draw(panel), ImageFont.load_default(size=16)
     for number, (left, top, right, bottom) in enumerate(boxes):
         frame = (corner[0] + left, corner[1] + top, corner[0] + right - 1, corner[1] + bottom - 1)
-        pen.rectangle(frame, outline=_COLOURS[number % len(_COLOURS)], width=3)
+        pen.rectangle(frame, outline=COLOURS[number % len(COLOURS)], width=3)
     colour = _SURE if is_exit else _UNSURE
     pen.rectangle((0, _SIDE + 2, round(confidence * _SIDE), _SIDE + _BAR), fill=colour)
     pen.text((2, _SIDE + _BAR + 2), text, fill="black", font=font)

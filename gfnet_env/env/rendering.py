@@ -16,7 +16,7 @@ _MAX_SIDE = 1024
 _MIN_SIDE = 256
 _CAPTION_HEIGHT = 22
 # One colour per step, first to last, distinct to colour-blind readers (Okabe and Ito).
-_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
 
 def draw_looks(
@@ -50,7 +50,7 @@ def draw_looks(
     font = ImageFont.load_default(size=14)
     for number, box in enumerate((boxes.double() * scale).round().long().tolist(), start=1):
         top, left, bottom, right = box
-        colour = _COLOURS[(number - 1) % len(_COLOURS)]
+        colour = COLOURS[(number - 1) % len(COLOURS)]
         pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=3)
         pen.text((left + 6, top + 3), str(number), fill=colour, font=font)
     pen.text((4, picture.height + 2), caption, fill="black", font=font)
