@@ -35,6 +35,7 @@ from gfnet_env.inference import (
     exit_costs,
     operating_point,
 )
+from gfnet_env.inference.budgets import spread
 from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
 from gfnet_env.planning import Plan, amount, count_images
@@ -306,8 +307,7 @@ def _compare(
     learned = records[LEARNED]
     assert gfnet.budgets is not None
     assert config.run is not None
-    budgets = gfnet.budgets.points
-    shown = np.unique(np.linspace(0, len(budgets) - 1, _BUDGETS_SHOWN).round().astype(int))
+    shown = spread(gfnet.budgets.points, _BUDGETS_SHOWN)
     costs = exit_costs(learned.looks, gfnet.multiply_adds, gfnet.stop_multiply_adds)
     results = PolicyResults(
         split="test",
@@ -316,7 +316,7 @@ def _compare(
         seconds=round(time.monotonic() - started, 1),
         multiply_adds=tuple(gfnet.multiply_adds),
         policies=compare_records(records, sources=test.sources),
-        early_exit=tuple(operating_point(learned, costs, budgets[n].thresholds) for n in shown),
+        early_exit=tuple(operating_point(learned, costs, each.thresholds) for each in shown),
     )
     plot_results(results, config.run / "accuracy.png")
     drawn = some_of(test, _SHEET_IMAGES)
