@@ -7,15 +7,14 @@ number of them may work at once, and each goes on with what a killed one has lef
 import dataclasses
 import json
 import time
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
-from gfnet_agents.config import DEFAULT, PARTS, PolicyConfig, PolicySchedule
+from gfnet_agents.config import DEFAULT, PARTS, PolicyConfig, PolicySchedule, part_control
 from gfnet_agents.learners import LEARNERS
 from gfnet_agents.search import CLASSIFIER_SEARCH, POLICY_SEARCH, Choice, Space, parse_search
 from gfnet_agents.training import check_policy, train_policy
@@ -29,13 +28,13 @@ from gfnet_env.inference import EarlyExitGFNet, is_assembled
 from gfnet_env.matching import ImageOptions
 from gfnet_env.models import GlanceFocusNetwork, Model
 from gfnet_env.policies import Policy, RandomPolicy
-from gfnet_env.registry import split_items
 from gfnet_env.runs import Run, RunControl, check_run, is_at_work, last_claimed
-from gfnet_env.settings import AtLeast, Flat, Settings, to_json
+from gfnet_env.settings import AtLeast, Flat, Settings, all_settings, to_json
 from gfnet_env.training import (
     ClassifierConfig,
     ClassifierSchedule,
     NetworkOptions,
+    OnValidation,
     RunOptions,
     check_classifier,
     train_classifier,
@@ -100,9 +99,8 @@ class TuningConfig(Settings):
 
     def trial(self, chosen: Mapping[str, Any], folder: Path) -> _Stage:
         """The configuration of a trial with some settings, in a folder of its own."""
-        common = self.images.given() | {"run": folder, "seed": self.options.seed}
-        common |= {"device": self.control.device, "resume": True}
-        common["checkpoint_minutes"] = self.control.checkpoint_minutes
+        common = self.images.given() | part_control(self.control)
+        common |= {"run": folder, "seed": self.options.seed}
         if self.stage == "classifier":
             own = self.options.given() | self.encoders.given() | self.stage1.given()
             return ClassifierConfig.of(**own | dict(chosen) | common)
@@ -117,9 +115,9 @@ class TuningConfig(Settings):
         return PolicyConfig.of(**own | common)
 
 
-def _changed(settings: Settings) -> dict[str, Any]:
-    """The settings that differ from their defaults."""
-    defaults = dict(type(settings)().items())
+def _changed(settings: Settings, **needed: Any) -> dict[str, Any]:
+    """The settings that differ from their defaults; ``needed`` have none."""
+    defaults = dict(type(settings).of(**needed).items())
     return {name: value for name, value in settings.given().items() if value != defaults[name]}
 
 
@@ -148,6 +146,11 @@ class TuningResult(Result):
 
     trials: tuple[TrialResult, ...]
     best: int | None = None
+
+    def ranked(self) -> list[TrialResult]:
+        """The trials that are complete, the best first."""
+        complete = [each for each in self.trials if each.state == "complete"]
+        return sorted(complete, key=lambda each: each.accuracy or 0.0, reverse=True)
 
 
 def tune(config: TuningConfig, image_sets: _Sets = None) -> dict[str, Any]:
@@ -213,21 +216,22 @@ def search_space(config: TuningConfig) -> Space:
 
 
 def _annotations(settings: type[Settings]) -> dict[str, Any]:
-    return typing.get_type_hints(settings, include_extras=True)
+    return {each.name: each.hint for each in all_settings(settings)}
 
 
 def _with_parameters(spec: str, values: Mapping[str, Any]) -> str:
     """The spec of a learner with some of its settings replaced."""
-    name, _, text = spec.partition(":")
+    if not values:
+        return spec
+    name, *rest = spec.split(":")
     if name not in LEARNERS:
-        member, _, text = text.partition(":")
-        name = f"{name}:{member}"
-    before = dict(item.split("=", 1) for item in split_items(text))
-    new = {
-        key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
-    }
-    items = ",".join(f"{key}={value}" for key, value in (before | new).items())
-    return f"{name}:{items}" if items else name
+        name = f"{name}:{rest[0]}"
+    _, before = LEARNERS.parse(spec)
+    items = (
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in (before | dict(values)).items()
+    )
+    return f"{name}:{','.join(items)}"
 
 
 def _check(config: TuningConfig, space: Space, image_sets: _Sets) -> None:
@@ -368,9 +372,7 @@ def _objective(
     return accuracy
 
 
-def _train(
-    stage: _Stage, image_sets: _Sets, on_validation: Callable[[int, float], None]
-) -> tuple[Model, Policy]:
+def _train(stage: _Stage, image_sets: _Sets, on_validation: OnValidation) -> tuple[Model, Policy]:
     """Train the stage of a trial; the network and its policy."""
     if isinstance(stage, PolicyConfig):
         gfnet = train_policy(stage, image_sets=image_sets, on_validation=on_validation)
@@ -382,10 +384,11 @@ def _train(
 
 def _write(study: "Study", config: TuningConfig, space: Space) -> TuningResult:
     """Write all trials, and the settings of the best one."""
-    trials = [_result(int(name), trial, space) for name, trial in _begun(study).items()]
-    complete = [each for each in trials if each.state == "complete"]
-    best = max(complete, key=lambda each: each.accuracy or 0.0, default=None)
-    results = TuningResult(tuple(trials), None if best is None else best.number)
+    trials = (_result(int(name), trial, space) for name, trial in _begun(study).items())
+    results = TuningResult(tuple(trials))
+    best = next(iter(results.ranked()), None)
+    if best is not None:
+        results = dataclasses.replace(results, best=best.number)
     write_json(config.run / "results.json", results.to_json())
     if best is not None:
         written = yaml.safe_dump(_settings(config, best), sort_keys=False, allow_unicode=True)
@@ -409,15 +412,9 @@ def _result(number: int, trial: "FrozenTrial", space: Space) -> TrialResult:
 
 def _settings(config: TuningConfig, best: TrialResult) -> dict[str, Any]:
     """What ``--config`` of the stage's command takes."""
-    stage = config.trial(best.settings, config.run)
-    defaults = dict(type(stage).of(run=config.run).items())
-    ours = {*(each.name for each in dataclasses.fields(RunControl)), "oracle_images"}
-    given = to_json(stage.given())
-    return {
-        name: value
-        for name, value in given.items()
-        if name not in ours and value != to_json(defaults[name])
-    }
+    changed = _changed(config.trial(best.settings, config.run), run=config.run)
+    ours = {"oracle_images", *dict(RunControl().items())}
+    return dict(to_json({name: changed[name] for name in changed if name not in ours}))
 
 
 def _conclude(
@@ -425,12 +422,11 @@ def _conclude(
 ) -> dict[str, Any]:
     """Show the best trials; the settings of the best one."""
     results = _write(study, config, space)
-    complete = [each for each in results.trials if each.state == "complete"]
-    if not complete:
+    ranked = results.ranked()
+    if not ranked:
         errors = {each.error for each in results.trials if each.error}
         raise RuntimeError(f"no trial was complete; {'; '.join(sorted(errors)) or 'give more'}")
     table = PlainTable("trial", "val", *space)
-    ranked = sorted(complete, key=lambda each: each.accuracy or 0.0, reverse=True)
     for each in ranked[:_SHOWN]:
         shown = (_short(each.settings.get(name, "as given")) for name in space)
         table.add_row(str(each.number), f"{each.accuracy:.1%}", *shown)

@@ -206,3 +206,11 @@ def test_what_is_searched_by_default_is_what_the_algorithm_takes():
     space = search_space(TuningConfig.of(run="r", search=asked))
     assert space == {"n_steps": Range(2, 8, whole=True), "gamma": Range(0, 1)}
     assert search_space(TuningConfig.of(run="r"))["n_epochs"] == Choice([1, 2, 4])
+
+
+def test_settings_of_the_algorithm_that_are_not_searched_stay(tmp_path):
+    # The name of the first may be omitted.
+    asked = TuningConfig.of(run=tmp_path, stage2={"algorithm": "ppo:0.001,n_steps=6"})
+    trial = asked.trial({"n_steps": 4, "look_cost": 0.5}, tmp_path)
+    assert trial.schedule.algorithm == "ppo:learning_rate=0.001,n_steps=4"
+    assert trial.schedule.look_cost == 0.5
