@@ -20,26 +20,29 @@ from statistics import fmean
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from docstring_parser import Docstring, parse, parse_from_object
 from gymnasium.envs.registration import EnvSpec
 
 import gfnet_env
+from gfnet_agents import leaderboard
 from gfnet_agents.config import PARTS
 from gfnet_agents.learners import LEARNERS
-from gfnet_agents.learners.base import choose_actions
+from gfnet_agents.learners.base import choose_actions, takes
 from gfnet_cli import main as cli
 from gfnet_cli.commands import COMMANDS, GROUPS
 from gfnet_env.actions import ACTIONS
-from gfnet_env.env.vector import GlanceFocusVectorEnv
+from gfnet_env.env.vector import GlanceFocusVectorEnv, open_model
 from gfnet_env.exits import EXITS
 from gfnet_env.files import write_text
-from gfnet_env.images import IMAGES
+from gfnet_env.images import IMAGES, ArrayImages
 from gfnet_env.markdown import header, row
 from gfnet_env.observations import OBSERVATIONS
 from gfnet_env.observations.base import FEATURE_BOUND
 from gfnet_env.policies import POLICIES
 from gfnet_env.registry import Registry
 from gfnet_env.rewards import REWARDS
+from gfnet_env.tasks import TASKS, Task
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -420,19 +423,11 @@ def learners() -> Lines:
     for name in _own(LEARNERS):
         kind = LEARNERS.find(name)
         first = choose_actions(name, None).spec
-        taken = [each for each in _own(ACTIONS) if _takes(name, each)]
+        taken = [each for each in _own(ACTIONS) if takes(name, each)]
         taken.remove(first.partition(":")[0])
         cells = ", ".join(f"`{each}`" for each in taken)
         lines.append(row(f"`{name}`", _summary(kind), f"`{first}`", cells))
     return lines
-
-
-def _takes(learner: str, actions: str) -> bool:
-    try:
-        choose_actions(learner, actions)
-    except ValueError:
-        return False
-    return True
 
 
 def _parameters(registry: Registry[Any], name: str) -> Iterator[str]:
@@ -468,17 +463,41 @@ PARTS_SHOWN: dict[str, Registry[Any]] = {
 
 
 def environments() -> Lines:
-    """The registered environments, with their images and looks."""
-    lines = header("id", "images", "looks after the glance")
+    """The registered environments, with their networks, images and looks."""
+    lines = header("id", "what it is", "network", "images", "looks after the glance")
     for spec in _registered():
-        env: Any = gym.make(spec.id).unwrapped
-        cells = (f"`{env.model.trained_on.images}`", str(env.focus_steps))
+        env = _open(spec)
+        task = _task(spec)
+        cells = (
+            task.title if task else "any network and any pictures; by default these",
+            f"`{env.model.trained_on.images}`",
+            f"`{_images(spec, env)}`",
+            str(env.focus_steps),
+        )
         lines.append(row(f"[`{spec.id}`]({_page(spec)})", *cells))
     return lines
 
 
 def _registered() -> list[EnvSpec]:
     return [spec for spec in gym.registry.values() if spec.namespace == "gfnet_env"]
+
+
+def _task(spec: EnvSpec) -> Task | None:
+    """The standard task that an environment is."""
+    return TASKS.get(f"{spec.name}-v{spec.version}")
+
+
+def _open(spec: EnvSpec) -> Any:
+    """An environment, with blank pictures: those of the task may be on no disk here."""
+    model = open_model(spec.kwargs.get("model"))
+    side, count = model.trained_on.image_size or 0, model.num_classes
+    blank = ArrayImages(np.zeros((count, 3, side, side), dtype=np.uint8), np.arange(count))
+    return gym.make(spec.id, images=blank, model=model).unwrapped
+
+
+def _images(spec: EnvSpec, env: Any) -> str:
+    images: str = spec.kwargs.get("images", env.model.trained_on.images)
+    return images
 
 
 def _page(spec: EnvSpec) -> str:
@@ -488,27 +507,51 @@ def _page(spec: EnvSpec) -> str:
 
 def environment(spec: EnvSpec) -> str:
     """The page about an environment."""
-    env: Any = gym.make(spec.id).unwrapped
+    env, task = _open(spec), _task(spec)
     described = parse_from_object(GlanceFocusVectorEnv)
     assert described.long_description is not None
-    kwargs = "".join(f", {key}={value!r}" for key, value in spec.kwargs.items())
+    parts = "".join(f", {key}={value!r}" for key, value in (task.parts if task else {}).items())
     lines = [
         f"# {spec.id}",
         "",
-        "![The network looks at test scenes](../looking.gif)",
+        "![The network looks at test scenes](../looking.gif)"
+        if task is None
+        else f"A [standard task](index.md#standard-tasks): {task.title}.",
         "",
-        described.short_description or "",
-        "",
+        *([described.short_description or "", ""] if task is None else []),
         *header("", ""),
         row("Action space", f"`{env.action_space}`"),
         row("Observation space", "`Dict`, see [below](#observations)"),
         row("One environment", f'`gymnasium.make("{spec.id}")`'),
         row("N side by side", f'`gymnasium.make_vec("{spec.id}", num_envs=N)`'),
-        row("Images", f"`{env.model.trained_on.images}`, {len(env.images):,} of split `train`"),
+        row("Network", f'`gfnet_env.pretrained("{env.model.trained_on.images}")`'),
+        row("Images", f"`{_images(spec, env)}`, split `train`"),
         row("Looks", f"{env.focus_steps} after the glance"),
-        *([row("Arguments of this id", f"`{kwargs[2:]}`")] if kwargs else []),
+        *([row("Arguments of this id", f"`{parts[2:]}`")] if parts else []),
         "",
-        _markdown(described.long_description),
+    ]
+    if task is None:
+        lines += _rules(spec, described)
+    lines += [
+        "## Observations",
+        "",
+        "An observation is a dict of float32 arrays. By default, with this network:",
+        "",
+        *header("key", "shape", "range"),
+    ]
+    for key, space in env.observation_space.spaces.items():
+        low, high = float(space.low.min()), float(space.high.max())
+        unbounded = abs(high) >= FEATURE_BOUND
+        within = "any" if unbounded else f"[{low:g}, {high:g}]"
+        lines.append(row(f"`{key}`", str(tuple(space.shape)), within))
+    lines += _arguments(described) if task is None else _standings(spec)
+    return "\n".join(lines) + "\n"
+
+
+def _rules(spec: EnvSpec, described: Docstring) -> Lines:
+    """What all environments have in common: the loop, and actions."""
+    return [
+        _markdown(described.long_description or ""),
         "",
         "```python",
         "import gymnasium as gym",
@@ -526,18 +569,12 @@ def environment(spec: EnvSpec) -> str:
         "",
         *parts(ACTIONS),
         "",
-        "## Observations",
-        "",
-        "An observation is a dict of float32 arrays. By default, with this network:",
-        "",
-        *header("key", "shape", "range"),
     ]
-    for key, space in env.observation_space.spaces.items():
-        low, high = float(space.low.min()), float(space.high.max())
-        unbounded = abs(high) >= FEATURE_BOUND
-        within = "any" if unbounded else f"[{low:g}, {high:g}]"
-        lines.append(row(f"`{key}`", str(tuple(space.shape)), within))
-    lines += ["", "`observation=` chooses another one:"]
+
+
+def _arguments(described: Docstring) -> Lines:
+    """What else all environments have in common: other observations, rewards, exits, arguments."""
+    lines = ["", "`observation=` chooses another one:"]
     for name in _own(OBSERVATIONS):
         about = _docstring(OBSERVATIONS.find(name))
         text = " ".join(filter(None, [about.short_description, about.long_description]))
@@ -568,19 +605,32 @@ def environment(spec: EnvSpec) -> str:
         shown = getattr(default, "value", default)
         text = _markdown(" ".join((each.description or "").split())).replace("|", r"\|")
         lines.append(row(f"`{each.arg_name}`", f"`{shown!r}`", text))
-    lines += ["", "`num_envs` and `autoreset_mode` belong to `make_vec`."]
-    if spec.id == DEFAULT_ID:
-        lines += [
-            "",
-            "## Baseline scores",
-            "",
-            "Test accuracy of policies on the packaged network:",
-            "",
-            *digits(),
-            "",
-            *algorithms(),
-        ]
-    return "\n".join(lines) + "\n"
+    return [
+        *lines,
+        "",
+        "`num_envs` and `autoreset_mode` belong to `make_vec`.",
+        "",
+        "## Baseline scores",
+        "",
+        "Test accuracy of policies on the packaged network:",
+        "",
+        *digits(),
+        "",
+        *algorithms(),
+    ]
+
+
+def _standings(spec: EnvSpec) -> Lines:
+    """All else is as with any network; and the scores of a standard task."""
+    lines = [
+        "",
+        f"Actions, rewards, exits and other arguments are those of [`{DEFAULT_ID}`]"
+        f"({_page(gym.spec(DEFAULT_ID))}).",
+    ]
+    found = leaderboard.standings(_read("leaderboard"), f"{spec.name}-v{spec.version}")
+    if found:
+        lines += ["", "## Scores", "", *leaderboard.table(found)]
+    return lines
 
 
 def _markdown(text: str) -> str:

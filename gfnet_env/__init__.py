@@ -1,13 +1,15 @@
 """Glance-and-focus image classification: environments, models and an early-exit network.
 
-``import gfnet_env`` registers ``gfnet_env/GlanceFocus-v0`` with Gymnasium. What is named below is
-imported when it is first used, and torch with it.
+``import gfnet_env`` registers ``gfnet_env/GlanceFocus-v0`` and the standard tasks with Gymnasium.
+What is named below is imported when it is first used, and torch with it.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
+
+from gfnet_env.tasks import register_tasks
 
 if TYPE_CHECKING:
     from gfnet_env.images import ArrayImages, load_images
@@ -21,6 +23,7 @@ register(
     entry_point="gfnet_env.env.single:GlanceFocusEnv",
     vector_entry_point="gfnet_env.env.vector:GlanceFocusVectorEnv",
 )
+register_tasks()
 
 __all__ = [
     "ArrayImages",

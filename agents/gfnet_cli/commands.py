@@ -210,6 +210,17 @@ GROUPS: dict[str, Sequence[Command]] = {
             recipes=True,
         ),
         Command(
+            "leaderboard",
+            "all policies and learners on the standard tasks",
+            "gfnet_agents.leaderboard:leaderboard",
+            ("tasks", "algorithms", "seeds", "run", "out", "data_root", "device"),
+            (
+                "--run runs/leaderboard --out results",
+                "--algorithms module:LEARNER --run runs/mine --out results",
+            ),
+            "What results.json in --out holds already stays as it is.",
+        ),
+        Command(
             "compare-exits",
             "ways to stop looking, at equal cost",
             "gfnet_env.benchmarks:compare_exits",

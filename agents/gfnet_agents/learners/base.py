@@ -176,6 +176,15 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
     return built
 
 
+def takes(spec: str, actions: str | None) -> bool:
+    """Whether a learner supports actions, see ``choose_actions``."""
+    try:
+        choose_actions(spec, actions)
+    except ValueError:
+        return False
+    return True
+
+
 @contextmanager
 def reading(path: Path, learner: str) -> Iterator[None]:
     """Wrap code that loads an agent's file, so that an error names it and says what to do."""
