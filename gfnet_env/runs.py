@@ -54,6 +54,16 @@ class RunControl(Settings):
     """Whether to continue from the last checkpoint of the run, if there is one."""
     overwrite: bool = False
     """Whether an existing run may be overwritten."""
+    log: tuple[str, ...] = ()
+    """Where to log besides TensorBoard: csv (log.csv in the run), wandb, mlflow, or another tracker
+    of accelerate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.log:
+            from gfnet_env.logs import check_trackers
+
+            check_trackers(self.log)
 
 
 # Settings that may change when a run is resumed: its folder, and all of its control.

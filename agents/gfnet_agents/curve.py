@@ -7,7 +7,6 @@ from typing import Self
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.learners import Learner
 from gfnet_env.benchmarks.results import Result
@@ -15,6 +14,7 @@ from gfnet_env.evaluation import evaluate_policy
 from gfnet_env.features import FeatureOptions
 from gfnet_env.files import write_json
 from gfnet_env.images import ImageSet
+from gfnet_env.logs import RunLog
 from gfnet_env.models import Model
 from gfnet_env.policies import Policy
 from gfnet_env.training import OnValidation
@@ -64,7 +64,7 @@ class LearningCurve:
         images: Images to evaluate on; other images than the policy learns from.
         learner: The learner whose policy is evaluated.
         run: Folder for ``curve.json``; a resumed run adds to the file.
-        writer: Writer of TensorBoard logs.
+        log: The log of the run.
         count: Number of images to use, from the first.
         timesteps: Total number of environment steps.
         points: Number of evaluations after the first one, which precedes learning; 0 for none at
@@ -76,7 +76,7 @@ class LearningCurve:
     images: ImageSet
     learner: Learner
     run: Path
-    writer: SummaryWriter
+    log: RunLog
     _: KW_ONLY
     count: int
     timesteps: int
@@ -115,7 +115,7 @@ class LearningCurve:
         self._curve = (*curve, point)
         write_json(self.run / CURVE_FILE, Curve(self.count, self._curve).to_json())
         for step, value in enumerate(point.accuracy):
-            self.writer.add_scalar(f"evaluation/accuracy_{step}", value, steps)
+            self.log.add_scalar(f"evaluation/accuracy_{step}", value, steps)
         if self.on_validation is not None:
             self.on_validation(steps, point.accuracy[-1])
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_agents.config import PolicyConfig, complete
 from gfnet_agents.curve import CURVE_FILE, LearningCurve, policy_of
@@ -36,6 +35,7 @@ from gfnet_env.inference import (
     operating_point,
 )
 from gfnet_env.inference.budgets import spread
+from gfnet_env.logs import RunLog
 from gfnet_env.matching import check_fit, other_images
 from gfnet_env.models import Model
 from gfnet_env.planning import Plan, amount, count_images
@@ -244,13 +244,15 @@ def _learn(
     shown = TextColumn("steps, return {task.fields[value]:.3f}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), shown)
     with (
-        SummaryWriter(run.folder / "tensorboard", purge_step=learner.steps + 1) as writer,
+        RunLog(
+            run.folder, config.control.log, steps=learner.steps, settings=config.to_json()
+        ) as log,
         Bars(*columns, TimeRemainingColumn()) as progress,
         run.interruptible(),
     ):
         bar = progress.add_task("stage 2", total=timesteps, value=0.0)
         curve = LearningCurve(
-            *(env.model, images, learner, run.folder, writer),
+            *(env.model, images, learner, run.folder, log),
             count=config.curve_images,
             timesteps=timesteps,
             points=config.curve_points,
@@ -264,12 +266,12 @@ def _learn(
             if learner.metrics is not logged:
                 logged = learner.metrics
                 for name, value in logged.items():
-                    writer.add_scalar(name, value, learner.steps)
+                    log.add_scalar(name, value, learner.steps)
             steps = min(learner.steps, timesteps)
             progress.update(bar, completed=steps, value=learner.mean_return)
             curve.evaluate_if_due()
             if time.monotonic() >= pictures_due:
-                _log_looks(env.model, policy_of(learner, env.model.device), images, steps, writer)
+                _log_looks(env.model, policy_of(learner, env.model.device), images, steps, log)
                 pictures_due = time.monotonic() + _BETWEEN_LOGGED
             if run.checkpoint_is_due:
                 checkpoint.save(run, env, learner)
@@ -280,14 +282,12 @@ def _learn(
     learner.save(run.folder)
 
 
-def _log_looks(
-    model: Model, policy: Policy, images: ImageSet, steps: int, writer: SummaryWriter
-) -> None:
+def _log_looks(model: Model, policy: Policy, images: ImageSet, steps: int, log: RunLog) -> None:
     """Log where a policy looks in a few pictures; draws no random numbers."""
     drawn = some_of(images, _LOGGED_IMAGES)
     answers = {"": EarlyExitGFNet(model, policy)(images, drawn)}
     sheet = np.asarray(answers_sheet(model, images, drawn, answers))
-    writer.add_image("looks", sheet, steps, dataformats="HWC")
+    log.add_picture("looks", sheet, steps)
 
 
 def _compare(

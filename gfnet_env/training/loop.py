@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.console import Bars, PlainConsole
 from gfnet_env.images import ImageSet, augment
+from gfnet_env.logs import RunLog
 from gfnet_env.planning import Plan, amount, count_images, step_seconds
 from gfnet_env.precision import autocast
 from gfnet_env.runs import Run, check_run
@@ -129,7 +129,7 @@ def fit(
     is_main = shares.processes.is_main
     with (
         Bars(disable=not is_main) as progress,
-        _board(run, training.step, is_main) as board,
+        _log(run, config, training.step, is_main) as log,
         run.interruptible(),
     ):
         bar = progress.add_task(task.title, total=training.total, completed=training.step)
@@ -141,15 +141,15 @@ def fit(
                 break
             for loss in training.epoch(epoch):
                 progress.advance(bar)
-                if board is not None:
-                    board.add_scalar("train/loss", loss, training.step)
+                if log is not None:
+                    log.add_scalar("train/loss", loss, training.step)
                 if training.checkpoint_is_due:
-                    training.save(board)
+                    training.save(log)
             accuracies = training.validate()
-            if board is not None:
+            if log is not None:
                 title = f"{task.title}, epoch {epoch + 1}"
-                _report(accuracies, title, board, training.step, progress.console)
-            training.save(board)
+                _report(accuracies, title, log, training.step, progress.console)
+            training.save(log)
             if on_validation is not None:
                 on_validation(training.step, [*accuracies.values()][-1])
     training.finish()
@@ -186,19 +186,21 @@ def plan_fit(
     return Plan(config, figures, training.total * step + validated * image)
 
 
-def _board(run: Run, step: int, is_main: bool) -> AbstractContextManager[SummaryWriter | None]:
-    """TensorBoard logs of the first process, purged after the step that it resumes from."""
+def _log(
+    run: Run, config: TrainingConfig, step: int, is_main: bool
+) -> AbstractContextManager[RunLog | None]:
+    """The log of the first process."""
     if not is_main:
         return contextlib.nullcontext()
-    return SummaryWriter(run.folder / "tensorboard", purge_step=step + 1)
+    return RunLog(run.folder, config.control.log, steps=step, settings=config.to_json())
 
 
 def _report(
-    accuracies: Mapping[str, float], title: str, board: SummaryWriter, step: int, console: Console
+    accuracies: Mapping[str, float], title: str, log: RunLog, step: int, console: Console
 ) -> None:
     """Log and print accuracies on the validation split."""
     for name, value in accuracies.items():
-        board.add_scalar(f"val/accuracy_{name}", value, step)
+        log.add_scalar(f"val/accuracy_{name}", value, step)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
     console.print(f"{title}: accuracy {listed}")
 
@@ -263,11 +265,11 @@ class _Training:
         """Whether a checkpoint is due within an epoch; at the end, validation comes first."""
         return self._run.checkpoint_is_due and self.step % self._shares.steps > 0
 
-    def save(self, board: SummaryWriter | None) -> None:
+    def save(self, log: RunLog | None) -> None:
         """Write a checkpoint with everything the next step depends on, except the configuration."""
-        if board is not None:
+        if log is not None:
             # Otherwise a kill would leave a gap in the logs before the checkpoint.
-            board.flush()
+            log.flush()
         if self._processes.is_main:
             state: dict[str, Any] = {
                 "step": self.step,

@@ -4,10 +4,12 @@
 place of two, and at other ones with another ``GFNET_KILL_SEED``.
 """
 
+import csv
 import os
 import random
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,7 +76,7 @@ def interrupted(tiny, tmp_path):
     images.prefetch = count
     sets = {"train": images, "val": tiny.images(count=10), "test": tiny.images(count=10)}
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(tiny.config(tmp_path / "run"), sets)
+        train_classifier(tiny.config(tmp_path / "run", log=("csv",)), sets)
     return tmp_path / "run"
 
 
@@ -83,9 +85,16 @@ def test_a_run_goes_on_within_an_epoch(tiny, uninterrupted, interrupted):
     assert len(found) == 2
     assert found[-1] % 6
     moved = interrupted.rename(interrupted.with_name("moved"))
-    tiny.train(moved, resume=True, checkpoint_minutes=10.0)
+    with (moved / "log.csv").open("a") as file:
+        # A killed process.
+        file.write("9999,train/loss,0.5\n17,trai")
+    tiny.train(moved, resume=True, checkpoint_minutes=10.0, log=("csv",))
     assert weights(moved) == weights(uninterrupted)
     assert tiny.losses(moved) == tiny.losses(uninterrupted)
+    with (moved / "log.csv").open(newline="") as file:
+        lines = [each for each in csv.DictReader(file) if each["name"] == "train/loss"]
+    found = [(int(each["step"]), np.float32(each["value"])) for each in lines]
+    assert found == tiny.losses(uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -165,6 +165,7 @@ def test_settings_are_checked_before_anything_is_made(make_env, small):
         ("tqc:top_quantiles_to_drop_per_net=-1", "must be at least 0 and below 25, not -1"),
         ("sac:target_update_interval=0", "target_update_interval must be at least 1"),
         ("ppo:n_steps=1099511627776", "PPO refuses its settings"),
+        ("ddpg:n_steps=3", "has no parameter 'n_steps'"),
     ],
 )
 def test_settings_that_no_learning_survives_are_refused(spec, message, make_env):

@@ -372,7 +372,10 @@ def settings_of(algorithm_class: type[BaseAlgorithm]) -> dict[str, inspect.Param
         # Unnamed arguments are passed on to the base class.
         if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
             break
-    return {name: each for name, each in settings.items() if name not in _NOT_SETTINGS}
+    # Returns over several steps exist neither for observations of several arrays nor with our
+    # replay memory.
+    without = {"n_steps"} if issubclass(algorithm_class, OffPolicyAlgorithm) else set()
+    return {name: p for name, p in settings.items() if name not in _NOT_SETTINGS | without}
 
 
 def _signature(algorithm_class: type[BaseAlgorithm]) -> inspect.Signature:
