@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import platform
@@ -453,6 +454,7 @@ def provenance(*, command: bool = True) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -460,6 +462,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def git_commit() -> str | None:
     """Commit of this library's checkout (``+`` if files have changed); None outside a checkout."""
     here = Path(__file__).resolve().parent
