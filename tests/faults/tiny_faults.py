@@ -1,10 +1,11 @@
 """Kill processes at every touch of a folder; fill its disk; take away the right to write.
 
-python tests/faults/tiny_faults.py [OPERATION …] [--every N] [--out FILE]
+python tests/faults/tiny_faults.py [OPERATION[:N] …] [--out FILE]
 
 Each operation writes into a folder that holds what an earlier one wrote. A forked child does it and
-is killed before its first touch of the folder, then before its second, and so on. Afterwards
-readers must find all that was there or all that is new, and doing it again must complete it.
+is killed before its first touch of the folder, then before its second, and so on, or before each
+N-th. Afterwards readers must find all that was there or all that is new, and doing it again must
+complete it.
 """
 
 import argparse
@@ -384,7 +385,6 @@ class Trials:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("operations", nargs="*", default=list(OPERATIONS))
-    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--out", type=Path, help="operations are added to those that it holds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -396,14 +396,15 @@ def main():
     out, table = arguments.out, {}
     if out is not None and out.exists():
         table = json.loads(out.read_text())
-    for name in arguments.operations:
+    for given in arguments.operations:
+        name, _, every = given.partition(":")
         with tempfile.TemporaryDirectory() as room:
             # Others must be able to read it.
             Path(room).chmod(0o755)
             with contextlib.redirect_stdout(io.StringIO()):
                 trials = Trials(OPERATIONS[name], Path(room))
                 table[name] = {
-                    "kills": trials.kills(arguments.every),
+                    "kills": trials.kills(int(every or 1)),
                     "full disks": trials.full_disks(),
                     "read only": trials.read_only(),
                 }
