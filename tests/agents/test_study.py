@@ -51,7 +51,7 @@ def study(run, **changes):
     values = {
         "title": "Digits",
         "static": BaselineConfig.of(run=run, resolutions=(16, 20, 40), **SCHEDULE, **SHARED),
-        "gfnets": [gfnet(run, side) for side in (16, 20)],
+        "gfnets": [gfnet(run, 16)],
         "published": {"others": "50%"},
         "oracle_images": 3,
     }
@@ -77,24 +77,37 @@ def test_the_table_is_the_mean_of_the_runs(done):
     assert [run.seed for run in results.runs] == [0, 1]
     assert json.loads((options.out / "results.json").read_text()) == results.to_json()
     table = (options.out / "README.md").read_text()
-    for side in ("16", "20"):
-        section = table.partition(f"## P = {side}\n")[2]
-        found = [run.gfnets[side] for run in results.runs]
-        last = np.mean([each.policies["learned"][-1] for each in found])
-        row = next(line for line in section.splitlines() if line.startswith("| learned looks"))
-        assert f"{1 - last:.2%}" in row
-        for name, after in found[0].stages.items():
-            assert f"| after {name} |" in section
-            assert len(after) == 3
+    check_report(options.out, results, 16)
     assert "| others | 50% |" in table
     assert str(options.run) not in table + (options.out / "results.json").read_text()
 
 
-def test_pictures_lie_beside_it(done):
-    options, _ = done
-    for name in ("curves-16", "patches-16", "curves-20", "patches-20"):
-        with Image.open(options.out / f"{name}.png") as drawn:
+def check_report(out, results, side):
+    """One patch size has its section, and pictures beside it."""
+    section = (out / "README.md").read_text().partition(f"## P = {side}\n")[2]
+    found = [run.gfnets[str(side)] for run in results.runs]
+    last = np.mean([each.policies["learned"][-1] for each in found])
+    row = next(line for line in section.splitlines() if line.startswith("| learned looks"))
+    assert f"{1 - last:.2%}" in row
+    for name, after in found[0].stages.items():
+        assert f"| after {name} |" in section
+        assert len(after) == 3
+    for name in ("curves", "patches"):
+        with Image.open(out / f"{name}-{side}.png") as drawn:
             assert drawn.size[0] > 200
+
+
+def test_every_patch_size_has_its_section_and_its_pictures(done, sets, tmp_path):
+    options, results = done
+    run = shutil.copytree(options.run, tmp_path / "run")
+    # Another patch size beside the one that has been trained.
+    (run / "seed-0" / "measured.json").unlink()
+    both = study(tmp_path, gfnets=[gfnet(tmp_path, side) for side in (16, 20)])
+    resumed = options_of(tmp_path, seeds=(0,), resume=True)
+    found = run_study(both, resumed, sets)
+    assert found.runs[0].gfnets["16"] == results.runs[0].gfnets["16"]
+    for side in (16, 20):
+        check_report(resumed.out, found, side)
 
 
 def test_it_goes_on_with_more_seeds(done, sets):
@@ -104,7 +117,7 @@ def test_it_goes_on_with_more_seeds(done, sets):
     assert again.runs == results.runs[:1]
     # Of a seed that was interrupted, what was trained and measured before is left alone.
     (options.run / "seed-1" / "measured.json").unlink()
-    weights = options.run / "seed-1" / "gfnet-20" / "stage1" / "network.safetensors"
+    weights = options.run / "seed-1" / "gfnet-16" / "stage1" / "network.safetensors"
     trained = weights.stat().st_mtime_ns
     more = more.replace(seeds=(0, 1))
     (_, resumed) = run_study(study(options.run), more, sets).runs
@@ -141,7 +154,7 @@ def test_what_another_study_has_measured_is_not_taken_for_its_own(done, sets, tm
     run = shutil.copytree(options.run, tmp_path / "run")
     resumed = options_of(tmp_path, seeds=(0, 1), resume=True)
     assert resumed.run == run
-    for sides, parts in (((16, 18), "gfnet-18, gfnet-20"), ((16,), "gfnet-20")):
+    for sides, parts in (((18,), "gfnet-18, gfnet-16"), ((16, 20), "gfnet-20")):
         other = study(tmp_path, gfnets=[gfnet(tmp_path, side) for side in sides])
         with pytest.raises(ValueError, match=rf"measured\.json was made with .* \(of {parts}\)"):
             run_study(other, resumed, sets)
@@ -171,7 +184,7 @@ def test_wall_times_of_the_first_seed_may_come_later(done, sets, tmp_path):
     assert second.gfnets == results.runs[1].gfnets
     for found in first.gfnets.values():
         assert all(timing.static.median > 0 for timing in found.latency.timings)
-    assert (later.out / "README.md").read_text().count("| torch | 1 | 64 |") == 2
+    assert (later.out / "README.md").read_text().count("| torch | 1 | 64 |") == 1
     # They are those of a moment: a second time would give others.
     assert run_study(study(tmp_path), later, sets).runs == (first, second)
     # One seed's are enough, of another machine too.
