@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import functools
+import hashlib
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -15,10 +17,12 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from onnx import ModelProto
 
 import gfnet_env
 from gfnet_env.allocator import keep_freed_memory
 from gfnet_env.export import onnx
+from gfnet_env.files import write_bytes
 from gfnet_env.images import ImageSet, load_images
 from gfnet_env.models import TrainingData
 
@@ -37,17 +41,18 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _traced_once():
-    """Exports trace only what no export before them has traced: tracing is slow."""
-    trace, known = onnx._graph, []
+def _traced_once(tmp_path_factory):
+    """Exports trace only what none before them has traced, in any process: tracing is slow."""
+    trace, folder = onnx._graph, tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
 
     def graph(name, module, given):
-        for *part, made in known:
-            if _same((module, given), part):
-                return made
-        _build_operators_once()
-        known.append((copy.deepcopy(module), given, trace(name, module, given)))
-        return known[-1][-1]
+        path = folder / f"{_digest(module, given)}.onnx"
+        if not path.exists():
+            _build_operators_once()
+            write_bytes(path, trace(name, module, given).SerializeToString())
+        return ModelProto.FromString(path.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx, "_graph", graph)
@@ -62,16 +67,11 @@ def _build_operators_once():
     ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 
-def _same(*parts):
-    """Whether two parts with example inputs have the same modules, settings, weights and types."""
-    (one, *_), (other, *_) = parts
-    types, others = (
-        {name: (each.dtype, each.shape) for name, each in given.items()} for _, given in parts
-    )
-    if types != others or _kinds(one) != _kinds(other):
-        return False
-    weights = other.state_dict()
-    return all(torch.equal(value, weights[key]) for key, value in one.state_dict().items())
+def _digest(part, given):
+    """Of all that makes a graph: modules, settings, weights, and the types of inputs."""
+    types = [(name, each.dtype, each.shape) for name, each in given.items()]
+    weights = [(name, each.numpy()) for name, each in part.state_dict().items()]
+    return hashlib.sha256(pickle.dumps((types, weights, _kinds(part)))).hexdigest()
 
 
 def _kinds(part):
