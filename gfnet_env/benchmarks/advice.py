@@ -10,10 +10,17 @@ _WEAK_WINDOWS = (
 )
 _WEAK_POLICY = "Where it looks does not matter yet: {}train the policy for longer (--timesteps)."
 _MINE = "train stage 1 with --windows mined, or "
+_UNLEARNED = (
+    "The policy has not learned where to look: looks at the object reach {:.1%}. Train it for "
+    "longer (--timesteps)."
+)
+_TOO_FEW = "{} images are too few to tell; test on more."
+# A gain that an interval must rule out before we say that there is none.
+_WORTHWHILE = 0.05
 # By the sign of the gain; 0 if its interval holds zero.
 _GAIN_OVER_GLANCE = {
     1: "Looking pays: all looks together gain {} over the glance.",
-    0: "Looking gains nothing that these images could show: {} over the glance.",
+    0: "Looking gains nothing that these images show: {} over the glance.",
     -1: "Looking does harm: {} over the glance.",
 }
 _GAIN_OVER_RANDOM = {
@@ -36,16 +43,23 @@ def policy_advice(policies: Mapping[str, PolicyResult], model: object) -> list[s
         return []
     # Only networks that learned on mined windows have a where-map.
     first = _MINE if getattr(model, "where", None) is None else ""
-    sentences = []
-    over_glance, over_random = found.over_glance, found.over_random
-    if over_glance is not None:
-        sentences.append(_GAIN_OVER_GLANCE[_sign(over_glance)].format(_points(over_glance)))
-        if _sign(over_glance) < 1:
-            sentences.append(_WEAK_WINDOWS.format(first))
-    if over_random is not None:
-        sentences.append(_GAIN_OVER_RANDOM[_sign(over_random)].format(_points(over_random)))
-        if _sign(over_random) < 1 and (over_glance is None or _sign(over_glance) == 1):
-            sentences.append(_WEAK_POLICY.format(first))
+    sentences, is_advised = list[str](), False
+    for gain, says, advice in (
+        (found.over_glance, _GAIN_OVER_GLANCE, _WEAK_WINDOWS),
+        (found.over_random, _GAIN_OVER_RANDOM, _WEAK_POLICY),
+    ):
+        if gain is None:
+            continue
+        sentences.append(says[_sign(gain)].format(_points(gain)))
+        if _sign(gain) == 1 or is_advised:
+            continue
+        is_advised, target = True, policies.get("target")
+        if gain.interval[1] > _WORTHWHILE:
+            sentences.append(_TOO_FEW.format(found.images))
+        elif target is not None and _pays(target):
+            sentences.append(_UNLEARNED.format(target.accuracy[-1]))
+        else:
+            sentences.append(advice.format(first))
     return sentences
 
 
@@ -107,6 +121,12 @@ def static_advice(results: Evaluation) -> list[str]:
         f"points more accurate than {method} exits: at that budget, take the static network of "
         f"{static.resolution} pixels ({static.accuracy:.1%})."
     ]
+
+
+def _pays(result: PolicyResult) -> bool:
+    """Whether looking pays under a policy, and it matters where."""
+    gains = (result.over_glance, result.over_random)
+    return all(gain is not None and _sign(gain) == 1 for gain in gains)
 
 
 def _sign(difference: Difference) -> int:

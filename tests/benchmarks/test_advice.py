@@ -20,11 +20,12 @@ from gfnet_env.benchmarks.results import (
 from gfnet_env.models import GlanceFocusNetwork
 
 
-def result(over_glance, over_random):
-    """A policy's result, from the middles of two intervals of ±1 point."""
+def result(over_glance, over_random, spread=0.01):
+    """A policy's result, from the middles of two intervals and half their width."""
     named = {"over_glance": over_glance, "over_random": over_random}
     differences = {
-        name: Difference(middle, (middle - 0.01, middle + 0.01)) for name, middle in named.items()
+        name: Difference(middle, (middle - spread, middle + spread))
+        for name, middle in named.items()
     }
     nothing = {"accuracy": (0.5, 0.6), "accuracy_interval": (), "label_confidence": ()}
     return PolicyResult(images=9, looks=1.0, label_confidence_interval=(), **nothing, **differences)
@@ -57,6 +58,23 @@ def test_advice_is_on_the_policy_that_was_learned_or_follows_the_map(tiny_networ
         "pays" in policy_advice({"random": result(0, 0), "heat": result(0.05, 0)}, tiny_network)[0]
     )
     assert policy_advice({"random": result(0.5, 0), "target": result(0.5, 0.5)}, tiny_network) == []
+
+
+@pytest.mark.parametrize("over_glance", [0.0, 0.05])
+def test_a_policy_is_to_blame_if_looks_at_the_object_gain_more(over_glance, tiny_network):
+    found = {"learned": result(over_glance, 0.0), "target": result(0.1, 0.1)}
+    text = " ".join(policy_advice(found, tiny_network))
+    assert "has not learned where to look: looks at the object reach 60.0%. Train it" in text
+    assert "windows mined" not in text
+    found["target"] = result(0.1, 0.0)
+    assert "windows mined" in " ".join(policy_advice(found, tiny_network))
+
+
+def test_few_images_are_no_ground_for_advice(tiny_network):
+    found = {"learned": result(0.03, 0.03, spread=0.1), "target": result(0.3, 0.3)}
+    text = " ".join(policy_advice(found, tiny_network))
+    assert text.count("9 images are too few to tell; test on more.") == 1
+    assert "--" not in text
 
 
 @pytest.mark.parametrize("over_glance", [-0.05, 0.05])
