@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 
+class NotImportedError(ValueError):
+    """A file names a part in a module that it may not import; the message says what to do."""
+
+
 @contextlib.contextmanager
 def explained(problem: str, advice: str = "") -> Iterator[None]:
     """Turns any error into a ``ValueError``: other libraries raise dozens of kinds."""
@@ -21,6 +25,9 @@ def explained(problem: str, advice: str = "") -> Iterator[None]:
             reason = "it holds more than tensors and plain values; loading those would run code"
         elif isinstance(error, KeyError):
             reason = f"there is no {reason}"
+        if isinstance(error, NotImportedError):
+            # The file is as it should be.
+            advice = ""
         raise ValueError(f"{problem}: {reason}{advice}") from error
 
 

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from gfnet_env.contracts import NotImportedError
 from gfnet_env.settings import checked
 
 # What Python and torch raise for a value that they cannot use; they do not know its name.
@@ -126,10 +127,10 @@ class Registry(Generic[Part]):
             return
         allowed = name in _MODULES_FOR_FILES or (name, member) in _PARTS_FOR_FILES
         if not (allowed and name in sys.modules):
-            raise ValueError(
-                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import: if "
-                f"you trust it, call gfnet_env.registry.import_parts({name!r}) before (on the "
-                f"command line: --import {name})"
+            raise NotImportedError(
+                f"the {self.kind} {spec!r} is in the module {name!r}, which no file may import; if "
+                f"you trust it, add --import {name} (in Python: "
+                f"gfnet_env.registry.import_parts({name!r}))"
             )
 
     def find(self, part: str, *, trusted: bool = True) -> Callable[..., Any]:
@@ -217,6 +218,11 @@ def import_parts(module: str) -> None:
     except ImportError as error:
         raise ImportError(f"cannot import {module!r}: {error}") from error
     _MODULES_FOR_FILES.add(module)
+
+
+def imported_parts() -> list[str]:
+    """The modules of a user's own that this process took parts from."""
+    return sorted(_MODULES_FOR_FILES | {module for module, _ in _PARTS_FOR_FILES})
 
 
 def _is_module(name: str) -> bool:

@@ -61,7 +61,7 @@ def load_policy(folder: Path) -> Policy:
     where = folder / f"{_NAME}.json"
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError(f"{where} does not describe a policy{_RESTORE}")
-    with explained(f"{where} does not describe a policy that is known", _RESTORE):
+    with explained(f"the policy in {where} cannot be built", _RESTORE):
         target = POLICIES.find(name, trusted=False)
         if target is LearnedPolicy:
             arguments = {**_arguments(arguments, folder), "trusted": False}

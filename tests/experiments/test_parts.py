@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gfnet_agents import PolicyConfig, parse_config, train_policy
+from gfnet_cli.main import main
 from gfnet_env import EarlyExitGFNet, GlanceFocusNetwork
 from gfnet_env.benchmarks import ComparisonConfig, compare_policies
 from gfnet_env.command_line import parse
@@ -168,6 +169,14 @@ def test_a_learner_goes_on_from_its_checkpoint_to_the_bit(learn, tmp_path, monke
     monkeypatch.setattr(learner, "play", play)
     resumed = learn(*spec, "--resume").policy.state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_training_says_what_later_commands_must_import(tmp_path, capsys):
+    run = ["--run", str(tmp_path / "network"), "--images", DIGITS, *map(str, SMALL)]
+    main(["train-classifier", "--encoder", "edge_encoder:Edges:width=8", *run])
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("The run names parts of your own, so later commands need --import ")
+    assert "--import edge_encoder" in said
 
 
 def test_what_a_file_names_is_imported_by_no_one_but_the_user(train, tmp_path, monkeypatch):
