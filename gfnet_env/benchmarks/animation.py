@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gfnet_env import rows
-from gfnet_env.env.rendering import COLOURS, caption, whole_picture
+from gfnet_env.env.rendering import caption, draw_windows, whole_picture
 from gfnet_env.files import write_bytes
 from gfnet_env.images import ImageSet
 from gfnet_env.images.base import Indices
@@ -74,8 +74,8 @@ def _panels(
             looks = Look.at(prediction.locations[:, step - 1], prediction.scales[:, step - 1])
             box = model.view.window_boxes(looks, size.to(looks.location.device)).cpu()
             top, left, bottom, right = (box * scale)[0].round().long().tolist()
-            boxes.append((left, top, right, bottom))
-            seen.paste(whole.crop(boxes[-1]), (left, top))
+            boxes.append((top, left, bottom, right))
+            seen.paste(whole.crop((left, top, right, bottom)), (left, top))
         found, confidence = int(prediction.classes[0]), float(prediction.confidence[0])
         text = caption(model.class_names, found, None, confidence)
         panels.append(_panel(seen, boxes, text, confidence, step, step == len(steps) - 1))
@@ -97,12 +97,10 @@ def _panel(
 ) -> Image.Image:
     """What was seen, the windows, and below it the confidence and the answer."""
     panel = Image.new("RGB", (_SIDE, _SIDE + _BAR + 2 * _TEXT), "white")
-    corner = (_SIDE - seen.width) // 2, (_SIDE - seen.height) // 2
-    panel.paste(seen, corner)
+    seen = seen.copy()
+    draw_windows(seen, boxes)
+    panel.paste(seen, ((_SIDE - seen.width) // 2, (_SIDE - seen.height) // 2))
     pen, font = ImageDraw.Draw(panel), ImageFont.load_default(size=16)
-    for number, (left, top, right, bottom) in enumerate(boxes):
-        frame = (corner[0] + left, corner[1] + top, corner[0] + right - 1, corner[1] + bottom - 1)
-        pen.rectangle(frame, outline=COLOURS[number % len(COLOURS)], width=3)
     colour = _SURE if is_exit else _UNSURE
     pen.rectangle((0, _SIDE + 2, round(confidence * _SIDE), _SIDE + _BAR), fill=colour)
     pen.text((2, _SIDE + _BAR + 2), text, fill="black", font=font)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from gfnet_env.env.rendering import caption, draw_looks, taken_looks
+from gfnet_env.env.rendering import above_caption, caption, taken_looks, with_windows
 from gfnet_env.files import write_atomically
 from gfnet_env.images import ImageSet
 from gfnet_env.inference import Answers
@@ -19,8 +19,9 @@ from gfnet_env.models import Model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of sheets of pictures, in pixels; and how many make a row.
-_TILE, _MARGIN, _TITLE_HEIGHT = 288, 8, 20
+# Of sheets: the longer side of a picture, the least width of its caption, the space between two
+# pictures and the height of a name, in pixels; and how many pictures make a row.
+_SIDE, _NARROWEST, _MARGIN, _TITLE_HEIGHT = 280, 160, 8, 20
 _COLUMNS = 6
 
 
@@ -77,7 +78,11 @@ def answers_sheet(
         looks = taken_looks(answer.locations[row].cpu(), answer.scales[row].cpu())
         prediction, confidence = int(answer.classes[row]), float(answer.confidence[row])
         text = caption(model.class_names, prediction, labels[row], confidence)
-        return Image.fromarray(draw_looks(images, int(indices[row]), looks, model.view, text))
+        number = int(indices[row])
+        longer = int(images.sizes([number]).max())
+        scale = _SIDE / longer if longer > _SIDE else _SIDE // longer
+        picture = with_windows(images, number, looks, model.view, scale)
+        return above_caption(picture, text, max(picture.width, _NARROWEST))
 
     columns = len(indices) if len(answers) > 1 else min(len(indices), _COLUMNS)
     rows: list[tuple[str, list[Image.Image]]] = []
@@ -101,18 +106,19 @@ def sheet_format(path: Path) -> str:
 
 
 def _sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    """Rows of pictures, each below its name, reduced to one size."""
+    """Rows of pictures, each below its name; all cells have the size of the largest picture."""
     font = ImageFont.load_default(size=14)
-    height = _TILE + _TITLE_HEIGHT * any(name for name, _ in rows)
+    every = [picture for _, pictures in rows for picture in pictures]
+    width = max(picture.width for picture in every) + _MARGIN
+    title = _TITLE_HEIGHT * any(name for name, _ in rows)
+    height = max(picture.height for picture in every) + _MARGIN + title
     columns = max(len(pictures) for _, pictures in rows)
-    sheet = Image.new("RGB", (columns * _TILE, len(rows) * height), "white")
+    sheet = Image.new("RGB", (columns * width, len(rows) * height), "white")
     pen = ImageDraw.Draw(sheet)
-    for number, (name, pictures) in enumerate(rows):
-        bottom = (number + 1) * height
-        pen.text((4, bottom - height + 2), name, fill="black", font=font)
+    for row, (name, pictures) in enumerate(rows):
+        pen.text((4, row * height + 2), name, fill="black", font=font)
         for column, picture in enumerate(pictures):
-            picture.thumbnail((_TILE - _MARGIN, _TILE - _MARGIN))
-            sheet.paste(picture, (column * _TILE, bottom - _TILE))
+            sheet.paste(picture, (column * width, row * height + title))
     return sheet
 
 

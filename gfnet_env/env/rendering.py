@@ -15,6 +15,7 @@ from gfnet_env.looks import Look, ViewConfig
 _MAX_SIDE = 1024
 _MIN_SIDE = 256
 _CAPTION_HEIGHT = 22
+_OUTLINE = 3
 # One colour per step, first to last, distinct to colour-blind readers (Okabe and Ito).
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
@@ -34,27 +35,57 @@ def draw_looks(
     Returns:
         (H', W', 3) uint8, in the shape of the picture.
     """
-    size = images.sizes([index])
-    height, width = size[0].tolist()
-    boxes = view.window_boxes(looks, size.to(looks.location.device).expand(len(looks), 2))
-    scale = min(_MAX_SIDE / max(height, width), 1.0)
-    scale = max(scale, float(-(-_MIN_SIDE // min(height, width)))) if scale == 1 else scale
-    picture = whole_picture(images, index, _MAX_SIDE)
-    if scale > 1:
-        larger = round(width * scale), round(height * scale)
-        picture = picture.resize(larger, Image.Resampling.NEAREST)
-    frame = Image.new("RGB", (picture.width, picture.height + _CAPTION_HEIGHT), "white")
-    frame.paste(picture)
+    height, width = images.sizes([index])[0].tolist()
+    shorter, longer = sorted((height, width))
+    scale = _MAX_SIDE / longer if longer > _MAX_SIDE else -(-_MIN_SIDE // shorter)
+    picture = with_windows(images, index, looks, view, scale)
+    return np.asarray(above_caption(picture, caption, picture.width))
 
-    pen = ImageDraw.Draw(frame)
-    font = ImageFont.load_default(size=14)
-    for number, box in enumerate((boxes.double() * scale).round().long().tolist(), start=1):
+
+def with_windows(
+    images: ImageSet, index: int, looks: Look, view: ViewConfig, scale: float
+) -> Image.Image:
+    """A picture at a scale, and the windows of looks at it, numbered; see ``draw_looks``."""
+    size = images.sizes([index])
+    sides = [max(1, round(side * scale)) for side in size[0].tolist()]
+    picture = whole_picture(images, index, max(sides) if scale < 1 else _MAX_SIDE)
+    picture = picture.resize((sides[1], sides[0]), Image.Resampling.NEAREST)
+    boxes = view.window_boxes(looks, size.to(looks.location.device).expand(len(looks), 2))
+    draw_windows(picture, (boxes.double() * scale).round().long().tolist(), numbered=True)
+    return picture
+
+
+def draw_windows(
+    picture: Image.Image, boxes: Sequence[Sequence[int]], *, numbered: bool = False
+) -> None:
+    """Outline windows (top, left, bottom, right), each in its colour.
+
+    A window where an earlier one is goes inside it, so that both can be seen.
+    """
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=14)
+    for number, box in enumerate(boxes):
         top, left, bottom, right = box
-        colour = COLOURS[(number - 1) % len(COLOURS)]
-        pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=3)
-        pen.text((left + 6, top + 3), str(number), fill=colour, font=font)
+        again = sum(
+            max(abs(one - other) for one, other in zip(box, before, strict=True)) <= _OUTLINE
+            for before in boxes[:number]
+        )
+        inset = min(again * (_OUTLINE + 1), (min(bottom - top, right - left) - 1) // 2)
+        colour = COLOURS[number % len(COLOURS)]
+        corners = (left + inset, top + inset, right - 1 - inset, bottom - 1 - inset)
+        pen.rectangle(corners, outline=colour, width=_OUTLINE)
+        if numbered:
+            # Numbers at one place stand side by side.
+            place = left + inset + 6 + 10 * again, top + inset + 3
+            pen.text(place, str(number + 1), fill=colour, font=font)
+
+
+def above_caption(picture: Image.Image, caption: str, width: int) -> Image.Image:
+    """A picture above a line of text, ``width`` pixels wide."""
+    whole = Image.new("RGB", (width, picture.height + _CAPTION_HEIGHT), "white")
+    whole.paste(picture)
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(size=14)
     pen.text((4, picture.height + 2), caption, fill="black", font=font)
-    return np.asarray(frame)
+    return whole
 
 
 def whole_picture(images: ImageSet, index: int, max_side: int) -> Image.Image:

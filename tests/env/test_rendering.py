@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from gfnet_env import ArrayImages
-from gfnet_env.env.rendering import draw_looks
+from gfnet_env.env.rendering import COLOURS, draw_looks
 from gfnet_env.images import DatasetImages
 from gfnet_env.looks import Look, ViewConfig
 
@@ -47,3 +47,13 @@ def test_normalised_pictures_span_all_levels():
     frame = drawn(ArrayImages(pixels, normalised=True))
     assert frame.shape == (256, 300, 3)
     assert (frame.min(), frame.max()) == (0, 255)
+
+
+def test_windows_at_one_place_are_both_seen():
+    images = ArrayImages(np.zeros((1, 3, 256, 256), dtype=np.uint8))
+    same = Look.at(torch.zeros(2, 2))
+    frame = draw_looks(images, 0, same, ViewConfig(size=64), "caption")
+    seen = {"#{:02X}{:02X}{:02X}".format(*colour) for colour in frame[128].tolist()}
+    assert set(COLOURS[:2]) <= seen
+    # Even if there is no room for the second one.
+    draw_looks(images, 0, same, ViewConfig(size=1), "caption")
