@@ -130,6 +130,7 @@ def classify(config: ClassifyConfig) -> list[Answer]:
     if config.gif is not None and answers:
         animated = np.concatenate([numbers for numbers, _ in drawn])[:_ANIMATED]
         draw_animation(gfnet, images, animated, config.gif)
+        _say_drawn(config.gif, len(animated), len(answers))
     for error in errors:
         print_error(str(error), kind="skipped" if config.skip_unreadable else "error")
     if errors and not (config.skip_unreadable and answers):
@@ -274,5 +275,9 @@ def _draw(
     prediction = rows.concatenate([each for _, each in parts])
     answers = {"": rows.select(prediction, torch.arange(len(shown)))}
     draw_answers(model, images, shown, answers, path, labelled=False)
-    if len(shown) < count:
-        print(f"{path} shows the first {len(shown)} of {count} pictures")
+    _say_drawn(path, len(shown), count)
+
+
+def _say_drawn(path: Path, shown: int, count: int) -> None:
+    part = "" if shown == count else f" for the first {shown} of {count} pictures"
+    print(f"{path} shows where the network looked{part}")

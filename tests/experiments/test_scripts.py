@@ -48,6 +48,10 @@ def test_pictures_are_classified_and_drawn(assembled, digits, tmp_path, run):
         line = f"{pictures[row]}: {expected.classes[row]} {float(expected.confidence[row]):.1%}, "
         assert lines[row].startswith(line + f"exit at step {expected.exit_step[row]}, ")
     assert lines[2].startswith(str(pictures[2]))
+    assert [line.rsplit("/", 1)[1] for line in lines[3:]] == [
+        "looked shows where the network looked",
+        "looked.gif shows where the network looked",
+    ]
     assert (tmp_path / "looked").read_bytes().startswith(b"\x89PNG")
     with Image.open(tmp_path / "looked.gif") as animation:
         # The glance, every look, and the end once more; frames that are alike are one.
