@@ -30,7 +30,7 @@ class PlainConsole(Console):
 
 
 class PlainTable(Table):
-    """A table without vertical lines, whose headings break between words only.
+    """A table without vertical lines; headings break between words only, and nothing is cut off.
 
     Args:
         headings: One for each column.
@@ -42,7 +42,8 @@ class PlainTable(Table):
 
     def add_column(self, header: RenderableType = "", *others: Any, **options: Any) -> None:
         width = max(map(len, str(header).split()), default=0)
-        super().add_column(header, *others, **{"min_width": width} | options)
+        defaults: dict[str, Any] = {"min_width": width, "overflow": "fold"}
+        super().add_column(header, *others, **defaults | options)
 
 
 class Bars(Progress):

@@ -20,8 +20,9 @@ def signature(
     """Seeds, time, machines and commits of some runs; ``made`` are results of ``provenance``."""
     # Each once, in the order of the runs.
     machines = dict.fromkeys(each["machine"] for each in made)
-    commits = dict.fromkeys(str(each["commit"]) for each in made)
+    # An installed package has no commit.
+    commits = dict.fromkeys(each["commit"] for each in made if each["commit"])
     minutes = ", ".join(f"{taken / 60:.0f}" for taken in seconds)
     listed = ", ".join(map(str, seeds))
-    named = f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
-    return f"Seeds {listed}; {minutes} minutes; {' and '.join(machines)}; {named}."
+    named = f"; commit{'s' * (len(commits) > 1)} {', '.join(commits)}" if commits else ""
+    return f"Seeds {listed}; {minutes} minutes; {' and '.join(machines)}{named}."

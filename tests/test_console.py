@@ -43,3 +43,7 @@ def test_headings_of_a_table_break_between_words_only(capsys):
     shown = capsys.readouterr().out
     assert "multiply-adds" in shown
     assert "…" not in shown
+    table = PlainTable("algorithm", "accuracy")
+    table.add_row("my_ppo:MyProximalPolicyOptimisation", "97.0%")
+    PlainConsole(width=30).print(table)
+    assert "Optimisation" in "".join(capsys.readouterr().out.replace("97.0%", "").split())
