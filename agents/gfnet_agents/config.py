@@ -66,7 +66,7 @@ class PolicySchedule(_OneLength):
     focus_steps: Annotated[int | None, AtLeast(1)] = None
     """Looks per episode; by default the network's number."""
     timesteps: Annotated[int | None, AtLeast(1)] = None
-    """Number of looks to learn from; 56,000 by default."""
+    """Number of looks to learn from, rounded up to whole updates; 56,000 by default."""
     epochs: Annotated[int | None, AtLeast(1)] = None
     """Passes over the training images, in place of timesteps."""
     num_envs: Annotated[int | None, AtLeast(1)] = None

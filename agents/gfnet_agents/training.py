@@ -267,8 +267,9 @@ def _learn(
                 logged = learner.metrics
                 for name, value in logged.items():
                     log.add_scalar(name, value, learner.steps)
-            steps = min(learner.steps, timesteps)
-            progress.update(bar, completed=steps, value=learner.mean_return)
+            # The last update may go beyond.
+            steps, total = learner.steps, max(learner.steps, timesteps)
+            progress.update(bar, completed=steps, total=total, value=learner.mean_return)
             curve.evaluate_if_due()
             if time.monotonic() >= pictures_due:
                 _log_looks(env.model, policy_of(learner, env.model.device), images, steps, log)
@@ -277,6 +278,11 @@ def _learn(
                 checkpoint.save(run, env, learner)
 
         learner.learn(callback)
+        if learner.steps > timesteps:
+            progress.console.print(
+                f"The policy learned from {learner.steps:,} looks: {timesteps:,}, rounded up to "
+                "whole updates"
+            )
         # What comes after can be interrupted too.
         checkpoint.save(run, env, learner)
     learner.save(run.folder)

@@ -406,10 +406,11 @@ def test_runs_that_begin_together_have_folders_of_their_own():
     assert one != other
 
 
-def test_reinforce_goes_on_from_another_run(sets, network, tmp_path, reinforce):
+def test_reinforce_goes_on_from_another_run(sets, network, tmp_path, reinforce, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
-    changes = {"algorithm": REINFORCE, "actions": "zoom", "oracle_images": 0}
+    changes = {"algorithm": REINFORCE, "actions": "zoom", "oracle_images": 0, "timesteps": 100}
     train_policy(config(first, **changes), model=network, image_sets=sets)
+    assert "learned from 120 looks: 100, rounded up to whole updates" in capsys.readouterr().out
     train_policy(PolicyConfig.of(run=second, continue_from=first, oracle_images=0), image_sets=sets)
     before, after = weights(first), weights(second)
     assert 0 < (after - before).norm() < 0.2 * before.norm()
