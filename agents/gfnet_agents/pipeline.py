@@ -280,6 +280,7 @@ def _evaluate(
 ) -> float:
     """Evaluate an assembled network; returns the seconds that this takes."""
     started = time.monotonic()
+    PlainConsole().print(f"These figures count: they are of the final network, from {folder.name}")
     evaluation = EvaluationConfig.of(
         run=folder,
         out=config.run / "evaluation",

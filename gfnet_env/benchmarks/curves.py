@@ -134,8 +134,11 @@ def evaluate(
         save_config(new, config)
         with console.status("every step of the calibration and test images"):
             val, test = (_Split(gfnet, *splits[name], config.seed) for name in ("val", "test"))
-        with console.status("static networks"):
-            static = [_Static(network.to(gfnet.model.device), splits) for network in baselines]
+        static = []
+        for network in baselines:
+            side = network.config.resolution
+            with console.status(f"the static network of {side}×{side} pixels"):
+                static.append(_Static(network.to(gfnet.model.device), splits))
         results = _results(config, val, test, static)
         write_json(new / "results.json", results.to_json())
         write_csv(results, new / "curves.csv")

@@ -74,7 +74,9 @@ def test_all_stages_run_and_are_not_run_again(sets, tmp_path, capsys):
     assert (run / "evaluation" / "results.json").is_file()
     environment_steps = json.loads((run / "stage2" / "results.json").read_text())
     assert environment_steps["environment_steps"] == 48 * 2
-    assert "stage3" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "These figures count: they are of the final network, from stage3" in said
+    assert "static" not in said, "there is none"
 
     longer = ClassifierSchedule(epochs=2, batch_size=16, learning_rate=1e-4)
     with pytest.raises(ValueError, match=r"begun with stage3.epochs=1, not 2"):
