@@ -44,7 +44,8 @@ class Learner(Protocol):
         autoreset_mode: When its environment begins the next episode.
         steps: Environment steps so far, of all sub-environments together.
         mean_return: Mean return of recent episodes, for the progress bar.
-        metrics: The latest logged values, by TensorBoard tag; a new mapping object for each log.
+        metrics: The latest logged values, by TensorBoard tag. Assign a new dict each time: changing
+            the old one in place logs nothing.
 
     Raises:
         ValueError: A setting is out of range.
@@ -73,7 +74,9 @@ class Learner(Protocol):
     def metrics(self) -> Mapping[str, float]: ...
 
     def learn(self, callback: Callable[[], None]) -> None:
-        """Learn until ``steps`` reaches ``timesteps``.
+        """Learn until ``steps`` reaches ``timesteps``; whole updates may go beyond.
+
+        Reset the environment first, unless ``load_state_dict`` was called.
 
         Args:
             callback: Function to call before the first update, between updates and after the last
@@ -96,7 +99,11 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a ``state_dict``; the environment has already been restored."""
+        """Resume from a ``state_dict``.
+
+        The environment has been restored before, in the middle of its episodes: do not reset it,
+        but go on from its ``observations()``.
+        """
 
     def save(self, folder: Path) -> None:
         """Write everything that a later run needs to continue: weights and optimisers."""

@@ -15,10 +15,10 @@ class Climbing:
     """Changes all weights at random, and keeps a change if the return of its episodes is higher.
 
     Args:
-        env: See ``Learner``.
-        seed: See ``Learner``.
-        device: See ``Learner``.
-        timesteps: See ``Learner``.
+        env: Environment, which was not reset yet.
+        seed: Seed of the changes.
+        device: Device of the policy.
+        timesteps: Number of looks to learn from.
         deviation: Standard deviation of a change.
     """
 
@@ -50,6 +50,7 @@ class Climbing:
 
     def play(self, policy):
         """The mean return of one episode of every sub-environment."""
+        # Nothing is under way here, so a resumed run may reset too.
         observations, _ = self.env.reset()
         total = 0.0
         for _ in range(self.env.focus_steps):
