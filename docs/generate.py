@@ -419,14 +419,14 @@ def _own(registry: Registry[Any]) -> Lines:
 
 def learners() -> Lines:
     """The learners, and the kinds of actions that they take."""
-    lines = header("`--algorithm`", "what it is", "first actions", "also")
+    lines = header("`--algorithm`", "what it is", "default actions", "also")
     for name in _own(LEARNERS):
         kind = LEARNERS.find(name)
-        first = choose_actions(name, None).spec
+        default = choose_actions(name, None).spec
         taken = [each for each in _own(ACTIONS) if takes(name, each)]
-        taken.remove(first.partition(":")[0])
+        taken.remove(default.partition(":")[0])
         cells = ", ".join(f"`{each}`" for each in taken)
-        lines.append(row(f"`{name}`", _summary(kind), f"`{first}`", cells))
+        lines.append(row(f"`{name}`", _summary(kind), f"`{default}`", cells))
     return lines
 
 
