@@ -54,7 +54,8 @@ def policy_advice(policies: Mapping[str, PolicyResult], model: object) -> list[s
         if _sign(gain) == 1 or is_advised:
             continue
         is_advised, target = True, policies.get("target")
-        if gain.interval[1] > _WORTHWHILE:
+        # Where no image changes, the interval is a point; by the rule of three it ends at 3/n.
+        if max(gain.interval[1], 3 / found.images) > _WORTHWHILE:
             sentences.append(_TOO_FEW.format(found.images))
         elif target is not None and _pays(target):
             sentences.append(_UNLEARNED.format(target.accuracy[-1]))

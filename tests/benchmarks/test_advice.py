@@ -20,7 +20,7 @@ from gfnet_env.benchmarks.results import (
 from gfnet_env.models import GlanceFocusNetwork
 
 
-def result(over_glance, over_random, spread=0.01):
+def result(over_glance, over_random, spread=0.01, images=1000):
     """A policy's result, from the middles of two intervals and half their width."""
     named = {"over_glance": over_glance, "over_random": over_random}
     differences = {
@@ -28,7 +28,9 @@ def result(over_glance, over_random, spread=0.01):
         for name, middle in named.items()
     }
     nothing = {"accuracy": (0.5, 0.6), "accuracy_interval": (), "label_confidence": ()}
-    return PolicyResult(images=9, looks=1.0, label_confidence_interval=(), **nothing, **differences)
+    return PolicyResult(
+        images=images, looks=1.0, label_confidence_interval=(), **nothing, **differences
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,10 +72,13 @@ def test_a_policy_is_to_blame_if_looks_at_the_object_gain_more(over_glance, tiny
     assert "windows mined" in " ".join(policy_advice(found, tiny_network))
 
 
-def test_few_images_are_no_ground_for_advice(tiny_network):
-    found = {"learned": result(0.03, 0.03, spread=0.1), "target": result(0.3, 0.3)}
+@pytest.mark.parametrize(
+    ("learned", "images"), [(result(0.03, 0.03, 0.1, 900), 900), (result(0, 0, 0, 50), 50)]
+)
+def test_few_images_are_no_ground_for_advice(learned, images, tiny_network):
+    found = {"learned": learned, "target": result(0.3, 0.3)}
     text = " ".join(policy_advice(found, tiny_network))
-    assert text.count("9 images are too few to tell; test on more.") == 1
+    assert text.count(f"{images} images are too few to tell; test on more.") == 1
     assert "--" not in text
 
 
