@@ -63,20 +63,20 @@ def draw_windows(
     A window where an earlier one is goes inside it, so that both can be seen.
     """
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=14)
-    for number, box in enumerate(boxes):
-        top, left, bottom, right = box
-        again = sum(
-            max(abs(one - other) for one, other in zip(box, before, strict=True)) <= _OUTLINE
-            for before in boxes[:number]
-        )
-        inset = min(again * (_OUTLINE + 1), (min(bottom - top, right - left) - 1) // 2)
+    every = np.array(boxes).reshape(-1, 4)
+    numbers = []
+    for number, (top, left, bottom, right) in enumerate(boxes):
+        alike = (abs(every - every[number]) <= _OUTLINE).all(axis=1)
+        before, others = int(alike[:number].sum()), int(alike.sum()) - 1
+        inset = min(before * (_OUTLINE + 1), (min(bottom - top, right - left) - 1) // 2)
         colour = COLOURS[number % len(COLOURS)]
         corners = (left + inset, top + inset, right - 1 - inset, bottom - 1 - inset)
         pen.rectangle(corners, outline=colour, width=_OUTLINE)
-        if numbered:
-            # Numbers at one place stand side by side.
-            place = left + inset + 6 + 10 * again, top + inset + 3
-            pen.text(place, str(number + 1), fill=colour, font=font)
+        # Inside the innermost window, side by side.
+        inside = others * (_OUTLINE + 1) + 3
+        numbers.append(((left + inside + 2 + 9 * before, top + inside), colour))
+    for number, (place, colour) in enumerate(numbers[: len(boxes) * numbered], start=1):
+        pen.text(place, str(number), fill=colour, font=font)
 
 
 def above_caption(picture: Image.Image, caption: str, width: int) -> Image.Image:
