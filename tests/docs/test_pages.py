@@ -16,6 +16,7 @@ import gfnet_agents.config
 import gfnet_agents.recipes
 import gfnet_env.command_line
 from gfnet_cli.main import main
+from gfnet_env.images.folder import _HELD_OUT_SHARE
 from gfnet_env.zoo import FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,10 @@ def test_what_is_generated_is_committed(monkeypatch):
         monkeypatch.setattr(registry, "_targets", known)
     for path, text in generate["pages"]().items():
         assert path.read_text() == text, f"{path.name} is old; run python docs/generate.py"
+
+
+def test_the_share_of_a_split_is_that_of_the_code():
+    assert f"Then {_HELD_OUT_SHARE:.0%} of each class" in PAGES["docs/pictures.md"].read_text()
 
 
 def test_the_animation_is_drawn(monkeypatch):
