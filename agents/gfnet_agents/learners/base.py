@@ -17,6 +17,8 @@ from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.policies import Policy
 from gfnet_env.registry import Registry
 
+# With so many steps, one pass of PPO over each rollout learns as much as two.
+_MANY = 20_000
 _DEFAULT_ACTIONS: dict[type[spaces.Space[Any]], str] = {
     spaces.Box: "continuous",
     spaces.Discrete: "grid",
@@ -181,6 +183,14 @@ def choose_actions(spec: str, actions: str | None, *, trusted: bool = True) -> A
     built = build_actions(actions or _DEFAULT_ACTIONS[learner.action_spaces[0]], trusted=trusted)
     _check_actions(learner, spec, built)
     return built
+
+
+def passes(timesteps: int) -> int:
+    """Passes of PPO over each rollout, by default.
+
+    New episodes teach more than repeated passes over old ones, and cost less, unless there are few.
+    """
+    return 1 if timesteps >= _MANY else 2
 
 
 def takes(spec: str, actions: str | None) -> bool:

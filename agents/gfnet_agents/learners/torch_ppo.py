@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel
 
-from gfnet_agents.learners.base import LEARNERS, named_observation, reading
+from gfnet_agents.learners.base import LEARNERS, named_observation, passes, reading
 from gfnet_env import rows
 from gfnet_env.env.vector import GlanceFocusVectorEnv
 from gfnet_env.files import write_bytes
@@ -61,7 +61,8 @@ class TorchPPOLearner:
         learning_rate: Step size of Adam; by default it falls linearly from 3e-3 to 1e-5.
         n_steps: Steps of each sub-environment between two updates.
         batch_size: Steps per optimiser step; by default two of each sub-environment.
-        n_epochs: Passes over the steps of an update.
+        n_epochs: Passes over the steps of an update; by default one, or two if ``timesteps`` are
+            fewer than 20,000.
         gamma: Discount. At 0 each look is rewarded for its own gain.
         gae_lambda: λ of generalised advantage estimation.
         clip_range: ε of the clipped objective.
@@ -96,7 +97,7 @@ class TorchPPOLearner:
         learning_rate: Annotated[float | None, Above(0)] = None,
         n_steps: Annotated[int, Between(1, 10_000)] = 12,
         batch_size: Annotated[int | None, AtLeast(2)] = None,
-        n_epochs: Annotated[int, Between(1, 1000)] = 1,
+        n_epochs: Annotated[int | None, Between(1, 1000)] = None,
         gamma: _Share = 0.0,
         gae_lambda: _Share = 1.0,
         clip_range: Annotated[float, Above(0), AtMost(1e6)] = 0.2,
@@ -116,7 +117,7 @@ class TorchPPOLearner:
             )
         self._env, self._timesteps = env, timesteps
         self._learning_rate = learning_rate
-        self._n_steps, self._n_epochs = n_steps, n_epochs
+        self._n_steps, self._n_epochs = n_steps, n_epochs or passes(timesteps)
         self._batch_size = batch_size or 2 * env.num_envs
         self._gamma, self._gae_lambda, self._clip_range = gamma, gae_lambda, clip_range
         self._normalize_advantage, self._target_kl = normalize_advantage, target_kl

@@ -55,9 +55,6 @@ def small():
         kind = LEARNERS.parse(name)[0]
         settings = settings_of(kind.algorithm_class)
         few = {key: value for key, value in _FEW.items() if key in settings}
-        if "learning_starts" in settings:
-            # There, these would be the steps that a reward is summed over.
-            del few["n_steps"]
         options = {"replay_gib": replay_gib, "announce": announce}
         return kind(env, seed=seed, timesteps=timesteps, **options, **few | arguments)
 

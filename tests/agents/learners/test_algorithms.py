@@ -204,6 +204,17 @@ def test_the_authors_schedule_is_one_step_on_one_episode_of_each(make_env):
     assert agent._n_updates == 2
 
 
+@pytest.mark.parametrize("name", ["ppo", "torch-ppo"])
+def test_few_steps_are_passed_over_twice(name, make_env):
+    few, many = (
+        build_learner(name, make_env(), seed=0, device="cpu", timesteps=steps)
+        for steps in (19_999, 20_000)
+    )
+    kept = [getattr(each, "agent", each) for each in (few, many)]
+    found = [vars(each).get("n_epochs", vars(each).get("_n_epochs")) for each in kept]
+    assert found == [2, 1]
+
+
 class Patient(PPO):
     """One's own, with an argument more than the algorithm that it derives from."""
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor, nn
 
-from gfnet_agents.learners.base import LEARNERS
+from gfnet_agents.learners.base import LEARNERS, passes
 from gfnet_agents.learners.sb3.extractor import ObservationExtractor
 from gfnet_agents.learners.sb3.learner import StableBaselinesLearner
 from gfnet_agents.learners.sb3.random_search import RandomSearch, RandomSearchPolicy
@@ -41,9 +41,8 @@ class PPOLearner(StableBaselinesLearner, algorithm=PPO):
         return _OWN_GAIN | {
             "n_steps": 12,
             "batch_size": 2 * env.num_envs,
-            # New episodes teach more than repeated passes over old ones, and cost less. With one
-            # pass, half the learning rate would be too slow.
-            "n_epochs": 1,
+            "n_epochs": passes(self._timesteps),
+            # With one pass, half the rate would be too slow.
             "learning_rate": LinearSchedule(3e-3, 1e-5, 1.0),
             "policy_kwargs": _GAUSSIAN,
         }
