@@ -143,5 +143,9 @@ def _read(path: Path) -> Results:
 
 def _origin(results: Results) -> str:
     made = [run for part in results.values() for run in part.values()]
-    seeds = sorted({int(seed) for part in results.values() for seed in part})
-    return signature(made, seeds, [run["seconds"] for run in made]) + "\n"
+    seconds: dict[int, float] = {}
+    for part in results.values():
+        for seed, run in part.items():
+            seconds[int(seed)] = seconds.get(int(seed), 0.0) + run["seconds"]
+    seeds = sorted(seconds)
+    return signature(made, seeds, [seconds[seed] for seed in seeds]) + "\n"

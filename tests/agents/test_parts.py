@@ -31,7 +31,7 @@ def test_each_part_is_run_once_for_each_seed(tmp_path):
     assert {"seconds", "commit", "versions"} < results["one"]["3"].keys()
     lines = (tmp_path / "README.md").read_text().splitlines()
     assert lines[:2] == ["one: 3", "two: 3"]
-    assert lines[-1].startswith("Seeds 0, 3, 4; ")
+    assert lines[-1].startswith("Seeds 0, 3, 4; 0, 0, 0 minutes; ")
     with pytest.raises(ValueError, match="a wrong part"):
         run_parts(tmp_path, dict([part("wrong")]), (0,), report)
     assert json.loads((tmp_path / "results.json").read_text()) == results
