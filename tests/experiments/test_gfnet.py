@@ -112,7 +112,7 @@ def test_every_command_explains_itself(name, gfnet):
 
 # Settings that are text and name no part.
 _NO_PARTS = {"weights", "frozen", "device", "address", "providers", "search", "name"}
-_NO_PARTS |= {"repo_id", "license", "revision"}
+_NO_PARTS |= {"repo_id", "license", "revision", "log", "tasks"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
