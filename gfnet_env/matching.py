@@ -88,8 +88,7 @@ class ImageOptions(Settings):
     images: str | None = None
     """Image set; by default the one that the network was trained on."""
     image_size: Annotated[int | None, AtLeast(1)] = None
-    """Side that pictures are brought to, in pixels, unless they stay whole; by default as in the
-    network's training, where it is 224 by default."""
+    """Side that pictures are brought to, in pixels; by default as in the network's training."""
     image_seed: Annotated[int | None, AtLeast(0)] = None
     """Seed of the scenes, and of the splits of a folder without splits; by default as in the
     network's training."""

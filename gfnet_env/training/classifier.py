@@ -393,7 +393,7 @@ def _stage_3(
 
 def _begin_with(network: GlanceFocusNetwork, config: ClassifierConfig, baseline: Path) -> None:
     """Give a new network the weights of a run, if its networks did not see held-out images."""
-    spec, seed = config.chosen_images
+    spec, _, seed = config.chosen_images
     if is_file(baseline / "network.json"):
         begun = GlanceFocusNetwork.load(baseline)
         check_split(begun.trained_on, spec, seed)

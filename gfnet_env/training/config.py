@@ -158,6 +158,7 @@ class NetworkOptions(Settings):
 # Defaults for settings that neither the command, a recipe nor an earlier stage gives.
 DEFAULTS = DEFAULT_SCHEDULE.given() | {
     "images": DEFAULT_SPEC,
+    "image_size": 224,
     "image_seed": 0,
     "encoder": "compact",
     "aspect": "stretch",
@@ -188,12 +189,13 @@ class TrainingConfig(Settings):
         return self.with_defaults(*layers, DEFAULTS)
 
     @property
-    def chosen_images(self) -> tuple[str, int]:
-        """The spec and seed of the images of a resolved configuration."""
-        spec, seed = self.images.images, self.images.image_seed
+    def chosen_images(self) -> tuple[str, int, int]:
+        """The spec, size and seed of the images of a resolved configuration."""
+        spec, size, seed = self.images.images, self.images.image_size, self.images.image_seed
         assert spec is not None
+        assert size is not None
         assert seed is not None
-        return spec, seed
+        return spec, size, seed
 
     def trained_on(self, images: ImageSet, *, in_memory: bool) -> TrainingData:
         """The ``trained_on`` of a network that a resolved configuration trains.
@@ -202,7 +204,7 @@ class TrainingConfig(Settings):
             images: The training split.
             in_memory: Whether the split was given as an object, which has no spec.
         """
-        spec, image_seed = self.chosen_images
+        spec, _, image_seed = self.chosen_images
         size = images.fixed_size
         return TrainingData(
             images=None if in_memory else spec,
@@ -224,18 +226,7 @@ def check_classes_differ(images: ImageSet) -> None:
 
 
 def open_splits(config: TrainingConfig) -> dict[str, ImageSet]:
-    """The three splits of the images of a resolved configuration.
-
-    Raises:
-        ValueError: A size is given for pictures that keep theirs.
-    """
-    spec, seed = config.chosen_images
-    load, fit, size = config.images.reading.load, config.images.fit, config.images.image_size
-    options = {"seed": seed, "fit": fit} | ({} if size is None else {"image_size": size})
-    sets = {split: load(spec, split, **options) for split in SPLITS}
-    if size is not None and sets["train"].fixed_size != (size, size):
-        raise ValueError(
-            f"image_size changes nothing for {spec}, whose pictures keep their size; leave it out, "
-            "or give fit crop or stretch if these are files"
-        )
-    return sets
+    """The three splits of the images of a resolved configuration."""
+    spec, size, seed = config.chosen_images
+    load, fit = config.images.reading.load, config.images.fit
+    return {split: load(spec, split, image_size=size, seed=seed, fit=fit) for split in SPLITS}

@@ -169,7 +169,6 @@ def test_a_dry_run_writes_nothing_and_its_settings_can_be_given(gfnet, tmp_path,
     assert re.search(r"# memory: [\d.]+ GiB", planned.out)
     settings = yaml.safe_load(planned.out)
     assert settings["stage2"]["timesteps"] == 40
-    assert "image_size" not in settings, "scenes keep their size"
     (tmp_path / "plan.yaml").write_text(planned.out)
     given = parse_config(PipelineConfig, "", [*map(str, arguments)])
     assert parse_config(PipelineConfig, "", ["--config", "plan.yaml"]) == given.resolved()

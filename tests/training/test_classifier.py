@@ -411,8 +411,6 @@ def test_pictures_of_any_shape_are_trained_on_whole(tmp_path):
         assert network.trained_on.fit == "whole"
         assert network.trained_on.image_size is None
         assert settings.images.open(network, "test").sizes([2]).tolist() == [[300, 40]]
-    with pytest.raises(ValueError, match="image_size changes nothing for folder:"):
-        train_classifier(config(tmp_path / "new", images=settings.images.images, image_size=97))
 
 
 def test_other_processes_end_without_a_word_where_the_first_says_what_is_wrong(tmp_path):
