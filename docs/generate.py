@@ -43,6 +43,7 @@ from gfnet_env.policies import POLICIES
 from gfnet_env.registry import Registry
 from gfnet_env.rewards import REWARDS
 from gfnet_env.tasks import TASKS, Task
+from gfnet_env.zoo import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -470,7 +471,7 @@ def environments() -> Lines:
         task = _task(spec)
         cells = (
             task.title if task else "any network and any pictures; by default these",
-            f"`{env.model.trained_on.images}`",
+            f"`{task.network if task else DEFAULT}`",
             f"`{_images(spec, env)}`",
             str(env.focus_steps),
         )
@@ -524,7 +525,7 @@ def environment(spec: EnvSpec) -> str:
         row("Observation space", "`Dict`, see [below](#observations)"),
         row("One environment", f'`gymnasium.make("{spec.id}")`'),
         row("N side by side", f'`gymnasium.make_vec("{spec.id}", num_envs=N)`'),
-        row("Network", f'`gfnet_env.pretrained("{env.model.trained_on.images}")`'),
+        row("Network", f'`gfnet_env.pretrained("{task.network if task else DEFAULT}")`'),
         row("Images", f"`{_images(spec, env)}`, split `train`"),
         row("Looks", f"{env.focus_steps} after the glance"),
         *([row("Arguments of this id", f"`{parts[2:]}`")] if parts else []),

@@ -1,7 +1,9 @@
 """Logs of trainings: TensorBoard's files in the run, and other trackers on request."""
 
+import contextlib
 import csv
 import importlib.util
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,12 @@ from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from torch.utils.tensorboard import SummaryWriter
 
-from gfnet_env.files import is_file
+from gfnet_env.files import is_file, write_text
 
 _CSV = "log.csv"
 _COLUMNS = ["step", "name", "value"]
 _PROJECT = "gfnet-env"
-TRACKERS = ("csv", *sorted({*LOGGER_TYPE_TO_CLASS} - {"tensorboard"}))
+TRACKERS = ("csv", "mlflow", "wandb")
 
 
 class RunLog(SummaryWriter):
@@ -26,7 +28,8 @@ class RunLog(SummaryWriter):
         run: Folder of the run.
         trackers: Names of the others, see ``TRACKERS``.
         steps: Number of steps that the run has taken. What a killed process logged later is
-            dropped from TensorBoard and from the CSV file; other trackers keep it.
+            dropped from TensorBoard and from the CSV file. In wandb and MLflow, a resumed run is
+            another run.
         settings: Of the run, for the trackers.
 
     Raises:
@@ -43,14 +46,20 @@ class RunLog(SummaryWriter):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_trackers(trackers)
-        super().__init__(run / "tensorboard", purge_step=steps + 1)
         if trackers:
             # Those of accelerate ask it which process this is.
             PartialState()
-        self._trackers = [_build(name, run, steps) for name in trackers]
-        for tracker in self._trackers:
-            tracker.start()
-            tracker.store_init_configuration(dict(settings or {}))
+        # Before anything is written, since who is not logged in is told only now.
+        self._trackers: list[Any] = []
+        with contextlib.ExitStack() as started:
+            for name in trackers:
+                tracker = _build(name, run, steps)
+                tracker.start()
+                started.callback(tracker.finish)
+                tracker.store_init_configuration(dict(settings or {}))
+                self._trackers.append(tracker)
+            super().__init__(run / "tensorboard", purge_step=steps + 1)
+            started.pop_all()
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:  # type: ignore[override]
         """Log a number after a number of steps."""
@@ -78,7 +87,7 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise ValueError(f"unknown tracker {name!r}; known: {', '.join(TRACKERS)}")
         if name != "csv" and importlib.util.find_spec(name) is None:
-            raise ImportError(f"{name} is not installed: pip install {name.replace('_', '-')}")
+            raise ImportError(f"{name} is not installed: pip install {name}")
 
 
 def _build(name: str, run: Path, steps: int) -> Any:
@@ -111,9 +120,12 @@ class CSVTracker:
                 # A killed process may have left half a line.
                 rows = [each for each in csv.reader(file) if len(each) == len(_COLUMNS)]
         kept = [each for each in rows if each[0].isdecimal() and int(each[0]) <= self._steps]
-        self._file = self._path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerows([_COLUMNS, *kept])
+        # As a whole, so that a process that is killed now loses nothing.
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *kept])
+        write_text(self._path, text.getvalue())
+        self._file = self._path.open("a", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
         """Nothing: config.json holds the settings."""

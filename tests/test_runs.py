@@ -159,8 +159,10 @@ def test_a_run_of_runs_keeps_them_only_where_it_goes_on(config):
         (folder / "results.json").write_text("{}")
     begin(config.replace(resume=True), parts=[part])
     assert part.is_dir()
+    (config.run / "log.csv").write_text("step,name,value\n")
     begin(config.replace(overwrite=True), parts=[part])
     assert not part.exists()
+    assert not (config.run / "log.csv").exists()
     assert (other / "results.json").is_file()
 
 

@@ -114,7 +114,7 @@ class AlgorithmComparisonConfig(Settings):
                 f"{self.stage2.algorithm!r} is not among the algorithms, "
                 f"{', '.join(self.algorithms)}; name it there"
             )
-        _check_names(self.algorithms)
+        check_names(self.algorithms)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _jobs(
     networks: Mapping[str, Path],
 ) -> list[_Job]:
     """All runs."""
-    _check_names(schedules)
+    check_names(schedules)
     _check_networks(config.network, networks, schedules)
     return [
         _Job(name, config.job(name, schedule, seed, networks.get(name)))
@@ -218,7 +218,7 @@ def _jobs(
     ]
 
 
-def _check_names(names: Collection[str]) -> None:
+def check_names(names: Collection[str]) -> None:
     """Raise ``ValueError`` if two names give the same folder."""
     folders = [folder_name(name) for name in names]
     twice = [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]

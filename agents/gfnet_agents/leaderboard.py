@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gfnet_agents.comparison import folder_name
+from gfnet_agents.comparison import check_names, folder_name
 from gfnet_agents.config import PolicyConfig
 from gfnet_agents.learners import LEARNERS, choose_actions
 from gfnet_agents.learners.base import takes
@@ -16,12 +17,13 @@ from gfnet_agents.parts import Parts, PartsOptions, Results, run_parts
 from gfnet_agents.training import train_policy
 from gfnet_env.benchmarks.policies import choose_policies, compare_records, record_policies
 from gfnet_env.benchmarks.results import PolicyResult, PolicyResults
-from gfnet_env.benchmarks.statistics import interquartile_mean_interval
+from gfnet_env.benchmarks.statistics import interquartile_mean, interquartile_mean_interval
 from gfnet_env.console import PlainConsole
 from gfnet_env.inference import EarlyExitGFNet
 from gfnet_env.markdown import header, row
 from gfnet_env.matching import ImageOptions
 from gfnet_env.policies import BOUNDS
+from gfnet_env.runs import resolve_device
 from gfnet_env.settings import AtLeast
 from gfnet_env.tasks import TASKS, Task
 
@@ -53,6 +55,7 @@ class LeaderboardOptions(PartsOptions):
         """The learners to run on a task."""
         actions = TASKS[task].parts.get("actions")
         if self.algorithms is not None:
+            check_names(self.algorithms)
             for spec in self.algorithms:
                 choose_actions(spec, actions)
             return self.algorithms
@@ -73,7 +76,7 @@ def leaderboard(options: LeaderboardOptions) -> None:
 
 def _policies(options: LeaderboardOptions, task: Task, _: int) -> dict[str, Any]:
     """What policies reach that learn nothing."""
-    gfnet = EarlyExitGFNet.load(task.folder)
+    gfnet = EarlyExitGFNet.load(task.folder).to(resolve_device(options.control.device))
     images = ImageOptions(images=task.images, reading=options.reading).open(gfnet.model, "test")
     lacks = {
         "heat": getattr(gfnet.model, "where", None) is None,
@@ -135,13 +138,12 @@ def standings(results: Results, task: str) -> dict[str, list[Mapping[str, Any]]]
 
 
 def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """The standings of a task, as Markdown."""
+    """The standings of a task, as Markdown; scores are interquartile means over seeds."""
     looks = len(next(iter(rows.values()))[0]["accuracy"]) - 1
     after = ["after one look"] if looks > 1 else []
     yield from header("policy", "looks learned from", *after, "score", "over random looks", "seeds")
     for name, runs in rows.items():
-        scores = np.array([each["accuracy"][-1] for each in runs])
-        score, interval = f"{_score(runs):.1%}", interquartile_mean_interval(scores)
+        score, interval = f"{_score(runs):.1%}", interquartile_mean_interval(_scores(runs))
         if interval:
             score += " ({:.1%} to {:.1%})".format(*interval)
         steps = max(each.get("environment_steps", 0) for each in runs)
@@ -158,4 +160,9 @@ def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
 
 
 def _score(runs: Sequence[Mapping[str, Any]]) -> float:
-    return fmean(each["accuracy"][-1] for each in runs)
+    return interquartile_mean(_scores(runs))
+
+
+def _scores(runs: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+    """The accuracy of each run after the last look."""
+    return np.array([each["accuracy"][-1] for each in runs])

@@ -45,7 +45,7 @@ class PartsOptions(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in self.items():
-            if value == () and name in ("seeds", "parts"):
+            if value == () and name in ("seeds", "parts", "tasks", "algorithms"):
                 raise ValueError(f"{name} is empty, so there is nothing to run; give some")
 
     @property

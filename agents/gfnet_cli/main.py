@@ -80,7 +80,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
         _load(command.function)(config)
         if command.recipes and (modules := _load("gfnet_env.registry:imported_parts")()):
             needed = " ".join(f"--import {module}" for module in modules)
-            print(f"The run names parts of your own, so later commands need {needed}")
+            print(f"If the run names parts of your own, later commands need {needed}")
 
 
 def settings_of(command: Command) -> Any:

@@ -25,7 +25,7 @@ _GAIN_OVER_GLANCE = {
 }
 _GAIN_OVER_RANDOM = {
     1: "It matters where: {} over random windows.",
-    0: "The policy is no better than random windows: {}.",
+    0: "The policy is no better than random windows on these images: {}.",
     -1: "The policy is worse than random windows: {}.",
 }
 
@@ -55,9 +55,10 @@ def policy_advice(policies: Mapping[str, PolicyResult], model: object) -> list[s
             continue
         is_advised, target = True, policies.get("target")
         # Where no image changes, the interval is a point; by the rule of three it ends at 3/n.
-        if max(gain.interval[1], 3 / found.images) > _WORTHWHILE:
+        reach = max(gain.interval[1], 3 / found.images)
+        if _sign(gain) == 0 and reach > _WORTHWHILE:
             sentences.append(_TOO_FEW.format(found.images))
-        elif target is not None and _pays(target):
+        elif "learned" in policies and target is not None and _pays(target):
             sentences.append(_UNLEARNED.format(target.accuracy[-1]))
         else:
             sentences.append(advice.format(first))

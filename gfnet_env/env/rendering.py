@@ -73,7 +73,7 @@ def draw_windows(
         corners = (left + inset, top + inset, right - 1 - inset, bottom - 1 - inset)
         pen.rectangle(corners, outline=colour, width=_OUTLINE)
         # Inside the innermost window, side by side.
-        inside = others * (_OUTLINE + 1) + 3
+        inside = min(others * (_OUTLINE + 1) + 3, min(bottom - top, right - left) // 2)
         numbers.append(((left + inside + 2 + 9 * before, top + inside), colour))
     for number, (place, colour) in enumerate(numbers[: len(boxes) * numbered], start=1):
         pen.text(place, str(number), fill=colour, font=font)

@@ -61,6 +61,8 @@ def test_learners_run_on_tasks_whose_actions_they_take(tmp_path: Path) -> None:
         ({"algorithms": ("ppp",)}, "unknown learner 'ppp'"),
         ({"tasks": ("MegapixelMNIST-v0",), "algorithms": ("dqn",)}, "does not take|takes"),
         ({"seeds": ()}, "seeds is empty"),
+        ({"tasks": ()}, "tasks is empty"),
+        ({"algorithms": ("ppo:gamma=1e-1", "ppo:gamma=1e+1")}, "nearly the same name"),
     ],
 )
 def test_wrong_options_are_refused_before_the_work(

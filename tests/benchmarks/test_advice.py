@@ -82,6 +82,13 @@ def test_few_images_are_no_ground_for_advice(learned, images, tiny_network):
     assert "--" not in text
 
 
+def test_harm_needs_no_more_images_and_heat_no_more_steps(tiny_network):
+    harmed = {"learned": result(-0.2, -0.2, 0.1, 50)}
+    assert "too few" not in " ".join(policy_advice(harmed, tiny_network))
+    followed = {"heat": result(0.05, 0.0), "target": result(0.1, 0.1)}
+    assert "has not learned" not in " ".join(policy_advice(followed, tiny_network))
+
+
 @pytest.mark.parametrize("over_glance", [-0.05, 0.05])
 def test_mining_is_not_advised_to_networks_that_have_mined(over_glance, tiny_network):
     found = {"random": result(0, 0), "learned": result(over_glance, -0.05)}

@@ -175,7 +175,7 @@ def test_a_training_says_what_later_commands_must_import(tmp_path, capsys):
     run = ["--run", str(tmp_path / "network"), "--images", DIGITS, *map(str, SMALL)]
     main(["train-classifier", "--encoder", "edge_encoder:Edges:width=8", *run])
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("The run names parts of your own, so later commands need --import ")
+    assert said.startswith("If the run names parts of your own, later commands need --import ")
     assert "--import edge_encoder" in said
 
 

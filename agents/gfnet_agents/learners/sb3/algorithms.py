@@ -42,7 +42,7 @@ class PPOLearner(StableBaselinesLearner, algorithm=PPO):
             "n_steps": 12,
             "batch_size": 2 * env.num_envs,
             "n_epochs": passes(self._timesteps),
-            # With one pass, half the rate would be too slow.
+            # Half the rate would be too slow for one pass.
             "learning_rate": LinearSchedule(3e-3, 1e-5, 1.0),
             "policy_kwargs": _GAUSSIAN,
         }
