@@ -511,7 +511,7 @@ def environment(spec: EnvSpec) -> str:
     env, task = _open(spec), _task(spec)
     described = parse_from_object(GlanceFocusVectorEnv)
     assert described.long_description is not None
-    parts = "".join(f", {key}={value!r}" for key, value in (task.parts if task else {}).items())
+    given = ", ".join(f"{key}={value!r}" for key, value in (task.parts if task else {}).items())
     lines = [
         f"# {spec.id}",
         "",
@@ -528,7 +528,7 @@ def environment(spec: EnvSpec) -> str:
         row("Network", f'`gfnet_env.pretrained("{task.network if task else DEFAULT}")`'),
         row("Images", f"`{_images(spec, env)}`, split `train`"),
         row("Looks", f"{env.focus_steps} after the glance"),
-        *([row("Arguments of this id", f"`{parts[2:]}`")] if parts else []),
+        *([row("Arguments of this id", f"`{given}`")] if given else []),
         "",
     ]
     if task is None:

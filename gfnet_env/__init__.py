@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
 
-from gfnet_env.tasks import register_tasks
+from gfnet_env.tasks import TASKS
 
 if TYPE_CHECKING:
     from gfnet_env.images import ArrayImages, load_images
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from gfnet_env.models import GlanceFocusNetwork, count_multiply_adds
     from gfnet_env.zoo import pretrained
 
-register(
-    id="gfnet_env/GlanceFocus-v0",
-    entry_point="gfnet_env.env.single:GlanceFocusEnv",
-    vector_entry_point="gfnet_env.env.vector:GlanceFocusVectorEnv",
-)
-register_tasks()
+_TASKS = {name: task.arguments for name, task in TASKS.items()}
+for _name, _arguments in {"GlanceFocus-v0": {}, **_TASKS}.items():
+    register(
+        id=f"gfnet_env/{_name}",
+        entry_point="gfnet_env.env.single:GlanceFocusEnv",
+        vector_entry_point="gfnet_env.env.vector:GlanceFocusVectorEnv",
+        kwargs=_arguments,
+    )
 
 __all__ = [
     "ArrayImages",

@@ -14,8 +14,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from torch.utils.tensorboard import SummaryWriter
 
 from gfnet_env.files import is_file, write_text
+from gfnet_env.runs import CSV_LOG
 
-_CSV = "log.csv"
 _COLUMNS = ["step", "name", "value"]
 _PROJECT = "gfnet-env"
 TRACKERS = ("csv", "mlflow", "wandb")
@@ -26,15 +26,11 @@ class RunLog(SummaryWriter):
 
     Args:
         run: Folder of the run.
-        trackers: Names of the others, see ``TRACKERS``.
+        trackers: Names of the others, see ``check_trackers``.
         steps: Number of steps that the run has taken. What a killed process logged later is
             dropped from TensorBoard and from the CSV file. In wandb and MLflow, a resumed run is
             another run.
         settings: Of the run, for the trackers.
-
-    Raises:
-        ImportError: A tracker is not installed.
-        ValueError: There is no such tracker.
     """
 
     def __init__(
@@ -45,7 +41,6 @@ class RunLog(SummaryWriter):
         steps: int,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        check_trackers(trackers)
         if trackers:
             # Those of accelerate ask it which process this is.
             PartialState()
@@ -93,12 +88,12 @@ def check_trackers(names: Sequence[str]) -> None:
 def _build(name: str, run: Path, steps: int) -> Any:
     """A tracker of accelerate, or ours."""
     if name == "csv":
-        return CSVTracker(run / _CSV, steps)
+        return CSVTracker(run / CSV_LOG, steps)
     options = {
         "wandb": {"name": run.name, "dir": str(run)},
         "mlflow": {"run_name": run.name},
     }
-    return LOGGER_TYPE_TO_CLASS[name](_PROJECT, **options.get(name, {}))
+    return LOGGER_TYPE_TO_CLASS[name](_PROJECT, **options[name])
 
 
 class CSVTracker:

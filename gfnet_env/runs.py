@@ -34,7 +34,8 @@ _PACKAGES = (
 )
 # Seconds to the first checkpoint.
 _FIRST_CHECKPOINT = 60.0
-_CONFIG, _RESULTS, _LOCK, _CSV = "config.json", "results.json", ".lock", "log.csv"
+CSV_LOG = "log.csv"
+_CONFIG, _RESULTS, _LOCK = "config.json", "results.json", ".lock"
 # Files of a trained GFNet, and of the agent that learned its policy.
 _GFNET_FILES = (
     *("network.json", "network.safetensors", "policy.json", "policy.safetensors"),
@@ -266,7 +267,7 @@ class Run:
         """Remove all files of an earlier run that could be mistaken for this run's."""
         finish_saving(self.folder)
         goes_on = self.folder.resolve() in {each.resolve() for each in inputs if each is not None}
-        for name in (_RESULTS, _CSV, *files, *(() if goes_on else _GFNET_FILES)):
+        for name in (_RESULTS, CSV_LOG, *files, *(() if goes_on else _GFNET_FILES)):
             (self.folder / name).unlink(missing_ok=True)
         self.checkpoints.clear()
         for part in parts:

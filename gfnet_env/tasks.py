@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gymnasium.envs.registration import register
-
+# Importing the zoo would import torch.
 _ZOO = Path(__file__).parent / "zoo"
 
 
@@ -63,14 +62,3 @@ TASKS: dict[str, Task] = {
         parts={"actions": "peak", "observation": "peak"},
     ),
 }
-
-
-def register_tasks() -> None:
-    """Register the tasks with Gymnasium."""
-    for name, task in TASKS.items():
-        register(
-            id=f"gfnet_env/{name}",
-            entry_point="gfnet_env.env.single:GlanceFocusEnv",
-            vector_entry_point="gfnet_env.env.vector:GlanceFocusVectorEnv",
-            kwargs=task.arguments,
-        )

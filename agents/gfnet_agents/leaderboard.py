@@ -15,7 +15,13 @@ from gfnet_agents.learners import LEARNERS, choose_actions
 from gfnet_agents.learners.base import takes
 from gfnet_agents.parts import Parts, PartsOptions, Results, run_parts
 from gfnet_agents.training import train_policy
-from gfnet_env.benchmarks.policies import choose_policies, compare_records, record_policies
+from gfnet_env.benchmarks.policies import (
+    LEARNED,
+    allowed_policies,
+    choose_policies,
+    compare_records,
+    record_policies,
+)
 from gfnet_env.benchmarks.results import PolicyResult, PolicyResults
 from gfnet_env.benchmarks.statistics import interquartile_mean, interquartile_mean_interval
 from gfnet_env.console import PlainConsole
@@ -48,6 +54,7 @@ class LeaderboardOptions(PartsOptions):
         unknown = [name for name in self.tasks if name not in TASKS]
         if unknown:
             raise ValueError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
+        check_names(self.algorithms or ())
         for name in self.tasks:
             self.learners(name)
 
@@ -55,7 +62,6 @@ class LeaderboardOptions(PartsOptions):
         """The learners to run on a task."""
         actions = TASKS[task].parts.get("actions")
         if self.algorithms is not None:
-            check_names(self.algorithms)
             for spec in self.algorithms:
                 choose_actions(spec, actions)
             return self.algorithms
@@ -78,11 +84,7 @@ def _policies(options: LeaderboardOptions, task: Task, _: int) -> dict[str, Any]
     """What policies reach that learn nothing."""
     gfnet = EarlyExitGFNet.load(task.folder).to(resolve_device(options.control.device))
     images = ImageOptions(images=task.images, reading=options.reading).open(gfnet.model, "test")
-    lacks = {
-        "heat": getattr(gfnet.model, "where", None) is None,
-        "target": images.boxes is None,
-    }
-    names = [name for name in _FIXED if not lacks.get(name)]
+    names = allowed_policies(_FIXED, gfnet.model, images)
     policies = choose_policies(names, gfnet.policy, images, oracle_images=0)
     records = record_policies(gfnet.model, policies, images, 0, PlainConsole())
     compared = compare_records(records, sources=images.sources)
@@ -108,7 +110,7 @@ def _learned(options: LeaderboardOptions, name: str, spec: str, seed: int) -> di
     train_policy(config)
     found = PolicyResults.read(run / "results.json")
     steps = {"environment_steps": found.environment_steps}
-    return {"policies": {spec: _row(found.policies["learned"]) | steps}}
+    return {"policies": {spec: _row(found.policies[LEARNED]) | steps}}
 
 
 def _row(found: PolicyResult) -> dict[str, Any]:

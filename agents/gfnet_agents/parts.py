@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,9 +144,9 @@ def _read(path: Path) -> Results:
 
 def _origin(results: Results) -> str:
     made = [run for part in results.values() for run in part.values()]
-    seconds: dict[int, float] = {}
+    seconds: dict[int, float] = defaultdict(float)
     for part in results.values():
         for seed, run in part.items():
-            seconds[int(seed)] = seconds.get(int(seed), 0.0) + run["seconds"]
+            seconds[int(seed)] += run["seconds"]
     seeds = sorted(seconds)
     return signature(made, seeds, [seconds[seed] for seed in seeds]) + "\n"

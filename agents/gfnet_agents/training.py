@@ -14,6 +14,7 @@ from gfnet_agents.learners import LEARNERS, Learner, build_learner, checkpoint
 from gfnet_env.benchmarks.advice import exit_advice
 from gfnet_env.benchmarks.policies import (
     LEARNED,
+    allowed_policies,
     choose_policies,
     compare_records,
     record_policies,
@@ -305,9 +306,8 @@ def _compare(
     started: float,
 ) -> PolicyResults:
     """Compare the learned policy with others on the test split, and draw the results."""
-    bounds = ["target"] * (test.boxes is not None) + ["oracle"] * (config.oracle_images > 0)
-    heat = ["heat"] * (getattr(gfnet.model, "where", None) is not None)
-    names = ["random", "center", *heat, LEARNED, *bounds]
+    every = ("random", "center", "heat", LEARNED, "target", "oracle")
+    names = allowed_policies(every, gfnet.model, test, config.oracle_images)
     policies = choose_policies(names, gfnet.policy, test, config.oracle_images)
     records = record_policies(gfnet.model, policies, test, config.oracle_images, console)
     learned = records[LEARNED]

@@ -1,6 +1,6 @@
 """Compare policies: the same model looks at the same images under each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -125,17 +125,26 @@ def plan_policies(config: ComparisonConfig) -> Plan:
 
 def _comparable(gfnet: EarlyExitGFNet, images: ImageSet, oracle_images: int) -> list[str]:
     """All policies that network and images allow; the learned one comes before the upper bounds."""
-    mapped = getattr(gfnet.model, "where", None) is not None
+    names = allowed_policies(UNLEARNED, gfnet.model, images, oracle_images)
+    if isinstance(gfnet.policy, HeatPolicy):
+        # The learned policy is the same.
+        names = [name for name in names if name != "heat"]
+    bounds = [name for name in names if name in BOUNDS]
+    return [*(name for name in names if name not in BOUNDS), LEARNED, *bounds]
+
+
+def allowed_policies(
+    names: Iterable[str], model: Model, images: ImageSet, oracle_images: int = 0
+) -> list[str]:
+    """Those of some policies that a model and images allow; see ``choose_policies``."""
+    mapped = getattr(model, "where", None) is not None
     allowed = {
-        # The learned policy may be the same.
-        "heat": mapped and not isinstance(gfnet.policy, HeatPolicy),
+        "heat": mapped,
         "scan": mapped,
         "target": images.boxes is not None,
         "oracle": oracle_images > 0,
     }
-    names = [name for name in UNLEARNED if allowed.get(name, True)]
-    bounds = [name for name in names if name in BOUNDS]
-    return [*(name for name in names if name not in BOUNDS), LEARNED, *bounds]
+    return [name for name in names if allowed.get(name, True)]
 
 
 def choose_policies(
